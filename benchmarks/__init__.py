@@ -1,0 +1,1 @@
+"""Measures; is imported by nothing."""

@@ -1,0 +1,1 @@
+"""Checkpoint -> reference model -> ONNX / TorchScript -> bundle. The only folder that needs torch."""

@@ -1,0 +1,34 @@
+"""Reference architectures, one file per family; each file's ARCHS table maps a name to a constructor.
+
+A constructor takes `keypoints` and returns a `torch.nn.Module` that maps normalised images `(N, 3, H, W)` float32
+to heatmaps `(N, K, H/4, W/4)` float32, and whose state_dict keys are exactly the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from torch import nn
+
+from ...runtime.errors import CatalogError
+from ...runtime.registry import merge_tables, unknown_name
+
+Constructor = Callable[..., nn.Module]
+
+
+def archs() -> dict[str, Constructor]:
+    """All architectures by name, found in this folder."""
+    return cast("dict[str, Constructor]", merge_tables(__name__, "ARCHS"))
+
+
+def build_arch(name: str, keypoints: int) -> nn.Module:
+    """A freshly initialised network in evaluation mode.
+
+    Raises:
+        CatalogError: for a name no file of this folder gives; the nearest names are offered.
+    """
+    known = archs()
+    if name not in known:
+        raise CatalogError(unknown_name("architecture", name, known))
+    return known[name](keypoints=keypoints).eval()

@@ -1,0 +1,39 @@
+"""The exceptions a user can meet. Every message says what was seen, what was expected and what mends it."""
+
+from __future__ import annotations
+
+
+class PosertError(Exception):
+    """The user's mistake or a missing piece: the command line prints the message and ends with status 2."""
+
+    exit_status = 2
+
+
+class BundleError(PosertError):
+    """A .pose file that is damaged, foreign, tampered with or of another schema version."""
+
+
+class BackendError(PosertError):
+    """A backend that is not installed, or that refused a model."""
+
+
+class InputError(PosertError):
+    """A frame, boxes, an image file or an annotation file that cannot be used."""
+
+
+class CheckpointError(PosertError):
+    """A checkpoint that cannot be read, or does not fit the architecture."""
+
+
+class CatalogError(PosertError):
+    """A model, architecture or data set that the catalog does not know."""
+
+
+class CalibrationError(PosertError):
+    """Calibration data or a graph that cannot be calibrated."""
+
+
+class GateError(PosertError):
+    """A build or a check whose accuracy fell: the work was done and judged, and the verdict is no (status 1)."""
+
+    exit_status = 1
