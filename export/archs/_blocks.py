@@ -60,6 +60,14 @@ class Bottleneck(nn.Module):
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
+class CaffeBottleneck(Bottleneck):
+    """The same weights with the stride on the first 1x1 convolution, as in the first ResNets trained with Caffe."""
+
+    def __init__(self, cin: int, planes: int, stride: int = 1) -> None:
+        super().__init__(cin, planes, stride)
+        self.conv1.stride, self.conv2.stride = self.conv2.stride, self.conv1.stride
+
+
 def shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:
     """The projection of a residual block, where the shapes differ."""
     return None if cin == cout and stride == 1 else conv_bn(cin, cout, 1, stride, relu=False)
