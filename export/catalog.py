@@ -1,0 +1,198 @@
+"""The published models that posert knows: weights, contract and reported accuracy, read from catalog.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..runtime.contract import Contract
+from ..runtime.datasets import dataset as dataset_constants
+from ..runtime.errors import CatalogError
+from ..runtime.registry import unknown_name
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a published table.
+
+    Attributes:
+        id: unique name, which `find` and `--arch` take too.
+        arch: name in `posert.export.archs`.
+        dataset: name in `posert.runtime.datasets`; gives the K joints.
+        height, width: the crop, px. The heatmap has a quarter of both.
+        source, config, table: repository, configuration file and published table that the facts come from.
+        layout: how the checkpoint spells its keys, see `posert.export.checkpoint`.
+        color: channel order of the training pictures, "RGB" or "BGR".
+        mean, std: `(p / 255 - mean) / std`, in `color` order.
+        target: how the training maps were drawn: `encoding`, and `sigma` (px of the heatmap) or `kernels`.
+        decode, kernel, flip_shift, udp, padding: as in `posert.runtime.contract.Contract`.
+        flip_test: whether the published figures average the maps of the picture and of its mirror image.
+        url: where the weights are, or None where they have no direct address.
+        file: name that the publisher gives the weights, or None where none were published.
+        params, macs, macs_test_path: parameters; multiply-adds at batch 1, of all heads and of the test output alone.
+        boxes: where the person boxes of the published figures come from.
+        evaluation: settings of that evaluation.
+        metrics, metrics_unit: the published figures, as "fraction" or "percent".
+        note: what else a user should know.
+    """
+
+    id: str
+    arch: str
+    dataset: str
+    height: int
+    width: int
+    source: str
+    config: str
+    table: str
+    layout: str
+    color: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    target: Mapping[str, Any]
+    decode: str
+    kernel: int
+    flip_shift: bool
+    url: str | None
+    file: str | None
+    params: int
+    macs: int
+    macs_test_path: int
+    boxes: str
+    evaluation: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    metrics_unit: str
+    note: str = ""
+    flip_test: bool = True
+    udp: bool = False
+    padding: float = 1.25
+
+    @property
+    def keypoints(self) -> int:
+        """K, the number of heatmaps."""
+        return len(dataset_constants(self.dataset).keypoints)
+
+    @property
+    def sha256_prefix(self) -> str | None:
+        """The first eight hex digits of the weights' sha256, where the file name states them (MMPose)."""
+        found = re.search(r"-([0-9a-f]{8})_\d{8}\.pth$", self.file or "")
+        return found.group(1) if found else None
+
+    def contract(self) -> Contract:
+        """What the network was trained to see and how its maps are read."""
+        joints = dataset_constants(self.dataset)
+        return Contract(
+            dataset=joints.name,
+            keypoints=joints.keypoints,
+            flip_pairs=joints.flip_pairs,
+            skeleton=joints.skeleton,
+            sigmas=joints.sigmas,
+            width=self.width,
+            height=self.height,
+            heatmap_width=self.width // 4,
+            heatmap_height=self.height // 4,
+            mean=self.mean,
+            std=self.std,
+            model_color=self.color,
+            padding=self.padding,
+            udp=self.udp,
+            decode=self.decode,
+            kernel=self.kernel,
+            flip_shift=self.flip_shift,
+        )
+
+
+def rows() -> dict[str, Row]:
+    """All rows by id, in the order of preference in which `find` looks."""
+    return dict(_load()[0])
+
+
+def row(id: str) -> Row:
+    """The row with this id.
+
+    Raises:
+        CatalogError: for an unknown id; the nearest and all known ids are listed.
+    """
+    known = _load()[0]
+    if id not in known:
+        raise CatalogError(unknown_name("catalog row", id, known))
+    return known[id]
+
+
+def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row:
+    """The published row for an architecture, and if wanted a data set and an input size.
+
+    The first row of the catalog that fits is taken: COCO before other data sets, the smaller input before the larger,
+    MMPose's weights before the original repository's. So `find("hrnet_w32")` is MMPose's COCO 256x192 row; any other
+    can be asked for by its id.
+
+    Args:
+        arch: an architecture ("hrnet_w32"), another name of one ("pose_hrnet_w32") or the id of a row.
+        dataset: name of a data set.
+        imgsz: the crop as "HxW", for instance "256x192".
+
+    Raises:
+        CatalogError: for a name that fits no architecture or several, or where no row has this data set and size;
+            the candidates are listed.
+    """
+    known, aliases, variants = _load()
+    size = None if imgsz is None else parse_imgsz(imgsz)
+    name = aliases.get(arch, arch)
+    base = variants.get(name, name)
+    pool = [known[name]] if name in known else [r for r in known.values() if r.arch == base]
+    if not pool:
+        names = {r.arch for r in known.values()} | set(variants)
+        near = sorted(n for n in names if n.startswith(name))
+        if near:
+            raise CatalogError(f"architecture {arch!r} could be {' or '.join(near)}: say which")
+        raise CatalogError(unknown_name("architecture", arch, names))
+    fits = [r for r in pool if dataset in (None, r.dataset) and size in (None, (r.height, r.width))]
+    if not fits:
+        wanted = " ".join(text for text in (dataset, imgsz) if text)
+        raise CatalogError(f"the catalog has no {arch} for {wanted}. It has:\n{_list(pool)}")
+    found = fits[0]
+    if name in variants:
+        note = f"no published weights; the contract is that of {found.id}"
+        return replace(found, id=found.id.replace(base, name), arch=name, url=None, file=None, metrics={}, note=note)
+    return found
+
+
+def parse_imgsz(text: str) -> tuple[int, int]:
+    """Height and width, px, from "256x192".
+
+    Raises:
+        CatalogError: for any other text.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text.strip().lower())
+    if not found:
+        raise CatalogError(f"the input size {text!r} is not HEIGHTxWIDTH; write for instance 256x192")
+    return int(found.group(1)), int(found.group(2))
+
+
+def _list(candidates: Iterable[Row]) -> str:
+    return "\n".join(f"  {r.arch} {r.dataset} {r.height}x{r.width}  ({r.id})" for r in candidates)
+
+
+@cache
+def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str]]:
+    """Rows by id, aliases and variants of the catalog file."""
+    text = yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text(encoding="utf-8"))
+    return {id: _row(id, entry) for id, entry in text["rows"].items()}, text["aliases"], text["variants"]
+
+
+def _row(id: str, entry: dict[str, Any]) -> Row:
+    values = dict(entry)
+    height, width = values.pop("input")
+    url = values.pop("url", None)
+    values.update(
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
+        file=values.pop("file", url.rsplit("/", 1)[-1] if url else None),
+        macs_test_path=values.get("macs_test_path", values["macs"]),
+    )
+    return Row(id=id, height=height, width=width, url=url, **values)
