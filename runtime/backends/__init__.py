@@ -1,0 +1,80 @@
+"""Inference backends, one file each: the file's name is the backend's name.
+
+A backend file imports its library at its head and defines `PRECISIONS`, the precisions it can run, fastest first, each
+with the bundle's artifact that holds it, and the class `Session`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BackendError
+from ..registry import load_module, module_names, unknown_name
+
+# In the order in which `auto` tries them; a file that is not named here comes last.
+_PREFERENCE = ("openvino", "onnxruntime", "torchscript")
+# The pip extra that brings a backend, where it is not called like the backend.
+_EXTRAS = {"torchscript": "torch"}
+
+
+class Session(Protocol):
+    """A network compiled for this machine; serves one thread at a time."""
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Heatmaps `(N, K, h, w)` float32 of crops `(N, H, W, 3)` uint8 BGR, C-contiguous, N >= 1.
+
+        The result belongs to the session and is overwritten by the next call: copy what must stay.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """What a backend file offers."""
+
+    PRECISIONS: dict[str, str]
+
+    def Session(self, model: bytes, precision: str, threads: int | None = None) -> Session:  # noqa: N802 (a class)
+        """Compile a graph. `threads` bounds the CPU threads; None lets the library choose."""
+        ...
+
+
+def backends() -> list[str]:
+    """All backend names, the preferred first, whether installed or not."""
+    return sorted(module_names(__name__), key=lambda n: (_PREFERENCE.index(n) if n in _PREFERENCE else 99, n))
+
+
+def load_backend(name: str) -> Backend:
+    """Import one backend.
+
+    Raises:
+        BackendError: an unknown name, or its library is not installed (with the pip line that brings it).
+    """
+    if name not in backends():
+        raise BackendError(unknown_name("backend", name, backends()))
+    try:
+        return cast(Backend, load_module(__name__, name))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(__name__.split(".")[0]):
+            raise  # a fault of ours, not a missing library
+        raise BackendError(
+            f"backend {name!r} needs the Python package {error.name!r}, which is not installed: {pip_line(name)}"
+        ) from error
+
+
+def installed_backends() -> dict[str, Backend]:
+    """The backends whose library is here, the preferred first."""
+    found = {}
+    for name in backends():
+        try:
+            found[name] = load_backend(name)
+        except BackendError:
+            continue
+    return found
+
+
+def pip_line(name: str) -> str:
+    """The command that brings a backend's library."""
+    return f'pip install "posert[{_EXTRAS.get(name, name.replace("_", "-"))}]"'

@@ -1,0 +1,30 @@
+"""ONNX Runtime on a CPU: runs everywhere; its int8 is slower than its fp32 for symmetric Q/DQ graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ..errors import BackendError
+
+PRECISIONS = {"fp32": "fp32", "int8": "int8", "fp16": "fp16"}
+
+
+class Session:
+    """One ONNX Runtime session; see `backends.Session`."""
+
+    def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # warnings about unused initialisers are no news to the user
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the library's exceptions share no base class but Exception
+            raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
+        self._input = self._session.get_inputs()[0].name
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        heatmaps: NDArray[np.float32] = self._session.run(None, {self._input: crops})[0]
+        return heatmaps

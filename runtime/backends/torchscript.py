@@ -1,0 +1,30 @@
+"""TorchScript: the reference network as PyTorch runs it, without its Python source."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import BackendError
+
+PRECISIONS = {"fp32": "torchscript"}
+
+
+class Session:
+    """One TorchScript module; see `backends.Session`."""
+
+    def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)  # PyTorch has one pool for the whole process
+        try:
+            self._module = torch.jit.load(io.BytesIO(model), map_location="cpu").eval()
+        except RuntimeError as error:
+            raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            heatmaps: NDArray[np.float32] = self._module(torch.from_numpy(crops)).numpy()
+        return heatmaps
