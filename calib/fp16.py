@@ -1,0 +1,138 @@
+"""Float16 by casting the graph: every weight and activation, with one Cast in and one Cast out.
+
+The alternatives were tried and lose: converters that keep Resize in float32 wrap each one in two Casts, which run as
+kernels of their own, and exporting a halved network rounds the weights before batch-norm is folded in. What stays
+float32 here, and why:
+
+* the normalisation of the input: its mean (about 120) has a float16 step of 1/16, a loss for nothing;
+* roi and scales of Resize: the operator defines them as float32;
+* graph inputs and outputs: callers need not know what the graph computes in;
+* nodes named in `keep_float`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ..runtime.errors import CalibrationError
+from ..runtime.registry import unknown_name
+from .graph import Graph, attribute, float_tensors
+
+_QDQ_HALF_OPSET = 19  # QuantizeLinear and DequantizeLinear take float16 scales from here on
+
+
+def to_fp16(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx.ModelProto:
+    """Cast a float32 network to float16; float32 graph inputs and outputs stay float32.
+
+    A graph with Q/DQ nodes is cast too (opset 19 and up): scales become float16 and everything between the
+    quantised layers computes in float16.
+
+    Args:
+        model: a float32 graph of convolutional operators, constants within it.
+        keep_float: names of nodes that go on computing in float32; each costs Casts around it.
+
+    Returns:
+        A new model that passes the full ONNX check; `model` is not changed.
+
+    Raises:
+        CalibrationError: for a constant too large for float16 (named), an unknown name in `keep_float`, Q/DQ below
+            opset 19, or control flow.
+    """
+    graph = Graph(model)
+    names = [n.name for n in graph.nodes]
+    for name in keep_float:
+        if name not in names:
+            raise CalibrationError(unknown_name("node", name, names))
+    quantized = [n for n in graph.nodes if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    if quantized and graph.opset < _QDQ_HALF_OPSET:
+        raise CalibrationError(
+            f"the graph has Q/DQ nodes and opset {graph.opset}; float16 scales need opset {_QDQ_HALF_OPSET} or newer. "
+            "Export with a newer opset, or keep the rest in float32."
+        )
+    _Caster(graph, set(keep_float)).run()
+    return graph.finish()
+
+
+class _Caster:
+    """Decides per node, then mends the edges where a float32 and a float16 node meet."""
+
+    def __init__(self, graph: Graph, keep: set[str]) -> None:
+        self.graph = graph
+        self.floats = set(float_tensors(graph.model)) | {
+            t.name for t in graph.initializers.values() if t.data_type == TensorProto.FLOAT
+        }
+        prelude = graph.prelude()
+        self.kept = {n.name for n in graph.nodes if n.name in keep or n.output[0] in prelude}
+        # Quantising straight from a float32 tensor saves a Cast: int8 has no float type.
+        for n in graph.nodes:
+            if n.op_type == "QuantizeLinear" and self._is_wide(n.input[0]):
+                self.kept.add(n.name)
+            elif n.op_type == "DequantizeLinear":
+                readers = [r for r, _ in graph.consumers.get(n.output[0], [])]
+                if readers and all(r.name in self.kept for r in readers):
+                    self.kept.add(n.name)
+        self.casts: dict[tuple[str, bool], str] = {}
+        self.new: list[onnx.NodeProto] = []
+
+    def run(self) -> None:
+        for output in self.graph.outputs:
+            if output in self.floats and not self._is_wide(output):
+                self._cast_output(output)
+        for node in list(self.graph.nodes):
+            wide = node.name in self.kept
+            for k, name in enumerate(node.input):
+                # Only the image of a Resize has the type of the graph; roi and scales are float32 by definition.
+                if name in self.floats and not (node.op_type == "Resize" and k > 0):
+                    node.input[k] = self._as(name, wide)
+            if not wide and node.op_type == "Cast" and attribute(node, "to") == TensorProto.FLOAT:
+                node.attribute[0].i = TensorProto.FLOAT16
+        self.graph.nodes.extend(self.new)
+
+    def _is_wide(self, name: str) -> bool:
+        """Whether a tensor is float32 as its producer writes it."""
+        producer = self.graph.producer.get(name)
+        return producer is None or producer.name in self.kept
+
+    def _as(self, name: str, wide: bool) -> str:
+        """The tensor in the wanted type: itself, a copy of the constant, or behind a Cast that all readers share."""
+        if self._is_wide(name) == wide:
+            return name
+        if (name, wide) not in self.casts:
+            if name in self.graph.initializers:
+                self.casts[name, wide] = self._halve_constant(name)
+            else:
+                suffix, to = ("float32", TensorProto.FLOAT) if wide else ("float16", TensorProto.FLOAT16)
+                cast = self.graph.fresh(f"{name}/{suffix}")
+                self.new.append(helper.make_node("Cast", [name], [cast], name=self.graph.fresh(f"{cast}/cast"), to=to))
+                self.casts[name, wide] = cast
+        return self.casts[name, wide]
+
+    def _halve_constant(self, name: str) -> str:
+        wide = self.graph.array(name)
+        with np.errstate(over="ignore"):
+            half = wide.astype(np.float16)
+        if not np.isfinite(half).all():
+            readers = ", ".join(repr(n.name) for n, _ in self.graph.consumers[name])
+            raise CalibrationError(
+                f"initializer {name!r} has values up to {np.abs(wide).max():.4g}; float16 ends at 65504. "
+                f"Keep its node in float32: keep_float=[{readers}]."
+            )
+        return self.graph.add_initializer(half, f"{name}/float16")
+
+    def _cast_output(self, output: str) -> None:
+        """The graph output keeps its name and its float32 type; what the network computes gets a new name."""
+        half = self.graph.fresh(f"{output}/float16")
+        producer = self.graph.producer.pop(output)
+        producer.output[list(producer.output).index(output)] = half
+        self.graph.producer[half] = producer
+        self.floats.add(half)
+        cast = helper.make_node("Cast", [half], [output], name=self.graph.fresh(f"{output}/cast"), to=TensorProto.FLOAT)
+        self.new.append(cast)
+        self.graph.producer[output] = cast
+        self.kept.add(cast.name)
+        for node, k in self.graph.consumers.get(output, []):
+            node.input[k] = half

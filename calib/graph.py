@@ -1,0 +1,170 @@
+"""An ONNX graph seen as a network: who makes a tensor, who reads it, what is constant, what is the input's prelude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from ..runtime.errors import CalibrationError
+
+QDQ = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
+
+# What may stand between a graph input and the first layer: normalisation and layout, nothing that learns.
+_PRELUDE = frozenset(
+    {"Add", "Cast", "Concat", "Div", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split", "Sub", "Transpose"}
+)
+
+
+class Graph:
+    """A private copy of a model with constants lifted to initializers, every node named, and its wiring indexed.
+
+    Raises:
+        CalibrationError: for control flow (If, Loop, Scan), which a convolutional pose network does not have.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        g = self.model.graph
+        for node in g.node:
+            if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+                raise CalibrationError(
+                    f"node {node.name or node.output[0]!r} ({node.op_type}) holds a subgraph; only plain graphs can be "
+                    "brought to another precision. Export the network without control flow."
+                )
+        _lift_constants(g)
+        self._taken = {name for n in g.node for name in (n.name, *n.input, *n.output)} | {t.name for t in g.initializer}
+        for node in g.node:
+            if not node.name:
+                node.name = self.fresh(f"{node.op_type}_{node.output[0]}")
+        self.index()
+
+    def index(self) -> None:
+        """Bring the look-up tables up to date with the nodes."""
+        g = self.model.graph
+        self.nodes = list(g.node)
+        self.initializers = {t.name: t for t in g.initializer}
+        self.inputs = [i.name for i in g.input if i.name not in self.initializers]
+        self.outputs = [o.name for o in g.output]
+        self.producer = {out: n for n in self.nodes for out in n.output if out}
+        self.consumers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+        for n in self.nodes:
+            for k, name in enumerate(n.input):
+                if name:
+                    self.consumers.setdefault(name, []).append((n, k))
+
+    @property
+    def opset(self) -> int:
+        return next(o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+
+    def fresh(self, name: str) -> str:
+        """A tensor or node name that nobody has yet, close to the one asked for."""
+        unique, k = name, 1
+        while unique in self._taken:
+            unique, k = f"{name}_{k}", k + 1
+        self._taken.add(unique)
+        return unique
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The values of an initializer."""
+        return numpy_helper.to_array(self.initializers[name])
+
+    def add_initializer(self, values: NDArray[Any], name: str) -> str:
+        """Store a constant under a fresh name near `name`; returns the name it got."""
+        name = self.fresh(name)
+        tensor = numpy_helper.from_array(values, name)
+        self.model.graph.initializer.append(tensor)
+        self.initializers[name] = tensor
+        return name
+
+    def data_inputs(self, node: onnx.NodeProto) -> list[str]:
+        """The inputs of a node that are computed, not constant."""
+        return [name for name in node.input if name and name not in self.initializers]
+
+    def prelude(self) -> set[str]:
+        """Outputs of the nodes that only normalise or rearrange the graph inputs, before the first layer."""
+        made = set(self.inputs)
+        for node in self.nodes:
+            data = self.data_inputs(node)
+            if node.op_type in _PRELUDE and data and all(d in made for d in data):
+                made.update(node.output)
+        return made - set(self.inputs)
+
+    def finish(self, extra_nodes: Iterable[onnx.NodeProto] = ()) -> onnx.ModelProto:
+        """Put the nodes in an order that runs, drop constants nobody reads, and check the result in full."""
+        g = self.model.graph
+        nodes = _ordered([*self.nodes, *extra_nodes], {*self.inputs, *self.initializers})
+        del g.node[:]
+        g.node.extend(nodes)
+        used = {name for n in nodes for name in n.input} | set(self.outputs)
+        kept = [t for t in g.initializer if t.name in used]
+        del g.initializer[:]
+        g.initializer.extend(kept)
+        del g.value_info[:]
+        onnx.checker.check_model(self.model, full_check=True)
+        return self.model
+
+
+def float_tensors(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """Types and shapes of every computed float32 tensor, as ONNX infers them."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    known = [*inferred.input, *inferred.value_info, *inferred.output]
+    return {v.name: v.type.tensor_type for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """The value of one attribute of a node, strings decoded."""
+    for a in node.attribute:
+        if a.name == name:
+            value = onnx.helper.get_attribute_value(a)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
+
+
+def _lift_constants(g: onnx.GraphProto) -> None:
+    """Constant nodes become initializers, so that one table holds everything that is constant."""
+    kept = []
+    for node in g.node:
+        if node.op_type != "Constant":
+            kept.append(node)
+            continue
+        value = attribute(node, "value")
+        if value is None:
+            name = node.attribute[0].name
+            dtype = {"value_int": np.int64, "value_ints": np.int64}.get(name, np.float32)
+            value = numpy_helper.from_array(np.array(attribute(node, name), dtype))
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        g.initializer.append(tensor)
+    if len(kept) != len(g.node):
+        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept]
+        del g.node[:]
+        g.node.extend(nodes)
+
+
+def _ordered(nodes: list[onnx.NodeProto], ready: set[str]) -> list[onnx.NodeProto]:
+    """Nodes in an order in which every input exists before it is read, as near to the given order as that allows."""
+    position = {id(n): k for k, n in enumerate(nodes)}
+    producer = {out: n for n in nodes for out in n.output}
+    done: set[int] = set()
+    result: list[onnx.NodeProto] = []
+    for root in nodes:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if id(node) in done:
+                stack.pop()
+                continue
+            waits = [producer[i] for i in node.input if i and i not in ready and id(producer[i]) not in done]
+            if waits:
+                stack.extend(sorted(waits, key=lambda n: -position[id(n)]))
+            else:
+                done.add(id(node))
+                result.append(stack.pop())
+    return [onnx.NodeProto.FromString(n.SerializeToString()) for n in result]
