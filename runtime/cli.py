@@ -1,0 +1,91 @@
+"""The command line: `posert COMMAND ...`. Each command is a module that is imported when it is called.
+
+A command module has `HELP` (one line), `add_arguments(parser)` and `main(args) -> int` (the exit status). Exit status:
+0 done, 1 a gate or a check said no, 2 the user's mistake or a missing piece.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import PosertError
+
+# Commands of export/ need torch: they are named here and imported only when called, so that the edge install works.
+COMMANDS = {
+    "build": "posert.export.build",
+    "run": "posert.runtime.commands.run",
+    "inspect": "posert.runtime.commands.inspect",
+    "verify": "posert.runtime.commands.verify",
+    "evaluate": "posert.runtime.commands.evaluate",
+    "models": "posert.export.models",
+}
+SUMMARY = {
+    "build": "checkpoint -> checked bundle, with an accuracy gate",
+    "run": "keypoints of an image, a folder, a video or a webcam",
+    "inspect": "what a bundle holds: contract, precisions, verdict",
+    "verify": "does this bundle give the trained result on this machine?",
+    "evaluate": "score a results file with a data set's own protocol",
+    "models": "the published models that the catalog knows",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the `posert` command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="posert", description=__doc__.split("\n", 1)[0], epilog=_summary(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse_args(arguments or ["--help"])
+    name = parser.parse_args(arguments[:1]).command
+    return call(name, arguments[1:])
+
+
+def call(name: str, arguments: Sequence[str]) -> int:
+    """Run one command with its own arguments."""
+    as_json = "--json" in arguments
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        command = _load(name)
+        parser = argparse.ArgumentParser(prog=f"posert {name}", description=SUMMARY[name])
+        command.add_arguments(parser)
+        parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+        status: int = command.main(parser.parse_args(arguments))
+        return status
+    except PosertError as error:
+        if as_json:
+            print(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        print(f"posert {name}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"posert {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _load(name: str) -> Any:
+    module = COMMANDS[name]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("posert"):
+            raise
+        extra = "export" if module.startswith("posert.export") else "evaluate"
+        raise PosertError(
+            f"this command needs the Python package {error.name!r}, which is not installed: "
+            f'pip install "posert[{extra}]"'
+        ) from error
+
+
+def _summary() -> str:
+    width = max(map(len, COMMANDS))
+    return "commands:\n" + "\n".join(f"  {n:{width}}  {SUMMARY[n]}" for n in COMMANDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
