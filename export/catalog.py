@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Row:
         dataset: name in `posert.runtime.datasets`; gives the K joints.
         height, width: the crop, px. The heatmap has a quarter of both.
         source, config, table: repository, configuration file and published table that the facts come from.
-        layout: how the checkpoint spells its keys, see `posert.export.checkpoint`.
+        layout: how the checkpoint spells its keys: "mmpose", "original" or "megvii".
         color: channel order of the training pictures, "RGB" or "BGR".
         mean, std: `(p / 255 - mean) / std`, in `color` order.
         target: how the training maps were drawn: `encoding`, and `sigma` (px of the heatmap) or `kernels`.
@@ -39,6 +39,7 @@ class Row:
         boxes: where the person boxes of the published figures come from.
         evaluation: settings of that evaluation.
         metrics, metrics_unit: the published figures, as "fraction" or "percent".
+        by_layout: what differs in weights of another layout, which fit the same network; see `with_layout`.
         note: what else a user should know.
     """
 
@@ -67,6 +68,7 @@ class Row:
     evaluation: Mapping[str, Any]
     metrics: Mapping[str, float]
     metrics_unit: str
+    by_layout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     note: str = ""
     flip_test: bool = True
     udp: bool = False
@@ -82,6 +84,19 @@ class Row:
         """The first eight hex digits of the weights' sha256, where the file name states them (MMPose)."""
         found = re.search(r"-([0-9a-f]{8})_\d{8}\.pth$", self.file or "")
         return found.group(1) if found else None
+
+    def with_layout(self, layout: str) -> Row:
+        """The row as it is for weights of this layout (`Checkpoint.layout`), which may be another than the row's.
+
+        The contract follows the checkpoint: a pose_resnet of MMPose was trained on RGB, one of the HRNet repository
+        on BGR, and both have the same names and shapes. The published figures hold for the row's own weights only.
+        """
+        layout = layout.split("-")[0]
+        if layout == self.layout:
+            return self
+        note = f"weights of the {layout} layout, not those of the published row {self.id}"
+        changes = _tuples(self.by_layout.get(layout, {}))
+        return replace(self, layout=layout, url=None, file=None, metrics={}, note=note, **changes)
 
     def contract(self) -> Contract:
         """What the network was trained to see and how its maps are read."""
@@ -190,9 +205,12 @@ def _row(id: str, entry: dict[str, Any]) -> Row:
     height, width = values.pop("input")
     url = values.pop("url", None)
     values.update(
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
         file=values.pop("file", url.rsplit("/", 1)[-1] if url else None),
         macs_test_path=values.get("macs_test_path", values["macs"]),
     )
-    return Row(id=id, height=height, width=width, url=url, **values)
+    return Row(id=id, height=height, width=width, url=url, **_tuples(values))
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """YAML has lists where the dataclass has tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
