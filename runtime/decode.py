@@ -1,0 +1,296 @@
+"""From heatmaps to joints, by the rule that a model was published with.
+
+Every rule starts from the highest cell of a map; the rules differ in how they go below one cell:
+
+| rule | below one cell | from |
+|---|---|---|
+| `none` | not at all | |
+| `default` | a quarter cell towards the higher neighbour | HRNet, MMPose |
+| `unbiased` | Newton step on the logarithm of the blurred map (DARK, Zhang et al., CVPR 2020) | MMPose |
+| `udp` | the same with other borders and differences (Huang et al., CVPR 2020) | MMPose `use_udp` |
+| `udp_combined` | offset maps: three channels per joint (class, x, y) | MMPose `CombinedTarget` |
+| `megvii` | quarter cell on the blurred map, half a cell added | MMPose |
+| `megvii_original` | quarter cell towards the second highest cell, half a cell added | Megvii's MSPN repository |
+
+Coordinates are px of the heatmap, (0, 0) its first cell; `to_frame` takes them to the frame. A joint whose map has no
+value above zero is at (-1, -1) in the heatmap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+from .registry import unknown_name
+
+Float = NDArray[np.float32]
+Double = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+_LOG_FLOOR = 1e-10
+_MEGVII_AMPLITUDE = 255
+_MEGVII_MARGIN = 10
+_UDP_RADIUS = 0.0546875  # of the map's height: the radius within which offsets are trained
+
+
+def decode(heatmaps: NDArray[np.floating], rule: str = "default", kernel: int = 11) -> tuple[Float, Float]:
+    """Joints of N people from their heatmaps.
+
+    Args:
+        heatmaps: `(N, K, h, w)` float32; `(N, 3 * K, h, w)` for `udp_combined`.
+        rule: one of the rules above.
+        kernel: size of the Gaussian that the rule blurs with, cells; not used by `none` and `default`.
+
+    Returns:
+        xy `(N, K, 2)` float32, px of the heatmap, and score `(N, K)` float32, the highest value of each map (of the
+        blurred map in `udp_combined`; `max / 255 + 0.5` in the Megvii rules, whose maps have the amplitude 255).
+
+    Raises:
+        InputError: an unknown rule, a wrong shape, or maps that are not finite; the first person and joint are named.
+    """
+    if rule not in _RULES:
+        raise InputError(unknown_name("decode rule", rule, _RULES))
+    maps = np.ascontiguousarray(heatmaps, np.float32)
+    channels = 3 if rule == "udp_combined" else 1
+    if maps.ndim != 4 or 0 in maps.shape[1:] or maps.shape[1] % channels:
+        raise InputError(
+            f"heatmaps must have the shape (people, {'3 * ' if channels == 3 else ''}joints, height, width), "
+            f"not {maps.shape}"
+        )
+    people, joints = maps.shape[0], maps.shape[1] // channels
+    with np.errstate(invalid="ignore", over="ignore"):
+        points, values = _RULES[rule](maps.reshape(people * joints, channels, *maps.shape[2:]), kernel)
+    xy, score = points.astype(np.float32).reshape(people, joints, 2), values.reshape(people, joints)
+    # argmax stops at the first NaN, so one in any cell arrives here: the maps need not be searched for it
+    bad = ~(np.isfinite(score) & np.isfinite(xy).all(axis=2))
+    if bad.any():
+        person, joint = np.argwhere(bad)[0]
+        raise InputError(
+            f"the heatmaps of {int(bad.sum())} of {bad.size} joints hold NaN or infinity, the first at person {person}, "
+            f"joint {joint}: the network overflowed; use the precision fp32"
+        )
+    return xy, score
+
+
+def to_frame(xy: Float, center: Float, extent: Float, width: int, height: int, udp: bool = False) -> Float:
+    """Take joints from the heatmap to the frame.
+
+    Args:
+        xy: `(N, K, 2)`, px of the heatmap.
+        center, extent: `(N, 2)`, px of the frame, of the crops that the maps belong to.
+        width, height: size of the heatmaps, cells.
+        udp: whether the extent spans `width - 1` cells (as in `crop_matrices`) or `width`.
+
+    Returns:
+        `(N, K, 2)` float32, px of the frame.
+    """
+    span = np.asarray(extent, np.float64)
+    cell = span / (np.array([width, height]) - (1 if udp else 0))
+    first = np.asarray(center, np.float64) - span * 0.5
+    return np.asarray(xy * cell[:, None] + first[:, None], np.float32)
+
+
+# In all that follows M = N * K maps lie in one row: `(M, h, w)`.
+
+
+def _highest(maps: Float) -> tuple[Index, Index, Float]:
+    """Column, row and value `(M,)` of each map's first highest cell in reading order; at -1, -1 if it is not above 0."""
+    cells = maps.reshape(len(maps), -1)
+    index = cells.argmax(axis=1)
+    value = cells[np.arange(len(cells)), index]
+    y, x = np.divmod(index, maps.shape[2])
+    empty = value <= 0
+    x[empty] = y[empty] = -1
+    return x, y, value
+
+
+def _none(maps: Float, kernel: int) -> tuple[Double, Float]:
+    x, y, value = _highest(maps[:, 0])
+    return np.stack([x, y], axis=1).astype(np.float64), value
+
+
+def _default(maps: Float, kernel: int) -> tuple[Double, Float]:
+    x, y, value = _highest(maps[:, 0])
+    return np.stack([x, y], axis=1) + 0.25 * _uphill(maps[:, 0], x, y)[0], value
+
+
+def _uphill(maps: Float, x: Index, y: Index) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Sign of the slope at each cell `(M, 2)`, 0 unless the cell is inside, and which cells are `(M,)`.
+
+    Inside leaves out two cells at the left and the top, one at the right and the bottom, as the reference does.
+    """
+    height, width = maps.shape[1:]
+    inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    # cells near the border look at some other cell of the batch, and are then set to 0
+    at = (np.arange(len(maps)) * height + y) * width + x
+    cells = maps.reshape(-1)
+    neighbours = cells.take(at[:, None] + np.array([1, width, -1, -width]), mode="clip")
+    return np.sign(neighbours[:, :2] - neighbours[:, 2:]) * inside[:, None], inside
+
+
+def _unbiased(maps: Float, kernel: int) -> tuple[Double, Float]:
+    maps = maps[:, 0]
+    height, width = maps.shape[1:]
+    x, y, value = _highest(maps)
+    xy = np.stack([x, y], axis=1).astype(np.float64)
+    at = np.flatnonzero((x > 1) & (x < width - 2) & (y > 1) & (y < height - 2))
+    blurred = _blurred_windows(maps[at], x[at], y[at], kernel, "zero", 2)
+    # The reference scales the blurred map to the old maximum. That adds a constant to the logarithm, so it is only
+    # done where some value of the window lies under the floor of the logarithm.
+    low = np.flatnonzero(blurred.min(axis=(1, 2)) < _LOG_FLOOR)
+    if len(low):
+        peak = _blur(maps[at[low]], kernel, "zero").max(axis=(1, 2))
+        blurred[low] *= (value[at[low]] / peak)[:, None, None]
+    log = np.log(np.maximum(blurred, _LOG_FLOOR))
+    slope = 0.5 * np.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], axis=1)
+    dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
+    dyy = 0.25 * (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2])
+    dxy = 0.25 * (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1])
+    xy[at] -= _newton(dxx, dyy, dxy, slope)
+    return xy, value
+
+
+def _udp(maps: Float, kernel: int) -> tuple[Double, Float]:
+    maps = maps[:, 0]
+    x, y, value = _highest(maps)
+    xy = np.stack([x, y], axis=1).astype(np.float64)
+    at = np.flatnonzero(value > 0)
+    log = np.log(np.clip(_blurred_windows(maps[at], x[at], y[at], kernel, "reflect", 1), 0.001, 50))
+    slope = 0.5 * np.stack([log[:, 1, 2] - log[:, 1, 0], log[:, 2, 1] - log[:, 0, 1]], axis=1)
+    epsilon = np.finfo(np.float32).eps
+    dxx = log[:, 1, 2] - 2 * log[:, 1, 1] + log[:, 1, 0] + epsilon
+    dyy = log[:, 2, 1] - 2 * log[:, 1, 1] + log[:, 0, 1] + epsilon
+    dxy = 0.5 * (
+        log[:, 2, 2] - log[:, 1, 2] - log[:, 2, 1] + 2 * log[:, 1, 1] - log[:, 1, 0] - log[:, 0, 1] + log[:, 0, 0]
+    )
+    xy[at] -= _newton(dxx, dyy, dxy, slope)
+    return xy, value
+
+
+def _newton(dxx: Double, dyy: Double, dxy: Double, slope: Double) -> Double:
+    """Inverse Hessian times slope `(M, 2)`; zero where there is no inverse."""
+    det = dxx * dyy - dxy * dxy
+    step = np.stack([dyy * slope[:, 0] - dxy * slope[:, 1], dxx * slope[:, 1] - dxy * slope[:, 0]], axis=1)
+    return np.divide(step, det[:, None], out=np.zeros_like(step), where=(det != 0)[:, None])
+
+
+def _udp_combined(maps: Float, kernel: int) -> tuple[Double, Float]:
+    height = maps.shape[2]
+    # OpenCV's single precision decides the score's last digits in the reference
+    size = (2 * kernel + 1, 2 * kernel + 1)
+    x, y, value = _highest(np.stack([cv2.GaussianBlur(one, size, 0) for one in maps[:, 0]]))
+    # the offsets are read at one cell, so only that one is blurred
+    at = np.arange(len(maps))
+    rows = _blur_matrix(height, kernel, "reflect")[y][:, None, None, :]
+    columns = _blur_matrix(maps.shape[3], kernel, "reflect")[x][:, None, :, None]
+    offset = (rows @ maps[at, 1:] @ columns)[:, :, 0, 0]
+    xy = np.stack([x, y], axis=1) + _UDP_RADIUS * height * offset
+    xy[value <= 0] = -1
+    return xy, value
+
+
+def _megvii(maps: Float, kernel: int) -> tuple[Double, Float]:
+    maps = maps[:, 0]
+    highest = _highest(maps)[2].astype(np.float64)
+    blurred = _blur(maps, kernel, "zero").astype(np.float32)
+    peak = blurred.max(axis=(1, 2))
+    scale = np.divide(highest, peak, out=np.ones_like(highest), where=peak != 0)
+    blurred = (blurred * scale[:, None, None]).astype(np.float32)
+    x, y, value = _highest(blurred)
+    uphill, inside = _uphill(blurred, x, y)
+    xy = np.stack([x, y], axis=1) + 0.25 * uphill + 0.5 * inside[:, None]
+    # a map of zeros has no score in the reference (0 / 0): it is certain that nothing was seen
+    score = np.where(peak != 0, value / np.float32(_MEGVII_AMPLITUDE) + np.float32(0.5), np.float32(0))
+    return xy, score
+
+
+def _megvii_original(maps: Float, kernel: int) -> tuple[Double, Float]:
+    maps = maps[:, 0]
+    height, width = maps.shape[1:]
+    margin = _MEGVII_MARGIN
+    cells = _blur(maps, kernel, "zero", margin).reshape(len(maps), -1)
+    all_maps = np.arange(len(maps))
+
+    def take_highest() -> Double:
+        index = cells.argmax(axis=1)
+        cells[all_maps, index] = 0
+        y, x = np.divmod(index, width + 2 * margin)
+        return np.stack([x - margin, y - margin], axis=1).astype(np.float64)
+
+    first = take_highest()
+    step = take_highest() - first
+    length = np.linalg.norm(step, axis=1, keepdims=True)
+    first += 0.25 * np.divide(step, length, out=np.zeros_like(step), where=length > 1e-3)
+    xy = np.clip(first, 0, [width - 1, height - 1])
+    x, y = np.rint(xy).astype(np.intp).T
+    return xy + 0.5, maps[all_maps, y, x] / np.float32(_MEGVII_AMPLITUDE) + np.float32(0.5)
+
+
+_RULES: dict[str, Callable[[Float, int], tuple[Double, Float]]] = {
+    "default": _default,
+    "none": _none,
+    "unbiased": _unbiased,
+    "udp": _udp,
+    "udp_combined": _udp_combined,
+    "megvii": _megvii,
+    "megvii_original": _megvii_original,
+}
+
+
+# Blurring is a product with a banded matrix from each side: the border rule is in the matrix, and a rule that reads
+# a few cells multiplies by a few rows.
+
+
+def _blurred_windows(maps: Float, x: Index, y: Index, kernel: int, border: str, reach: int) -> Double:
+    """The blurred maps around (x, y), `reach` cells to each side `(M, 2 * reach + 1, 2 * reach + 1)`.
+
+    Beyond the map its nearest cell repeats.
+    """
+    height, width = maps.shape[1:]
+    offsets = np.arange(-reach, reach + 1)
+    rows = _blur_matrix(height, kernel, border)[np.clip(y[:, None] + offsets, 0, height - 1)]
+    columns = _blur_matrix(width, kernel, border)[np.clip(x[:, None] + offsets, 0, width - 1)]
+    blurred: Double = rows @ maps @ columns.transpose(0, 2, 1)
+    return blurred
+
+
+def _blur(maps: Float, kernel: int, border: str, margin: int = 0) -> Double:
+    """Gaussian blur of all maps `(M, h + 2 * margin, w + 2 * margin)`, in double precision so that ties stay ties."""
+    height, width = maps.shape[1:]
+    rows, columns = _blur_matrix(height, kernel, border, margin), _blur_matrix(width, kernel, border, margin)
+    blurred: Double = rows @ maps @ columns.T
+    return blurred
+
+
+@cache
+def _blur_matrix(size: int, kernel: int, border: str, margin: int = 0) -> Double:
+    """`(size + 2 * margin, size)`: row i holds the weights with which cell i - margin of the blurred row is made."""
+    weights = _gaussian(kernel)
+    at = np.arange(-margin, size + margin)[:, None] + np.arange(kernel) - kernel // 2
+    if border == "reflect":  # without repeating the edge, back and forth if need be
+        period = max(2 * (size - 1), 1)
+        at = at % period
+        at = np.minimum(at, period - at) if size > 1 else at * 0
+    matrix = np.zeros((size + 2 * margin, size))
+    inside = (at >= 0) & (at < size)
+    np.add.at(matrix, (np.nonzero(inside)[0], at[inside]), np.broadcast_to(weights, at.shape)[inside])
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _gaussian(size: int) -> Double:
+    """OpenCV's kernel of an odd size: fixed tables for the small ones, else sigma from the size."""
+    if size % 2 == 0 or size < 1:
+        raise InputError(f"the kernel of a decode rule must be odd and positive, not {size}")
+    tables = {1: (1.0,), 3: (0.25, 0.5, 0.25), 5: (0.0625, 0.25, 0.375, 0.25, 0.0625)}
+    tables[7] = (0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125)
+    if size in tables:
+        return np.array(tables[size])
+    sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
+    weights = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma * sigma))
+    return np.asarray(weights / weights.sum(), np.float64)
