@@ -63,6 +63,8 @@ def decode(heatmaps: NDArray[np.floating], rule: str = "default", kernel: int = 
             f"not {maps.shape}"
         )
     people, joints = maps.shape[0], maps.shape[1] // channels
+    if people == 0:
+        return np.zeros((0, joints, 2), np.float32), np.zeros((0, joints), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
         points, values = _RULES[rule](maps.reshape(people * joints, channels, *maps.shape[2:]), kernel)
     xy, score = points.astype(np.float32).reshape(people, joints, 2), values.reshape(people, joints)
@@ -71,7 +73,7 @@ def decode(heatmaps: NDArray[np.floating], rule: str = "default", kernel: int = 
     if bad.any():
         person, joint = np.argwhere(bad)[0]
         raise InputError(
-            f"the heatmaps of {int(bad.sum())} of {bad.size} joints hold NaN or infinity, the first at person {person}, "
+            f"the heatmaps of {int(bad.sum())} of {bad.size} joints hold NaN or infinity, the first at person {person} "
             f"joint {joint}: the network overflowed; use the precision fp32"
         )
     return xy, score
@@ -99,7 +101,7 @@ def to_frame(xy: Float, center: Float, extent: Float, width: int, height: int, u
 
 
 def _highest(maps: Float) -> tuple[Index, Index, Float]:
-    """Column, row and value `(M,)` of each map's first highest cell in reading order; at -1, -1 if it is not above 0."""
+    """Column, row and value `(M,)` of each map's first highest cell in reading order; -1, -1 if it is not above 0."""
     cells = maps.reshape(len(maps), -1)
     index = cells.argmax(axis=1)
     value = cells[np.arange(len(cells)), index]
