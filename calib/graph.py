@@ -19,6 +19,8 @@ _PRELUDE = frozenset(
     {"Add", "Cast", "Concat", "Div", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split", "Sub", "Transpose"}
 )
 
+_SHAPE_SIZED = 64  # constants up to this many values may say shapes, axes or scales
+
 
 class Graph:
     """A private copy of a model with constants lifted to initializers, every node named, and its wiring indexed.
@@ -112,8 +114,21 @@ class Graph:
 
 def float_tensors(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """Types and shapes of every computed float32 tensor, as ONNX infers them."""
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    known = [*inferred.input, *inferred.value_info, *inferred.output]
+    # Weights go in as inputs: inference needs their shapes alone, and copies of the values cost memory.
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = model.graph.name
+    light.graph.node.extend(model.graph.node)
+    light.graph.input.extend(model.graph.input)
+    light.graph.output.extend(model.graph.output)
+    declared = {i.name for i in model.graph.input}
+    for t in model.graph.initializer:
+        if np.prod(t.dims) <= _SHAPE_SIZED:
+            light.graph.initializer.append(t)
+        elif t.name not in declared:
+            light.graph.input.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)))
+    inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph
+    weights = {t.name for t in model.graph.initializer}
+    known = [v for v in [*inferred.input, *inferred.value_info, *inferred.output] if v.name not in weights]
     return {v.name: v.type.tensor_type for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
 
 
