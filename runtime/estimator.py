@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .backends import Backend, Session, backends, installed_backends, load_backend, pip_line
 from .bundle import Bundle
+from .contract import Contract
 from .errors import BackendError, InputError
 from .keypoints import Keypoints
 from .registry import unknown_name
@@ -55,19 +56,29 @@ class PoseEstimator:
         precision: str = "auto",
         threads: int | None = None,
     ) -> None:
-        from . import preprocess  # brings OpenCV, which `import posert.runtime` should not cost
-
-        self._preprocess = preprocess
         opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         try:
-            self.choice = choose(opened, backend, precision)
-            self.contract = opened.contract
-            self.session = open_session(opened, self.choice.backend, self.choice.precision, threads)
+            choice = choose(opened, backend, precision)
+            session = open_session(opened, choice.backend, choice.precision, threads)
         finally:
             if opened is not bundle:
                 opened.close()
-        log.info("%s: %s %s, %s", opened.name, self.choice.backend, self.choice.precision, self.choice.reason)
-        self._crops = np.empty((0, self.contract.height, self.contract.width, 3), np.uint8)
+        log.info("%s: %s %s, %s", opened.name, choice.backend, choice.precision, choice.reason)
+        self._prepare(opened.contract, session, choice)
+
+    @classmethod
+    def from_session(cls, contract: Contract, session: Session, choice: Choice) -> PoseEstimator:
+        """An estimator around a session that is already open, such as the PyTorch reference in the accuracy gate."""
+        estimator = cls.__new__(cls)
+        estimator._prepare(contract, session, choice)
+        return estimator
+
+    def _prepare(self, contract: Contract, session: Session, choice: Choice) -> None:
+        from . import decode, preprocess  # these bring OpenCV, which `import posert.runtime` should not cost
+
+        self._preprocess, self._decode = preprocess, decode
+        self.contract, self.session, self.choice = contract, session, choice
+        self._crops = np.empty((0, contract.height, contract.width, 3), np.uint8)
         self._lock = threading.Lock()
 
     def __call__(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Keypoints:
@@ -82,31 +93,56 @@ class PoseEstimator:
             InputError: the frame or a box cannot be used; the message says which and how to mend it.
         """
         image = check_frame(frame)
-        rows = check_boxes(boxes, image.shape[1], image.shape[0])
-        with self._lock:
-            parts = [self._run(image, rows[i : i + MAX_BATCH]) for i in range(0, len(rows), MAX_BATCH)]
-        if len(parts) == 1:
-            xy, score = parts[0]
-        else:
-            k = len(self.contract.keypoints)
-            xy = np.concatenate([np.empty((0, k, 2), np.float32), *(p[0] for p in parts)])
-            score = np.concatenate([np.empty((0, k), np.float32), *(p[1] for p in parts)])
-        return Keypoints(xy, score, rows, self.contract.keypoints)
-
-    def _run(
-        self, image: NDArray[np.uint8], boxes: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        from .decode import decode, to_frame
-
+        rows = self._check_boxes(boxes, image.shape[1], image.shape[0])
         c, p = self.contract, self._preprocess
-        n = len(boxes)
+        n, k = len(rows), len(c.keypoints)
+        xy, score = np.empty((n, k, 2), np.float32), np.empty((n, k), np.float32)
+        if n:
+            center, extent = p.boxes_to_center_scale(rows, c.width, c.height, c.padding)
+            matrices = p.crop_matrices(center, extent, c.width, c.height, c.udp)
+        with self._lock:
+            for start in range(0, n, MAX_BATCH):
+                part = slice(start, min(start + MAX_BATCH, n))
+                peaks, score[part] = self._infer(image, matrices[part])
+                xy[part] = self._decode.to_frame(
+                    peaks, center[part], extent[part], c.heatmap_width, c.heatmap_height, c.udp
+                )
+        return Keypoints(xy, score, rows.astype(np.float32), c.keypoints)
+
+    def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> NDArray[np.float32]:
+        """The network's raw output `(N, K, h, w)` float32 for at most 32 people, for those who compare or debug."""
+        image = check_frame(frame)
+        rows, c = self._check_boxes(boxes, image.shape[1], image.shape[0])[:MAX_BATCH], self.contract
+        center, extent = self._preprocess.boxes_to_center_scale(rows, c.width, c.height, c.padding)
+        matrices = self._preprocess.crop_matrices(center, extent, c.width, c.height, c.udp)
+        with self._lock:
+            crops = self._preprocess.crop(image, matrices, c.width, c.height)
+            return self.session.infer(crops).copy()
+
+    def _infer(
+        self, image: NDArray[np.uint8], matrices: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One run: crops of all people, the network, peaks in px of the heatmap and their scores."""
+        c, n = self.contract, len(matrices)
         if n > len(self._crops):
             self._crops = np.empty((n, c.height, c.width, 3), np.uint8)
-        center, extent = p.boxes_to_center_scale(boxes, c.width, c.height, c.padding)
-        matrices = p.crop_matrices(center, extent, c.width, c.height, c.udp)
-        crops = p.crop(image, matrices, c.width, c.height, out=self._crops[:n])
-        xy, score = decode(self.session.infer(crops), c.decode, c.kernel)
-        return to_frame(xy, center, extent, c.heatmap_width, c.heatmap_height, c.udp), score
+        crops = self._preprocess.crop(image, matrices, c.width, c.height, out=self._crops[:n])
+        return self._decode.decode(self.session.infer(crops), c.decode, c.kernel)
+
+    def _check_boxes(self, boxes: ArrayLike | None, width: int, height: int) -> NDArray[np.float64]:
+        """Boxes as `(N, 4)` float64 xyxy; None is the whole frame, an empty list no people."""
+        if boxes is None:
+            return np.array([[0.0, 0.0, width, height]])
+        rows = self._preprocess.check_boxes(boxes)
+        x1, y1, x2, y2 = rows.T
+        outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+        if outside.any():
+            i = int(outside.argmax())
+            raise InputError(
+                f"box {i} of {len(rows)} {rows[i].tolist()} lies outside the {width}x{height} frame: drop it, or check "
+                "that boxes and frame have the same scale"
+            )
+        return rows
 
 
 def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Choice:
@@ -184,34 +220,3 @@ def check_frame(frame: ArrayLike) -> NDArray[np.uint8]:
     if image.dtype != np.uint8:
         raise InputError(f"{seen}: convert with (frame * 255).clip(0, 255).astype('uint8') if it is 0..1")
     return image
-
-
-def check_boxes(boxes: ArrayLike | None, width: int, height: int) -> NDArray[np.float32]:
-    """Boxes as `(N, 4)` float32 xyxy; None is the whole frame, an empty list no people.
-
-    Raises:
-        InputError: a box is not finite, has no area, or lies outside the frame; the message names it.
-    """
-    if boxes is None:
-        return np.array([[0, 0, width, height]], np.float32)
-    try:
-        rows = np.asarray(boxes, np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"boxes are not an array of numbers ({error}); expected (N, 4) xyxy") from error
-    if rows.size == 0:
-        return np.empty((0, 4), np.float32)
-    if rows.ndim != 2 or rows.shape[1] != 4:
-        raise InputError(f"boxes have shape {rows.shape}, expected (N, 4) xyxy in px; one box is [[x1, y1, x2, y2]]")
-    x1, y1, x2, y2 = rows.T
-    for broken, what in (
-        (~np.isfinite(rows).all(1), "is not finite: drop it, or mend the detector"),
-        ((x2 <= x1) | (y2 <= y1), "has no area: boxes are x1, y1, x2, y2 (not x, y, width, height); drop empty ones"),
-        (
-            (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height),
-            f"lies outside the {width}x{height} frame: drop it, or check that boxes and frame have the same scale",
-        ),
-    ):
-        if broken.any():
-            i = int(np.flatnonzero(broken)[0])
-            raise InputError(f"box {i} of {len(rows)} {rows[i].tolist()} {what}")
-    return rows

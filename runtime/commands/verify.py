@@ -1,0 +1,78 @@
+"""`posert verify BUNDLE`: every member's hash, then the golden crops on every backend that is installed here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+from ..backends import installed_backends
+from ..bundle import Bundle
+from ..errors import BackendError
+from ..estimator import choose, open_session
+from ..verify import check_session
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("bundle", help="a .pose file")
+    parser.add_argument("--backend", default="all", help="one backend instead of all that are installed")
+    parser.add_argument("--precision", default="all", help="one precision instead of all that the bundle holds")
+    parser.add_argument("--threads", type=int, help="bound on CPU threads")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Returns 1 if any artifact's result moved."""
+    with Bundle(args.bundle) as bundle:
+        bundle.check()
+        golden = bundle.golden()
+        rows: list[dict[str, Any]] = []
+        for backend, precision in _pairs(bundle, args.backend, args.precision):
+            start = time.perf_counter()
+            session = open_session(bundle, backend, precision, args.threads)
+            load_ms = 1e3 * (time.perf_counter() - start)
+            artifact = bundle.artifacts[installed_backends()[backend].PRECISIONS[precision]]
+            check = check_session(session, artifact, golden, bundle.contract)
+            rows.append({"backend": backend, "precision": precision, **asdict(check), "load_ms": load_ms})
+        passed = all(row["passed"] for row in rows)
+        if args.json:
+            print(json.dumps({"bundle": str(bundle.path), "members": "intact", "passed": passed, "rows": rows}))
+        else:
+            print(f"{bundle.path}: all members intact. {len(golden.crops)} golden crop(s), error of the heatmaps:")
+            for r in rows:
+                print(
+                    f"  {r['backend']:12} {r['precision']:5} {r['error']:8.5f} (bound {r['bound']:.5f}), "
+                    f"joints moved by at most {r['drift']:.2f} px of the crop, load {r['load_ms']:.0f} ms, "
+                    f"run {r['ms']:.1f} ms: {'ok' if r['passed'] else 'MOVED'}"
+                )
+            print(_verdict(passed))
+    return 0 if passed else 1
+
+
+def _pairs(bundle: Bundle, backend: str, precision: str) -> list[tuple[str, str]]:
+    if backend != "all" and precision != "all":
+        choose(bundle, backend, precision)
+        return [(backend, precision)]
+    found = []
+    for name, module in installed_backends().items():
+        if backend in ("all", name):
+            found += [
+                (name, p)
+                for p, artifact in module.PRECISIONS.items()
+                if artifact in bundle.artifacts and precision in ("all", p)
+            ]
+    if not found:
+        choose(bundle, "auto" if backend == "all" else backend, "auto" if precision == "all" else precision)
+        raise BackendError(f"{bundle.name} holds {', '.join(bundle.artifacts)}: nothing of it can run here")
+    return found
+
+
+def _verdict(passed: bool) -> str:
+    if passed:
+        return "This machine gives the trained result."
+    return (
+        "This machine does NOT give the trained result: update the backend's library (posert inspect shows the "
+        "versions the bundle was built with), or use a row that is ok with --backend and --precision."
+    )

@@ -1,0 +1,322 @@
+"""Does a graph on a backend still find the same joints as the PyTorch model? Measured as a user would run it.
+
+Every candidate sees the same frames and boxes through `PoseEstimator`, so crops, decoding and the map back to the
+frame are part of what is judged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import Contract
+from .errors import InputError
+from .estimator import PoseEstimator
+from .metrics.bootstrap import paired_interval
+from .metrics.oks import OksEvaluation, evaluate_oks
+
+# Relative L2 errors of the heatmaps that the arithmetic of a precision explains, where no labelled data judge a graph.
+# float32: the order of sums. float16: 11 bits through a few hundred layers. int8: 8 bits; measured at 0.02 to 0.15 on
+# the networks of the catalog, against 1 and more for a graph with one wrong layer.
+HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.3}
+
+WORST = 6
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Labelled frames to judge on.
+
+    Attributes:
+        coco: annotations in COCO's key point format; people are taken at their annotated boxes.
+        load: reads one frame `(H, W, 3)` uint8 BGR by its record of `coco["images"]`.
+        kind: "demo" or "user".
+        note: what the reader of a figure must know about these data.
+    """
+
+    coco: dict[str, Any]
+    load: Callable[[dict[str, Any]], NDArray[np.uint8]]
+    kind: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate against the PyTorch model.
+
+    Attributes:
+        precision, backend: what ran; the first row of a result is the reference, backend "pytorch".
+        ap: COCO AP (OKS 0.50:0.95), None where nothing labelled was there to judge on.
+        ap_drop: AP of the reference minus this one's; `ap_drop_interval` its paired bootstrap 95 % interval.
+        pixel_drift_median, pixel_drift_p95: distance of the joints from the reference's, px of the frame.
+        heatmap_error: relative L2 error of the heatmaps.
+        ms_per_person: crop, network and decoding, median over frames.
+        size_mb: of the graph.
+        verdict: "reference", "passed", "failed" or "unproven".
+    """
+
+    precision: str
+    backend: str
+    ap: float | None
+    ap_drop: float | None
+    ap_drop_interval: tuple[float, float] | None
+    pixel_drift_median: float
+    pixel_drift_p95: float
+    heatmap_error: float
+    ms_per_person: float
+    size_mb: float
+    verdict: str
+
+    @property
+    def key(self) -> str:
+        """Such as "openvino int8"."""
+        return f"{self.backend} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A person on whom a candidate and the reference differ most; coordinates in px of `image`."""
+
+    key: str
+    image: NDArray[np.uint8]
+    reference_xy: NDArray[np.float32]
+    candidate_xy: NDArray[np.float32]
+    truth: NDArray[np.float32] | None
+    drift: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The gate's result.
+
+    Attributes:
+        rows: the reference first.
+        verdict: "passed", "failed", or "unproven" where nothing labelled was there.
+        max_drop: the AP drop that was allowed.
+        data: kind, number of images and people, note.
+        drift: per row key `(N, K)` float32, px of the frame; NaN where a joint is not labelled.
+        worst: people on whom a candidate differs most from the reference.
+    """
+
+    rows: list[Row]
+    verdict: str
+    max_drop: float
+    data: dict[str, Any]
+    drift: dict[str, NDArray[np.float32]] = field(repr=False)
+    worst: list[Worst] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is judged. `open` gives an estimator, which lives only while it is being judged, to bound the memory."""
+
+    precision: str
+    backend: str
+    open: Callable[[], PoseEstimator]
+    size_mb: float
+
+
+@dataclass(frozen=True)
+class _Person:
+    image: int
+    box: NDArray[np.float64]
+    annotation: dict[str, Any]
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    frames: Frames,
+    *,
+    max_drop: float,
+    labelled: bool,
+    advance: Callable[[str, int, int], None] = lambda name, done, total: None,
+) -> Parity:
+    """Run every candidate over the frames and compare it with the first one, the reference.
+
+    Args:
+        candidates: the PyTorch model first.
+        frames: what to judge on.
+        max_drop: AP may fall by this much.
+        labelled: whether AP on these frames says something about this model. If not, AP stays None, the verdict is
+            "unproven" (or "failed" by the heatmaps' error alone).
+        advance: told (candidate, frames done, frames in all).
+
+    Raises:
+        InputError: no person in the annotations can be judged.
+    """
+    people = _people(frames.coco)
+    reference: _Run | None = None
+    rows, drifts, worst = [], {}, []
+    for candidate in candidates:
+        seen = _run(candidate, frames, people, lambda d, t, n=f"{candidate.backend} {candidate.precision}": advance(n, d, t))
+        scored = _evaluate(seen, frames.coco, people) if labelled else None
+        if reference is None:
+            reference, reference_scored = seen, scored
+        row, drift = _row(candidate, seen, scored, reference, reference_scored, people, max_drop)
+        rows.append(row)
+        if candidate is not candidates[0]:
+            drifts[row.key] = drift
+            worst += _worst(row.key, drift, seen, reference, frames, people)
+    verdicts = {row.verdict for row in rows[1:]}
+    verdict = "failed" if "failed" in verdicts else "passed" if verdicts == {"passed"} else "unproven"
+    data = {
+        "kind": frames.kind, "note": frames.note, "people": len(people),
+        "images": len({p.image for p in people}), "labelled": labelled,
+    }
+    worst.sort(key=lambda w: -w.drift)
+    return Parity(rows, verdict, max_drop, data, drifts, worst[:WORST])
+
+
+@dataclass(frozen=True)
+class _Run:
+    xy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    heatmaps: NDArray[np.float32]
+    ms_per_person: float
+
+
+def _people(coco: dict[str, Any]) -> list[_Person]:
+    """People with at least one labelled joint and a box with an area, in the order of the images."""
+    order = {record["id"]: i for i, record in enumerate(coco["images"])}
+    people = []
+    for a in coco["annotations"]:
+        x, y, w, h = a["bbox"]
+        if a["image_id"] in order and a.get("num_keypoints", 1) and not a.get("iscrowd") and w > 0 and h > 0:
+            people.append(_Person(order[a["image_id"]], np.array([x, y, x + w, y + h], np.float64), a))
+    if not people:
+        raise InputError(
+            f"{len(coco['annotations'])} annotations on {len(coco['images'])} images hold no person with a labelled "
+            "joint and a box: expected COCO key point annotations (person_keypoints_*.json)"
+        )
+    return sorted(people, key=lambda p: p.image)
+
+
+def _by_image(people: Sequence[_Person]) -> Iterator[tuple[int, list[int]]]:
+    """Image index and the indices of its people."""
+    start = 0
+    for i in range(1, len(people) + 1):
+        if i == len(people) or people[i].image != people[start].image:
+            yield people[start].image, list(range(start, i))
+            start = i
+
+
+# Heatmaps are compared on the first people only: 64 maps of 17 joints are 200,000 samples each, and 13 MB.
+_HEATMAP_PEOPLE = 64
+
+
+def _run(
+    candidate: Candidate, frames: Frames, people: Sequence[_Person], advance: Callable[[int, int], None]
+) -> _Run:
+    pose = candidate.open()
+    k = len(pose.contract.keypoints)
+    xy, score = np.empty((len(people), k, 2), np.float32), np.empty((len(people), k), np.float32)
+    heatmaps, times = [], []
+    groups = list(_by_image(people))
+    warm: set[int] = set()
+    for done, (image, members) in enumerate(groups):
+        frame = frames.load(frames.coco["images"][image])
+        boxes = np.stack([people[i].box for i in members])
+        if len(members) not in warm:  # backends prepare kernels at the first sight of a batch size
+            pose(frame, boxes)
+            warm.add(len(members))
+        start = time.perf_counter()
+        found = pose(frame, boxes)
+        times.append((time.perf_counter() - start) / len(members))
+        xy[members], score[members] = found.xy, found.score
+        if members[0] < _HEATMAP_PEOPLE:
+            heatmaps.append(pose.heatmaps(frame, boxes).copy())
+        advance(done + 1, len(groups))
+    return _Run(xy, score, np.concatenate(heatmaps)[:_HEATMAP_PEOPLE], 1e3 * float(np.median(times)))
+
+
+def _evaluate(seen: _Run, coco: dict[str, Any], people: Sequence[_Person]) -> OksEvaluation:
+    return evaluate_oks(coco, to_results(seen.xy, seen.score, people))
+
+
+def to_results(
+    xy: NDArray[np.float32], score: NDArray[np.float32], people: Sequence[_Person]
+) -> list[dict[str, Any]]:
+    """COCO results. A person's score is the mean of the joint scores above 0.2, as in the published evaluations."""
+    above = score > 0.2
+    person = np.where(above, score, 0).sum(1) / np.maximum(above.sum(1), 1)
+    joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64).reshape(len(xy), -1)
+    return [
+        {"image_id": p.annotation["image_id"], "category_id": 1, "keypoints": j.tolist(), "score": float(s)}
+        for p, j, s in zip(people, joints, person, strict=True)
+    ]
+
+
+def _row(
+    candidate: Candidate,
+    seen: _Run,
+    scored: OksEvaluation | None,
+    reference: _Run,
+    reference_scored: OksEvaluation | None,
+    people: Sequence[_Person],
+    max_drop: float,
+) -> tuple[Row, NDArray[np.float32]]:
+    k = seen.xy.shape[1]
+    visible = np.array([np.asarray(p.annotation["keypoints"], float).reshape(k, 3)[:, 2] > 0 for p in people])
+    drift = np.where(visible, np.linalg.norm(seen.xy - reference.xy, axis=2), np.nan).astype(np.float32)
+    error = float(np.linalg.norm(seen.heatmaps - reference.heatmaps) / np.linalg.norm(reference.heatmaps))
+    ap = drop = interval = None
+    if scored is not None and reference_scored is not None:
+        ap = scored.metrics["AP"]
+        drop, low, high = paired_interval(reference_scored, scored)
+        interval = (low, high)
+    if seen is reference:
+        verdict = "reference"
+    elif not error <= HEATMAP_BOUND[candidate.precision] and drop is None:
+        verdict = "failed"
+    elif drop is None:
+        verdict = "unproven"
+    else:
+        verdict = "passed" if drop <= max_drop else "failed"
+    median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
+    row = Row(
+        candidate.precision, candidate.backend, ap, drop, interval, median, p95, error, seen.ms_per_person,
+        candidate.size_mb, verdict,
+    )
+    return row, drift
+
+
+def _worst(
+    key: str, drift: NDArray[np.float32], seen: _Run, reference: _Run, frames: Frames, people: Sequence[_Person]
+) -> list[Worst]:
+    """The people whose mean joint drift, relative to their size, is the largest."""
+    size = np.array([max(p.box[2] - p.box[0], p.box[3] - p.box[1]) for p in people])
+    mean = np.nanmean(drift, axis=1)
+    found = []
+    for i in np.argsort(-(mean / size))[:WORST]:
+        frame = frames.load(frames.coco["images"][people[i].image])
+        x1, y1, x2, y2 = people[i].box
+        margin = 0.15 * size[i]
+        left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
+        image = frame[top : int(y2 + margin) + 1, left : int(x2 + margin) + 1].copy()
+        offset = np.array([left, top], np.float32)
+        truth = np.asarray(people[i].annotation["keypoints"], np.float32).reshape(-1, 3) - [*offset, 0]
+        found.append(
+            Worst(key, image, reference.xy[i] - offset, seen.xy[i] - offset, truth.astype(np.float32), float(mean[i]))
+        )
+    return found
+
+
+def contract_joints(contract: Contract, coco: dict[str, Any]) -> None:
+    """Refuse annotations whose joints are not the model's.
+
+    Raises:
+        InputError: the number of joints differs; the message says what was seen.
+    """
+    k = len(contract.keypoints)
+    for a in coco["annotations"]:
+        count = len(a.get("keypoints", ())) // 3
+        if count != k:
+            raise InputError(
+                f"annotation {a.get('id')} has {count} joints, the model has {k} ({contract.dataset}): "
+                "these annotations belong to another data set"
+            )

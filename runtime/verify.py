@@ -1,0 +1,50 @@
+"""Does this engine, on this machine, still give what the PyTorch model gave? Answered in milliseconds, on golden crops."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from .backends import Session
+from .bundle import Artifact, Golden
+from .contract import Contract
+
+# Another machine's kernels add in another order. Twice the error that was measured when the bundle was built, and at
+# least a tenth of what the precision may have at all, leaves room for that and for nothing else.
+_SLACK = 2.0
+_FLOOR = {"fp32": 1e-4, "fp16": 2e-3, "int8": 2e-2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One artifact on one backend against the golden heatmaps.
+
+    Attributes:
+        error: relative L2 error of the heatmaps; `bound` is what it may be.
+        drift: largest distance of a joint from the reference's, px of the crop.
+        ms: time of one run over the golden crops, the first run left out.
+        passed: the verdict.
+    """
+
+    error: float
+    bound: float
+    drift: float
+    ms: float
+    passed: bool
+
+
+def check_session(session: Session, artifact: Artifact, golden: Golden, contract: Contract) -> Check:
+    """Run the golden crops through an open session and compare."""
+    from .decode import decode
+
+    session.infer(golden.crops)
+    start = time.perf_counter()
+    seen = session.infer(golden.crops)
+    ms = 1e3 * (time.perf_counter() - start)
+    error = float(np.linalg.norm(seen - golden.heatmaps) / max(float(np.linalg.norm(golden.heatmaps)), 1e-12))
+    bound = max(_SLACK * (artifact.golden_error or 0.0), _FLOOR[artifact.precision])
+    ours, theirs = (decode(maps, contract.decode, contract.kernel)[0] for maps in (seen, golden.heatmaps))
+    drift = float(np.linalg.norm(ours - theirs, axis=2).max()) * contract.width / contract.heatmap_width
+    return Check(error, bound, drift, ms, bool(error <= bound))
