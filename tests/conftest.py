@@ -1,0 +1,77 @@
+"""Fixtures that several folders share: a real network, small enough to export in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from posert.export.archs.hrnet import HRNet
+from posert.export.reference import Reference, random_crops
+from posert.export.to_onnx import to_onnx, with_crops
+from posert.export.to_torchscript import to_torchscript
+from posert.runtime.bundle import Artifact, Golden, describe, write_bundle
+from posert.runtime.contract import Contract
+from posert.runtime.datasets import dataset
+
+
+@pytest.fixture(scope="session")
+def narrow_reference() -> Reference:
+    """An HRNet for COCO at 128x96 with one block per branch and random weights; its heatmaps are finite noise."""
+    coco = dataset("coco")
+    contract = Contract(
+        dataset="coco",
+        keypoints=coco.keypoints,
+        flip_pairs=coco.flip_pairs,
+        skeleton=coco.skeleton,
+        sigmas=coco.sigmas,
+        width=96,
+        height=128,
+        heatmap_width=24,
+        heatmap_height=32,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = HRNet(17, widths=(8, 16, 32, 64), modules=(1, 1, 1), blocks=1, stem=16, bottlenecks=1, planes=8)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # untrained statistics would make folding it a no-op
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.bias.data.normal_(0, 0.1)
+    return Reference(network.eval(), contract)
+
+
+@pytest.fixture(scope="session")
+def narrow_onnx(narrow_reference: Reference) -> onnx.ModelProto:
+    """Its plain graph: normalised images in, heatmaps out. Copy it before changing it."""
+    return to_onnx(narrow_reference)
+
+
+@pytest.fixture(scope="session")
+def narrow_bundle(
+    tmp_path_factory: pytest.TempPathFactory, narrow_reference: Reference, narrow_onnx: onnx.ModelProto
+) -> Path:
+    """Its bundle: fp32 and TorchScript, accuracy unproven. Copy it before changing it."""
+    contract = narrow_reference.contract
+    graphs = {}
+    for name, form, data in (
+        ("fp32", "onnx", with_crops(narrow_onnx, contract).SerializeToString()),
+        ("torchscript", "torchscript", to_torchscript(narrow_reference)),
+    ):
+        file = f"{name}.{'onnx' if form == 'onnx' else 'pt'}"
+        opset = narrow_onnx.opset_import[0].version if form == "onnx" else None
+        graphs[name] = (Artifact(name, form, file, precision="fp32", opset=opset, **describe(data)), data)
+    crops = random_crops(contract, 2)
+    return write_bundle(
+        tmp_path_factory.mktemp("bundle") / "narrow.pose",
+        name="narrow-coco-128x96",
+        model={"arch": "narrow", "dataset": "coco", "weights": "random"},
+        contract=contract,
+        graphs=graphs,
+        golden=Golden(crops, narrow_reference.infer(crops)),
+        calibration=None,
+        accuracy={"verdict": "unproven", "rows": []},
+        versions={},
+    )
