@@ -216,21 +216,24 @@ def _megvii_original(maps: Float, kernel: int) -> tuple[Double, Float]:
     height, width = maps.shape[1:]
     margin = _MEGVII_MARGIN
     cells = _blur(maps, kernel, "zero", margin).reshape(len(maps), -1)
-    all_maps = np.arange(len(maps))
+    every = np.arange(len(maps))
 
-    def take_highest() -> Double:
+    def take_highest() -> tuple[Double, Double]:
         index = cells.argmax(axis=1)
-        cells[all_maps, index] = 0
+        value = cells[every, index]
+        cells[every, index] = 0
         y, x = np.divmod(index, width + 2 * margin)
-        return np.stack([x - margin, y - margin], axis=1).astype(np.float64)
+        return np.stack([x - margin, y - margin], axis=1).astype(np.float64), value
 
-    first = take_highest()
-    step = take_highest() - first
+    xy, peak = take_highest()
+    step = take_highest()[0] - xy
     length = np.linalg.norm(step, axis=1, keepdims=True)
-    first += 0.25 * np.divide(step, length, out=np.zeros_like(step), where=length > 1e-3)
-    xy = np.clip(first, 0, [width - 1, height - 1])
+    xy += 0.25 * np.divide(step, length, out=np.zeros_like(step), where=length > 1e-3)
+    xy = np.clip(xy, 0, [width - 1, height - 1])
     x, y = np.rint(xy).astype(np.intp).T
-    return xy + 0.5, maps[all_maps, y, x] / np.float32(_MEGVII_AMPLITUDE) + np.float32(0.5)
+    # the score is the map's own value there; a NaN elsewhere shows in the blurred peak only
+    value = np.where(np.isfinite(peak), maps[every, y, x], np.float32(np.nan))
+    return xy + 0.5, value / np.float32(_MEGVII_AMPLITUDE) + np.float32(0.5)
 
 
 _RULES: dict[str, Callable[[Float, int], tuple[Double, Float]]] = {
