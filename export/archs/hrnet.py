@@ -119,4 +119,9 @@ class HRNet(nn.Module):
 ARCHS = {
     "hrnet_w32": partial(HRNet, widths=(32, 64, 128, 256)),
     "hrnet_w48": partial(HRNet, widths=(48, 96, 192, 384)),
+    # Not published: small enough to train on one core, and nowhere wider or deeper than the two above, so that its
+    # weights can be embedded in them (see export/demo/embed.py).
+    "hrnet_demo": partial(
+        HRNet, widths=(32, 48, 96, 160), modules=(1, 1, 1), blocks=1, stem=32, bottlenecks=2, planes=16
+    ),
 }

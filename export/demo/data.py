@@ -1,0 +1,58 @@
+"""Generated people kept on disk, so that only the first use pays for drawing them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import people
+from .people import Image
+
+
+def cached(split: str, count: int, seed: int = 0) -> tuple[Image, dict[str, Any]]:
+    """`people.generate`, from the cache if it has been there; the images `(count, 240, 320, 3)` are read-only."""
+    folder = cache_folder()
+    pixels, labels = folder / f"{split}-{seed}-{count}.npy", folder / f"{split}-{seed}-{count}.json"
+    if not (pixels.exists() and labels.exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written beside and renamed: two processes that start together both end with a whole file.
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            images, found = people.generate(split, count, seed)
+            np.save(Path(beside, "images.npy"), images)
+            Path(beside, "labels.json").write_text(json.dumps(found))
+            os.replace(Path(beside, "images.npy"), pixels)
+            os.replace(Path(beside, "labels.json"), labels)
+    return np.load(pixels, mmap_mode="r"), json.loads(labels.read_text())
+
+
+def cache_folder() -> Path:
+    """Named after the generator's source: images of another generator are never taken for this one's."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in ("draws", "mannequin", "look", "raster", "scenery", "people"):
+        digest.update((here / f"{name}.py").read_bytes())
+    return Path(root, "posert", f"demo-{digest.hexdigest()[:12]}")
+
+
+def held_out(count: int) -> tuple[Iterator[tuple[str, Image]], dict[str, Any]]:
+    """Images that no training saw, to measure on: (file name, BGR `(H, W, 3)` uint8) in the order of the COCO dict."""
+    return _named("val", count)
+
+
+def calibration(count: int) -> tuple[Iterator[tuple[str, Image]], dict[str, Any]]:
+    """Images to calibrate on: neither trained on nor measured on; as `held_out`."""
+    return _named("calib", count)
+
+
+def _named(split: str, count: int) -> tuple[Iterator[tuple[str, Image]], dict[str, Any]]:
+    images, labels = cached(split, count)
+    names = [image["file_name"] for image in labels["images"]]
+    return zip(names, images, strict=True), labels
