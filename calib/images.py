@@ -1,0 +1,214 @@
+"""The calibration set: crops of annotated people, cut by the runtime's own code, with their provenance.
+
+People are drawn evenly from strata of size, visible joints and occlusion, because ranges are set by the unusual: a set
+of large unoccluded people alone never shows the network what a blurred, half-hidden one does to its activations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.contract import Contract
+from ..runtime.errors import CalibrationError
+from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+
+_BATCH = 8
+_JITTER = 0.05  # of the box side, as a detector errs
+
+
+@dataclass(frozen=True)
+class Person:
+    """One annotated person that was drawn.
+
+    Attributes:
+        file_name: of the image, as the annotations spell it.
+        annotation: its id.
+        box: x1, y1, x2, y2 in px of the image, jittered.
+        stratum: what kind of person this is, such as "medium/most/occluded".
+    """
+
+    file_name: str
+    annotation: int
+    box: tuple[float, float, float, float]
+    stratum: str
+
+
+class CalibrationSet:
+    """Crops of people; iterating over it yields batches `(N, height, width, 3)` uint8 BGR, the same each time.
+
+    Args:
+        people: whom to cut out.
+        read: gives the encoded bytes (JPEG, PNG, ...) of an image by its file name.
+        contract: size and geometry of the crops.
+        evaluation: sha256 hex digests of the image files that accuracy is measured on.
+
+    Raises (while iterating):
+        CalibrationError: an image cannot be read or is in the evaluation set; it is named.
+    """
+
+    def __init__(
+        self,
+        people: Sequence[Person],
+        read: Callable[[str], bytes],
+        contract: Contract,
+        evaluation: Collection[str] = (),
+    ) -> None:
+        if not people:
+            raise CalibrationError("the calibration set has no people; a few hundred annotated people are usual")
+        self.people = sorted(people, key=lambda p: (p.file_name, p.annotation))
+        self.contract = contract
+        self._read = read
+        self._evaluation = frozenset(evaluation)
+        self._sha256: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        c = self.contract
+        batch = np.empty((min(_BATCH, len(self)), c.height, c.width, 3), np.uint8)
+        filled, name, frame = 0, "", np.empty((0, 0, 3), np.uint8)
+        for person in self.people:
+            if person.file_name != name:
+                name, frame = person.file_name, self._frame(person.file_name)
+            box = np.array([person.box])
+            center, extent = boxes_to_center_scale(box, c.width, c.height, c.padding)
+            matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
+            crop(frame, matrices, c.width, c.height, out=batch[filled : filled + 1])
+            filled += 1
+            if filled == len(batch):
+                yield batch.copy()
+                filled = 0
+        if filled:
+            yield batch[:filled].copy()
+
+    def provenance(self) -> dict[str, Any]:
+        """What the set is made of, for the manifest: files with sha256, people per stratum, a hash of it all."""
+        files = {p.file_name: self._digest(p.file_name) for p in self.people}
+        strata: dict[str, int] = {}
+        for p in self.people:
+            strata[p.stratum] = strata.get(p.stratum, 0) + 1
+        boxes = "".join(f"{p.file_name} {files[p.file_name]} {p.annotation} {p.box}\n" for p in self.people)
+        return {
+            "people": len(self),
+            "images": len(files),
+            "strata": dict(sorted(strata.items())),
+            "files": files,
+            "sha256": hashlib.sha256(boxes.encode()).hexdigest(),
+        }
+
+    def _digest(self, name: str, data: bytes | None = None) -> str:
+        if name not in self._sha256:
+            self._sha256[name] = hashlib.sha256(self._bytes(name) if data is None else data).hexdigest()
+        return self._sha256[name]
+
+    def _bytes(self, name: str) -> bytes:
+        try:
+            return self._read(name)
+        except OSError as error:
+            raise CalibrationError(f"calibration image {name!r} cannot be read: {error}") from error
+
+    def _frame(self, name: str) -> NDArray[np.uint8]:
+        """An image `(H, W, 3)` uint8 BGR, after the check that it is not one that accuracy is measured on."""
+        data = self._bytes(name)
+        if self._digest(name, data) in self._evaluation:
+            raise CalibrationError(
+                f"calibration image {name!r} is also in the evaluation set (same sha256): accuracy measured there "
+                "would flatter the quantised network. Calibrate on training images."
+            )
+        # Stored orientation is ignored, as the published evaluations do.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        if frame is None:
+            raise CalibrationError(
+                f"calibration image {name!r} ({len(data)} bytes) is not an image that OpenCV can decode; "
+                "download it again or leave it out of the annotations"
+            )
+        return np.asarray(frame, np.uint8)
+
+
+def crops_from_coco(
+    annotations: Mapping[str, Any],
+    read: Callable[[str], bytes],
+    contract: Contract,
+    count: int = 256,
+    seed: int = 0,
+    evaluation: Collection[str] = (),
+) -> CalibrationSet:
+    """Draw a calibration set from COCO-format keypoint annotations.
+
+    Args:
+        annotations: a loaded person-keypoints JSON: "images" (id, file_name), "annotations" (id, image_id, bbox xywh,
+            keypoints, num_keypoints).
+        read: gives the encoded bytes of an image by its file_name; `folder(path)` makes one.
+        contract: of the network; its crops are cut as at run time.
+        count: people wanted; all are taken where there are fewer.
+        seed: of the draw; the same seed gives the same set.
+        evaluation: as for `CalibrationSet`.
+
+    Raises:
+        CalibrationError: the annotations hold no person with a box and labelled joints, or are not COCO-format.
+    """
+    try:
+        names = {image["id"]: str(image["file_name"]) for image in annotations["images"]}
+        rows = [a for a in annotations["annotations"] if _usable(a)]
+        strata: dict[str, list[Mapping[str, Any]]] = {}
+        for a in sorted(rows, key=lambda a: int(a["id"])):
+            strata.setdefault(_stratum(a), []).append(a)
+        files = {a["id"]: names[a["image_id"]] for a in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CalibrationError(
+            f"the annotations are not COCO keypoints ({type(error).__name__}: {error}); expected lists 'images' with "
+            "id and file_name and 'annotations' with id, image_id, bbox and keypoints"
+        ) from error
+    if not rows:
+        raise CalibrationError(
+            f"none of the {len(annotations['annotations'])} annotations is a person with a box and labelled joints; "
+            "calibration needs some"
+        )
+    rng = np.random.default_rng(seed)
+    queues = [[group[i] for i in rng.permutation(len(group))] for _, group in sorted(strata.items())]
+    drawn: list[Mapping[str, Any]] = []
+    while len(drawn) < count and queues:
+        for queue in queues:
+            if len(drawn) < count:
+                drawn.append(queue.pop())
+        queues = [queue for queue in queues if queue]
+    people = []
+    for a in drawn:
+        x, y, w, h = (float(v) for v in a["bbox"])
+        dx, dy, dw, dh = rng.uniform(-_JITTER, _JITTER, 4) * (w, h, w, h)
+        box = (x + dx - dw, y + dy - dh, x + w + dx + dw, y + h + dy + dh)
+        people.append(Person(files[a["id"]], int(a["id"]), box, _stratum(a)))
+    return CalibrationSet(people, read, contract, evaluation)
+
+
+def folder(path: Path) -> Callable[[str], bytes]:
+    """A `read` for images in a folder."""
+    return lambda name: (path / name).read_bytes()
+
+
+def _usable(a: Mapping[str, Any]) -> bool:
+    x, y, w, h = (float(v) for v in a["bbox"])
+    joints = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)
+    return bool(np.isfinite([x, y, w, h]).all() and w > 1 and h > 1 and (joints[:, 2] > 0).any()) and not a.get(
+        "iscrowd"
+    )
+
+
+def _stratum(a: Mapping[str, Any]) -> str:
+    """Size by COCO's bounds (areas of 96 x 96 px), share of labelled joints, and whether any is hidden."""
+    _, _, w, h = (float(v) for v in a["bbox"])
+    flags = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)[:, 2]
+    size = "large" if float(a.get("area", w * h)) > 96**2 else "medium"
+    labelled = float((flags > 0).mean())
+    joints = "few" if labelled < 1 / 3 else "some" if labelled < 2 / 3 else "most"
+    return f"{size}/{joints}/{'occluded' if (flags == 1).any() else 'clear'}"
