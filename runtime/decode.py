@@ -232,7 +232,7 @@ def _megvii_original(maps: Float, kernel: int) -> tuple[Double, Float]:
     xy = np.clip(xy, 0, [width - 1, height - 1])
     x, y = np.rint(xy).astype(np.intp).T
     # the score is the map's own value there; a NaN elsewhere shows in the blurred peak only
-    value = np.where(np.isfinite(peak), maps[every, y, x], np.float32(np.nan))
+    value = np.where(np.isfinite(peak), maps[every, y, x], np.float32(np.nan)).astype(np.float32)
     return xy + 0.5, value / np.float32(_MEGVII_AMPLITUDE) + np.float32(0.5)
 
 
