@@ -11,7 +11,6 @@ import io
 import json
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from .contract import Contract
 from .errors import BundleError
+from .files import whole_file
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -242,18 +242,10 @@ def write_bundle(
     }
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
     members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for member, data in members.items():
-                archive.writestr(zipfile.ZipInfo(member), data)  # ZipInfo's fixed date keeps the file reproducible
-            archive.comment = _seal(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for member, data in members.items():
+            archive.writestr(zipfile.ZipInfo(member), data)  # ZipInfo's fixed date keeps the file reproducible
+        archive.comment = _seal(text)
     return path
 
 

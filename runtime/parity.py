@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import Contract
 from .errors import InputError
 from .estimator import PoseEstimator
+from .frames import Frames
 from .metrics.bootstrap import paired_interval
 from .metrics.oks import OksEvaluation, evaluate_oks
 
@@ -26,23 +26,6 @@ from .metrics.oks import OksEvaluation, evaluate_oks
 HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.3}
 
 WORST = 6
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Labelled frames to judge on.
-
-    Attributes:
-        coco: annotations in COCO's key point format; people are taken at their annotated boxes.
-        load: reads one frame `(H, W, 3)` uint8 BGR by its record of `coco["images"]`.
-        kind: "demo" or "user".
-        note: what the reader of a figure must know about these data.
-    """
-
-    coco: dict[str, Any]
-    load: Callable[[dict[str, Any]], NDArray[np.uint8]]
-    kind: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -153,7 +136,9 @@ def judge(
     reference: _Run | None = None
     rows, drifts, worst = [], {}, []
     for candidate in candidates:
-        seen = _run(candidate, frames, people, lambda d, t, n=f"{candidate.backend} {candidate.precision}": advance(n, d, t))
+        seen = _run(
+            candidate, frames, people, lambda d, t, n=f"{candidate.backend} {candidate.precision}": advance(n, d, t)
+        )
         scored = _evaluate(seen, frames.coco, people) if labelled else None
         if reference is None:
             reference, reference_scored = seen, scored
@@ -165,8 +150,11 @@ def judge(
     verdicts = {row.verdict for row in rows[1:]}
     verdict = "failed" if "failed" in verdicts else "passed" if verdicts == {"passed"} else "unproven"
     data = {
-        "kind": frames.kind, "note": frames.note, "people": len(people),
-        "images": len({p.image for p in people}), "labelled": labelled,
+        "kind": frames.kind,
+        "note": frames.note,
+        "people": len(people),
+        "images": len({p.image for p in people}),
+        "labelled": labelled,
     }
     worst.sort(key=lambda w: -w.drift)
     return Parity(rows, verdict, max_drop, data, drifts, worst[:WORST])
@@ -209,9 +197,7 @@ def _by_image(people: Sequence[_Person]) -> Iterator[tuple[int, list[int]]]:
 _HEATMAP_PEOPLE = 64
 
 
-def _run(
-    candidate: Candidate, frames: Frames, people: Sequence[_Person], advance: Callable[[int, int], None]
-) -> _Run:
+def _run(candidate: Candidate, frames: Frames, people: Sequence[_Person], advance: Callable[[int, int], None]) -> _Run:
     pose = candidate.open()
     k = len(pose.contract.keypoints)
     xy, score = np.empty((len(people), k, 2), np.float32), np.empty((len(people), k), np.float32)
@@ -238,9 +224,7 @@ def _evaluate(seen: _Run, coco: dict[str, Any], people: Sequence[_Person]) -> Ok
     return evaluate_oks(coco, to_results(seen.xy, seen.score, people))
 
 
-def to_results(
-    xy: NDArray[np.float32], score: NDArray[np.float32], people: Sequence[_Person]
-) -> list[dict[str, Any]]:
+def to_results(xy: NDArray[np.float32], score: NDArray[np.float32], people: Sequence[_Person]) -> list[dict[str, Any]]:
     """COCO results. A person's score is the mean of the joint scores above 0.2, as in the published evaluations."""
     above = score > 0.2
     person = np.where(above, score, 0).sum(1) / np.maximum(above.sum(1), 1)
@@ -279,8 +263,17 @@ def _row(
         verdict = "passed" if drop <= max_drop else "failed"
     median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
     row = Row(
-        candidate.precision, candidate.backend, ap, drop, interval, median, p95, error, seen.ms_per_person,
-        candidate.size_mb, verdict,
+        candidate.precision,
+        candidate.backend,
+        ap,
+        drop,
+        interval,
+        median,
+        p95,
+        error,
+        seen.ms_per_person,
+        candidate.size_mb,
+        verdict,
     )
     return row, drift
 
@@ -304,19 +297,3 @@ def _worst(
             Worst(key, image, reference.xy[i] - offset, seen.xy[i] - offset, truth.astype(np.float32), float(mean[i]))
         )
     return found
-
-
-def contract_joints(contract: Contract, coco: dict[str, Any]) -> None:
-    """Refuse annotations whose joints are not the model's.
-
-    Raises:
-        InputError: the number of joints differs; the message says what was seen.
-    """
-    k = len(contract.keypoints)
-    for a in coco["annotations"]:
-        count = len(a.get("keypoints", ())) // 3
-        if count != k:
-            raise InputError(
-                f"annotation {a.get('id')} has {count} joints, the model has {k} ({contract.dataset}): "
-                "these annotations belong to another data set"
-            )

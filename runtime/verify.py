@@ -1,4 +1,4 @@
-"""Does this engine, on this machine, still give what the PyTorch model gave? Answered in milliseconds, on golden crops."""
+"""Does this engine, on this machine, still give what the PyTorch model gave? Golden crops answer in milliseconds."""
 
 from __future__ import annotations
 

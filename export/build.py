@@ -1,0 +1,201 @@
+"""`posert build`: checkpoint -> checked bundle. The same as `python export/build_engine.py`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..runtime.errors import PosertError
+from ..runtime.frames import Frames, read_frames
+from . import catalog
+from .catalog import Row
+from .demo.data import cached
+from .pipeline import PRECISIONS, Built, Plan, build, name_of
+from .report import print_table, write_report
+from .to_onnx import OPSET
+from .weights import DEMO_NOTE, RANDOM_NOTE
+
+# Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
+# size take a hundred times longer per person than the narrow demo.
+_DEMO_IMAGES = {"small": 400, "large": 100}
+_SMALL_MACS = 1e9
+# Without labels that mean something only the heatmaps are compared, and a few people suffice.
+_UNLABELLED_IMAGES = 8
+_CALIBRATION_IMAGES = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    model = parser.add_argument_group("model")
+    model.add_argument("--arch", help="architecture; alone it means its COCO 256x192 row")
+    model.add_argument("--model", metavar="ID", help="a row of the catalog (see `posert models`)")
+    model.add_argument("--dataset", help="with --arch: coco, mpii, ...")
+    model.add_argument("--imgsz", metavar="HxW", help="with --arch: size of the crop, such as 384x288")
+    model.add_argument("--weights", default="auto", help="auto (download), demo, random, or a file (default: auto)")
+    graph = parser.add_argument_group("graphs")
+    graph.add_argument("--precision", help=f"comma list of {', '.join(PRECISIONS)} (default: fp32)")
+    graph.add_argument("--half", action="store_true", help="the same as adding fp16 to --precision")
+    graph.add_argument("--int8", action="store_true", help="the same as adding int8 to --precision")
+    graph.add_argument("--opset", type=int, default=OPSET, help=f"ONNX operator set (default: {OPSET})")
+    graph.add_argument("--output", type=Path, help="the bundle to write (default: ARCH-DATASET-HxW.pose)")
+    graph.add_argument("--onnx", type=Path, metavar="FILE", help="also write the plain graph: normalised images in")
+    gate = parser.add_argument_group("accuracy gate")
+    gate.add_argument("--annotations", type=Path, help="COCO key point file of held-out images to judge on")
+    gate.add_argument("--images", type=Path, help="the folder of these images")
+    gate.add_argument("--limit", type=int, metavar="N", help="judge on at most N images")
+    gate.add_argument("--max-drop", type=float, default=0.005, help="AP may fall by this much (default: 0.005)")
+    gate.add_argument("--calib", type=Path, help="COCO key point file of training images to calibrate int8 on")
+    gate.add_argument("--calib-images", type=Path, help="the folder of these images")
+    gate.add_argument(
+        "--report", type=Path, metavar="DIR", help="for report.html and report.json (default: OUTPUT-report)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Returns 1 if the gate failed."""
+    plan = make_plan(args)
+    row = plan.row
+    console = Console(stderr=True)
+    console.print(
+        f"{row.id}: {row.arch} on {row.dataset}, crop {row.height}x{row.width} (height x width), weights {plan.weights}, "
+        f"{', '.join(plan.precisions)} -> {plan.output}"
+    )
+    built = _with_progress(plan, console)
+    folder = args.report or plan.output.with_name(f"{plan.output.stem}-report")
+    page = write_report(built.parity, built.contract, folder, {**built.meta, "command": _command()})
+    if args.json:
+        print(json.dumps(_summary(built, page)))
+    else:
+        print_table(built.parity, Console())
+        print(f"bundle {built.path}\nreport {page}")
+    return 1 if built.parity.verdict == "failed" else 0
+
+
+def make_plan(args: argparse.Namespace) -> Plan:
+    """From arguments to what will be built; everything that can be refused is refused here, before any work."""
+    row = _row(args)
+    precisions = _precisions(args)
+    for first, second in (("annotations", "images"), ("calib", "calib_images")):
+        if (getattr(args, first) is None) != (getattr(args, second) is None):
+            raise PosertError(
+                f"--{first} and --{second.replace('_', '-')} go together: the file says what is on the images, the "
+                "folder holds them"
+            )
+    if not 0 <= args.max_drop < 1:
+        raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
+    demo = args.weights == "demo"
+    images = _DEMO_IMAGES["small" if row.macs_test_path < _SMALL_MACS else "large"] if demo else _UNLABELLED_IMAGES
+    if args.annotations:
+        held_out, labelled = read_frames(args.annotations, args.images, args.limit), args.weights != "random"
+    else:
+        note = f"{DEMO_NOTE}. Held-out synthetic people" if demo else _unproven(args.weights)
+        held_out, labelled = demo_frames(row, "val", min(args.limit or images, images) if demo else images, note), demo
+    calibration = (
+        read_frames(args.calib, args.calib_images)
+        if args.calib
+        else demo_frames(row, "calib", _CALIBRATION_IMAGES, "synthetic people")
+    )
+    return Plan(
+        row,
+        args.weights,
+        precisions,
+        args.output or Path(f"{name_of(row)}.pose"),
+        held_out,
+        labelled,
+        calibration,
+        args.onnx,
+        args.opset,
+        args.max_drop,
+    )
+
+
+def demo_frames(row: Row, split: str, count: int, note: str) -> Frames:
+    """Synthetic people as frames. Their joints are COCO's; for a model of another data set they are boxes only."""
+    pixels, coco = cached(split, count)
+    index = {record["file_name"]: i for i, record in enumerate(coco["images"])}
+    k = row.keypoints
+    if k != 17:
+        for a in coco["annotations"]:
+            a["keypoints"] = [1.0] * 3 * k if a["num_keypoints"] else [0.0] * 3 * k
+
+    def load(record: dict[str, Any]) -> NDArray[np.uint8]:
+        frame: NDArray[np.uint8] = pixels[index[record["file_name"]]]
+        return frame
+
+    def read(name: str) -> bytes:
+        return cv2.imencode(".png", pixels[index[name]])[1].tobytes()
+
+    return Frames(coco, load, read, "demo", note)
+
+
+def _row(args: argparse.Namespace) -> Row:
+    if (args.model is None) == (args.arch is None):
+        raise PosertError("say which model: --arch hrnet_w32, or --model with an id that `posert models` lists")
+    if args.model is not None:
+        if args.dataset or args.imgsz:
+            raise PosertError("--model names one row of the catalog; --dataset and --imgsz go with --arch")
+        return catalog.row(args.model)
+    return catalog.find(args.arch, args.dataset, args.imgsz)
+
+
+def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
+    asked = [p.strip().lower() for p in (args.precision or "fp32").split(",") if p.strip()]
+    asked += ["fp16"] * args.half + ["int8"] * args.int8
+    unknown = sorted(set(asked) - set(PRECISIONS))
+    if unknown:
+        raise PosertError(f"--precision {','.join(unknown)}: expected a comma list of {', '.join(PRECISIONS)}")
+    return tuple(p for p in PRECISIONS if p == "fp32" or p in asked)
+
+
+def _unproven(weights: str) -> str:
+    if weights == "random":
+        return RANDOM_NOTE
+    return "no labelled images were given, so AP is unproven: --annotations person_keypoints_val.json --images DIR"
+
+
+def _with_progress(plan: Plan, console: Console) -> Built:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                for task in tasks.values():  # one step ends where the next begins
+                    progress.update(task, total=progress.tasks[task].total or 1)
+                    progress.update(task, completed=progress.tasks[task].total)
+                tasks[what] = progress.add_task(what, total=total or None)
+            if total:
+                progress.update(tasks[what], completed=done, total=total)
+
+        built = build(plan, report)
+        report("report", 1, 1)
+    return built
+
+
+def _summary(built: Built, page: Path) -> dict[str, Any]:
+    return {
+        "bundle": str(built.path),
+        "report": str(page),
+        "verdict": built.parity.verdict,
+        "rows": [asdict(row) for row in built.parity.rows],
+    }
+
+
+def _command() -> str:
+    return " ".join(["posert", *sys.argv[1:]])

@@ -1,0 +1,14 @@
+#!/usr/bin/env python3
+"""Checkpoint -> checked bundle: `python export/build_engine.py --arch hrnet_w32`. The same as `posert build`."""
+
+import sys
+
+try:
+    from posert.runtime.cli import call
+except ModuleNotFoundError as error:
+    if error.name != "posert":
+        raise
+    sys.exit('posert is not installed. From the folder of the checkout: pip install -e ".[export]"')
+
+if __name__ == "__main__":
+    sys.exit(call("build", sys.argv[1:]))

@@ -1,0 +1,288 @@
+"""The road itself: row and weights -> reference -> graphs -> precisions -> gate -> bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..calib.fp16 import to_fp16
+from ..calib.images import crops_from_coco
+from ..calib.qdq import place, quantize
+from ..calib.ranges import collect
+from ..runtime.backends import installed_backends, load_backend
+from ..runtime.bundle import Artifact, Bundle, Golden, describe, write_bundle
+from ..runtime.contract import Contract
+from ..runtime.errors import PosertError
+from ..runtime.estimator import Choice, PoseEstimator, open_session
+from ..runtime.files import whole_file
+from ..runtime.frames import Frames
+from ..runtime.parity import Candidate, Parity, judge
+from .archs import build_arch
+from .catalog import Row
+from .reference import Reference
+from .to_onnx import OPSET, to_onnx, with_crops
+from .to_torchscript import to_torchscript
+from .weights import Provenance, load_weights
+
+PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATION_PEOPLE = 128
+
+# Told (what is being done, steps done, steps in all).
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build.
+
+    Attributes:
+        row: the model's catalog row.
+        weights: "auto", "demo", "random" or a file.
+        precisions: of `PRECISIONS`; "fp32" is always built, the others come from it.
+        output: the bundle to write.
+        plain: where to write the plain ONNX graph (normalised images in), or None.
+        opset: ONNX operator set.
+        max_drop: AP may fall by this much.
+        held_out: labelled frames to judge on.
+        labelled: whether AP on them says something about these weights.
+        calibration: labelled frames to calibrate on.
+    """
+
+    row: Row
+    weights: str
+    precisions: tuple[str, ...]
+    output: Path
+    held_out: Frames
+    labelled: bool
+    calibration: Frames
+    plain: Path | None = None
+    opset: int = OPSET
+    max_drop: float = 0.005
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build left: the bundle's path and name, the gate's result and what the report says about its making."""
+
+    path: Path
+    parity: Parity
+    contract: Contract
+    meta: dict[str, Any]
+
+
+# Artifact and bytes by name, as `write_bundle` takes them.
+Graphs = dict[str, tuple[Artifact, bytes]]
+
+
+def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
+    """Do the whole road. The bundle is written also when the gate fails, with that verdict in it.
+
+    Raises:
+        PosertError: any step that cannot be done; nothing has been written then.
+    """
+    contract = plan.row.contract()
+    plan.held_out.check_joints(contract)
+    report("weights", 0, 0)
+    network = build_arch(plan.row.arch, len(contract.keypoints))
+    provenance = load_weights(plan.row, network, plan.weights, lambda done, total: report("download", done, total or 0))
+    reference = Reference(network, contract)
+    reference.check_output()
+    report("ONNX graph", 0, 0)
+    plain = to_onnx(reference, plan.opset)
+    graphs, golden, calibration = _graphs(plan, reference, plain, report)
+    with tempfile.TemporaryDirectory(prefix="posert-") as folder:
+        # The gate runs the very file that is shipped, through the same code as the user's.
+        draft = _write(Path(folder, plan.output.name), plan, provenance, graphs, golden, calibration, {"rows": []})
+        parity = _gate(plan, reference, draft, report)
+    report("bundle", 0, 0)
+    accuracy = {
+        "verdict": parity.verdict,
+        "max_drop": parity.max_drop,
+        "data": parity.data,
+        "published": dict(plan.row.metrics),
+        "rows": [asdict(row) for row in parity.rows],
+    }
+    if plan.plain is not None:
+        with whole_file(plan.plain) as file:
+            file.write(plain.SerializeToString())
+    path = _write(plan.output, plan, provenance, graphs, golden, calibration, accuracy)
+    meta = {
+        "bundle": path.name,
+        "model": plan.row.id,
+        "weights": provenance.to_json(),
+        "versions": versions(),
+        "machine": machine(),
+        "calibration": calibration,
+        "published": dict(plan.row.metrics),
+    }
+    return Built(path, parity, contract, meta)
+
+
+def name_of(row: Row) -> str:
+    """The bundle's name, such as "hrnet_w32-coco-256x192"."""
+    return f"{row.arch}-{row.dataset}-{row.height}x{row.width}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the tools that shape a bundle."""
+    found = {"python": platform.python_version()}
+    for package in ("posert", "torch", "onnx", "onnxruntime", "openvino", "numpy", "opencv-python-headless"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The machine on which the figures were measured."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {"cpu": name, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+
+
+def _graphs(
+    plan: Plan, reference: Reference, plain: onnx.ModelProto, report: Report
+) -> tuple[Graphs, Golden, dict[str, Any] | None]:
+    """Every graph of the bundle, the golden crop, and where the calibrated ranges come from."""
+    contract = reference.contract
+    fp32 = with_crops(plain, contract)
+    measured = {
+        hashlib.sha256(plan.held_out.read(record["file_name"])).hexdigest() for record in plan.held_out.coco["images"]
+    }
+    crops = crops_from_coco(
+        plan.calibration.coco, plan.calibration.read, contract, CALIBRATION_PEOPLE, evaluation=measured
+    )
+    golden_crops = next(iter(crops))[:1]
+    golden = Golden(golden_crops, reference.infer(golden_crops))
+    graphs: Graphs = {"fp32": _onnx_graph("fp32", fp32, "fp32", golden)}
+    report("TorchScript", 0, 0)
+    graphs["torchscript"] = _graph("torchscript", "torchscript", to_torchscript(reference), "fp32", golden)
+    if "fp16" in plan.precisions:
+        report("fp16 graph", 0, 0)
+        graphs["fp16"] = _onnx_graph("fp16", to_fp16(fp32), "fp16", golden)
+    if "int8" not in plan.precisions:
+        return graphs, golden, None
+    method = "minmax"
+    ranges = collect(
+        fp32,
+        crops,
+        place(fp32).tensors,
+        method,
+        progress=lambda done: report("calibration", done, len(crops)),
+    )
+    # One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only.
+    for name, unsigned in (("int8", True), ("int8_gpu", False)):
+        quantized = quantize(fp32, ranges, unsigned=unsigned)
+        graphs[name] = _onnx_graph(name, quantized.model, "int8", golden, quantized.placement.left)
+    return graphs, golden, {"method": method, "data": plan.calibration.note, **crops.provenance()}
+
+
+def _onnx_graph(
+    name: str, model: onnx.ModelProto, precision: str, golden: Golden, float_nodes: dict[str, str] | None = None
+) -> tuple[Artifact, bytes]:
+    opset = next(o.version for o in model.opset_import if o.domain == "")
+    return _graph(name, "onnx", model.SerializeToString(), precision, golden, opset, float_nodes)
+
+
+def _graph(
+    name: str,
+    format: str,
+    data: bytes,
+    precision: str,
+    golden: Golden,
+    opset: int | None = None,
+    float_nodes: dict[str, str] | None = None,
+) -> tuple[Artifact, bytes]:
+    """An artifact with its error on the golden crop, as the library that owns the format computes it."""
+    library, extension = {"onnx": ("onnxruntime", "onnx"), "torchscript": ("torchscript", "pt")}[format]
+    seen = load_backend(library).Session(data, precision).infer(golden.crops)
+    error = float(np.linalg.norm(seen - golden.heatmaps) / np.linalg.norm(golden.heatmaps))
+    if not np.isfinite(error):
+        raise PosertError(f"the {name} graph gives NaN or infinity on a real crop; build without it (--precision)")
+    file = f"{name}.{extension}"
+    record = Artifact(
+        name,
+        format,
+        file,
+        **describe(data),
+        precision=precision,
+        opset=opset,
+        float_nodes=float_nodes or {},
+        golden_error=error,
+    )
+    return record, data
+
+
+def _gate(plan: Plan, reference: Reference, draft: Path, report: Report) -> Parity:
+    """The PyTorch model, then every graph on every backend that is installed and can run it."""
+    contract = reference.contract
+
+    def open_reference() -> PoseEstimator:
+        return PoseEstimator.from_session(contract, reference, Choice("pytorch", "fp32", "the reference"))
+
+    size = sum(p.numel() * p.element_size() for p in reference.parameters()) / 1e6
+    candidates = [Candidate("fp32", "pytorch", open_reference, size)]
+    with Bundle(draft) as bundle:
+        for backend, module in installed_backends().items():
+            for precision, artifact in module.PRECISIONS.items():
+                if artifact in bundle.artifacts:
+                    candidates.append(_candidate(bundle, backend, precision, bundle.artifacts[artifact]))
+        return judge(
+            candidates,
+            plan.held_out,
+            max_drop=plan.max_drop,
+            labelled=plan.labelled,
+            advance=lambda name, done, total: report(f"gate: {name}", done, total),
+        )
+
+
+def _candidate(bundle: Bundle, backend: str, precision: str, artifact: Artifact) -> Candidate:
+    def open_candidate() -> PoseEstimator:
+        session = open_session(bundle, backend, precision)
+        return PoseEstimator.from_session(bundle.contract, session, Choice(backend, precision, "under test"))
+
+    return Candidate(precision, backend, open_candidate, artifact.bytes / 1e6)
+
+
+def _write(
+    path: Path,
+    plan: Plan,
+    provenance: Provenance,
+    graphs: Graphs,
+    golden: Golden,
+    calibration: dict[str, Any] | None,
+    accuracy: dict[str, Any],
+) -> Path:
+    row = plan.row
+    return write_bundle(
+        path,
+        name=name_of(row),
+        model={
+            "id": row.id,
+            "arch": row.arch,
+            "dataset": row.dataset,
+            "source": row.source,
+            "checkpoint": provenance.to_json(),
+        },
+        contract=row.contract(),
+        graphs=graphs,
+        golden=golden,
+        calibration=calibration,
+        accuracy=accuracy,
+        versions=versions(),
+    )

@@ -1,0 +1,105 @@
+"""Labelled frames: images and the people in them, in COCO's key point format."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import Contract
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Labelled frames to calibrate or to judge on.
+
+    Attributes:
+        coco: `images` and `annotations` in COCO's key point format; people are taken at their annotated boxes.
+        load: gives one frame `(H, W, 3)` uint8 BGR by its record of `coco["images"]`.
+        read: gives the encoded bytes of an image by its `file_name`.
+        kind: "demo" or "user".
+        note: what the reader of a figure must know about these data.
+    """
+
+    coco: dict[str, Any]
+    load: Callable[[dict[str, Any]], NDArray[np.uint8]]
+    read: Callable[[str], bytes]
+    kind: str
+    note: str
+
+    def check_joints(self, contract: Contract) -> None:
+        """Refuse annotations whose joints are not the model's.
+
+        Raises:
+            InputError: a number of joints differs; the message names the first such annotation.
+        """
+        k = len(contract.keypoints)
+        for a in self.coco["annotations"]:
+            count = len(a.get("keypoints", ())) // 3
+            if count != k:
+                raise InputError(
+                    f"annotation {a.get('id')} has {count} joints, the model has {k} ({contract.dataset}): these "
+                    "annotations belong to another data set"
+                )
+
+
+def read_frames(
+    annotations: str | os.PathLike[str], images: str | os.PathLike[str], limit: int | None = None
+) -> Frames:
+    """Frames of a COCO key point file and a folder of images.
+
+    Args:
+        annotations: path of `person_keypoints_*.json`.
+        images: folder that holds the images under their `file_name`.
+        limit: at most this many images with people, spread evenly over the file.
+
+    Raises:
+        InputError: the file or the folder is missing, or is no COCO key point file.
+    """
+    path, folder = Path(annotations), Path(images)
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; expected COCO key point annotations") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}; expected COCO key point annotations") from error
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise InputError(f"{path} has no `images` and `annotations`: expected COCO's person_keypoints_*.json")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected the images that {path.name} names")
+    labelled = [a for a in content["annotations"] if a.get("num_keypoints", 1) and not a.get("iscrowd")]
+    with_people = {a["image_id"] for a in labelled}
+    records = [r for r in content["images"] if r["id"] in with_people]
+    if limit is not None and len(records) > limit:
+        records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
+    kept = {r["id"] for r in records}
+    coco = {**content, "images": records, "annotations": [a for a in content["annotations"] if a["image_id"] in kept]}
+
+    def load(record: dict[str, Any]) -> NDArray[np.uint8]:
+        return read_image(folder / record["file_name"])
+
+    return Frames(
+        coco, load, "user", f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
+    )
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """One image file as `(H, W, 3)` uint8 BGR, turned upright by its EXIF tag.
+
+    Raises:
+        InputError: there is no such file, or OpenCV cannot decode it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such image")
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"{path}: cannot be decoded as an image; it is damaged or of a format OpenCV does not read")
+    return image  # type: ignore[return-value]
