@@ -229,15 +229,16 @@ def _read(path: Path) -> Any:
             'keep the weights alone: torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}): it is cut off or of another kind; "
+            f"{path} cannot be read as a checkpoint ({reason}): it is cut off or of another kind; "
             "expected a .pth or .pt file of torch.save, or .safetensors"
         ) from error
 
 
 def _unpack(content: Any, path: Path) -> Mapping[str, Tensor]:
     """The state dict in a file that may hold it next to an optimizer, an epoch and the like."""
-    for _ in range(2):
+    for _ in range(3):  # as deep as files were seen to nest
         if not isinstance(content, Mapping):
             break
         if content and all(isinstance(value, Tensor) for value in content.values()):
