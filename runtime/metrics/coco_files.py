@@ -18,7 +18,6 @@ from ..errors import InputError
 
 Entry = Mapping[str, Any]
 Double = NDArray[np.float64]
-Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,8 @@ def numbers(entries: Sequence[Entry], where: str, field: str, count: int) -> Dou
         array = np.array(values, np.float64).reshape((-1, count) if count else -1)
         finite = np.isfinite(array).reshape(len(values), -1).all(axis=1) if values else np.ones(0, np.bool_)
     except (TypeError, ValueError):
-        array, finite = np.zeros(0), np.array([_is_numbers(v, count) for v in values])
-    check(entries, where, ~finite, lambda e: f"has values in {field!r} that are not finite numbers")
+        array, finite = np.zeros(0), np.array([_is_numbers(v, count) for v in values], np.bool_)
+    check(entries, where, (not ok for ok in finite), lambda e: f"has values in {field!r} that are not finite numbers")
     return array
 
 
@@ -136,7 +135,7 @@ def check_unique(ids: Sequence[Any], where: str) -> None:
         raise InputError(f"{where}: the id {twice[0]!r} is there more than once ({len(twice)} repeated ids)")
 
 
-def check(entries: Sequence[Any], where: str, bad: Iterable[Any] | Bool, say: Callable[[Any], str]) -> None:
+def check(entries: Sequence[Any], where: str, bad: Iterable[Any], say: Callable[[Any], str]) -> None:
     """InputError about the first entry that is bad, and the number of them."""
     wrong = [index for index, is_bad in enumerate(bad) if is_bad]
     if wrong:
