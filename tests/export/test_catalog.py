@@ -19,7 +19,7 @@ RULES = {"default": "default", "megvii": "megvii"}
 
 def test_all_published_rows_and_no_other():
     assert len(PUBLISHED) == 33
-    assert catalog.rows().keys() == PUBLISHED.keys()
+    assert {id for id, row in catalog.rows().items() if row.source != "posert"} == PUBLISHED.keys()
 
 
 @pytest.mark.parametrize("id", PUBLISHED)
