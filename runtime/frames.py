@@ -86,9 +86,11 @@ def read_frames(
     def load(record: dict[str, Any]) -> NDArray[np.uint8]:
         return read_image(folder / record["file_name"])
 
-    return Frames(
-        coco, load, "user", f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
-    )
+    def read(name: str) -> bytes:
+        return (folder / name).read_bytes()
+
+    note = f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
+    return Frames(coco, load, read, "user", note)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -1,0 +1,35 @@
+# `make demo` and `make test` work from a fresh clone: they make a virtual environment beside the sources.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check types clean
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(STAMP) ## the demo model to fp32, fp16 and int8, gated, with a report in out/demo
+	$(BIN)/posert build --arch hrnet_demo --weights demo --precision fp32,fp16,int8 \
+		--output out/demo/hrnet_demo.pose --report out/demo
+	$(BIN)/posert verify out/demo/hrnet_demo.pose
+
+test: $(STAMP) ## the whole suite
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP) types ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=build/typing $(BIN)/lint-imports
+
+# mypy reads paths, not import hooks: it is shown the root under its package name.
+build/typing/posert:
+	mkdir -p build/typing && ln -sfn ../.. $@
+
+types: $(STAMP) build/typing/posert
+	$(BIN)/mypy
+
+clean:
+	rm -rf build out *.egg-info
