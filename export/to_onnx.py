@@ -89,7 +89,7 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.input[:]
-    shape = ["N", contract.height, contract.width, 3]
+    shape: list[str | int | None] = ["N", contract.height, contract.width, 3]
     graph.input.append(helper.make_tensor_value_info("crops", TensorProto.UINT8, shape))
     onnx.checker.check_model(bundled, full_check=True)
     return bundled

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -136,9 +137,7 @@ def judge(
     reference: _Run | None = None
     rows, drifts, worst = [], {}, []
     for candidate in candidates:
-        seen = _run(
-            candidate, frames, people, lambda d, t, n=f"{candidate.backend} {candidate.precision}": advance(n, d, t)
-        )
+        seen = _run(candidate, frames, people, partial(advance, f"{candidate.backend} {candidate.precision}"))
         scored = _evaluate(seen, frames.coco, people) if labelled else None
         if reference is None:
             reference, reference_scored = seen, scored

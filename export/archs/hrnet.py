@@ -34,6 +34,7 @@ class Exchange(nn.Module):
         xs = [branch(x) for branch, x in zip(self.branches, xs, strict=True)]
         fused = []
         for row in self.fuse_layers:
+            assert isinstance(row, nn.ModuleList)
             # Start from the first term: summing onto 0, as other implementations do, leaves an Add in the graph.
             y = row[0](xs[0])
             for layer, x in zip(row[1:], xs[1:], strict=True):
@@ -113,7 +114,8 @@ class HRNet(nn.Module):
             assert isinstance(transition, nn.ModuleList)
             xs = [layer(xs[min(i, len(xs) - 1)]) for i, layer in enumerate(transition)]
             xs = self.get_submodule(f"stage{stage}")(xs)
-        return self.final_layer(xs[0])
+        heatmaps: Tensor = self.final_layer(xs[0])
+        return heatmaps
 
 
 ARCHS = {

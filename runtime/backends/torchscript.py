@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ class Session:
         if threads is not None:
             torch.set_num_threads(threads)  # PyTorch has one pool for the whole process
         try:
-            self._module = torch.jit.load(io.BytesIO(model), map_location="cpu").eval()
+            load: Callable[..., torch.nn.Module] = torch.jit.load
+            self._module = load(io.BytesIO(model), map_location="cpu").eval()
         except RuntimeError as error:
             raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
 
