@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
 
@@ -14,6 +16,19 @@ def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1, *, relu: bool) ->
     if relu:
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+def conv_unit(
+    cin: int, cout: int, kernel: int, stride: int = 1, *, norm: bool = True, relu: bool = True, bias: bool = False
+) -> nn.Sequential:
+    """The same with the keys conv.* and bn.*; `norm` and `bias` say whether there is a batch-norm and a bias."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=bias)
+    if norm:
+        layers["bn"] = nn.BatchNorm2d(cout)
+    if relu:
+        layers["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(layers)
 
 
 class BasicBlock(nn.Module):

@@ -14,7 +14,6 @@ from posert.runtime.errors import CatalogError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "models"
 PUBLISHED = {row["id"]: row for row in json.loads(lzma.decompress((GOLDENS / "published.json.xz").read_bytes()))}
-RULES = {"default": "default", "megvii": "megvii"}
 
 
 def test_all_published_rows_and_no_other():

@@ -1,0 +1,153 @@
+"""MSPN (Li et al., "Rethinking on Multi-Stage Networks for Human Pose Estimation", arXiv 1901.00148) on ResNet-50.
+
+state_dict keys are MMPose's without their `backbone.` and `keypoint_head.`; Megvii's are mapped in checkpoint.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from ._blocks import Bottleneck, conv_unit, residual_layer
+
+_WIDTHS = (256, 512, 1024, 2048)
+_BLOCKS = (3, 4, 6, 3)
+
+
+class Down(nn.Module):
+    """A ResNet-50 without its stem. From the second stage on, the stage before adds to the end of every layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        cin = 64
+        for i, (width, blocks) in enumerate(zip(_WIDTHS, _BLOCKS, strict=True), 1):
+            layer = residual_layer(Bottleneck, cin, width // 4, blocks, stride=1 if i == 1 else 2)
+            layer[0].downsample = conv_unit(cin, width, 1, stride=1 if i == 1 else 2, relu=False)
+            self.add_module(f"layer{i}", layer)
+            cin = width
+
+    def forward(self, x: Tensor, skips: list[Tensor]) -> list[Tensor]:
+        """Features of 1/4, 1/8, 1/16 and 1/32 resolution; `skips` are four of the same shapes, or none."""
+        features = []
+        for i in range(4):
+            x = self.get_submodule(f"layer{i + 1}")(x)
+            if skips:
+                x = x + skips[i]
+            features.append(x)
+        return features
+
+
+class UpUnit(nn.Module):
+    """One level on the way up: the feature of this resolution plus, enlarged, what comes from below.
+
+    Args:
+        cin: channels of the feature.
+        cout: channels of the result.
+        deepest: whether nothing comes from below.
+        feeds_next: whether a next stage follows, which this level hands a feature.
+        cross: whether it hands on the next stage's input as well (the shallowest level does).
+    """
+
+    def __init__(self, cin: int, cout: int, deepest: bool, feeds_next: bool, cross: bool) -> None:
+        super().__init__()
+        self.in_skip = conv_unit(cin, cout, 1, relu=False)
+        self.relu = nn.ReLU(inplace=True)
+        if not deepest:
+            self.up_conv = conv_unit(cout, cout, 1, relu=False)
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        if feeds_next:
+            self.out_skip1 = conv_unit(cin, cin, 1)
+            self.out_skip2 = conv_unit(cout, cin, 1)
+        if cross:
+            self.cross_conv = conv_unit(cout, 64, 1)
+
+    def forward(self, feature: Tensor, below: Tensor | None) -> Tensor:
+        y = self.in_skip(feature)
+        if below is not None:
+            # The sources enlarge first. A 1x1 convolution with batch-norm and a resize whose weights sum to one
+            # commute, and this order has a quarter of the multiply-adds.
+            y = y + self.up(self.up_conv(below))
+        return self.relu(y)
+
+    def skip(self, feature: Tensor, y: Tensor) -> Tensor:
+        """What the next stage adds at this resolution."""
+        return self.out_skip1(feature) + self.out_skip2(y)
+
+
+class Stage(nn.Module):
+    """A U-shaped stage; `feeds_next` for all but the last of the network."""
+
+    def __init__(self, width: int, feeds_next: bool) -> None:
+        super().__init__()
+        self.downsample = Down()
+        self.upsample = nn.ModuleDict(
+            {
+                f"up{i + 1}": UpUnit(cin, width, deepest=i == 0, feeds_next=feeds_next, cross=feeds_next and i == 3)
+                for i, cin in enumerate(reversed(_WIDTHS))
+            }
+        )
+
+    def forward(self, x: Tensor, skips: list[Tensor], hand_on: bool) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The map feature, and where `hand_on` the skips and the input of the next stage."""
+        features = self.downsample(x, skips)
+        y: Tensor | None = None
+        skips = []
+        for unit, feature in zip(self.upsample.values(), reversed(features), strict=True):
+            assert isinstance(unit, UpUnit)
+            y = unit(feature, y)
+            if hand_on:
+                skips.insert(0, unit.skip(feature, y))
+        assert y is not None
+        return y, skips, unit.cross_conv(y) if hand_on else y
+
+
+class Predict(nn.Module):
+    """The map of one level. It ends in a batch-norm: there is no bias and no ReLU."""
+
+    def __init__(self, width: int, keypoints: int) -> None:
+        super().__init__()
+        self.conv_layers = nn.Sequential(conv_unit(width, width, 1), conv_unit(width, keypoints, 3, relu=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv_layers(x)
+
+
+class Stem(nn.Module):
+    """7x7 convolution and pooling, to a quarter of the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top = nn.Sequential(conv_unit(3, 64, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(x)
+
+
+class MSPN(nn.Module):
+    """Normalised images `(N, 3, H, W)` to heatmaps `(N, K, H/4, W/4)` that peak at 255; H and W are multiples of 32.
+
+    The output is the shallowest level's map of the last stage; the other maps serve training and are not computed.
+    (The sources resize it to 64x48 at last, which for a 256x192 input is what it has.)
+
+    Args:
+        keypoints: K.
+        stages: stages that the network has.
+        width: channels on the way up.
+    """
+
+    def __init__(self, keypoints: int, stages: int, width: int = 256) -> None:
+        super().__init__()
+        self.stages = self.run_stages = stages
+        self.top = Stem()
+        self.multi_stage_mspn = nn.ModuleList(Stage(width, feeds_next=i < stages - 1) for i in range(stages))
+        self.predict_layers = nn.ModuleList(Predict(width, keypoints) for _ in range(4 * stages))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, skips = self.top(x), []
+        for i, stage in enumerate(self.multi_stage_mspn[: self.run_stages], 1):
+            y, skips, x = stage(x, skips, hand_on=i < self.run_stages)
+        return self.predict_layers[4 * self.run_stages - 1](y)
+
+
+ARCHS = {f"mspn_50_{stages}": partial(MSPN, stages=stages) for stages in (1, 2, 3, 4)}
