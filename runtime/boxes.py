@@ -1,142 +1,114 @@
-"""Boxes of people from a file, as detectors and annotation tools write them."""
+"""Where an evaluation's people come from: a detector's file, or the annotations themselves."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from .datasets import Dataset, check_protocol
+from .metrics.coco_files import Entry, check, images_of, numbers, people_of, require
+from .preprocess import clip_ground_truth
 
-FORMATS = (
-    'COCO annotations, a COCO list of detections, {"name or frame number": [[x1, y1, x2, y2], ...]}, or CSV with the '
-    "header file,x1,y1,x2,y2 (or frame,x1,y1,x2,y2)"
-)
-_PERSON = 1  # COCO's category; a detector's list holds cars and dogs too
+_PERSON = 1
 
 
-class BoxFile:
-    """Boxes by image name or frame number.
+@dataclass(frozen=True)
+class Boxes:
+    """N boxes of people in the images of an annotation file.
 
-    Read from JSON (COCO annotations, a COCO list of detections, or a plain table) or CSV. Of COCO files only people
-    are taken, and no crowd regions; detections with a lower score than `min_score` are left out.
-
-    Raises:
-        InputError: the file cannot be read as any of the formats, or an entry has not four numbers.
+    Attributes:
+        image_ids: N ids.
+        xyxy: `(N, 4)` float64, px of the frame, not rounded.
+        score: `(N,)` float32, the detector's; 1 for annotated boxes.
+        source: `(N,)` index of each box's record in the file that it was read from.
     """
 
-    def __init__(self, path: str | os.PathLike[str], min_score: float = 0.0) -> None:
-        self.path = Path(path)
-        try:
-            text = self.path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}: cannot read the boxes ({error})") from error
-        rows = self._csv(text) if self.path.suffix.lower() == ".csv" else self._json(text)
-        found: dict[str, list[Any]] = {}
-        owner: dict[str, str] = {}
-        for name, boxes in rows:
-            key = Path(name).name
-            if owner.setdefault(key, name) != name:
-                raise InputError(
-                    f"{self.path}: {owner[key]} and {name} have one file name; give boxes for one folder at a time"
-                )
-            found.setdefault(key, []).extend(box[:4] for box in boxes if len(box) < 5 or float(box[4]) >= min_score)
-        self._boxes = {key: np.array(boxes, np.float32).reshape(-1, 4) for key, boxes in found.items()}
-
-    def __len__(self) -> int:
-        return len(self._boxes)
-
-    def of(self, key: str | int) -> NDArray[np.float32]:
-        """Boxes `(N, 4)` float32 xyxy, px, of an image name or a frame number; none where the file has none.
-
-        An image is also found by its COCO id, which is the number that its name ends in.
-        """
-        for name in self._names(key):
-            if name in self._boxes:
-                return self._boxes[name]
-        return np.empty((0, 4), np.float32)
-
-    def check(self, images: Sequence[str]) -> None:
-        """Make sure that the file speaks of these images at all; none stand for the frames of a video.
-
-        Raises:
-            InputError: it has boxes, but for none of them.
-        """
-        if images:
-            hit = any(name in self._boxes for image in images for name in self._names(image))
-            wanted = f"none for {_some(images)}: images go by file name or COCO id"
-        else:
-            hit = any(key.isdigit() for key in self._boxes)
-            wanted = "frames of a video go by number, from 0"
-        if self._boxes and not hit:
-            raise InputError(f"{self.path}: has boxes for {_some(self._boxes)}; {wanted}")
-
-    @staticmethod
-    def _names(key: str | int) -> list[str]:
-        if isinstance(key, int):
-            return [str(key)]
-        stem = Path(key).stem
-        digits = stem[len(stem.rstrip("0123456789")) :]
-        return [key, stem, *([str(int(digits))] if digits else [])]
-
-    def _csv(self, text: str) -> Iterator[tuple[str, list[Any]]]:
-        reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-        names = reader.fieldnames or []
-        key = next((n for n in ("file", "frame") if n in names), None)
-        if key is None or not {"x1", "y1", "x2", "y2"} <= set(names):
-            raise InputError(f"{self.path}: the header is {names}; expected file,x1,y1,x2,y2 or frame,x1,y1,x2,y2")
-        columns = ["x1", "y1", "x2", "y2", *(["score"] if "score" in names else [])]
-        for row in reader:
-            yield row[key], [self._numbers(f"line {reader.line_num}", [row[c] for c in columns])]
-
-    def _json(self, text: str) -> Iterator[tuple[str, list[Any]]]:
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{self.path}: not JSON ({error}); boxes may be {FORMATS}") from error
-        try:
-            if isinstance(data, list):
-                yield from self._coco(data, {})
-            elif isinstance(data, dict) and "annotations" in data:
-                yield from self._coco(data["annotations"], {i["id"]: i["file_name"] for i in data["images"]})
-            elif isinstance(data, dict):
-                for name, boxes in data.items():
-                    yield name, [self._numbers(f"an entry of {name}", box) for box in boxes]
-            else:
-                raise TypeError(f"found {type(data).__name__}")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{self.path}: not a list of boxes ({type(error).__name__}: {error}); boxes may be {FORMATS}"
-            ) from error
-
-    def _coco(self, records: list[dict[str, Any]], names: dict[Any, str]) -> Iterator[tuple[str, list[Any]]]:
-        for name in names.values():
-            yield name, []  # an image without people is still an image that the file speaks of
-        for record in records:
-            if record.get("category_id", _PERSON) != _PERSON or record.get("iscrowd", 0):
-                continue
-            image = record["image_id"]
-            x, y, w, h, *score = self._numbers(
-                f"image {image}", [*record["bbox"], *([record["score"]] if "score" in record else [])]
-            )
-            yield str(names.get(image, image)), [[x, y, x + w, y + h, *score]]
-
-    def _numbers(self, where: str, values: Any) -> list[float]:
-        try:
-            numbers = [float(v) for v in values]
-        except (TypeError, ValueError):
-            numbers = []
-        if len(numbers) not in (4, 5):
-            raise InputError(f"{self.path}: {where}: {values!r} is not a box of four numbers (and a score)")
-        return numbers
+    image_ids: tuple[Any, ...]
+    xyxy: NDArray[np.float64]
+    score: NDArray[np.float32]
+    source: NDArray[np.intp]
 
 
-def _some(names: Collection[str]) -> str:
-    first = list(names)
-    return ", ".join(first[:3]) + (f" and {len(first) - 3} more" if len(first) > 3 else "")
+def detected_boxes(dataset: Dataset, coco: Mapping[str, Any], detections: Sequence[Entry]) -> Boxes:
+    """The boxes of a detector's file, as the published evaluations use them: no clipping, no rounding, no suppression.
+
+    Only people (category 1) with at least the data set's `detection_threshold` are taken.
+
+    Args:
+        dataset: gives the threshold (0.4 for PoseTrack18, else 0).
+        coco: the annotation file's content.
+        detections: records with image_id, category_id, bbox (x, y, width, height) and score, as in
+            `COCO_val2017_detections_AP_H_56_person.json`.
+
+    Raises:
+        InputError: a record that does not fit, is in an unknown image or has no area.
+    """
+    images = images_of(coco)
+    require(detections, "detections", ("image_id", "category_id", "bbox", "score"))
+    check(
+        detections,
+        "detections",
+        (entry["image_id"] not in images.position for entry in detections),
+        lambda e: f"is in image {e['image_id']!r}, which is not in the annotations",
+    )
+    box, score = numbers(detections, "detections", "bbox", 4), numbers(detections, "detections", "score", 0)
+    person = np.array([entry["category_id"] == _PERSON for entry in detections], np.bool_)
+    source = np.flatnonzero(person & (score >= dataset.detection_threshold))
+    taken = [detections[i] for i in source]
+    check(
+        taken,
+        "detections",
+        (min(b[2:]) <= 0 for b in box[source]),
+        lambda e: f"has the box {e['bbox']} without an area",
+    )
+    xyxy = np.concatenate([box[source, :2], box[source, :2] + box[source, 2:]], axis=1)
+    return Boxes(tuple(entry["image_id"] for entry in taken), xyxy, score[source].astype(np.float32), source)
+
+
+def annotated_boxes(dataset: Dataset, coco: Mapping[str, Any], protocol: str) -> Boxes:
+    """The boxes of the annotated people, as the evaluations with ground-truth boxes use them.
+
+    Crowds, people without an area or without any joint, and boxes that lie outside their image are left out. The order
+    is that of the images in the file, and within an image that of the annotations.
+
+    Args:
+        dataset: COCO-WholeBody takes people whose `num_keypoints` is 0.
+        coco: the annotation file's content, its images with width and height.
+        protocol: "legacy" (boxes are 1 px narrower and lower, up to MMPose 0.26) or "v029".
+
+    Raises:
+        InputError: a record that does not fit, or an unknown protocol.
+    """
+    check_protocol(protocol)
+    images = images_of(coco)
+    annotations: Sequence[Entry] = coco["annotations"]
+    require(annotations, "annotations", ("image_id", "bbox"))
+    fields = [(field, last - first) for _, field, first, last in dataset.parts]
+    people = people_of(annotations, "annotations", images, fields or [("keypoints", len(dataset.keypoints))])
+    require(coco["images"], "images", ("id", "width", "height"))
+    sizes = np.stack([numbers(coco["images"], "images", side, 0) for side in ("width", "height")], axis=1)
+    rank = {image["id"]: index for index, image in enumerate(coco["images"])}
+    place = np.array([rank[entry["image_id"]] for entry in annotations], np.intp)
+    box, inside = clip_ground_truth(
+        numbers(annotations, "annotations", "bbox", 4), sizes[place], legacy=protocol == "legacy"
+    )
+    wanted = np.array(
+        [
+            not entry.get("iscrowd", 0)
+            and entry.get("area", 1) > 0
+            and (bool(dataset.parts) or entry.get("num_keypoints", 1) != 0)
+            for entry in annotations
+        ],
+        np.bool_,
+    )
+    body = people.joints[:, : dataset.parts[0][3]] if dataset.parts else people.joints
+    labelled = body.reshape(len(body), -1).max(axis=1, initial=-np.inf) != 0
+    source = np.flatnonzero(wanted & inside & labelled)
+    source = source[np.argsort(place[source], kind="stable")]
+    return Boxes(
+        tuple(annotations[i]["image_id"] for i in source), box[source], np.ones(len(source), np.float32), source
+    )

@@ -74,11 +74,11 @@ def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[NDArray[np.f
     Returns:
         center `(N, 2)`, 0-based px, and extent `(N, 2)`, px, both float32.
     """
-    points = np.array(center, np.float64).reshape(-1, 2)
+    points = np.array(center, np.float32).reshape(-1, 2)
     scales = np.asarray(scale, np.float64).reshape(-1)
     points[:, 1] += np.where(points[:, 0] != -1, 15 * scales, 0)
     extent = scales.astype(np.float32) * np.float32(1.25) * PIXEL_STD
-    return (points - 1).astype(np.float32), np.repeat(extent[:, None], 2, axis=1)
+    return points - np.float32(1), np.repeat(extent[:, None], 2, axis=1)
 
 
 def clip_ground_truth(

@@ -128,7 +128,7 @@ def to_results(
         raise InputError(f"{dataset.name} has {len(dataset.keypoints)} joints, the keypoints have the shape {xy.shape}")
     people, area, scale = person_scores(score, box_score), extent.prod(axis=1), extent / np.float32(200)
     joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64)
-    parts = [(field, first, last) for _, field, first, last in dataset.parts]
+    parts = dataset.parts or (("body", "keypoints", 0, len(dataset.keypoints)),)
     members: dict[Any, list[int]] = {}
     for index, image in enumerate(image_ids):
         members.setdefault(image, []).append(index)
@@ -137,7 +137,7 @@ def to_results(
         select = _NMS[nms]
         kept = select(xy[group], people[group], area[group], dataset.sigmas) if select else range(len(group))
         for index in (group[k] for k in kept):
-            fields = {field: joints[index, a:b].ravel().tolist() for field, a, b in parts or [("keypoints", 0, None)]}
+            fields = {field: joints[index, first:last].ravel().tolist() for _, field, first, last in parts}
             records.append(
                 {
                     "image_id": image,

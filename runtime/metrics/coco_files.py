@@ -101,10 +101,10 @@ def numbers(entries: Sequence[Entry], where: str, field: str, count: int) -> Dou
             (not isinstance(v, Sequence | np.ndarray) or len(v) != count for v in values),
             lambda e: f"has {_describe(e[field])} in {field!r}, expected {count} numbers{_joints(field, count)}",
         )
-    finite: Iterable[bool]
+    finite: list[bool]
     try:
         array = np.array(values, np.float64).reshape((-1, count) if count else -1)
-        finite = np.isfinite(array).reshape(len(values), -1).all(axis=1).tolist() if values else []
+        finite = [bool(row.all()) for row in np.isfinite(array)]
     except (TypeError, ValueError):
         array, finite = np.zeros(0), [_is_numbers(v, count) for v in values]
     check(entries, where, (not ok for ok in finite), lambda e: f"has values in {field!r} that are not finite numbers")
