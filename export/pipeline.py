@@ -7,7 +7,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,14 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
     Raises:
         PosertError: any step that cannot be done; nothing has been written then.
     """
-    contract = plan.row.contract()
-    plan.held_out.check_joints(contract)
+    plan.held_out.check_joints(plan.row.contract())
     report("weights", 0, 0)
-    network = build_arch(plan.row.arch, len(contract.keypoints))
+    network = build_arch(plan.row.arch, plan.row.keypoints)
     provenance = load_weights(plan.row, network, plan.weights, lambda done, total: report("download", done, total or 0))
+    if provenance.layout is not None:
+        # Colour order and decode follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's saw BGR.
+        plan = replace(plan, row=plan.row.with_layout(provenance.layout))
+    contract = plan.row.contract()
     reference = Reference(network, contract)
     reference.check_output()
     report("ONNX graph", 0, 0)

@@ -22,13 +22,26 @@ def archs() -> dict[str, Constructor]:
     return cast("dict[str, Constructor]", merge_tables(__name__, "ARCHS"))
 
 
-def build_arch(name: str, keypoints: int) -> nn.Module:
+def build_arch(name: str, keypoints: int, stages: int | None = None) -> nn.Module:
     """A freshly initialised network in evaluation mode.
 
+    Args:
+        name: the architecture.
+        keypoints: K.
+        stages: for one of several stages (stacks), after how many to stop: faster and less accurate, with the same
+            checkpoint. None runs them all.
+
     Raises:
-        CatalogError: for a name no file of this folder gives; the nearest names are offered.
+        CatalogError: for a name no file of this folder gives (the nearest names are offered), or stages that the
+            architecture has not.
     """
     known = archs()
     if name not in known:
         raise CatalogError(unknown_name("architecture", name, known))
-    return known[name](keypoints=keypoints).eval()
+    network = known[name](keypoints=keypoints).eval()
+    if stages is not None:
+        there = cast(int, getattr(network, "stages", 1))
+        if not 1 <= stages <= there:
+            raise CatalogError(f"{name} has {there} stage{'s'[: there > 1]}, it cannot stop after {stages}")
+        network.run_stages = stages  # type: ignore[assignment]
+    return network

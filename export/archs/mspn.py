@@ -99,7 +99,7 @@ class Stage(nn.Module):
             if hand_on:
                 skips.insert(0, unit.skip(feature, y))
         assert y is not None
-        return y, skips, unit.cross_conv(y) if hand_on else y
+        return y, skips, self.upsample["up4"].get_submodule("cross_conv")(y) if hand_on else y
 
 
 class Predict(nn.Module):
@@ -144,7 +144,8 @@ class MSPN(nn.Module):
         self.predict_layers = nn.ModuleList(Predict(width, keypoints) for _ in range(4 * stages))
 
     def forward(self, x: Tensor) -> Tensor:
-        x, skips = self.top(x), []
+        skips: list[Tensor] = []
+        x = self.top(x)
         for i, stage in enumerate(self.multi_stage_mspn[: self.run_stages], 1):
             y, skips, x = stage(x, skips, hand_on=i < self.run_stages)
         return self.predict_layers[4 * self.run_stages - 1](y)

@@ -164,6 +164,24 @@ def test_output_equals_the_source(name: str, tmp_path: Path):
     clear = golden["gap"] > 2 * atol
     assert clear.any() and (flat.argmax(1) == golden["argmax"])[clear].all()
 
+    # Stopped after its first stage, a network gives the map that the source gave there.
+    stages = getattr(network, "stages", 1)
+    if stages > 1:
+        network.run_stages = 1
+        with torch.inference_mode():
+            y = network(make_input(*golden["input_hw"].tolist())).double()
+        seen = [y.mean(), y.std(correction=0), y.min(), y.max(), y.abs().mean()]
+        first = golden["stage_stats"][len(golden["stage_stats"]) // stages - 1]
+        np.testing.assert_allclose(seen, first, rtol=1e-4, atol=1e-4 * first[1] + 20 * golden["fp64_maxabs"])
+
+
+def test_stages_that_are_not_there_are_refused():
+    with pytest.raises(CatalogError, match="mspn_50_1 has 1 stage, it cannot stop after 2"):
+        build_arch("mspn_50_1", 2, stages=2)
+    with pytest.raises(CatalogError, match="has 2 stages, it cannot stop after 0"):
+        build_arch("hourglass_2", 2, stages=0)
+    assert build_arch("hrnet_w32", 2, stages=1) is not None
+
 
 def test_caffe_style_loads_and_differs():
     """Same names and shapes, other maps: the reason why the style is part of the architecture's name."""
