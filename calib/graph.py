@@ -62,7 +62,7 @@ class Graph:
 
     @property
     def opset(self) -> int:
-        return next(o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        return int(next(o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")))
 
     def fresh(self, name: str) -> str:
         """A tensor or node name that nobody has yet, close to the one asked for."""

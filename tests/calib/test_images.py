@@ -1,0 +1,163 @@
+"""The calibration set: who is drawn, that crops are the runtime's, provenance, and everything it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+from posert.calib.images import CalibrationSet, crops_from_coco, folder
+from posert.runtime.contract import Contract
+from posert.runtime.datasets import dataset
+from posert.runtime.errors import CalibrationError
+
+
+@pytest.fixture(scope="module")
+def contract():
+    coco = dataset("coco")
+    return Contract("coco", coco.keypoints, coco.flip_pairs, coco.skeleton, coco.sigmas, 48, 64, 12, 16)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Six PNG files of noise and annotations of three people in each, of unlike sizes, joints and occlusion."""
+    path = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for i in range(6):
+        cv2.imwrite(str(path / f"{i}.png"), rng.integers(0, 256, (200, 240, 3), np.uint8))
+        images.append({"id": 10 + i, "file_name": f"{i}.png", "width": 240, "height": 200})
+        for k in range(3):
+            flags = rng.choice([0, 1, 2], 17, p=[0.3, 0.2, 0.5])
+            flags[0] = 2
+            joints = np.stack([rng.uniform(0, 200, 17), rng.uniform(0, 180, 17), flags], axis=1)
+            side = [30, 80, 150][k]
+            annotations.append(
+                {
+                    "id": 3 * i + k,
+                    "image_id": 10 + i,
+                    "bbox": [5.0, 7.0, side, 1.2 * side],
+                    "area": side * side * 0.6,
+                    "keypoints": joints.reshape(-1).tolist(),
+                    "num_keypoints": int((flags > 0).sum()),
+                    "iscrowd": 0,
+                }
+            )
+    return path, {"images": images, "annotations": annotations}
+
+
+def test_crops_have_the_contracts_shape_and_come_out_alike_twice(pictures, contract):
+    path, annotations = pictures
+    chosen = crops_from_coco(annotations, folder(path), contract, count=11)
+    batches = list(chosen)
+    assert sum(len(b) for b in batches) == len(chosen) == 11
+    assert all(b.shape[1:] == (64, 48, 3) and b.dtype == np.uint8 for b in batches)
+    again = list(crops_from_coco(annotations, folder(path), contract, count=11))
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(batches, chosen, strict=True)), "it can be iterated again"
+
+
+def test_a_crop_is_what_opencv_cuts_out(pictures, contract):
+    path, annotations = pictures
+    chosen = crops_from_coco(annotations, folder(path), contract, count=18)
+    crops = np.concatenate(list(chosen))
+    assert len({(p.file_name, p.annotation) for p in chosen.people}) == 18
+    for person, crop in zip(chosen.people, crops, strict=True):
+        x1, y1, x2, y2 = person.box
+        width = max(x2 - x1, (y2 - y1) * 48 / 64) * 1.25
+        scale = 48 / width
+        cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+        matrix = np.array([[scale, 0, 24 - scale * cx], [0, scale, 32 - scale * cy]])
+        expected = cv2.warpAffine(cv2.imread(str(path / person.file_name)), matrix, (48, 64), flags=cv2.INTER_LINEAR)
+        # the runtime rounds the matrix like the reference does: a few pixels may fall into the next 1/32 px
+        assert (np.abs(crop.astype(int) - expected) > 8).mean() < 0.01
+
+
+def test_boxes_are_jittered_a_little(pictures, contract):
+    path, annotations = pictures
+    original = {a["id"]: a["bbox"] for a in annotations["annotations"]}
+    for p in crops_from_coco(annotations, folder(path), contract, count=18).people:
+        x, y, w, h = original[p.annotation]
+        off = np.abs(np.array(p.box) - [x, y, x + w, y + h]) / [w, h, w, h]
+        assert 0 < off.max() <= 0.1
+
+
+def test_strata_are_drawn_evenly(pictures, contract):
+    path, annotations = pictures
+    drawn = crops_from_coco(annotations, folder(path), contract, count=9)
+    everybody = Counter(p.stratum for p in crops_from_coco(annotations, folder(path), contract, count=18).people)
+    counts = Counter(p.stratum for p in drawn.people)
+    assert set(counts) == set(everybody), "each kind of person is there"
+    for s, n in counts.items():
+        assert n == everybody[s] or n >= max(counts.values()) - 1, "no kind gets two more while another has people left"
+
+
+def test_seed(pictures, contract):
+    path, annotations = pictures
+    sets = [
+        {p.annotation for p in crops_from_coco(annotations, folder(path), contract, 6, seed).people} for seed in (0, 1)
+    ]
+    assert sets[0] != sets[1]
+
+
+def test_provenance_names_files_with_their_sha256(pictures, contract):
+    path, annotations = pictures
+    chosen = crops_from_coco(annotations, folder(path), contract, count=7)
+    record = chosen.provenance()
+    assert json.loads(json.dumps(record)) == record
+    assert record["people"] == 7 and sum(record["strata"].values()) == 7
+    assert set(record["files"]) == {p.file_name for p in chosen.people} and record["images"] == len(record["files"])
+    for name, digest in record["files"].items():
+        assert digest == hashlib.sha256((path / name).read_bytes()).hexdigest()
+    assert crops_from_coco(annotations, folder(path), contract, count=7).provenance() == record
+    assert crops_from_coco(annotations, folder(path), contract, count=8).provenance()["sha256"] != record["sha256"]
+
+
+def test_crowds_empty_boxes_and_people_without_joints_are_left_out(pictures, contract):
+    path, annotations = pictures
+    rows = [dict(a) for a in annotations["annotations"]]
+    rows[0]["iscrowd"] = 1
+    rows[1]["bbox"] = [5, 5, 0, 10]
+    rows[2]["keypoints"] = [0] * 51
+    rows[3]["bbox"] = [5, 5, float("nan"), 10]
+    chosen = crops_from_coco({**annotations, "annotations": rows}, folder(path), contract, count=100)
+    assert {p.annotation for p in chosen.people} == set(range(4, 18))
+
+
+def test_an_image_of_the_evaluation_set_is_refused(pictures, contract):
+    path, annotations = pictures
+    chosen = crops_from_coco(annotations, folder(path), contract, count=18)
+    leak = hashlib.sha256((path / "3.png").read_bytes()).hexdigest()
+    chosen = crops_from_coco(annotations, folder(path), contract, count=18, evaluation={leak})
+    with pytest.raises(CalibrationError, match=r"'3.png' is also in the evaluation set"):
+        list(chosen)
+
+
+def test_unreadable_images_are_named(pictures, contract, tmp_path):
+    path, annotations = pictures
+    with pytest.raises(CalibrationError, match=r"'0.png' cannot be read: .*No such file"):
+        list(crops_from_coco(annotations, folder(tmp_path), contract, count=18))
+    for data in (b"", b"not a picture", (path / "2.png").read_bytes()[:40]):
+
+        def read(name, data=data):
+            return data if name == "2.png" else (path / name).read_bytes()
+
+        with pytest.raises(CalibrationError, match=rf"'2.png' \({len(data)} bytes\).*decode"):
+            list(crops_from_coco(annotations, read, contract, count=18))
+
+
+def test_empty_and_foreign_annotations(pictures, contract):
+    path, annotations = pictures
+    with pytest.raises(CalibrationError, match="none of the 0 annotations"):
+        crops_from_coco({**annotations, "annotations": []}, folder(path), contract)
+    with pytest.raises(CalibrationError, match="not COCO keypoints.*'images'"):
+        crops_from_coco({"pictures": []}, folder(path), contract)
+    with pytest.raises(CalibrationError, match="not COCO keypoints.*99"):
+        rows = [{**annotations["annotations"][0], "image_id": 99}]
+        crops_from_coco({**annotations, "annotations": rows}, folder(path), contract)
+    with pytest.raises(CalibrationError, match="has no people"):
+        CalibrationSet([], folder(path), contract)
