@@ -6,9 +6,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from rich.console import Console
-from rich.table import Table
-
+from ..runtime.errors import CatalogError
+from ..runtime.registry import unknown_name
 from .archs import archs
 from .catalog import Row, rows
 
@@ -25,20 +24,16 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([{**asdict(r), "buildable": r.arch in known} for r in found]))
         return 0
-    table = Table(title=f"{len(found)} models; build one with: posert build --model ID")
-    for column in ("id", "architecture", "data set", "crop HxW", "M params", "GMACs", "published"):
-        table.add_column(column, justify="right" if column in ("M params", "GMACs") else "left", overflow="fold")
+    if not found:
+        raise CatalogError(unknown_name("model", args.pattern, rows()))
+    width = max(len(r.id) for r in found)
+    print(f"{'id':{width}}  {'architecture':17}  {'data set':14}  {'HxW':7}  {'params':>7}  {'GMACs':>6}  published")
     for r in found:
-        table.add_row(
-            r.id,
-            r.arch,
-            r.dataset,
-            f"{r.height}x{r.width}",
-            f"{r.params / 1e6:.1f}",
-            f"{r.macs_test_path / 1e9:.2f}",
-            _published(r),
+        print(
+            f"{r.id:{width}}  {r.arch:17}  {r.dataset:14}  {f'{r.height}x{r.width}':7}  {r.params / 1e6:6.1f}M  "
+            f"{r.macs_test_path / 1e9:6.2f}  {_published(r)}"
         )
-    Console().print(table)
+    print("Build one with: posert build --model ID")
     return 0
 
 

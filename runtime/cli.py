@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import PosertError
+from .registry import unknown_name
 
 # Commands of export/ need torch: they are named here and imported only when called, so that the edge install works.
 COMMANDS = {
@@ -38,13 +39,19 @@ SUMMARY = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `posert` command; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="posert", description=__doc__.split("\n", 1)[0], epilog=_summary(),
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser = argparse.ArgumentParser(
+        prog="posert",
+        description=__doc__.split("\n", 1)[0],
+        epilog=_summary(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", metavar="COMMAND")
     if not arguments or arguments[0].startswith("-"):
         parser.parse_args(arguments or ["--help"])
-    name = parser.parse_args(arguments[:1]).command
-    return call(name, arguments[1:])
+    if arguments[0] not in COMMANDS:
+        print(f"posert: {unknown_name('command', arguments[0], COMMANDS)}", file=sys.stderr)
+        return 2
+    return call(arguments[0], arguments[1:])
 
 
 def call(name: str, arguments: Sequence[str]) -> int:

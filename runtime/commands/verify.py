@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
             for r in rows:
                 print(
                     f"  {r['backend']:12} {r['precision']:5} {r['error']:8.5f} (bound {r['bound']:.5f}), "
-                    f"joints moved by at most {r['drift']:.2f} px of the crop, load {r['load_ms']:.0f} ms, "
+                    f"sure joints moved by at most {r['drift']:.2f} px of the crop, load {r['load_ms']:.0f} ms, "
                     f"run {r['ms']:.1f} ms: {'ok' if r['passed'] else 'MOVED'}"
                 )
             print(_verdict(passed))
