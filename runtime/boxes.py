@@ -58,7 +58,7 @@ def detected_boxes(dataset: Dataset, coco: Mapping[str, Any], detections: Sequen
     box, score = numbers(detections, "detections", "bbox", 4), numbers(detections, "detections", "score", 0)
     person = np.array([entry["category_id"] == _PERSON for entry in detections], np.bool_)
     source = np.flatnonzero(person & (score >= dataset.detection_threshold))
-    taken = [detections[i] for i in source]
+    taken = [detections[i] for i in source.tolist()]
     check(
         taken,
         "detections",
@@ -110,5 +110,8 @@ def annotated_boxes(dataset: Dataset, coco: Mapping[str, Any], protocol: str) ->
     source = np.flatnonzero(wanted & inside & labelled)
     source = source[np.argsort(place[source], kind="stable")]
     return Boxes(
-        tuple(annotations[i]["image_id"] for i in source), box[source], np.ones(len(source), np.float32), source
+        tuple(annotations[i]["image_id"] for i in source.tolist()),
+        box[source],
+        np.ones(len(source), np.float32),
+        source,
     )

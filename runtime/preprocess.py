@@ -5,11 +5,12 @@ and the matrix a crop. The rules are those that the published models were traine
 single-precision rounding in the reference is rounded the same way here, so that crops are the same to the last bit.
 
 The crop itself is *defined* by the integer arithmetic in `_warp_fixed_point`, which is what OpenCV 4's
-`warpAffine(INTER_LINEAR)` computes. OpenCV is used wherever it gives these integers (OpenCV 5 does not).
+`warpAffine(INTER_LINEAR)` computes. Whatever build of OpenCV is there is used as far as it gives these integers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import cv2
@@ -17,6 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError
+
+Image = NDArray[np.uint8]
+Matrix = NDArray[np.float64]
 
 PIXEL_STD = np.float32(200)
 """MMPose and the HRNet repository store an extent as a `scale` in units of 200 px, and round it in that unit."""
@@ -172,12 +176,12 @@ def crop_matrices(
 
 
 def crop(
-    frame: NDArray[np.uint8],
-    matrices: NDArray[np.float64],
+    frame: Image,
+    matrices: Matrix,
     width: int,
     height: int,
-    out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.uint8]:
+    out: Image | None = None,
+) -> Image:
     """Cut the crops of N people out of a frame, bilinearly; what lies outside the frame is black.
 
     Args:
@@ -205,16 +209,13 @@ def crop(
     if frame.strides[2] != 1 or frame.strides[1] != 3 or frame.strides[0] < 0:
         frame = np.ascontiguousarray(frame)  # once, instead of once per person inside OpenCV
     inverse = _invert(matrices)
-    if _within_opencv(frame, inverse, width, height) and _opencv_is_exact():
-        for matrix, target in zip(matrices, out, strict=True):
-            cv2.warpAffine(frame, matrix, (width, height), dst=target, flags=cv2.INTER_LINEAR)
-    else:
-        for matrix, target in zip(inverse, out, strict=True):
-            _warp_fixed_point(frame, matrix, target)
+    warp = _fastest_warp() if _within_opencv(frame, inverse, width, height) else _warp_fixed_point
+    for matrix, back, target in zip(np.asarray(matrices, np.float64), inverse, out, strict=True):
+        warp(frame, matrix, back, target)
     return out
 
 
-def _invert(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+def _invert(matrices: Matrix) -> Matrix:
     """Crop -> frame, in the order of operations of OpenCV: the result is rounded to integers afterwards."""
     m = np.asarray(matrices, np.float64)
     a, b, c, d, tx, ty = m[:, 0, 0], m[:, 0, 1], m[:, 1, 0], m[:, 1, 1], m[:, 0, 2], m[:, 1, 2]
@@ -224,45 +225,66 @@ def _invert(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([a, b, -a * tx - b * ty, c, d, -c * tx - d * ty], axis=1).reshape(-1, 2, 3)
 
 
-def _within_opencv(frame: NDArray[np.uint8], inverse: NDArray[np.float64], width: int, height: int) -> bool:
+def _within_opencv(frame: Image, inverse: Matrix, width: int, height: int) -> bool:
     """Whether OpenCV's 16-bit frame sizes and 32-bit fixed-point coordinates suffice."""
     reach = np.abs(inverse) @ np.array([width, height, 1.0])
     return max(frame.shape[:2]) < _OPENCV_LIMIT and bool((reach < 2**20).all())
 
 
+# Three ways to the same crop: `(frame, matrix, its inverse, out)`, of which each takes the matrix that it needs.
+
+
 @cache
-def _opencv_is_exact() -> bool:
-    """Whether this build of OpenCV gives the defined integers (OpenCV 5, and possibly a vendor's build, does not)."""
+def _fastest_warp() -> Callable[[Image, Matrix, Matrix, Image], None]:
+    """The fastest way that gives the defined integers with this build of OpenCV.
+
+    OpenCV 4 passes with `warpAffine`, OpenCV 5 only with `remap`; a vendor's build may pass with neither.
+    """
     pattern = np.random.default_rng(0).integers(0, 256, (97, 131, 3)).astype(np.uint8)
     turned = [[1.7, -0.6, 40.3], [0.5, 1.9, -21.7]]
     matrices = np.array([[[1.3, 0, 11.1], [0, 1.3, -9.9]], [[0.37, 0, 50.2], [0, 0.37, 60.8]], turned])
-    for matrix, inverse in zip(matrices, _invert(matrices), strict=True):
-        expected = _warp_fixed_point(pattern, inverse, np.empty((128, 96, 3), np.uint8))
-        if not np.array_equal(cv2.warpAffine(pattern, matrix, (96, 128), flags=cv2.INTER_LINEAR), expected):
-            return False
-    return True
+    shape = (128, 96, 3)
+    expected, seen = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+    for warp in (_warp_affine, _warp_remap):
+        for matrix, inverse in zip(matrices, _invert(matrices), strict=True):
+            _warp_fixed_point(pattern, matrix, inverse, expected)
+            warp(pattern, matrix, inverse, seen)
+            if not np.array_equal(seen, expected):
+                break
+        else:
+            return warp
+    return _warp_fixed_point
 
 
-def _warp_fixed_point(
-    frame: NDArray[np.uint8], inverse: NDArray[np.float64], out: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """The definition of a crop: source coordinates in 1/32 px, weights in 1/1024, in integers.
+def _warp_affine(frame: Image, matrix: Matrix, inverse: Matrix, out: Image) -> None:
+    cv2.warpAffine(frame, matrix, out.shape[1::-1], dst=out, flags=cv2.INTER_LINEAR)
 
-    `frame` `(H, W, 3)`, `inverse` `(2, 3)` crop -> frame, `out` `(h, w, 3)`, which is returned.
-    """
-    height, width = out.shape[:2]
-    x, y = np.arange(width) * 1.0, np.arange(height) * 1.0
-    # 1/1024 px, rounded half to even per term; + 16 rounds the sum to 1/32 px
-    along = np.rint(inverse[:, 0, None] * x * 1024).astype(np.int64)
-    down = np.rint((inverse[:, 1, None] * y + inverse[:, 2, None]) * 1024).astype(np.int64) + 16
-    u, v = (down[:, :, None] + along[:, None, :]) >> 5
+
+def _warp_remap(frame: Image, matrix: Matrix, inverse: Matrix, out: Image) -> None:
+    u, v = _source(inverse, out.shape[1], out.shape[0])
+    # fits in 16 bits as far as it can be inside the frame; beyond, any place outside will do
+    cell = np.stack([u >> 5, v >> 5], axis=2).clip(-2, _OPENCV_LIMIT).astype(np.int16)
+    fraction = ((v & 31) * 32 + (u & 31)).astype(np.uint16)
+    cv2.remap(frame, cell, fraction, cv2.INTER_LINEAR, dst=out)
+
+
+def _warp_fixed_point(frame: Image, matrix: Matrix, inverse: Matrix, out: Image) -> None:
+    """The definition of a crop: source coordinates in 1/32 px and weights in 1/1024, all in integers."""
+    u, v = _source(inverse, out.shape[1], out.shape[0])
     column, row, f, g = u >> 5, v >> 5, (u & 31)[..., None], (v & 31)[..., None]
     total = np.full(out.shape, 512, np.int64)
     for dy, wy in ((0, 32 - g), (1, g)):
         for dx, wx in ((0, 32 - f), (1, f)):
             r, c = row + dy, column + dx
             inside = (r >= 0) & (r < frame.shape[0]) & (c >= 0) & (c < frame.shape[1])
-            weight = wy * wx * inside[..., None]
-            total += weight * frame[np.where(inside, r, 0), np.where(inside, c, 0)]
+            total += wy * wx * inside[..., None] * frame[np.where(inside, r, 0), np.where(inside, c, 0)]
     out[...] = total >> 10
-    return out
+
+
+def _source(inverse: Matrix, width: int, height: int) -> NDArray[np.int64]:
+    """For each cell of a crop its place in the frame `(2, height, width)`, x and y in 1/32 px."""
+    x, y = np.arange(width) * 1.0, np.arange(height) * 1.0
+    # 1/1024 px, each term rounded half to even; + 16 rounds the sum to 1/32 px
+    along = np.rint(inverse[:, 0, None] * x * 1024).astype(np.int64)
+    down = np.rint((inverse[:, 1, None] * y + inverse[:, 2, None]) * 1024).astype(np.int64) + 16
+    return (down[:, :, None] + along[:, None, :]) >> 5
