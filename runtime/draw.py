@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -14,13 +15,13 @@ from .keypoints import Keypoints
 
 # BGR, chosen to differ in brightness too, so that left and right are told apart in grey and by the colour-blind.
 COLORS = {"left": (255, 176, 32), "right": (36, 96, 255), "centre": (120, 230, 160)}
+SIDES = tuple(COLORS)
 _OUTLINE = (24, 24, 24)
 _BOX = (200, 200, 200)
 
 _SHIFT = 4  # OpenCV draws at 1/16 px
 _FAR = 1 << 14  # px: beyond any frame that can be shown, and OpenCV's 32-bit coordinates hold it with the shift
 _DENSE = 30  # joints above which a skeleton has fingers and a face, and needs finer lines
-_SIDES = tuple(COLORS)
 
 
 def draw(
@@ -55,7 +56,7 @@ def draw(
             "pass the contract of the estimator that found them"
         )
     canvas = frame if frame.flags.c_contiguous else np.ascontiguousarray(frame)  # OpenCV draws on no other view
-    limbs, limb_sides, joint_sides = _layout(contract)
+    shape = layout(contract)
     seen = (people.score >= threshold) & np.isfinite(people.xy).all(2)
     xy = np.nan_to_num(people.xy, nan=0.0).clip(-_FAR, _FAR)
     points = np.round(xy * (1 << _SHIFT)).astype(np.int32)
@@ -66,15 +67,15 @@ def draw(
         if boxes:
             corners = people.boxes[person].clip(-_FAR, _FAR).round().astype(int).tolist()
             cv2.rectangle(canvas, corners[:2], corners[2:], _BOX, max(1, weight // 2), cv2.LINE_AA)
-        lines = points[person][limbs]
-        shown = seen[person][limbs].all(1)
+        lines = points[person][shape.limbs]
+        shown = seen[person][shape.limbs].all(1)
         # A point is a line from a joint to itself: with round ends that is a disc, and one call draws all of them.
         discs = points[person][:, None].repeat(2, axis=1)
         _strokes(canvas, discs[seen[person]], _OUTLINE, 2 * weight + 2)
-        for index, name in enumerate(_SIDES):
-            _strokes(canvas, lines[shown & (limb_sides == index)], COLORS[name], weight)
-        for index, name in enumerate(_SIDES):
-            _strokes(canvas, discs[seen[person] & (joint_sides == index)], COLORS[name], 2 * weight)
+        for index, name in enumerate(SIDES):
+            _strokes(canvas, lines[shown & (shape.limb_sides == index)], COLORS[name], weight)
+        for index, name in enumerate(SIDES):
+            _strokes(canvas, discs[seen[person] & (shape.joint_sides == index)], COLORS[name], 2 * weight)
     if canvas is not frame:
         frame[:] = canvas
     return frame
@@ -85,22 +86,29 @@ def _strokes(canvas: NDArray[np.uint8], lines: NDArray[np.int32], color: tuple[i
         cv2.polylines(canvas, list(lines), False, color, width, cv2.LINE_AA, _SHIFT)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What is drawn: limbs `(L, 2)`, and the side of each joint `(K,)` and limb `(L,)`, indices into `SIDES`."""
+
+    limbs: NDArray[np.intp]
+    joint_sides: NDArray[np.intp]
+    limb_sides: NDArray[np.intp]
+
+
 @lru_cache(maxsize=8)
-def _layout(contract: Contract) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Limbs `(L, 2)`, and the side of each limb and joint as an index into `_SIDES`.
+def layout(contract: Contract) -> Layout:
+    """Limbs and sides of a skeleton.
 
     Sides come from the names of mirrored joints; a pair whose names do not tell (points of a face) is in the middle.
     """
-    joint_sides = np.full(len(contract.keypoints), _SIDES.index("centre"))
-    for pair in contract.flip_pairs:
-        for joint in pair:
-            for side in ("left", "right"):
-                if side in contract.keypoints[joint].lower():
-                    joint_sides[joint] = _SIDES.index(side)
+    centre = SIDES.index("centre")
+    joints = np.full(len(contract.keypoints), centre)
+    for joint in (joint for pair in contract.flip_pairs for joint in pair):
+        for side in ("left", "right"):
+            if side in contract.keypoints[joint].lower():
+                joints[joint] = SIDES.index(side)
     limbs = np.array(contract.skeleton, np.intp).reshape(-1, 2)
-    # A limb between the sides (the shoulders) is in the middle; one from the middle to a side (the neck) is of that side.
-    ends = joint_sides[limbs]
-    centre = _SIDES.index("centre")
-    first = np.where(ends[:, 0] == centre, ends[:, 1], ends[:, 0])
-    second = np.where(ends[:, 1] == centre, ends[:, 0], ends[:, 1])
-    return limbs, np.where(first == second, first, centre), joint_sides
+    # A limb between the sides (the shoulders) is in the middle; one from the middle to a side is of that side.
+    first, second = joints[limbs].T
+    first, second = np.where(first == centre, second, first), np.where(second == centre, first, second)
+    return Layout(limbs, joints, np.where(first == second, first, centre))

@@ -1,0 +1,99 @@
+"""The gate's result for people and for programs: a table in the terminal, `report.json` and `report.html`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..runtime.contract import Contract
+from ..runtime.files import whole_file
+from ..runtime.parity import Parity
+from .page import page
+from .words import headline, interval_text, joint_drift, limits, number
+
+_COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "reference": "dim"}
+
+
+def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[str], meta: Mapping[str, Any]) -> Path:
+    """Write `report.json` and `report.html` into a folder, which is made.
+
+    Args:
+        parity: the gate's result.
+        contract: of the model, for the names of the joints and the skeleton.
+        out_dir: the folder.
+        meta: how it was made; JSON values. Known keys: model, bundle, command, weights, machine, versions,
+            calibration, published.
+
+    Returns:
+        The path of the page, which needs no other file and no network.
+    """
+    folder = Path(out_dir)
+    with whole_file(folder / "report.json") as file:
+        file.write(json.dumps(to_json(parity, contract, meta), indent=1, allow_nan=False).encode())
+    with whole_file(folder / "report.html") as file:
+        file.write(page(parity, contract, meta).encode())
+    return folder / "report.html"
+
+
+def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The result as JSON values; what was not measured is null."""
+    joints = {key: dict(zip(contract.keypoints, joint_drift(d), strict=True)) for key, d in parity.drift.items()}
+    values: dict[str, Any] = _finite(
+        {
+            "rows": [asdict(row) for row in parity.rows],
+            "verdict": parity.verdict,
+            "headline": headline(parity),
+            "max_drop": parity.max_drop,
+            "data": parity.data,
+            "limits": limits(parity, meta),
+            "joint_drift_p95": joints,
+            "meta": dict(meta),
+        }
+    )
+    return values
+
+
+def print_table(parity: Parity, console: Console) -> None:
+    """Print the rows, the verdict in a sentence, and what must be known about the data."""
+    labelled = parity.rows[0].ap is not None
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("graph", no_wrap=True)
+    middle = ("AP", "lost", "95 % interval") if labelled else ("heatmap\nerror", "drift px\nmedian")
+    for name in (*middle, "drift px\np95", "ms per\nperson", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in parity.rows:
+        figures = (
+            (number(row.ap, "{:.4f}"), number(row.ap_drop, "{:+.4f}"), interval_text(row))
+            if labelled
+            else (number(row.heatmap_error, "{:.1e}"), number(row.pixel_drift_median))
+        )
+        cells = [*figures, number(row.pixel_drift_p95), f"{row.ms_per_person:.1f}", f"{row.size_mb:.1f}"]
+        if row.verdict == "reference":  # its difference from itself is no news
+            cells[labelled:-2] = [""] * (len(cells) - 2 - labelled)
+        table.add_row(row.key, *cells, f"[{_COLORS[row.verdict]}]{row.verdict}[/]")
+    console.print(table)
+    console.print(f"[{_COLORS[parity.verdict]}]{parity.verdict.upper()}[/] ", end="")
+    console.print(headline(parity), markup=False, highlight=False)
+    if parity.data.get("note"):
+        console.print(parity.data["note"], style="dim", markup=False, highlight=False)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

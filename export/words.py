@@ -1,0 +1,111 @@
+"""The gate's result in words and figures, the same in the terminal, the JSON and the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.parity import HEATMAP_BOUND, Parity, Row
+
+
+def headline(parity: Parity) -> str:
+    """The verdict in one sentence, with its figures."""
+    reference, rows = parity.rows[0], parity.rows[1:]
+    people = f"{parity.data['people']} people"
+    failed = [row for row in rows if row.verdict == "failed"]
+    if failed:
+        worst = max(failed, key=lambda r: (r.ap_drop if r.ap_drop is not None else -1.0, r.heatmap_error))
+        more = f" {len(failed)} of {len(rows)} graphs failed." if len(rows) > 1 else ""
+        if worst.ap_drop is None:
+            return (
+                f"The heatmaps of {worst.key} differ from the PyTorch model's by {worst.heatmap_error:.2g} (relative), "
+                f"where {worst.precision} arithmetic explains {HEATMAP_BOUND[worst.precision]:g}.{more}"
+            )
+        return (
+            f"{worst.key} loses {worst.ap_drop:.4f} of {number(reference.ap, '{:.4f}')} AP{_interval(worst)} on {people}; "
+            f"{parity.max_drop:g} is allowed.{more}"
+        )
+    if not rows:
+        return "Nothing but the PyTorch model was measured."
+    if parity.verdict == "unproven":
+        worst = max(rows, key=lambda r: r.heatmap_error)
+        return (
+            "AP was not measured. The heatmaps of every graph agree with the PyTorch model's as well as its precision "
+            f"lets them: the largest relative error is {worst.heatmap_error:.2g} ({worst.key}), on {people}."
+        )
+    worst = max(rows, key=lambda r: r.ap_drop or 0.0)
+    far = max(rows, key=lambda r: r.pixel_drift_p95)
+    lost = (
+        f"{worst.key} loses most, {worst.ap_drop:.4f}{_interval(worst)}"
+        if worst.ap_drop and worst.ap_drop > 0
+        else "none loses any"
+    )
+    return (
+        f"Every graph keeps the AP of the PyTorch model, {number(reference.ap, '{:.4f}')} on {people}: {lost}; "
+        f"{parity.max_drop:g} is allowed. 95 % of the joints move by less than {number(far.pixel_drift_p95)} px "
+        f"({far.key})."
+    )
+
+
+def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
+    """What the figures do not prove."""
+    texts = []
+    if parity.data.get("note"):
+        texts.append(str(parity.data["note"]))
+    if any(row.ap is None for row in parity.rows):
+        texts.append(
+            "Accuracy on labelled people was not measured, so no graph is proven to be as accurate as PyTorch."
+        )
+    wide = [r for r in parity.rows if r.verdict == "passed" and r.ap_drop_interval and _high(r) > parity.max_drop]
+    if wide:
+        names = ", ".join(row.key for row in wide)
+        texts.append(
+            f"The interval of {names} reaches beyond the allowed drop of {parity.max_drop:g}: "
+            f"{parity.data['people']} people are too few to exclude a loss of that size. Judge on more."
+        )
+    if parity.rows[0].ap is not None:
+        texts.append("People were cropped at their annotated boxes; a detector's boxes cost accuracy in every graph.")
+    backends = sorted({row.backend for row in parity.rows[1:]})
+    texts.append(
+        f"Run on {', '.join(backends) or 'PyTorch only'}, on this machine. Other processors round differently: "
+        f"check there with `posert verify {meta.get('bundle', 'BUNDLE')}`."
+    )
+    texts.append("ms per person is the median during this check, other load included; it is no benchmark.")
+    return texts
+
+
+def joint_drift(drift: NDArray[np.float32]) -> list[float]:
+    """95th percentile of the drift of each joint, px of the frame; NaN for a joint that is nowhere labelled."""
+    found = [d[np.isfinite(d)] for d in np.asarray(drift, np.float64).T]
+    return [float(np.quantile(d, 0.95)) if d.size else math.nan for d in found]
+
+
+def number(value: float | None, form: str = "") -> str:
+    """A figure for a table: three digits that mean something, or a dash where nothing was measured."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if form:
+        return form.format(value)
+    if value != 0 and abs(value) < 0.001:
+        return "<0.001"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def interval_text(row: Row) -> str:
+    """The interval of a row's AP drop, or a dash."""
+    if row.ap_drop_interval is None:
+        return "–"
+    low, high = row.ap_drop_interval
+    return f"{low:+.4f} to {high:+.4f}"
+
+
+def _interval(row: Row) -> str:
+    return f" (95 % interval {interval_text(row)})" if row.ap_drop_interval else ""
+
+
+def _high(row: Row) -> float:
+    return row.ap_drop_interval[1] if row.ap_drop_interval else math.nan
