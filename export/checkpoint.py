@@ -180,15 +180,22 @@ def cache_folder() -> Path:
 def random_weights(network: nn.Module, seed: int = 0) -> State:
     """Fill a network with random weights under which no layer dies or explodes, and return its state dict.
 
-    Convolutions as He et al. (ICCV 2015); then batch-norms take the statistics of one batch of noise, which keeps
-    any depth and any sum of branches in range. The same seed gives the same weights.
+    Convolutions as He et al. (ICCV 2015). A batch-norm's variance is then one number for all channels, what a picture
+    of noise has there: so sums of branches stay in range at any depth, and no channel that noise hardly moves turns up
+    a thousand times too large in another picture. The same seed gives the same weights.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        power = inputs[0].square().mean()
+        norm.running_mean.copy_(0.05 * power.sqrt() * normal(*norm.running_mean.shape))
+        norm.running_var.fill_(power)
+
+    hooks = []
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -198,16 +205,14 @@ def random_weights(network: nn.Module, seed: int = 0) -> State:
                 weight.copy_(normal(*weight.shape) * (2.0 / fan_in) ** 0.5)
                 if module.bias is not None:
                     module.bias.copy_(0.05 * normal(*module.bias.shape))
-        for norm in norms:
-            norm.reset_parameters()
-            norm.momentum = None  # the running statistics become those of the batch
-        network.train()
-        network(normal(4, 3, 128, 128))
-        network.eval()
-        for norm in norms:
-            norm.momentum = 0.1
-            assert norm.num_batches_tracked is not None
-            norm.num_batches_tracked.zero_()
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.weight.copy_(1 + 0.1 * normal(*module.weight.shape))
+                module.bias.copy_(0.05 * normal(*module.bias.shape))
+                hooks.append(module.register_forward_pre_hook(settle))
+        network.eval()(normal(1, 3, 128, 128))
+    for hook in hooks:
+        hook.remove()
     return network.state_dict()
 
 

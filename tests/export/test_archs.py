@@ -175,6 +175,42 @@ def test_output_equals_the_source(name: str, tmp_path: Path):
         np.testing.assert_allclose(seen, first, rtol=1e-4, atol=1e-4 * first[1] + 20 * golden["fp64_maxabs"])
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "stride"),
+    [
+        ("top.conv", "top.top.0", 2),
+        ("stage0.downsample.layer2.0.conv_bn_relu2", "multi_stage_mspn.0.downsample.layer2.0.{}2", 2),
+        ("stage1.downsample.layer3.0.downsample", "multi_stage_mspn.1.downsample.layer3.0.downsample", 2),
+        ("stage0.upsample.up2.u_skip", "multi_stage_mspn.0.upsample.up2.in_skip", 1),
+        ("stage0.upsample.up3.skip2", "multi_stage_mspn.0.upsample.up3.out_skip2", 1),
+        ("stage0.upsample.up4.cross_conv", "multi_stage_mspn.0.upsample.up4.cross_conv", 1),
+        ("stage1.upsample.up3.res_conv2", "predict_layers.6.conv_layers.1", 1),
+    ],
+)
+def test_megvii_biases_fold_into_the_batch_norm(theirs: str, ours: str, stride: int, tmp_path: Path):
+    """A convolution with bias and its batch-norm, computed by torch from Megvii's entries and by the loaded network."""
+    state = {
+        key: make_tensor(key, shape, "mg_mspn") if key.startswith(f"{theirs}.") else torch.zeros(1).expand(shape)
+        for key, shape in MANIFESTS["mg_mspn_2xstg_coco_256x192"]["state_dict"]
+    }
+    torch.save({"state_dict": state}, tmp_path / "megvii.pth")
+    network = build_arch("mspn_50_2", 17)
+    checkpoint = load(tmp_path / "megvii.pth", network)
+    assert checkpoint.layout == "megvii"
+    network.load_state_dict(checkpoint.state_dict)
+    conv, bn = (network.get_submodule(ours.format(x) if "{}" in ours else f"{ours}.{x}") for x in ("conv", "bn"))
+
+    unit = {key.removeprefix(f"{theirs}."): value for key, value in state.items() if key.startswith(f"{theirs}.")}
+    weight = unit["conv.weight"]
+    x = torch.randn(1, weight.shape[1], 9, 7, generator=torch.Generator().manual_seed(0))
+    y = torch.nn.functional.conv2d(x, weight, unit["conv.bias"], stride, weight.shape[-1] // 2)
+    y = torch.nn.functional.batch_norm(
+        y, unit["bn.running_mean"], unit["bn.running_var"], unit["bn.weight"], unit["bn.bias"]
+    )
+    with torch.inference_mode():
+        torch.testing.assert_close(bn(conv(x)), y, rtol=1e-5, atol=1e-5)
+
+
 def test_stages_that_are_not_there_are_refused():
     with pytest.raises(CatalogError, match="mspn_50_1 has 1 stage, it cannot stop after 2"):
         build_arch("mspn_50_1", 2, stages=2)
