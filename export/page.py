@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..runtime.contract import Contract
 from ..runtime.draw import SIDES, layout
@@ -75,7 +76,7 @@ def _tiles(parity: Parity) -> str:
         worst = max(rows, key=lambda r: r.ap_drop or 0.0)
         first = [
             (f"{reference.ap:.3f}", f"AP of the PyTorch model, {parity.data['people']} people"),
-            (words.number(worst.ap_drop, "{:+.4f}"), f"largest AP loss: {worst.key}"),
+            (words.signed(worst.ap_drop), f"largest AP loss: {worst.key}"),
         ]
     else:
         worst = max(rows, key=lambda r: r.heatmap_error)
@@ -96,8 +97,17 @@ def _tiles(parity: Parity) -> str:
 
 
 def _table(parity: Parity, series: Mapping[str, Series]) -> str:
-    heads = ("Graph", "AP", "AP lost", "95 % interval", "Drift median<br>px", "Drift p95<br>px", "Heatmap<br>error")
-    heads += ("ms per<br>person", "MB", "Verdict")
+    heads = [
+        "Graph",
+        "Verdict",
+        "AP",
+        "AP lost",
+        "95 % interval",
+        "Drift median<br>px",
+        "Drift p95<br>px",
+        "Heatmap<br>error",
+    ]
+    heads += ["ms per<br>person", "MB"]
     body = "".join(_table_row(row, series[row.key]) for row in parity.rows)
     return _section(
         "Every graph against the PyTorch model",
@@ -112,7 +122,7 @@ def _table_row(row: Row, series: Series) -> str:
     first = row.verdict == "reference"
     cells = [
         words.number(row.ap, "{:.4f}"),
-        "" if first else words.number(row.ap_drop, "{:+.4f}"),
+        "" if first else words.signed(row.ap_drop),
         "" if first else words.interval_text(row),
         "" if first else words.number(row.pixel_drift_median),
         "" if first else words.number(row.pixel_drift_p95),
@@ -122,8 +132,8 @@ def _table_row(row: Row, series: Series) -> str:
     ]
     return (
         f'<tr><th><span class="dot" style="background:{series.color}"></span>{escape(row.key)}</th>'
-        + "".join(f"<td>{escape(c)}</td>" for c in cells)
-        + f'<td class="verdict {row.verdict}">{row.verdict}</td></tr>'
+        f'<td class="verdict {row.verdict}">{row.verdict}</td>'
+        f"{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>"
     )
 
 
@@ -214,7 +224,7 @@ def _people(parity: Parity, contract: Contract) -> str:
 
 def _person(index: int, worst: Worst, contract: Contract) -> str:
     height, width = worst.image.shape[:2]
-    picture = worst.image
+    picture: NDArray[Any] = worst.image
     if max(height, width) > _PICTURE:
         factor = _PICTURE / max(height, width)
         picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

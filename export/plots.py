@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _NARROW = 480  # px below which labels stand above their bars instead of beside them
 _LABELS = 150  # px that they take beside
 _ROW = 26
-_AXIS = 34
+_AXIS = 40
 # px of the frame: differences below it come from float32 rounding of the coordinates themselves.
 DRIFT_FLOOR = 1e-3
 
@@ -166,7 +166,7 @@ def pose(
     for (a, b), side in zip(limbs, sides[len(xy) :], strict=True):
         if shown[a] and shown[b]:
             body.append(_line(xy[a], xy[b], f"limb {side}", 0.9 * unit))
-    for joint in np.flatnonzero(shown):
+    for joint in np.flatnonzero(shown).tolist():
         if before is not None:
             body.append(_line(before[joint], xy[joint], "moved", 0.9 * unit))
         x, y = xy[joint]
@@ -203,7 +203,7 @@ class _Rows:
             at = self.x(value)
             body.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{self.bottom}"/>')
             body.append(f'<text class="tick middle" x="{at:.1f}" y="{self.bottom + 15}">{value:g}</text>')
-        body.append(f'<text class="tick end" x="{self.right}" y="{self.bottom + 30}">{escape(unit)}</text>')
+        body.append(f'<text class="tick end" x="{self.right}" y="{self.bottom + 34}">{escape(unit)}</text>')
         return body
 
     def svg(self, body: list[str], label: str) -> str:

@@ -18,7 +18,7 @@ from ..runtime.contract import Contract
 from ..runtime.files import whole_file
 from ..runtime.parity import Parity
 from .page import page
-from .words import headline, interval_text, joint_drift, limits, number
+from .words import headline, interval_text, joint_drift, limits, number, signed
 
 _COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "reference": "dim"}
 
@@ -65,15 +65,15 @@ def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict
 def print_table(parity: Parity, console: Console) -> None:
     """Print the rows, the verdict in a sentence, and what must be known about the data."""
     labelled = parity.rows[0].ap is not None
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("graph", no_wrap=True)
-    middle = ("AP", "lost", "95 % interval") if labelled else ("heatmap\nerror", "drift px\nmedian")
-    for name in (*middle, "drift px\np95", "ms per\nperson", "MB"):
+    middle = ("AP", "lost", "95 % interval") if labelled else ("heatmap\nerror", "drift\nmedian")
+    for name in (*middle, "drift\np95 px", "ms per\nperson", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in parity.rows:
         figures = (
-            (number(row.ap, "{:.4f}"), number(row.ap_drop, "{:+.4f}"), interval_text(row))
+            (number(row.ap, "{:.4f}"), signed(row.ap_drop), interval_text(row))
             if labelled
             else (number(row.heatmap_error, "{:.1e}"), number(row.pixel_drift_median))
         )

@@ -26,8 +26,8 @@ def headline(parity: Parity) -> str:
                 f"where {worst.precision} arithmetic explains {HEATMAP_BOUND[worst.precision]:g}.{more}"
             )
         return (
-            f"{worst.key} loses {worst.ap_drop:.4f} of {number(reference.ap, '{:.4f}')} AP{_interval(worst)} on {people}; "
-            f"{parity.max_drop:g} is allowed.{more}"
+            f"{worst.key} loses {worst.ap_drop:.4f} of {number(reference.ap, '{:.4f}')} AP{_interval(worst)} on "
+            f"{people}; {parity.max_drop:g} is allowed.{more}"
         )
     if not rows:
         return "Nothing but the PyTorch model was measured."
@@ -100,7 +100,13 @@ def interval_text(row: Row) -> str:
     if row.ap_drop_interval is None:
         return "–"
     low, high = row.ap_drop_interval
-    return f"{low:+.4f} to {high:+.4f}"
+    return f"{signed(low)} to {signed(high)}"
+
+
+def signed(value: float | None) -> str:
+    """An AP difference, or a dash; what rounds to nothing has no sign."""
+    text = number(value, "{:+.4f}")
+    return "0.0000" if text in ("+0.0000", "-0.0000") else text
 
 
 def _interval(row: Row) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .files import whole_file
 from .sources import IMAGES, Source
 
 _DEFAULT_FPS = 25.0  # of cameras that do not say
@@ -191,9 +192,8 @@ def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
         raise InputError(f"{path}: OpenCV cannot write {path.suffix} images ({error})") from error
     if not good:
         raise InputError(f"{path}: OpenCV could not encode the image as {path.suffix}")
-    part = _beside(path)
-    data.tofile(part)
-    os.replace(part, path)
+    with whole_file(path) as file:
+        file.write(data)
 
 
 def _beside(path: Path) -> Path:
