@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..boxes import FORMATS, BoxFile
+from ..box_file import FORMATS, BoxFile
 from ..draw import draw
 from ..errors import InputError
 from ..estimator import PoseEstimator
