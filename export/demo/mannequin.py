@@ -23,9 +23,9 @@ SIDES = (("left", 1), ("right", -1))
 class Pose:
     """Joint angles in radians; arms and legs left first."""
 
-    facing: tuple[float, float, float]  # yaw (0 = towards the camera), pitch, roll
-    spine: tuple[float, float, float]  # forward, twist, sideways
-    head: tuple[float, float, float]
+    facing: tuple[float, ...]  # yaw (0 = towards the camera), pitch, roll
+    spine: tuple[float, ...]  # forward, twist, sideways
+    head: tuple[float, ...]  # forward, twist, sideways
     arms: tuple[tuple[float, ...], ...]  # flexion, abduction, elbow, twist
     legs: tuple[tuple[float, ...], ...]  # flexion, abduction, knee
 
@@ -60,7 +60,8 @@ def rotate_about(axis: Vector, angle: float) -> Vector:
     """Rodrigues' formula for a unit axis."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
+    rotation: Vector = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
+    return rotation
 
 
 def sample_pose(draws: Draws) -> Pose:
@@ -153,7 +154,7 @@ def build_body(pose: Pose, draws: Draws) -> Body:
     return Body(points, root, chest, head, radii)
 
 
-def _bend(angles: tuple[float, float, float]) -> Vector:
+def _bend(angles: tuple[float, ...]) -> Vector:
     forward, twist, sideways = angles
     return rotate_y(twist) @ rotate_x(forward) @ rotate_z(sideways)
 

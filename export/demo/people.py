@@ -162,11 +162,12 @@ def _annotate(
 def _photograph(draws: Draws, image: NDArray[np.float32]) -> Image:
     """Blur, contrast, brightness and grain of a camera."""
     if draws.chance(0.35):
-        image = cv2.GaussianBlur(image, (3, 3), draws.uniform(0.4, 0.9))
+        image = cv2.GaussianBlur(image, (3, 3), draws.uniform(0.4, 0.9)).astype(np.float32, copy=False)
     image = (image - 128) * np.float32(draws.uniform(0.75, 1.15)) + np.float32(128 + draws.uniform(-25, 25))
     grain = draws.array(HEIGHT, WIDTH, 1) + draws.array(HEIGHT, WIDTH, 1) - 1
     image += grain * np.float32(draws.uniform(2, 16))
-    return np.clip(image + np.float32(0.5), 0, 255).astype(np.uint8)
+    photograph: Image = np.clip(image + np.float32(0.5), 0, 255).astype(np.uint8)
+    return photograph
 
 
 def stream(split: str, count: int, seed: int = 0) -> Iterator[tuple[Image, list[Annotation]]]:

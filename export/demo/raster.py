@@ -58,7 +58,7 @@ class Canvas:
         radii = np.float32(radius_a) + along * np.float32(radius_b - radius_a)
         distance2 = ex * ex + ey * ey
         alpha = np.clip(radii - np.sqrt(distance2) + np.float32(0.5), 0, 1)
-        inverse = 1 / radii
+        inverse = np.float32(1) / radii
         nx, ny = ex * inverse, ey * inverse
         nz = np.sqrt(np.maximum(1 - distance2 * inverse * inverse, 0))
         color = paint(nx, ny, nz) if callable(paint) else paint

@@ -45,7 +45,7 @@ def _clutter(draws: Draws, image: Floats) -> None:
         end = (int(draws.uniform(0, width)), int(draws.uniform(0, height)))
         cv2.line(image, (x, y), end, color, draws.integer(1, 8))
     elif kind == 3:
-        corners = draws.array(3, 2) * np.float32([a * 2, b * 2]) + np.float32([x - a, y - b])
+        corners = draws.array(3, 2) * np.array([a * 2, b * 2], np.float32) + np.array([x - a, y - b], np.float32)
         cv2.fillPoly(image, [corners.astype(np.int32)], color)
     else:
         for bar in range(draws.integer(3, 8)):
@@ -71,7 +71,7 @@ def draw_object(canvas: Canvas, draws: Draws, size: float, owner: int) -> None:
         ends = (int(x - dx), int(y - dy)), (int(x + dx), int(y + dy))
         cv2.line(mask, *ends, 255, max(2, int(size * 0.16)), cv2.LINE_AA)
     else:
-        corners = draws.array(5, 2) * np.float32(size * 1.3) + np.float32([x - size * 0.65, y - size * 0.65])
+        corners = draws.array(5, 2) * np.float32(size * 1.3) + np.array([x - size * 0.65, y - size * 0.65], np.float32)
         cv2.fillConvexPoly(mask, cv2.convexHull(corners.astype(np.int32)), 255, cv2.LINE_AA)
     color = sample_cloth(draws)
     noise = cv2.resize(draws.array(6, 8), (width, height), interpolation=cv2.INTER_LINEAR)[..., None]

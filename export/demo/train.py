@@ -173,7 +173,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     images, labels = data.cached("train", args.images)
     people = labelled_people(labels, width, height)
     torch.manual_seed(args.seed)
-    network = build_arch(args.arch, len(DATASET.keypoints)).to(memory_format=torch.channels_last)
+    network = build_arch(args.arch, len(DATASET.keypoints))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's annotations
     initialise(network)
     average = Average(network)
     reference = Reference(network, contract(width, height))
@@ -223,12 +224,13 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             record["curve"].append(point)
             if point["AP"] >= best:
                 save(args.output, average.network, record | point | {"held_out_images": args.held_out})
-    return json.loads(args.output.with_suffix(".json").read_text())
+    written: dict[str, Any] = json.loads(args.output.with_suffix(".json").read_text())
+    return written
 
 
 def _recolour(images: Tensor) -> Tensor:
     """Change contrast and brightness of each channel a little."""
-    gain, offset = torch.rand(2, len(images), 3, 1, 1) - 0.5
+    gain, offset = (torch.rand(2, len(images), 3, 1, 1) - 0.5).unbind()
     return images * (1 + 0.2 * gain) + 0.3 * offset
 
 
@@ -239,7 +241,7 @@ def _schedule(progress: float) -> float:
 
 def measure(path: Path, count: int) -> dict[str, Any]:
     """Measure the weights in a file on `count` held-out images and bring their record up to date."""
-    record = json.loads(path.with_suffix(".json").read_text())
+    record: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
     network = build_arch(record["arch"], len(DATASET.keypoints))
     network.load_state_dict({key: value.float() for key, value in safetensors.torch.load_file(path).items()})
     height, width = (int(side) for side in record["input"].split("x"))
