@@ -10,10 +10,10 @@ import hashlib
 import io
 import json
 import os
-import re
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +23,11 @@ from numpy.typing import NDArray
 from .contract import Contract
 from .errors import BundleError
 from .files import whole_file
+from .manifest import GOLDEN, MANIFEST, SCHEMA, parse_artifacts, parse_manifest
+from .manifest import Artifact as Artifact  # part of this module's interface
 
-SCHEMA = 1
-MANIFEST = "manifest.json"
-GOLDEN = "golden.npz"
 MAX_MANIFEST = 16 << 20
 MAX_MEMBER = 4 << 30  # a zip without the 64-bit extension, and far above any pose network
-_MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One graph of the bundle.
-
-    Attributes:
-        name: what the user asks for: "fp32", "fp16", "int8" or "torchscript".
-        format: "onnx" or "torchscript".
-        file: member of the zip.
-        sha256, bytes: of that member.
-        precision: numeric precision of the graph.
-        opset: ONNX operator set, None for TorchScript.
-        float_nodes: nodes that stayed in float in an INT8 graph, each with the reason.
-        golden_error: relative L2 error of the heatmap on the golden crop, as measured when the bundle was built.
-    """
-
-    name: str
-    format: str
-    file: str
-    sha256: str
-    bytes: int
-    precision: str
-    opset: int | None = None
-    float_nodes: dict[str, str] = field(default_factory=dict)
-    golden_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +43,10 @@ class Golden:
     heatmaps: NDArray[np.float32]
 
 
+# What Python's zip reader raises for damage: RuntimeError (and NotImplementedError) for flags and versions it lacks.
+_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError)
+
+
 class Bundle:
     """An opened bundle. Reading is lazy: a member is read, and its hash checked, when it is asked for.
 
@@ -84,16 +60,21 @@ class Bundle:
             self._zip = zipfile.ZipFile(self.path)
         except FileNotFoundError:
             raise BundleError(f"{self.path}: no such file; make one with `posert build --output {self.path}`") from None
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except _ZIP_ERRORS as error:
             raise BundleError(
                 f"{self.path}: not a pose bundle, or cut short ({error}); copy it again or rebuild it: posert build"
             ) from error
         try:
             self.manifest = self._read_manifest()
-            self.contract = Contract.from_json(self._get("contract", dict))
-            self.artifacts = self._read_artifacts()
-        except BundleError:
+            self.contract = Contract.from_json(self.manifest["contract"])
+            self.artifacts = parse_artifacts(self.manifest)
+            self._check_members()
+        except BaseException as error:
             self._zip.close()
+            if isinstance(error, ValueError | RecursionError):
+                raise BundleError(
+                    f"{self.path}: {MANIFEST} is not usable: {error}; rebuild the bundle: posert build"
+                ) from error
             raise
 
     def close(self) -> None:
@@ -123,20 +104,22 @@ class Bundle:
 
     def golden(self) -> Golden:
         """The golden crops and the reference's heatmaps."""
-        record = self._get("golden", dict)
-        data = self._member(GOLDEN, str(record.get("sha256")), int(record.get("bytes", -1)))
-        c = self.contract
+        record, c = self.manifest["golden"], self.contract
+        data = self._member(GOLDEN, record["sha256"], record["bytes"])
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                crops, heatmaps = arrays["crops"], arrays["heatmaps"]
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            crops, heatmaps = _arrays(data)
+        except Exception as error:  # numpy reads a hostile file with exceptions of every kind
             raise BundleError(f"{self.path}: {GOLDEN} cannot be read ({error}); rebuild the bundle") from error
-        m = len(crops)
+        m = crops.shape[0] if crops.ndim else 0
         if crops.shape != (m, c.height, c.width, 3) or crops.dtype != np.uint8 or not 1 <= m <= 64:
             raise BundleError(f"{self.path}: golden crops are {crops.dtype} {crops.shape}, not what the contract says")
-        if heatmaps.shape != (m, len(c.keypoints), c.heatmap_height, c.heatmap_width):
-            raise BundleError(f"{self.path}: golden heatmaps are {heatmaps.shape}, not what the contract says")
-        return Golden(crops, heatmaps.astype(np.float32))
+        expected = (m, len(c.keypoints), c.heatmap_height, c.heatmap_width)
+        if heatmaps.shape != expected or heatmaps.dtype != np.float32 or not np.isfinite(heatmaps).all():
+            raise BundleError(
+                f"{self.path}: golden heatmaps are {heatmaps.dtype} {heatmaps.shape}, expected finite float32 "
+                f"{expected}; rebuild the bundle: posert build"
+            )
+        return Golden(crops, heatmaps)
 
     def check(self) -> None:
         """Read every member once: whatever is damaged raises."""
@@ -150,39 +133,19 @@ class Bundle:
             raise BundleError(
                 f"{self.path}: {MANIFEST} was changed after the bundle was written; rebuild the bundle: posert build"
             )
-        try:
-            manifest = json.loads(data)
-        except ValueError as error:
-            raise BundleError(f"{self.path}: {MANIFEST} is not JSON ({error}); rebuild the bundle") from error
-        schema = manifest.get("schema") if isinstance(manifest, dict) else None
-        if schema != SCHEMA:
+        return parse_manifest(data)
+
+    def _check_members(self) -> None:
+        """The zip holds what the manifest lists, once, and nothing else."""
+        expected = [MANIFEST, GOLDEN, *(artifact.file for artifact in self.artifacts.values())]
+        seen = Counter(self._zip.namelist())
+        missing, twice = sorted(set(expected) - set(seen)), sorted(n for n, count in seen.items() if count > 1)
+        unlisted = sorted(set(seen) - set(expected))
+        if missing or twice or unlisted:
             raise BundleError(
-                f"{self.path}: bundle schema {schema!r}, this posert reads {SCHEMA}; rebuild it with this version, "
-                "or install the posert that wrote it"
+                f"{self.path}: members missing {missing}, there twice {twice}, not in the manifest {unlisted}: the "
+                "bundle was damaged or changed; copy it again or rebuild it: posert build"
             )
-        assert isinstance(manifest, dict)
-        return manifest
-
-    def _get(self, key: str, kind: type) -> Any:
-        value = self.manifest.get(key)
-        if not isinstance(value, kind):
-            raise BundleError(f"{self.path}: {MANIFEST} has no usable {key!r}; rebuild the bundle: posert build")
-        return value
-
-    def _read_artifacts(self) -> dict[str, Artifact]:
-        self._get("name", str), self._get("model", dict), self._get("accuracy", dict)
-        names = {f.name for f in fields(Artifact)}
-        artifacts = {}
-        for record in self._get("artifacts", list):
-            if not isinstance(record, dict) or record.keys() != names:
-                raise BundleError(f"{self.path}: unreadable artifact record {record!r}; rebuild the bundle")
-            artifact = Artifact(**record)
-            if not _MEMBER_NAME.fullmatch(str(artifact.file)) or artifact.format not in ("onnx", "torchscript"):
-                raise BundleError(f"{self.path}: refused artifact {artifact.name!r} -> {artifact.file!r}")
-            artifacts[artifact.name] = artifact
-        if not artifacts:
-            raise BundleError(f"{self.path}: the bundle holds no graph; rebuild it: posert build")
-        return artifacts
 
     def _member(self, name: str, sha256: str, size: int) -> bytes:
         data = self._raw(name, MAX_MEMBER)
@@ -205,7 +168,7 @@ class Bundle:
             )
         try:
             return self._zip.read(info)
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        except _ZIP_ERRORS as error:
             raise BundleError(f"{self.path}: {name} is damaged ({error}); copy it again or rebuild it") from error
 
 
@@ -241,12 +204,25 @@ def write_bundle(
         "versions": dict(versions),
     }
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
+    parse_artifacts(parse_manifest(text))  # what could not be read back is not written
     members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
     with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member, data in members.items():
             archive.writestr(zipfile.ZipInfo(member), data)  # ZipInfo's fixed date keeps the file reproducible
         archive.comment = _seal(text)
     return path
+
+
+def _arrays(data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Crops and heatmaps of golden.npz, which holds nothing else, uncompressed and unpickled."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if sorted(m.filename for m in members) != ["crops.npy", "heatmaps.npy"]:
+            raise ValueError(f"it holds {[m.filename for m in members]}, expected crops.npy and heatmaps.npy")
+        if any(m.compress_type != zipfile.ZIP_STORED or m.file_size > len(data) for m in members):
+            raise ValueError("an array is compressed")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return arrays["crops"], arrays["heatmaps"]
 
 
 def describe(data: bytes) -> dict[str, Any]:
