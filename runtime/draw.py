@@ -14,7 +14,7 @@ from .errors import InputError
 from .keypoints import Keypoints
 
 # BGR, chosen to differ in brightness too, so that left and right are told apart in grey and by the colour-blind.
-COLORS = {"left": (255, 176, 32), "right": (36, 96, 255), "centre": (120, 230, 160)}
+COLORS = {"left": (255, 200, 60), "right": (20, 80, 255), "centre": (120, 230, 160)}
 SIDES = tuple(COLORS)
 _OUTLINE = (24, 24, 24)
 _BOX = (200, 200, 200)

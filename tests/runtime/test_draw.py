@@ -164,4 +164,4 @@ def test_every_skeleton_can_be_drawn_and_mirrors(name: str) -> None:
 
 def test_left_and_right_differ_in_grey_too() -> None:
     grey = {side: cv2.cvtColor(np.uint8([[color]]), cv2.COLOR_BGR2GRAY)[0, 0] for side, color in COLORS.items()}
-    assert abs(int(grey["left"]) - int(grey["right"])) > 10
+    assert abs(int(grey["left"]) - int(grey["right"])) > 30
