@@ -22,6 +22,9 @@ from .download import DownloadError, Progress, download, sha256
 
 State = dict[str, Tensor]
 
+# Counts training steps; no result uses it, and files of torch 0.4.0 and before have none.
+_COUNTER = "num_batches_tracked"
+
 _WAYS_OUT = (
     "Ways on: `--weights FILE` with a copy that you have, `--weights demo` for the small network that comes with "
     "posert, `--weights random` to try the tools without trained weights"
@@ -106,7 +109,7 @@ def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
     problems = _mismatch(state, expected)
     if problems:
         guess = looks_like(state)
-        hint = f"\nThe file looks like {guess}: say so with --arch." if guess else ""
+        hint = f"\nThe file looks like {guess}: say so with --arch and --dataset." if guess else ""
         raise CheckpointError(
             f"{path.name} (layout {layout.name}) does not fit the network:\n" + "\n".join(problems) + hint
         )
@@ -116,7 +119,6 @@ def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
             f"{path.name} holds NaN or infinite weights in {_some(bad)}; the file is damaged or the training failed: "
             "take an earlier checkpoint"
         )
-    # Files of torch 0.4.0 and before have no num_batches_tracked; it counts training steps and no result uses it.
     fitted = {key: state[key].to(value.dtype) if key in state else value for key, value in expected.items()}
     return Checkpoint(fitted, layout.name, sha256(path))
 
@@ -138,11 +140,11 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
     """The architecture whose weights have these names and shapes, whatever the joints; for messages."""
-    shapes = {(key, tuple(value.shape)) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    shapes = {(key, tuple(value.shape)) for key, value in state.items() if not key.endswith(_COUNTER)}
     for name, construct in archs().items():
         with torch.device("meta"):
             expected = {key: tuple(value.shape) for key, value in construct(keypoints=1).state_dict().items()}
-        own = {item for item in expected.items() if not item[0].endswith("num_batches_tracked")}
+        own = {item for item in expected.items() if not item[0].endswith(_COUNTER)}
         rest = [(key, shape) for key, shape in shapes - own if expected.get(key, ())[:1] == (1,)]
         if len(shapes & own) + len(rest) == len(shapes) == len(own):
             joints = {shape[0] for _, shape in rest}
@@ -266,7 +268,7 @@ def _rename(key: str, layout: Layout) -> str:
 
 def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """One line for each kind of difference, empty where the state fits."""
-    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    missing = [k for k in expected if k not in state and not k.endswith(_COUNTER)]
     unexpected = [k for k in state if k not in expected]
     shapes = [
         f"{k} {tuple(state[k].shape)} instead of {tuple(v.shape)}"
@@ -276,7 +278,7 @@ def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> li
     kinds = [
         f"{k} {state[k].dtype} instead of {v.dtype}"
         for k, v in expected.items()
-        if k in state and state[k].is_floating_point() != v.is_floating_point()
+        if k in state and state[k].is_floating_point() != v.is_floating_point() and not k.endswith(_COUNTER)
     ]
     lines = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "of another type": kinds}
     return [f"  {len(found)} {name}: {_some(found)}" for name, found in lines.items() if found]

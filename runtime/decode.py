@@ -11,6 +11,7 @@ Every rule starts from the highest cell of a map; the rules differ in how they g
 | `udp_combined` | offset maps: three channels per joint (class, x, y) | MMPose `CombinedTarget` |
 | `megvii` | quarter cell on the blurred map, half a cell added | MMPose |
 | `megvii_original` | quarter cell towards the second highest cell, half a cell added | Megvii's MSPN repository |
+| `hourglass` | quarter cell towards the higher neighbour, half a cell added | Princeton's stacked hourglass |
 
 Coordinates are px of the heatmap, (0, 0) its first cell; `to_frame` takes them to the frame. A joint whose map has no
 value above zero is at (-1, -1) in the heatmap.
@@ -19,12 +20,12 @@ value above zero is at (-1, -1) in the heatmap.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .blur import blur, blur_matrix, blurred_windows
 from .errors import InputError
 from .registry import unknown_name
 
@@ -141,12 +142,12 @@ def _unbiased(maps: Float, kernel: int) -> tuple[Double, Float]:
     x, y, value = _highest(maps)
     xy = np.stack([x, y], axis=1).astype(np.float64)
     at = np.flatnonzero((x > 1) & (x < width - 2) & (y > 1) & (y < height - 2))
-    blurred = _blurred_windows(maps[at], x[at], y[at], kernel, "zero", 2)
+    blurred = blurred_windows(maps[at], x[at], y[at], kernel, "zero", 2)
     # The reference scales the blurred map to the old maximum. That adds a constant to the logarithm, so it is only
     # done where some value of the window lies under the floor of the logarithm.
     low = np.flatnonzero(blurred.min(axis=(1, 2)) < _LOG_FLOOR)
     if len(low):
-        peak = _blur(maps[at[low]], kernel, "zero").max(axis=(1, 2))
+        peak = blur(maps[at[low]], kernel, "zero").max(axis=(1, 2))
         blurred[low] *= (value[at[low]] / peak)[:, None, None]
     log = np.log(np.maximum(blurred, _LOG_FLOOR))
     slope = 0.5 * np.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], axis=1)
@@ -162,7 +163,7 @@ def _udp(maps: Float, kernel: int) -> tuple[Double, Float]:
     x, y, value = _highest(maps)
     xy = np.stack([x, y], axis=1).astype(np.float64)
     at = np.flatnonzero(value > 0)
-    log = np.log(np.clip(_blurred_windows(maps[at], x[at], y[at], kernel, "reflect", 1), 0.001, 50))
+    log = np.log(np.clip(blurred_windows(maps[at], x[at], y[at], kernel, "reflect", 1), 0.001, 50))
     slope = 0.5 * np.stack([log[:, 1, 2] - log[:, 1, 0], log[:, 2, 1] - log[:, 0, 1]], axis=1)
     epsilon = np.finfo(np.float32).eps
     dxx = log[:, 1, 2] - 2 * log[:, 1, 1] + log[:, 1, 0] + epsilon
@@ -188,8 +189,8 @@ def _udp_combined(maps: Float, kernel: int) -> tuple[Double, Float]:
     x, y, value = _highest(np.stack([cv2.GaussianBlur(one, size, 0) for one in maps[:, 0]]))
     # the offsets are read at one cell, so only that one is blurred
     at = np.arange(len(maps))
-    rows = _blur_matrix(height, kernel, "reflect")[y][:, None, None, :]
-    columns = _blur_matrix(maps.shape[3], kernel, "reflect")[x][:, None, :, None]
+    rows = blur_matrix(height, kernel, "reflect")[y][:, None, None, :]
+    columns = blur_matrix(maps.shape[3], kernel, "reflect")[x][:, None, :, None]
     offset = (rows @ maps[at, 1:] @ columns)[:, :, 0, 0]
     xy = np.stack([x, y], axis=1) + _UDP_RADIUS * height * offset
     xy[value <= 0] = -1
@@ -199,7 +200,7 @@ def _udp_combined(maps: Float, kernel: int) -> tuple[Double, Float]:
 def _megvii(maps: Float, kernel: int) -> tuple[Double, Float]:
     maps = maps[:, 0]
     highest = _highest(maps)[2].astype(np.float64)
-    blurred = _blur(maps, kernel, "zero").astype(np.float32)
+    blurred = blur(maps, kernel, "zero").astype(np.float32)
     peak = blurred.max(axis=(1, 2))
     scale = np.divide(highest, peak, out=np.ones_like(highest), where=peak != 0)
     blurred = (blurred * scale[:, None, None]).astype(np.float32)
@@ -215,7 +216,7 @@ def _megvii_original(maps: Float, kernel: int) -> tuple[Double, Float]:
     maps = maps[:, 0]
     height, width = maps.shape[1:]
     margin = _MEGVII_MARGIN
-    cells = _blur(maps, kernel, "zero", margin).reshape(len(maps), -1)
+    cells = blur(maps, kernel, "zero", margin).reshape(len(maps), -1)
     every = np.arange(len(maps))
 
     def take_highest() -> tuple[Double, Double]:
@@ -236,6 +237,22 @@ def _megvii_original(maps: Float, kernel: int) -> tuple[Double, Float]:
     return xy + 0.5, value / np.float32(_MEGVII_AMPLITUDE) + np.float32(0.5)
 
 
+def _hourglass(maps: Float, kernel: int) -> tuple[Double, Float]:
+    peak = maps[:, 0].max(axis=(1, 2))
+    maps = np.minimum(maps[:, 0], 1)
+    height, width = maps.shape[1:]
+    x, y, value = _highest(maps)
+    value[np.isposinf(peak)] = np.inf  # which the limit of 1 would hide
+    every = np.arange(len(maps))
+    # At the border the cell itself stands for the neighbour that is not there; equal neighbours count as downhill.
+    right = maps[every, y, np.minimum(x + 1, width - 1)] > maps[every, y, np.maximum(x - 1, 0)]
+    below = maps[every, np.minimum(y + 1, height - 1), x] > maps[every, np.maximum(y - 1, 0), x]
+    xy = np.stack([x, y], axis=1).astype(np.float64)
+    xy += np.where(np.stack([right, below], axis=1), 0.75, 0.25)
+    xy[value <= 0] = -1
+    return xy, value
+
+
 _RULES: dict[str, Callable[[Float, int], tuple[Double, Float]]] = {
     "default": _default,
     "none": _none,
@@ -244,58 +261,5 @@ _RULES: dict[str, Callable[[Float, int], tuple[Double, Float]]] = {
     "udp_combined": _udp_combined,
     "megvii": _megvii,
     "megvii_original": _megvii_original,
+    "hourglass": _hourglass,
 }
-
-
-# Blurring is a product with a banded matrix from each side: the border rule is in the matrix, and a rule that reads
-# a few cells multiplies by a few rows.
-
-
-def _blurred_windows(maps: Float, x: Index, y: Index, kernel: int, border: str, reach: int) -> Double:
-    """The blurred maps around (x, y), `reach` cells to each side `(M, 2 * reach + 1, 2 * reach + 1)`.
-
-    Beyond the map its nearest cell repeats.
-    """
-    height, width = maps.shape[1:]
-    offsets = np.arange(-reach, reach + 1)
-    rows = _blur_matrix(height, kernel, border)[np.clip(y[:, None] + offsets, 0, height - 1)]
-    columns = _blur_matrix(width, kernel, border)[np.clip(x[:, None] + offsets, 0, width - 1)]
-    blurred: Double = rows @ maps @ columns.transpose(0, 2, 1)
-    return blurred
-
-
-def _blur(maps: Float, kernel: int, border: str, margin: int = 0) -> Double:
-    """Gaussian blur of all maps `(M, h + 2 * margin, w + 2 * margin)`, in double precision so that ties stay ties."""
-    height, width = maps.shape[1:]
-    rows, columns = _blur_matrix(height, kernel, border, margin), _blur_matrix(width, kernel, border, margin)
-    blurred: Double = rows @ maps @ columns.T
-    return blurred
-
-
-@cache
-def _blur_matrix(size: int, kernel: int, border: str, margin: int = 0) -> Double:
-    """`(size + 2 * margin, size)`: row i holds the weights with which cell i - margin of the blurred row is made."""
-    weights = _gaussian(kernel)
-    at = np.arange(-margin, size + margin)[:, None] + np.arange(kernel) - kernel // 2
-    if border == "reflect":  # without repeating the edge, back and forth if need be
-        period = max(2 * (size - 1), 1)
-        at = at % period
-        at = np.minimum(at, period - at) if size > 1 else at * 0
-    matrix = np.zeros((size + 2 * margin, size))
-    inside = (at >= 0) & (at < size)
-    np.add.at(matrix, (np.nonzero(inside)[0], at[inside]), np.broadcast_to(weights, at.shape)[inside])
-    matrix.flags.writeable = False
-    return matrix
-
-
-def _gaussian(size: int) -> Double:
-    """OpenCV's kernel of an odd size: fixed tables for the small ones, else sigma from the size."""
-    if size % 2 == 0 or size < 1:
-        raise InputError(f"the kernel of a decode rule must be odd and positive, not {size}")
-    tables = {1: (1.0,), 3: (0.25, 0.5, 0.25), 5: (0.0625, 0.25, 0.375, 0.25, 0.0625)}
-    tables[7] = (0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125)
-    if size in tables:
-        return np.array(tables[size])
-    sigma = 0.3 * ((size - 1) * 0.5 - 1) + 0.8
-    weights = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma * sigma))
-    return np.asarray(weights / weights.sum(), np.float64)

@@ -190,7 +190,7 @@ def test_output_equals_the_source(name: str, tmp_path: Path):
 def test_megvii_biases_fold_into_the_batch_norm(theirs: str, ours: str, stride: int, tmp_path: Path):
     """A convolution with bias and its batch-norm, computed by torch from Megvii's entries and by the loaded network."""
     state = {
-        key: make_tensor(key, shape, "mg_mspn") if key.startswith(f"{theirs}.") else torch.zeros(1).expand(shape)
+        key: make_tensor(key, shape, "mg_mspn") if key.startswith(f"{theirs}.") else torch.zeros(()).expand(shape)
         for key, shape in MANIFESTS["mg_mspn_2xstg_coco_256x192"]["state_dict"]
     }
     torch.save({"state_dict": state}, tmp_path / "megvii.pth")
