@@ -115,6 +115,24 @@ def test_box_to_crop_and_back_is_the_identity(
     assert (in_crop > -1e-2).all() and (in_crop < [width + 1e-2, height + 1e-2]).all(), "the crop shows the box"
 
 
+@given(boxes_strategy, st.booleans())
+def test_mirroring_the_frame_mirrors_the_crop(
+    drawn: tuple[float, float, float, float, tuple[int, int]], udp: bool
+) -> None:
+    x, y, w, h, (width, height) = drawn
+    box, mirrored = [x, y, x + w, y + h], [2999 - x - w, y, 2999 - x, y + h]  # pixel centres 0..2999
+    here, there = preprocess.crop_matrices(
+        *preprocess.boxes_to_center_scale([box, mirrored], width, height), width, height, udp
+    )
+    points = np.array([[x, y], [x + w, y + h]])
+    seen = points @ here[:, :2].T + here[:, 2]
+    in_mirror = (points * [-1, 1] + [2999, 0]) @ there[:, :2].T + there[:, 2]
+    # The plain rule puts the crop's edges on 0 and width: a mirrored crop is 1 px off, which the flip test's shift
+    # answers. Tolerance: single precision of the centre, enlarged with the crop.
+    expected = seen * [-1, 1] + [width - 1 if udp else width, 0]
+    np.testing.assert_allclose(in_mirror, expected, rtol=0, atol=1e-2 + 5e-3 * width / min(w, h))
+
+
 @given(st.integers(0, 2**31), st.booleans())
 def test_every_way_to_crop_gives_the_defined_integers(seed: int, turn: bool) -> None:
     rng = np.random.default_rng(seed)
