@@ -193,7 +193,7 @@ def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
     if not good:
         raise InputError(f"{path}: OpenCV could not encode the image as {path.suffix}")
     with whole_file(path) as file:
-        file.write(data)
+        file.write(data.tobytes())
 
 
 def _beside(path: Path) -> Path:
