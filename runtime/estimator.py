@@ -110,14 +110,17 @@ class PoseEstimator:
         return Keypoints(xy, score, rows.astype(np.float32), c.keypoints)
 
     def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> NDArray[np.float32]:
-        """The network's raw output `(N, K, h, w)` float32 for at most 32 people, for those who compare or debug."""
+        """The network's raw output `(N, K, h, w)` float32, for those who compare or debug; frame and boxes as above."""
         image = check_frame(frame)
-        rows, c = self._check_boxes(boxes, image.shape[1], image.shape[0])[:MAX_BATCH], self.contract
+        rows, c = self._check_boxes(boxes, image.shape[1], image.shape[0]), self.contract
         center, extent = self._preprocess.boxes_to_center_scale(rows, c.width, c.height, c.padding)
         matrices = self._preprocess.crop_matrices(center, extent, c.width, c.height, c.udp)
+        maps = np.empty((len(rows), len(c.keypoints), c.heatmap_height, c.heatmap_width), np.float32)
         with self._lock:
-            crops = self._preprocess.crop(image, matrices, c.width, c.height)
-            return self.session.infer(crops).copy()
+            for start in range(0, len(rows), MAX_BATCH):
+                crops = self._preprocess.crop(image, matrices[start : start + MAX_BATCH], c.width, c.height)
+                maps[start : start + MAX_BATCH] = self.session.infer(crops)
+        return maps
 
     def _infer(
         self, image: NDArray[np.uint8], matrices: NDArray[np.float64]
@@ -149,7 +152,7 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
     """Pick a backend and a precision for a bundle on this machine.
 
     `auto` takes the first installed backend and, on it, the fastest precision that passed the bundle's accuracy gate;
-    where nothing was proven, full precision.
+    where nothing was proven, full precision. What failed the gate runs only when it is asked for by name.
 
     Raises:
         BackendError: nothing fits; the message says what is missing and the pip line that brings it.
@@ -160,14 +163,23 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
     candidates = installed_backends() if backend == "auto" else {backend: load_backend(backend)}
     if not candidates:
         raise BackendError(f"no inference backend is installed. On a CPU the fastest is OpenVINO: {pip_line(known[0])}")
+    failed = []
     for name, module in candidates.items():
         runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]
         if precision != "auto":
             if precision in runnable:
-                return Choice(name, precision, "as asked")
+                return _asked(bundle, name, precision)
             continue
-        if runnable:
-            return _proven(bundle, name, runnable, len(candidates))
+        verdicts = {p: _verdict(bundle, name, p) for p in runnable}
+        failed += [f"{name} {p}" for p in runnable if verdicts[p] == "failed"]
+        chosen = _fastest(name, verdicts, len(candidates))
+        if chosen:
+            return chosen
+    if failed:
+        raise BackendError(
+            f"{bundle.name}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
+            "it, or install another backend, or ask for one of these with backend= and precision="
+        )
     raise BackendError(
         f"{bundle.name} holds {', '.join(bundle.artifacts)}; {' and '.join(candidates)} can run "
         f"{_offers(candidates)}, so {precision if precision != 'auto' else 'nothing'} cannot run here. "
@@ -175,14 +187,31 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
     )
 
 
-def _proven(bundle: Bundle, backend: str, runnable: list[str], count: int) -> Choice:
-    passed = {r["precision"] for r in bundle.accuracy.get("rows", ()) if r.get("verdict") == "passed"}
+def _asked(bundle: Bundle, backend: str, precision: str) -> Choice:
+    if _verdict(bundle, backend, precision) != "failed":
+        return Choice(backend, precision, "as asked")
+    log.warning("%s: %s %s failed the accuracy gate when the bundle was built", bundle.name, backend, precision)
+    return Choice(backend, precision, "as asked, although it failed the accuracy gate")
+
+
+def _verdict(bundle: Bundle, backend: str, precision: str) -> str:
+    """The gate's verdict on a pair. One that was not measured has passed if the precision passed wherever it was."""
+    rows = [r for r in bundle.accuracy["rows"] if r["precision"] == precision and r["verdict"] != "reference"]
+    own = {r["verdict"] for r in rows if r["backend"] == backend}
+    if own:
+        return "failed" if "failed" in own else "passed" if own == {"passed"} else "unproven"
+    return "passed" if {r["verdict"] for r in rows} == {"passed"} else "unproven"
+
+
+def _fastest(backend: str, verdicts: dict[str, str], count: int) -> Choice | None:
+    """The first precision that passed, else the widest that did not fail; `verdicts` is in order of speed."""
     why = f"the first of {count} installed backends" if count > 1 else "the backend that is installed"
-    for precision in runnable:
-        if precision in passed:
+    for precision, verdict in verdicts.items():
+        if verdict == "passed":
             return Choice(backend, precision, f"{why}, and the fastest precision there that passed the accuracy gate")
-    widest = next((p for p in ("fp32", "fp16") if p in runnable), runnable[0])
-    return Choice(backend, widest, f"{why}; no precision is proven in this bundle, so the widest")
+    left = [p for p, verdict in verdicts.items() if verdict != "failed"]
+    widest = next((p for p in ("fp32", "fp16") if p in left), left[0] if left else None)
+    return Choice(backend, widest, f"{why}; no precision is proven in this bundle, so the widest") if widest else None
 
 
 def _offers(candidates: dict[str, Backend]) -> str:
@@ -190,7 +219,14 @@ def _offers(candidates: dict[str, Backend]) -> str:
 
 
 def open_session(bundle: Bundle, backend: str, precision: str, threads: int | None = None) -> Session:
-    """Compile one artifact of a bundle on one backend."""
+    """Compile one artifact of a bundle on one backend.
+
+    Raises:
+        BackendError: the backend is not installed, cannot run this precision, or refused the graph.
+        InputError: `threads` is below 1.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
     module = load_backend(backend)
     artifact = module.PRECISIONS.get(precision)
     if artifact is None or artifact not in bundle.artifacts:
@@ -207,7 +243,15 @@ def check_frame(frame: ArrayLike) -> NDArray[np.uint8]:
     Raises:
         InputError: anything else; the message holds the line that converts it.
     """
-    image = np.asarray(frame)
+    try:
+        image = np.asarray(frame)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the frame is no array: {error}; expected uint8 (H, W, 3) BGR") from error
+    if image.ndim == 0:
+        raise InputError(
+            f"frame is {type(frame).__name__}, expected an array uint8 (H, W, 3) BGR. A file is read by "
+            "cv2.imread, which gives None where it cannot"
+        )
     seen = f"frame is {image.dtype} {image.shape}, expected uint8 (H, W, 3) BGR"
     if image.size == 0:
         raise InputError(f"{seen}: it is empty. Did cv2.imread or VideoCapture.read fail?")

@@ -6,6 +6,7 @@ with the bundle's artifact that holds it, and the class `Session`.
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol, cast
 
 import numpy as np
@@ -18,6 +19,15 @@ from ..registry import load_module, module_names, unknown_name
 _PREFERENCE = ("openvino", "onnxruntime", "torchscript")
 # The pip extra that brings a backend, where it is not called like the backend.
 _EXTRAS = {"torchscript": "torch"}
+
+
+_BROKEN = "backend {!r} is installed but does not load: {}. Install it anew: {}"
+
+log = logging.getLogger("posert")
+
+
+class MissingBackend(BackendError):
+    """The library of a backend is not installed."""
 
 
 class Session(Protocol):
@@ -36,7 +46,7 @@ class Backend(Protocol):
 
     PRECISIONS: dict[str, str]
 
-    def Session(self, model: bytes, precision: str, threads: int | None = None) -> Session:  # noqa: N802 (a class)
+    def Session(self, model: bytes, precision: str, threads: int | None = None) -> Session:
         """Compile a graph. `threads` bounds the CPU threads; None lets the library choose."""
         ...
 
@@ -50,28 +60,34 @@ def load_backend(name: str) -> Backend:
     """Import one backend.
 
     Raises:
-        BackendError: an unknown name, or its library is not installed (with the pip line that brings it).
+        BackendError: an unknown name, or its library is not installed (with the pip line that brings it) or broken.
     """
     if name not in backends():
         raise BackendError(unknown_name("backend", name, backends()))
     try:
         return cast(Backend, load_module(__name__, name))
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith(__name__.split(".")[0]):
+    except ImportError as error:
+        if (error.name or "").split(".")[0] == __name__.split(".")[0]:
             raise  # a fault of ours, not a missing library
-        raise BackendError(
-            f"backend {name!r} needs the Python package {error.name!r}, which is not installed: {pip_line(name)}"
-        ) from error
+        if isinstance(error, ModuleNotFoundError):
+            raise MissingBackend(
+                f"backend {name!r} needs the Python package {error.name!r}, which is not installed: {pip_line(name)}"
+            ) from error
+        raise BackendError(_BROKEN.format(name, error, pip_line(name))) from error
+    except OSError as error:  # a shared library that is missing or of another machine
+        raise BackendError(_BROKEN.format(name, error, pip_line(name))) from error
 
 
 def installed_backends() -> dict[str, Backend]:
-    """The backends whose library is here, the preferred first."""
+    """The backends whose library is here, the preferred first; one that is here but broken leaves a warning."""
     found = {}
     for name in backends():
         try:
             found[name] = load_backend(name)
-        except BackendError:
+        except MissingBackend:
             continue
+        except BackendError as error:
+            log.warning("%s", error)
     return found
 
 

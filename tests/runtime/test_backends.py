@@ -1,0 +1,135 @@
+"""Backends: found by their files, missing ones say how to get them, and each gives what PyTorch gives."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posert.export.reference import Reference, random_crops
+from posert.runtime import backends as package
+from posert.runtime.backends import backends, installed_backends, load_backend, pip_line
+from posert.runtime.bundle import Bundle
+from posert.runtime.errors import BackendError, InputError
+from posert.runtime.estimator import open_session
+
+INSTALLED = list(installed_backends())
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, backend: str, library: str) -> None:
+    """As if the library were not installed."""
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"posert.runtime.backends.{backend}", raising=False)
+
+
+@pytest.fixture
+def dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder that counts as part of the backends' folder."""
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    yield tmp_path
+    for name in [n for n in sys.modules if n.startswith("posert.runtime.backends.dropped")]:
+        del sys.modules[name]
+
+
+def test_preferred_first_and_a_new_file_is_found(dropped: Path) -> None:
+    before = backends()
+    assert before[:3] == ["openvino", "onnxruntime", "torchscript"]
+    (dropped / "dropped.py").write_text("PRECISIONS = {'fp32': 'fp32'}\nclass Session: ...\n")
+    (dropped / "_hidden.py").write_text("raise RuntimeError")
+    assert backends() == [*before, "dropped"]
+    assert load_backend("dropped").PRECISIONS == {"fp32": "fp32"}
+    assert list(installed_backends())[-1] == "dropped"
+
+
+def test_an_unknown_name_offers_the_nearest() -> None:
+    with pytest.raises(BackendError, match="unknown backend 'openvin'. Did you mean openvino") as caught:
+        load_backend("openvin")
+    assert all(name in str(caught.value) for name in backends())
+
+
+@pytest.mark.parametrize(
+    ("backend", "library", "extra"),
+    [
+        ("openvino", "openvino", "openvino"),
+        ("onnxruntime", "onnxruntime", "onnxruntime"),
+        ("torchscript", "torch", "torch"),
+    ],
+)
+def test_a_missing_library_says_the_pip_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, library: str, extra: str
+) -> None:
+    hide(monkeypatch, backend, library)
+    with pytest.raises(BackendError, match=rf"needs the Python package '{library}'.*pip install \"posert\[{extra}\]\""):
+        load_backend(backend)
+    with caplog.at_level(logging.WARNING, "posert"):
+        assert backend not in installed_backends()
+    assert not caplog.records  # what nobody installed is no news
+
+
+def test_pip_lines_name_extras_that_exist() -> None:
+    import configparser
+
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[2] / "setup.cfg")
+    extras = set(config["options.extras_require"])
+    for name in [*backends(), "tensorrt", "tensorrt_rtx"]:
+        assert pip_line(name).removeprefix('pip install "posert[').removesuffix(']"') in extras
+
+
+@pytest.mark.parametrize("error", ["ImportError('libGL.so: cannot open')", "OSError('libgomp.so: wrong ELF class')"])
+def test_a_broken_library_is_told_apart_and_does_not_stop_the_others(
+    dropped: Path, caplog: pytest.LogCaptureFixture, error: str
+) -> None:
+    (dropped / "dropped_broken.py").write_text(f"raise {error}\n")
+    with pytest.raises(BackendError, match="installed but does not load: lib"):
+        load_backend("dropped_broken")
+    with caplog.at_level(logging.WARNING, "posert"):
+        found = installed_backends()
+    assert list(found) == INSTALLED
+    assert "dropped_broken" in caplog.text
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_missing_library(dropped: Path) -> None:
+    (dropped / "dropped_faulty.py").write_text("import posert.runtime.no_such_module\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        load_backend("dropped_faulty")
+
+
+@pytest.mark.parametrize("backend", INSTALLED)
+class TestSession:
+    def test_equals_pytorch_at_any_batch(self, backend: str, narrow_bundle: Path, narrow_reference: Reference) -> None:
+        with Bundle(narrow_bundle) as bundle:
+            session = open_session(bundle, backend, "fp32", threads=1)
+        crops = random_crops(narrow_reference.contract, 5, seed=3)
+        expected = narrow_reference.infer(crops)
+        # float32 in another order, through 30 layers: measured at 4e-6 of the range
+        bound = 5e-5 * float(np.abs(expected).max())
+        for n in (1, 5, 2):
+            seen = session.infer(np.ascontiguousarray(crops[:n]))
+            assert seen.dtype == np.float32 and seen.shape == expected[:n].shape
+            np.testing.assert_allclose(seen, expected[:n], rtol=0, atol=bound)
+
+    def test_leaves_the_crops_alone(self, backend: str, narrow_bundle: Path, narrow_reference: Reference) -> None:
+        with Bundle(narrow_bundle) as bundle:
+            session = open_session(bundle, backend, "fp32", threads=1)
+        crops = random_crops(narrow_reference.contract, 2)
+        before = crops.copy()
+        session.infer(crops)
+        np.testing.assert_array_equal(crops, before)
+
+    @pytest.mark.parametrize("model", [b"", b"not a graph" * 50])
+    def test_refuses_what_is_no_graph(self, backend: str, model: bytes) -> None:
+        with pytest.raises(BackendError, match="refused the (fp32|TorchScript) graph"):
+            load_backend(backend).Session(model, "fp32")
+
+    def test_refuses_a_thread_count_that_means_nothing(self, backend: str, narrow_bundle: Path) -> None:
+        with Bundle(narrow_bundle) as bundle, pytest.raises(InputError, match="0 threads"):
+            open_session(bundle, backend, "fp32", threads=0)
+
+    def test_refuses_a_precision_that_is_not_in_the_bundle(self, backend: str, narrow_bundle: Path) -> None:
+        with Bundle(narrow_bundle) as bundle, pytest.raises(BackendError, match="posert build --precision fp8"):
+            open_session(bundle, backend, "fp8")
