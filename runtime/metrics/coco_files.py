@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..datasets import dataset, datasets
 from ..errors import InputError
 
 Entry = Mapping[str, Any]
@@ -99,7 +100,7 @@ def numbers(entries: Sequence[Entry], where: str, field: str, count: int) -> Dou
             entries,
             where,
             (not isinstance(v, Sequence | np.ndarray) or len(v) != count for v in values),
-            lambda e: f"has {_describe(e[field])} in {field!r}, expected {count} numbers{_joints(field, count)}",
+            lambda e: f"has {_describe(e[field])} in {field!r}, expected {count} numbers{_joints(e[field], count)}",
         )
     finite: list[bool]
     try:
@@ -149,8 +150,14 @@ def _describe(value: Any) -> str:
     return f"{len(value)} numbers" if isinstance(value, Sequence | np.ndarray) else f"{value!r}"
 
 
-def _joints(field: str, count: int) -> str:
-    return f" ({count // 3} joints x, y, v): is this the right data set?" if "k" in field else ""
+def _joints(value: Any, count: int) -> str:
+    """What the expected numbers are, and whose joints the seen ones may be."""
+    if count % 3:
+        return ""
+    seen = len(value) if isinstance(value, Sequence | np.ndarray) else 0
+    others = [name for name in datasets() if 3 * len(dataset(name).keypoints) == seen != count]
+    hint = f"; as many as {' and '.join(others)} have" if others else ""
+    return f" ({count // 3} joints x, y, v){hint}"
 
 
 def _is_numbers(value: Any, count: int) -> bool:

@@ -177,13 +177,13 @@ class _Truth:
         original: bool,
     ) -> _Truth:
         entries: Sequence[Entry] = coco["annotations"]
+        people = people_of(entries, "annotations", images, fields)  # first: its message tells a wrong data set
         require(
             entries,
             "annotations",
             ("id", "bbox", *(["area"] if use_area else []), *([count_field] if count_field else [])),
         )
         check_unique([entry["id"] for entry in entries], "annotations")
-        people = people_of(entries, "annotations", images, fields)
         box = numbers(entries, "annotations", "bbox", 4)
         area = numbers(entries, "annotations", "area", 0) if use_area else box[:, 2] * box[:, 3] * 0.53
         crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in entries], np.bool_)

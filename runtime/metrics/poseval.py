@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets import Dataset
+from ..errors import InputError
 from .coco_files import Entry, check, images_of, numbers, people_of, require
 
 Double = NDArray[np.float64]
@@ -109,8 +110,8 @@ def _joints(joints: Double) -> tuple[Double, Bool]:
 
 def _assigned(match: Bool, there: Bool) -> Bool:
     """`(P, J)` which joints of P predictions are right, from `(P, G, J)` matches with G people."""
-    right = np.zeros(match[:, 0].shape if match.shape[1] else (len(match), match.shape[2]), np.bool_)
-    if not match.shape[0] or not match.shape[1]:
+    right = np.zeros((match.shape[0], match.shape[2]), np.bool_)
+    if 0 in match.shape[:2]:
         return right
     share = match.sum(axis=2) / np.maximum(there.sum(axis=1), 1)
     best = share.argmax(axis=1)
@@ -139,7 +140,15 @@ def _average_precision(score: Double, right: Bool, labelled: int) -> float:
 def _regions(image: Mapping[str, Any]) -> list[Double]:
     """Polygons `(V, 2)` of an image that nobody annotated."""
     xs, ys = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
-    return [np.array([x, y], np.float64).T for x, y in zip(xs, ys, strict=True)]
+    try:
+        if len(xs) != len(ys):
+            raise InputError(
+                f"image {image['id']!r} has ignore_regions_x of {len(xs)} polygons and ignore_regions_y of {len(ys)}"
+            )
+        polygons = [np.array([x, y], np.float64).T.reshape(-1, 2) for x, y in zip(xs, ys, strict=True)]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"image {image['id']!r} has ignore regions that are not polygons: {error}") from error
+    return [polygon for polygon in polygons if len(polygon)]
 
 
 def _inside(polygons: Sequence[Double], points: Double) -> Bool:
