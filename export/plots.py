@@ -93,34 +93,41 @@ def cumulative(series: Sequence[Series], samples: Sequence[NDArray[np.floating]]
         samples: N one-dimensional arrays of distances, px of the frame, finite.
         width: px of the plot.
     """
-    height, left, right, top, bottom = 300, 44, width - 12, 10, 300 - _AXIS
+    height, left, right, top, bottom = 300, 50, width - 12, 10, 300 - _AXIS
     largest = max([float(s.max()) for s in samples if s.size] or [1.0])
     decades = range(round(np.log10(DRIFT_FLOOR)), max(1, int(np.ceil(np.log10(max(largest, 1e-9)))) + 1))
     low, high = decades[0], decades[-1]
+    # A decoder that steps by quarters of a cell leaves most joints exactly where they were: then the axis of shares
+    # begins just below where the lowest curve does.
+    still = min([float((s <= DRIFT_FLOOR).mean()) for s in samples if s.size] or [0.0])
+    base = 0.0 if still < 0.5 else np.floor(20 * still - 0.5) / 20
+    step = 0.25 if base == 0 else 0.05 if base >= 0.7 else 0.1
+    shares = np.arange(1, base - 1e-9, -step)
 
     def x(value: NDArray[np.floating]) -> NDArray[np.floating]:
         return left + (np.log10(np.maximum(value, DRIFT_FLOOR)) - low) / (high - low) * (right - left)
 
     def y(share: float) -> float:
-        return bottom - share * (bottom - top)
+        return bottom - (share - base) / (1 - base) * (bottom - top)
 
     body = []
-    for share in (0.0, 0.25, 0.5, 0.75, 0.95):
-        kind = "grid strong" if share in (0.5, 0.95) else "grid"
-        body.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
+    for share in shares:
+        body.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
         body.append(f'<text class="tick end" x="{left - 6}" y="{y(share) + 4:.1f}">{share:.0%}</text>')
+    if base < 0.95:
+        body.append(f'<line class="grid strong" x1="{left}" x2="{right}" y1="{y(0.95):.1f}" y2="{y(0.95):.1f}"/>')
     for decade in decades:
         at = left + (decade - low) / (high - low) * (right - left)
         text = f"≤{10.0**decade:g}" if decade == low else f"{10.0**decade:g}"
         body.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}"/>')
         body.append(f'<text class="tick middle" x="{at:.1f}" y="{bottom + 18}">{text}</text>')
     body.append(f'<text class="tick end" x="{right}" y="{height - 4}">px of the frame</text>')
-    shares = np.linspace(0, 1, 201)
+    steps = np.linspace(0, 1, 401)
     for s, sample in zip(series, samples, strict=True):
         if not sample.size:
             continue
-        points = zip(x(np.quantile(sample, shares)), shares, strict=True)
-        path = " ".join(f"{a:.1f},{y(b):.1f}" for a, b in points)
+        places = x(np.quantile(sample, steps))
+        path = " ".join(f"{a:.1f},{y(max(b, base)):.1f}" for a, b in zip(places, steps, strict=True))
         median, p95 = np.quantile(sample, [0.5, 0.95])
         body.append(
             f'<polyline class="curve" points="{path}" style="stroke:{s.color}" stroke-dasharray="{s.dash}">'

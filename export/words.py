@@ -90,8 +90,8 @@ def number(value: float | None, form: str = "") -> str:
         return "–"
     if form:
         return form.format(value)
-    if value != 0 and abs(value) < 0.001:
-        return "<0.001"
+    if abs(value) < 0.001:
+        return "<0.001" if value else "0"
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
 
 

@@ -233,7 +233,7 @@ def test_joint_drift_leaves_out_what_nobody_labelled() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (float("nan"), "–"), (0.0, "0.000"), (2e-5, "<0.001"), (0.1234, "0.123"), (12.345, "12.35"),
+    [(None, "–"), (float("nan"), "–"), (0.0, "0"), (2e-5, "<0.001"), (0.1234, "0.123"), (12.345, "12.35"),
      (1234.5, "1234")],
 )  # fmt: skip
 def test_figures_have_the_digits_that_mean_something(value: float | None, text: str) -> None:
