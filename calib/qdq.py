@@ -19,8 +19,8 @@ from ..runtime.errors import CalibrationError
 from . import placement
 from .fp16 import to_fp16
 from .graph import Graph
+from .histogram import Range
 from .placement import Placement
-from .ranges import Range
 
 _SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 

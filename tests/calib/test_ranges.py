@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posert.calib.ranges import Extremes, Histogram, Range, collect, observe, percentile
+from posert.calib.histogram import Extremes, Histogram, Range
+from posert.calib.methods import percentile
+from posert.calib.ranges import collect, observe
 from posert.runtime.errors import CalibrationError
 
 
