@@ -12,7 +12,7 @@ float32 here, and why:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -21,7 +21,10 @@ from onnx import TensorProto, helper
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
 from .graph import Graph, attribute, float_tensors
+from .histogram import Range
 
+_LARGEST = float(np.finfo(np.float16).max)
+_HEADROOM = 2.0  # pictures outside the calibration set may excite a layer more
 _QDQ_HALF_OPSET = 19  # QuantizeLinear and DequantizeLinear take float16 scales from here on
 
 
@@ -55,6 +58,30 @@ def to_fp16(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx.Mo
         )
     _Caster(graph, set(keep_float)).run()
     return graph.finish()
+
+
+def overflows(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, str]:
+    """Nodes that must stay float32 because an activation would overflow, each with the reason; for `keep_float`.
+
+    Args:
+        model: the float32 graph.
+        ranges: of `activations(model)`, collected over calibration crops.
+    """
+    graph = Graph(model)
+    keep: dict[str, str] = {}
+    for name in activations(model):
+        if name in ranges and ranges[name].amax > _LARGEST / _HEADROOM:
+            reason = f"{name} reaches {ranges[name].amax:.3g}; float16 ends at {_LARGEST:.0f}"
+            for node in (graph.producer[name], *(n for n, _ in graph.consumers.get(name, []))):
+                keep.setdefault(node.name, reason)
+    return keep
+
+
+def activations(model: onnx.ModelProto) -> list[str]:
+    """The float32 tensors that `to_fp16` would make float16, in the order in which they are computed."""
+    graph = Graph(model)
+    floats, prelude = float_tensors(graph.model), graph.prelude()
+    return [o for n in graph.nodes for o in n.output if o in floats and o not in prelude]
 
 
 class _Caster:

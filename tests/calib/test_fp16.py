@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from posert.calib.fp16 import to_fp16
+from posert.calib.fp16 import activations, overflows, to_fp16
+from posert.calib.ranges import collect
 from posert.export.to_onnx import with_crops
 from posert.runtime.errors import CalibrationError
 
@@ -97,6 +98,28 @@ def test_weights_that_overflow_are_named_with_what_mends_it(net):
     with pytest.raises(CalibrationError, match=rf"{name}.*7e\+04.*65504.*keep_float=\['conv0'\]"):
         to_fp16(model)
     to_fp16(model, keep_float=["conv0"])
+
+
+def test_activations_that_overflow_are_found_on_calibration_data(net, run, crops):
+    n = net()
+    large = n.relu(n.conv(n.x, 3, 16, weights=np.full((16, 3, 3, 3), 9e3, np.float32)))
+    small = n.conv(large, 16, 16, weights=np.full((16, 16, 1, 1), 1e-6, np.float32), kernel=1)
+    model = n.model(n.conv(n.relu(small), 16, 17, kernel=1))
+    ranges = collect(model, [crops], activations(model))
+    assert ranges["relu0.out"].hi > 65504 > ranges["relu1.out"].hi
+    keep = overflows(model, ranges)
+    assert set(keep) == {"conv0", "relu0", "conv1"}
+    assert "reaches" in keep["conv0"] and "65504" in keep["conv0"]
+    mended = to_fp16(model, keep)
+    assert relative(run(mended, crops), run(model, crops)) < 2**-9
+    types = {t.name: t.data_type for t in mended.graph.initializer}
+    convs = {n.name: types[n.input[1]] for n in mended.graph.node if n.op_type == "Conv"}
+    assert convs["conv2"] == TensorProto.FLOAT16
+
+
+def test_nothing_overflows_in_an_ordinary_network(build, crops):
+    model = build("exchange")
+    assert overflows(model, collect(model, [crops], activations(model))) == {}
 
 
 def test_unknown_node_to_keep(build):
