@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from .contract import Contract
 from .errors import InputError
+from .metrics.coco_files import images_of, numbers, read_json, require
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Frames:
         """
         k = len(contract.keypoints)
         for a in self.coco["annotations"]:
-            count = len(a.get("keypoints", ())) // 3
+            count = len(a["keypoints"]) / 3
             if count != k:
                 raise InputError(
-                    f"annotation {a.get('id')} has {count} joints, the model has {k} ({contract.dataset}): these "
+                    f"annotation {a['id']} has {count:g} joints, the model has {k} ({contract.dataset}): these "
                     "annotations belong to another data set"
                 )
 
@@ -65,21 +65,23 @@ def read_frames(
         InputError: the file or the folder is missing, or is no COCO key point file.
     """
     path, folder = Path(annotations), Path(images)
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; expected COCO key point annotations") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}; expected COCO key point annotations") from error
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise InputError(f"{path} has no `images` and `annotations`: expected COCO's person_keypoints_*.json")
+    content = read_json(path)
+    images_of(content)
+    require(content["images"], "images", ("id", "file_name"))
+    require(content["annotations"], "annotations", ("id", "image_id", "bbox", "area", "keypoints", "num_keypoints"))
+    numbers(content["annotations"], "annotations", "bbox", 4)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected the images that {path.name} names")
-    labelled = [a for a in content["annotations"] if a.get("num_keypoints", 1) and not a.get("iscrowd")]
+    labelled = [a for a in content["annotations"] if a["num_keypoints"] and not a.get("iscrowd")]
     with_people = {a["image_id"] for a in labelled}
     records = [r for r in content["images"] if r["id"] in with_people]
     if limit is not None and len(records) > limit:
         records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
+    gone = [r["file_name"] for r in records if not (folder / r["file_name"]).is_file()]
+    if gone:
+        raise InputError(
+            f"{folder} lacks {len(gone)} of {len(records)} images that {path.name} names, such as {gone[0]}"
+        )
     kept = {r["id"] for r in records}
     coco = {**content, "images": records, "annotations": [a for a in content["annotations"] if a["image_id"] in kept]}
 
