@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from .errors import InputError
 
 
-def with_mirrored(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`(N, H, W, 3)` crops, then their mirror images, as one batch `(2 * N, H, W, 3)`."""
-    return np.concatenate([crops, crops[:, :, ::-1]])
+def flip_index(joints: int, flip_pairs: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """For each joint the one that stands for it in a mirror image: its partner, or itself if it has none."""
+    index = list(range(joints))
+    for left, right in flip_pairs:
+        index[left], index[right] = right, left
+    return tuple(index)
 
 
 def merge(
@@ -23,7 +26,7 @@ def merge(
 
     Args:
         heatmaps: `(2 * N, channels * K, h, w)` float32: the maps of N crops, then those of their mirror images.
-        flip_index: for each of the K joints the one that stands for it in the mirror, see `Dataset.flip_index`.
+        flip_index: for each of the K joints the one that stands for it in the mirror.
         shift: move the mirrored maps by one cell to the right, the first column staying. Maps that were trained with
             their targets at a quarter of the crop's coordinates need it; those of UDP and MSPN do not.
         channels: 3 for `udp_combined`, whose second channel, the offset along x, changes its sign.

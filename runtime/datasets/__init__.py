@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import CatalogError, InputError
+from ..flip import flip_index
 from ..registry import load_module, module_names, unknown_name
 
 PROTOCOLS = ("legacy", "v029")
@@ -48,10 +49,7 @@ class Dataset:
     @property
     def flip_index(self) -> tuple[int, ...]:
         """For each joint, the joint whose place it takes in a mirrored image."""
-        partner = list(range(len(self.keypoints)))
-        for left, right in self.flip_pairs:
-            partner[left], partner[right] = right, left
-        return tuple(partner)
+        return flip_index(len(self.keypoints), self.flip_pairs)
 
     def sigmas_for(self, protocol: str) -> tuple[float, ...]:
         """The sigmas that a protocol evaluates with.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from posert.runtime.datasets import dataset
 from posert.runtime.decode import decode
 from posert.runtime.errors import InputError
-from posert.runtime.flip import merge, with_mirrored
+from posert.runtime.flip import merge
 
 
 @pytest.mark.parametrize("shift", [False, True], ids=["noshift", "shift"])
@@ -38,12 +38,14 @@ def test_mirroring_the_crops_mirrors_the_joints(seed: int) -> None:
     weights = rng.random((17, 3)).astype(np.float32)
     weights = weights + weights[list(joints.flip_index)]
 
+    def with_mirrored(images: Any) -> Any:
+        return np.concatenate([images, images[:, :, ::-1]])
+
     def network(images: Any) -> Any:
         """A network that treats left and right alike: what it sees of a joint does not depend on its side."""
         return np.einsum("nhwc,kc->nkhw", images.astype(np.float32), weights)
 
-    pair = with_mirrored(crops)
-    merged = merge(network(pair), joints.flip_index, shift=False)
+    merged = merge(network(with_mirrored(crops)), joints.flip_index, shift=False)
     np.testing.assert_allclose(merged, network(crops), rtol=1e-5)
     turned = merge(network(with_mirrored(crops[:, :, ::-1])), joints.flip_index, shift=False)
     xy, score = decode(merged, "none")
