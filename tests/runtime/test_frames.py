@@ -1,0 +1,178 @@
+"""Labelled frames from files: what is read, and what is refused before any work starts."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from posert.runtime.contract import Contract
+from posert.runtime.errors import InputError
+from posert.runtime.frames import Frames, read_frames, read_image
+
+IMAGES = 7
+
+
+def picture(index: int) -> np.ndarray:
+    return np.random.default_rng(index).integers(0, 256, (20, 30 + index, 3), np.uint8)
+
+
+def annotation(id: int, image: int, **changes: Any) -> dict[str, Any]:
+    joints = [[5, 6, 2], [7, 8, 1], [0, 0, 0]]
+    record = {"id": id, "image_id": image, "category_id": 1, "bbox": [1, 2, 10, 12], "area": 80.0, "iscrowd": 0}
+    return {**record, "keypoints": sum(joints, []), "num_keypoints": 2, **changes}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images")
+    for i in range(IMAGES):
+        cv2.imwrite(str(path / f"{i}.png"), picture(i))
+    return path
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """Image 2 has a crowd only, image 3 a person without joints, image 4 nobody; image 5 two people."""
+    people = [
+        (10, 0, {}),
+        (11, 1, {}),
+        (12, 2, {"iscrowd": 1}),
+        (13, 3, {"num_keypoints": 0}),
+        (14, 5, {}),
+        (15, 5, {}),
+    ]
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(IMAGES)],
+        "annotations": [annotation(id, image, **changes) for id, image, changes in [*people, (15, 5, {}), (16, 6, {})]],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+
+
+def read(folder: Path, content: Any, **options: Any) -> Frames:
+    path = folder / "labels.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return read_frames(path, folder, **options)
+
+
+def test_images_with_people_and_all_their_annotations(folder: Path, content: dict[str, Any]) -> None:
+    frames = read(folder, content)
+    assert [r["id"] for r in frames.coco["images"]] == [0, 1, 5, 6]
+    assert [a["id"] for a in frames.coco["annotations"]] == [10, 11, 14, 15, 16]
+    assert frames.coco["categories"] == content["categories"]
+    assert frames.kind == "user" and "labels.json, 4 of 7 images" in frames.note
+    for record in frames.coco["images"]:
+        np.testing.assert_array_equal(frames.load(record), picture(record["id"]))
+        assert frames.read(record["file_name"]) == (folder / record["file_name"]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("limit", "ids"), [(1, [0]), (2, [0, 6]), (3, [0, 1, 6]), (4, [0, 1, 5, 6]), (99, [0, 1, 5, 6])]
+)
+def test_a_limit_spreads_over_the_file(folder: Path, content: dict[str, Any], limit: int, ids: list[int]) -> None:
+    assert [r["id"] for r in read(folder, content, limit=limit).coco["images"]] == ids
+
+
+def test_annotations_that_are_not_utf8_or_have_a_foreign_name_are_read(folder: Path, content: dict[str, Any]) -> None:
+    content["images"][0]["file_name"] = "größe 体.png"
+    (folder / "größe 体.png").write_bytes((folder / "0.png").read_bytes())
+    path = folder / "labels.json"
+    path.write_bytes(json.dumps(content, ensure_ascii=False).encode())
+    frames = read_frames(path, folder)
+    np.testing.assert_array_equal(frames.load(frames.coco["images"][0]), picture(0))
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("", "not a JSON"),
+            ("{", "not a JSON"),
+            ("[]", "images"),
+            ('{"images": []}', "annotations"),
+            ('{"images": 5, "annotations": []}', "images"),
+        ],
+    )
+    def test_files_of_another_kind(self, folder: Path, content: str, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            read(folder, content)
+
+    @pytest.mark.parametrize("field", ["id", "image_id", "bbox", "area", "keypoints", "num_keypoints"])
+    def test_annotations_without_a_field(self, folder: Path, content: dict[str, Any], field: str) -> None:
+        del content["annotations"][3][field]
+        with pytest.raises(InputError, match=rf"annotations\[3\].*lacks '{field}'"):
+            read(folder, content)
+
+    @pytest.mark.parametrize("field", ["id", "file_name"])
+    def test_images_without_a_field(self, folder: Path, content: dict[str, Any], field: str) -> None:
+        del content["images"][1][field]
+        with pytest.raises(InputError, match=rf"images\[1\].*lacks '{field}'"):
+            read(folder, content)
+
+    @pytest.mark.parametrize("bbox", [[1, 2, 3], "1 2 3 4", [1, 2, None, 4], None, [1, 2, 3, float("nan")]])
+    def test_boxes_that_are_none(self, folder: Path, content: dict[str, Any], bbox: Any) -> None:
+        content["annotations"][2]["bbox"] = bbox
+        with pytest.raises(InputError, match=r"annotations\[2\].*bbox"):
+            read(folder, content)
+
+    def test_annotations_that_are_no_objects(self, folder: Path, content: dict[str, Any]) -> None:
+        content["annotations"][0] = 5
+        with pytest.raises(InputError, match=r"annotations\[0\]"):
+            read(folder, content)
+
+    def test_two_images_of_one_id(self, folder: Path, content: dict[str, Any]) -> None:
+        content["images"][1]["id"] = 0
+        with pytest.raises(InputError, match="more than once"):
+            read(folder, content)
+
+    def test_missing_files(self, folder: Path, content: dict[str, Any], tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"cannot read .*none\.json"):
+            read_frames(tmp_path / "none.json", folder)
+        (folder / "labels.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="is not a folder"):
+            read_frames(folder / "labels.json", folder / "nowhere")
+        with pytest.raises(InputError, match=r"lacks 4 of 4 images that labels\.json names, such as 0\.png"):
+            read_frames(folder / "labels.json", tmp_path)
+
+    @pytest.mark.parametrize("name", ["text.png", "cut.png", "empty.png"])
+    def test_unreadable_images(self, tmp_path: Path, name: str, folder: Path) -> None:
+        data = {"text.png": b"not an image", "cut.png": (folder / "0.png").read_bytes()[:40], "empty.png": b""}[name]
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(InputError, match=rf"{name}: cannot be decoded"):
+            read_image(tmp_path / name)
+
+    def test_no_image(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="no such image"):
+            read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("grey.png", np.full((5, 6), 77, np.uint8)),
+        ("alpha.png", np.full((5, 6, 4), 77, np.uint8)),
+        ("deep.png", np.full((5, 6, 3), 77 * 257, np.uint16)),
+    ],
+)
+def test_other_kinds_of_images_become_bgr(tmp_path: Path, name: str, pixels: np.ndarray) -> None:
+    cv2.imwrite(str(tmp_path / name), pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / name), np.full((5, 6, 3), 77, np.uint8))
+
+
+def test_joints_of_another_data_set(folder: Path, content: dict[str, Any]) -> None:
+    contract = Contract(
+        dataset="three", keypoints=("a", "b", "c"), flip_pairs=(), skeleton=(), sigmas=(0.1, 0.1, 0.1),
+        width=8, height=8, heatmap_width=2, heatmap_height=2,
+    )  # fmt: skip
+    frames = read(folder, content)
+    frames.check_joints(contract)
+    for joints in (51, 10):
+        other = copy.deepcopy(frames.coco)
+        other["annotations"][1]["keypoints"] = [1] * joints
+        with pytest.raises(InputError, match=r"annotation 11 has .* joints, the model has 3 \(three\)"):
+            Frames(other, frames.load, frames.read, "user", "").check_joints(contract)
