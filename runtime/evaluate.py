@@ -46,65 +46,85 @@ def score_file(
     """
     check_protocol(protocol)
     which = dataset(dataset_name)
-    metrics = _METRICS[which.metric](which, Path(annotations), Path(results), protocol)
-    return {"dataset": dataset_name, "protocol": protocol, "metrics": metrics}
+    truth, found = read_annotations(which, annotations), _read_results(which, Path(results))
+    return {"dataset": dataset_name, "protocol": protocol, "metrics": score(which, truth, found, protocol)}
 
 
-def _oks(which: Dataset, annotations: Path, results: Path, protocol: str) -> dict[str, float]:
-    coco, records = _coco(which, annotations), _records(results)
-    # COCO's published evaluation is COCO's own; MMPose, whose tables the others come from, has a relative of it
-    rules = "pycocotools" if which.name == "coco" and protocol == "legacy" else "xtcocotools"
-    scored = evaluate_oks(coco, records, which.sigmas_for(protocol), use_area=which.use_area, rules=rules)
-    if scored.left_out:
-        _log.warning(
-            "%d of %d results have no joint with a positive score: the rules of MMPose leave them out",
-            scored.left_out,
-            len(records),
-        )
-    return scored.metrics
+def score(which: Dataset, truth: Mapping[str, Any], results: Any, protocol: str) -> dict[str, float]:
+    """Metrics of results that were read already.
+
+    Args:
+        which: the data set.
+        truth: what `read_annotations` gives.
+        results: records as in a results file; for MPII also the predictions `(N, 16, 2)`, 0-based px.
+        protocol: "legacy" or "v029".
+
+    Raises:
+        InputError: a record that does not fit, or an unknown protocol.
+    """
+    check_protocol(protocol)
+    if which.metric == "pckh":
+        predictions = results if isinstance(results, np.ndarray) else predictions_of(which, results)
+        return pckh_metrics(which, truth, predictions, protocol)
+    if which.metric == "oks":
+        # COCO's published evaluation is COCO's own; MMPose, whose tables the others come from, has a relative of it
+        rules = "pycocotools" if which.name == "coco" and protocol == "legacy" else "xtcocotools"
+        scored = evaluate_oks(truth, results, which.sigmas_for(protocol), use_area=which.use_area, rules=rules)
+        if scored.left_out:
+            _log.warning(
+                "%d of %d results have no joint with a positive score: the rules of MMPose leave them out",
+                scored.left_out,
+                len(results),
+            )
+        return scored.metrics
+    return _OTHERS[which.metric](which, truth, results)
 
 
-def _crowd(which: Dataset, annotations: Path, results: Path, protocol: str) -> dict[str, float]:
-    return crowdpose_metrics(which, _coco(which, annotations), _records(results))
+_OTHERS: dict[str, Callable[[Dataset, Mapping[str, Any], Sequence[Mapping[str, Any]]], dict[str, float]]] = {
+    "oks_crowd": crowdpose_metrics,
+    "oks_parts": wholebody_metrics,
+    "poseval": poseval_metrics,
+}
 
 
-def _parts(which: Dataset, annotations: Path, results: Path, protocol: str) -> dict[str, float]:
-    return wholebody_metrics(which, _coco(which, annotations), _records(results))
+def read_annotations(which: Dataset, path: str | Path) -> Mapping[str, Any]:
+    """A data set's annotation file, or PoseTrack18's folder of them, merged; MPII's arrays.
+
+    Raises:
+        InputError: it cannot be read, or names the joints of another data set.
+    """
+    path = Path(path)
+    if which.metric == "pckh":
+        return _arrays(path)
+    if which.metric != "poseval":
+        coco = read_json(path)
+        if not isinstance(coco, Mapping):
+            raise InputError(f"{path} must be an object with `images` and `annotations`, not {type(coco).__name__}")
+        check_names(which, coco)
+        return coco
+    sequences = _sequences(path)
+    check_names(which, sequences[0])
+    return {name: [entry for one in sequences for entry in one.get(name, ())] for name in ("images", "annotations")}
 
 
-def _pckh(which: Dataset, annotations: Path, results: Path, protocol: str) -> dict[str, float]:
-    if results.suffix.lower() in (".mat", ".npz"):
-        arrays = _arrays(results)
+def _read_results(which: Dataset, path: Path) -> Any:
+    if which.metric == "pckh" and path.suffix.lower() in (".mat", ".npz"):
+        arrays = _arrays(path)
         if "preds" not in arrays or np.shape(arrays["preds"])[1:2] != (len(which.keypoints),):
-            raise InputError(f"{results} lacks `preds` (people, {len(which.keypoints)}, 2); it has {sorted(arrays)}")
+            raise InputError(f"{path} lacks `preds` (people, {len(which.keypoints)}, 2); it has {sorted(arrays)}")
         predictions = np.asarray(arrays["preds"], np.float64)[..., :2] - 1
         if not np.isfinite(predictions).all():
-            raise InputError(f"{results}: `preds` holds {int((~np.isfinite(predictions)).sum())} NaN")
-    else:
-        predictions = predictions_of(which, _records(results))
-    return pckh_metrics(which, _arrays(annotations), predictions, protocol)
-
-
-def _poseval(which: Dataset, annotations: Path, results: Path, protocol: str) -> dict[str, float]:
-    sequences = _sequences(annotations)
-    coco = {
-        name: [entry for sequence in sequences for entry in sequence.get(name, ())]
-        for name in ("images", "annotations")
-    }
-    check_names(which, sequences[0])
-    records = []
-    for part in _sequences(results) if results.is_dir() else [read_json(results)]:
-        records += part.get("annotations", []) if isinstance(part, Mapping) else part
-    return poseval_metrics(which, coco, records)
-
-
-_METRICS: dict[str, Callable[[Dataset, Path, Path, str], dict[str, float]]] = {
-    "oks": _oks,
-    "oks_crowd": _crowd,
-    "oks_parts": _parts,
-    "pckh": _pckh,
-    "poseval": _poseval,
-}
+            raise InputError(f"{path}: `preds` holds {int((~np.isfinite(predictions)).sum())} NaN")
+        return predictions
+    if which.metric == "poseval" and path.is_dir():
+        return [entry for one in _sequences(path) for entry in one["annotations"]]
+    records = read_json(path)
+    if which.metric == "poseval" and isinstance(records, Mapping) and "images" not in records:
+        records = records.get("annotations", records)
+    if not isinstance(records, list):
+        seen = f"an object with {sorted(records)}" if isinstance(records, Mapping) else type(records).__name__
+        raise InputError(f"{path} must be a list of results, not {seen}: are annotations and results exchanged?")
+    return records
 
 
 def check_names(which: Dataset, coco: Mapping[str, Any]) -> None:
@@ -117,22 +137,6 @@ def check_names(which: Dataset, coco: Mapping[str, Any]) -> None:
                 f"the annotations are of {other} ({', '.join(names[:3])}, ...), not of {which.name}: "
                 f"use --dataset {other}"
             )
-
-
-def _coco(which: Dataset, path: Path) -> Mapping[str, Any]:
-    coco = read_json(path)
-    if not isinstance(coco, Mapping):
-        raise InputError(f"{path} must be an object with `images` and `annotations`, not {type(coco).__name__}")
-    check_names(which, coco)
-    return coco
-
-
-def _records(path: Path) -> Sequence[Mapping[str, Any]]:
-    records = read_json(path)
-    if not isinstance(records, list):
-        seen = f"an object with {sorted(records)}" if isinstance(records, Mapping) else type(records).__name__
-        raise InputError(f"{path} must be a list of results, not {seen}: are annotations and results exchanged?")
-    return records
 
 
 def _sequences(path: Path) -> list[Mapping[str, Any]]:

@@ -28,6 +28,7 @@ class Dataset:
         sigmas: K standard deviations of the OKS, relative to the square root of the person's area (MMPose 0.29).
         legacy_sigmas: the same before MMPose 0.11, where they differed; empty where they did not.
         metric: "oks", "oks_crowd", "oks_parts", "pckh" or "poseval": which evaluation the published figures come from.
+        boxes: "annotated", "detections" or "either": whose boxes the published figures come from.
         use_area: whether OKS takes a person's `area` field, or 0.53 * width * height of the box instead.
         detection_threshold: detector boxes with a lower score are left out.
         parts: (part, result field, first joint, last joint + 1), for a data set that is evaluated by parts.
@@ -40,6 +41,7 @@ class Dataset:
     skeleton: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
     metric: str
+    boxes: str
     legacy_sigmas: tuple[float, ...] = ()
     use_area: bool = True
     detection_threshold: float = 0.0

@@ -23,4 +23,5 @@ DATASET = Dataset(
         0.089, 0.089,
     ),
     metric="oks",
+    boxes="detections",
 )

@@ -56,6 +56,7 @@ DATASET = Dataset(
         *_HAND_SIGMAS,
     ),
     metric="oks_parts",
+    boxes="detections",
     parts=(
         ("body", "keypoints", 0, 17),
         ("foot", "foot_kpts", 17, 23),

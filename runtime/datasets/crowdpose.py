@@ -21,5 +21,6 @@ DATASET = Dataset(
         0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079,
     ),
     metric="oks_crowd",
+    boxes="detections",
     use_area=False,
 )

@@ -23,6 +23,7 @@ DATASET = Dataset(
         0.089, 0.089,
     ),
     metric="poseval",
+    boxes="either",
     detection_threshold=0.4,
     # the order in which poseval reports; it ends with the head
     evaluated=(16, 14, 12, 11, 13, 15, 10, 8, 6, 5, 7, 9, 1, 0, 2),
