@@ -208,14 +208,14 @@ def crop(
         raise InputError(f"out must be a C-contiguous uint8 array {shape}, not {out.dtype} {out.shape}")
     if frame.strides[2] != 1 or frame.strides[1] != 3 or frame.strides[0] < 0:
         frame = np.ascontiguousarray(frame)  # once, instead of once per person inside OpenCV
-    inverse = _invert(matrices)
+    inverse = invert(matrices)
     warp = _fastest_warp() if _within_opencv(frame, inverse, width, height) else _warp_fixed_point
     for matrix, back, target in zip(np.asarray(matrices, np.float64), inverse, out, strict=True):
         warp(frame, matrix, back, target)
     return out
 
 
-def _invert(matrices: Matrix) -> Matrix:
+def invert(matrices: Matrix) -> Matrix:
     """Crop -> frame, in the order of operations of OpenCV: the result is rounded to integers afterwards."""
     m = np.asarray(matrices, np.float64)
     a, b, c, d, tx, ty = m[:, 0, 0], m[:, 0, 1], m[:, 1, 0], m[:, 1, 1], m[:, 0, 2], m[:, 1, 2]
@@ -246,7 +246,7 @@ def _fastest_warp() -> Callable[[Image, Matrix, Matrix, Image], None]:
     shape = (128, 96, 3)
     expected, seen = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     for warp in (_warp_affine, _warp_remap):
-        for matrix, inverse in zip(matrices, _invert(matrices), strict=True):
+        for matrix, inverse in zip(matrices, invert(matrices), strict=True):
             _warp_fixed_point(pattern, matrix, inverse, expected)
             warp(pattern, matrix, inverse, seen)
             if not np.array_equal(seen, expected):

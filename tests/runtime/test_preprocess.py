@@ -143,7 +143,7 @@ def test_every_way_to_crop_gives_the_defined_integers(seed: int, turn: bool) -> 
     middle = rng.uniform(-0.3, 1.3, 2) * (width, height)
     matrix = np.concatenate([linear, (np.array([24, 32]) - linear @ middle)[:, None]], axis=1)
     expected = cv2.warpAffine(frame, matrix, (48, 64), flags=cv2.INTER_LINEAR)  # OpenCV 4, which the tests pin
-    inverse = preprocess._invert(matrix[None])[0]
+    inverse = preprocess.invert(matrix[None])[0]
     for warp in WARPS:
         seen = np.empty((64, 48, 3), np.uint8)
         warp(frame, matrix, inverse, seen)

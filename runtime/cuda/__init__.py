@@ -1,0 +1,1 @@
+"""The CUDA path: from a frame to keypoints without leaving the GPU. A machine without one imports nothing of it."""

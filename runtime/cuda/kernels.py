@@ -1,0 +1,212 @@
+"""The kernels of kernels.cu as Python sees them: their arguments, the block of data that changes per frame, and the
+compiled images that ship with the package."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..blur import gaussian
+from ..contract import Contract
+from ..errors import BackendError
+from ..preprocess import invert
+
+TILE = 32
+ROWS = 8
+THREADS = 128
+MAX_KERNEL = 99
+STRIP = 2048
+_TEGRA = (87,)
+
+_RULES = ("none", "default", "unbiased", "udp", "udp_combined", "megvii", "megvii_original", "hourglass")
+
+
+class Format(enum.IntEnum):
+    """Pixel formats that the crop kernel reads; uint8 each. NV12 is BT.601 with limited range, as OpenCV reads it."""
+
+    BGR = 0
+    RGB = 1
+    BGRA = 2
+    RGBA = 3
+    GREY = 4
+    NV12 = 5
+
+
+BYTES_PER_PIXEL = {Format.BGR: 3, Format.RGB: 3, Format.BGRA: 4, Format.RGBA: 4, Format.GREY: 1, Format.NV12: 1}
+
+_FRAME = np.dtype(
+    [
+        ("pixels", np.uint64),
+        ("chroma", np.uint64),
+        ("pitch", np.int64),
+        ("width", np.int32),
+        ("height", np.int32),
+        ("format", np.int32),
+        ("people", np.int32),
+    ]
+)
+_PERSON = np.dtype([("inverse", np.float64, 6), ("center", np.float32, 2), ("extent", np.float32, 2)])
+
+
+def batch_dtype(slots: int) -> np.dtype[Any]:
+    """What the kernels read per frame: one record, of the frame and of as many people as the batch has slots."""
+    return np.dtype([("frame", _FRAME), ("people", _PERSON, slots)])
+
+
+def describe_batch(
+    block: NDArray[Any],
+    *,
+    pixels: int,
+    chroma: int,
+    pitch: int,
+    size: tuple[int, int],
+    format: Format,
+    matrices: NDArray[np.float64],
+    center: NDArray[np.float32],
+    extent: NDArray[np.float32],
+) -> None:
+    """Write one frame and its n people into a block of `batch_dtype`.
+
+    Args:
+        block: record to write into, of at least n slots.
+        pixels, chroma: addresses on the device, of the frame and (NV12) of its second plane.
+        pitch: bytes from row to row.
+        size: width, height, px.
+        matrices: `(n, 2, 3)` frame -> crop.
+        center, extent: `(n, 2)`, px of the frame.
+    """
+    n = len(matrices)
+    block["frame"] = (pixels, chroma, pitch, size[0], size[1], int(format), n)
+    people = block["people"]
+    people["inverse"][:n] = invert(matrices).reshape(-1, 6)
+    people["center"][:n], people["extent"][:n] = center, extent
+
+
+class WarpArguments(ctypes.Structure):
+    """`Warp` of kernels.cu; addresses are on the device."""
+
+    _fields_ = [
+        ("batch", ctypes.c_uint64),
+        ("crops", ctypes.c_uint64),
+        ("slots", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("mirror", ctypes.c_int),
+    ]
+
+    @classmethod
+    def of(cls, contract: Contract, slots: int, batch: int, crops: int, flip: bool) -> WarpArguments:
+        """Arguments that cut `slots` crops, and with `flip` their mirror images as a second half of the batch."""
+        return cls(batch, crops, slots, contract.width, contract.height, flip)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Blocks."""
+        return -(-self.width // TILE), -(-self.height // TILE), self.slots
+
+    block = (TILE, ROWS, 1)
+
+
+class DecodeArguments(ctypes.Structure):
+    """`Decode` of kernels.cu; addresses are on the device."""
+
+    _fields_ = [
+        ("heatmaps", ctypes.c_uint64),
+        ("batch", ctypes.c_uint64),
+        ("mirror", ctypes.c_uint64),
+        ("keypoints", ctypes.c_uint64),
+        ("slots", ctypes.c_int),
+        ("joints", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("half", ctypes.c_int),
+        ("rule", ctypes.c_int),
+        ("kernel", ctypes.c_int),
+        ("udp", ctypes.c_int),
+        ("shift", ctypes.c_int),
+        ("gaussian", ctypes.c_double * MAX_KERNEL),
+        ("wide", ctypes.c_double * (2 * MAX_KERNEL + 1)),
+    ]
+
+    @classmethod
+    def of(
+        cls,
+        contract: Contract,
+        slots: int,
+        dtype: np.dtype[Any],
+        *,
+        heatmaps: int,
+        batch: int,
+        keypoints: int,
+        flip_index: int = 0,
+    ) -> DecodeArguments:
+        """Arguments that decode `slots` people by the contract's rule.
+
+        Args:
+            contract: its joints, heatmap size, rule, kernel, `udp` and `flip_shift`.
+            slots: people that the batch has room for.
+            dtype: of the heatmaps, float32 or float16.
+            heatmaps, batch, keypoints: addresses of the three buffers.
+            flip_index: address of `(K,)` int32, for each joint the one that stands for it in the mirror; 0 without a
+                flip test.
+
+        Raises:
+            BackendError: heatmaps of another type, or higher than the kernel can blur.
+        """
+        c = contract
+        if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
+            raise BackendError(f"the network gives {dtype} heatmaps; the CUDA path decodes float32 and float16")
+        if c.heatmap_height > STRIP:
+            raise BackendError(f"heatmaps of {c.heatmap_height} rows; the CUDA path decodes up to {STRIP}")
+        arguments = cls(heatmaps, batch, flip_index, keypoints, slots, len(c.keypoints))
+        arguments.height, arguments.width = c.heatmap_height, c.heatmap_width
+        arguments.half = dtype == np.dtype(np.float16)
+        arguments.rule, arguments.kernel = _RULES.index(c.decode), c.kernel
+        arguments.udp, arguments.shift = c.udp, c.flip_shift
+        arguments.gaussian[: c.kernel] = gaussian(c.kernel).tolist()
+        arguments.wide[: 2 * c.kernel + 1] = gaussian(2 * c.kernel + 1).tolist()
+        return arguments
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Blocks."""
+        return self.joints, self.slots, 1
+
+    block = (THREADS, 1, 1)
+
+
+@cache
+def image_index() -> dict[str, Any]:
+    """`images.json`: from which source, by which compiler and with which use of registers the images were made."""
+    index: dict[str, Any] = json.loads(_file("images.json"))
+    return index
+
+
+def images(capability: tuple[int, int]) -> list[bytes]:
+    """The compiled kernels for a GPU, the best first: machine code, where some fits, then PTX for the driver.
+
+    Raises:
+        BackendError: the GPU is older than everything that ships.
+    """
+    major, minor = capability
+    index = image_index()
+    exact = 10 * major + minor
+    # Machine code runs on later minor versions, but not across the border between Tegra and other GPUs.
+    fitting = [m for m in index["cubin"] if m == exact or (m // 10 == major and m < exact and m not in _TEGRA)]
+    if exact < index["ptx"]:
+        raise BackendError(
+            f"this GPU has compute capability {major}.{minor}; the kernels need {index['ptx'] / 10} (Turing) or newer. "
+            "Use a CPU backend: --backend openvino"
+        )
+    return [*(_file(f"sm_{m}.cubin") for m in sorted(fitting)[-1:]), _file(f"compute_{index['ptx']}.ptx")]
+
+
+def _file(name: str) -> bytes:
+    return (resources.files(__package__) / name).read_bytes()

@@ -1,0 +1,5 @@
+#include "shim.h"
+#include KERNELS
+
+LAUNCHER(warp, Warp)
+LAUNCHER(decode, Decode)
