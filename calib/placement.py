@@ -182,8 +182,8 @@ def _depths(graph: Graph) -> dict[str, int]:
     return depth
 
 
-def _int8_share(graph: Graph, layers: Collection[str]) -> float:
-    """Share of the multiply-accumulates of all layers that `layers` have."""
+def layer_macs(graph: Graph) -> dict[str, int]:
+    """Multiply-accumulates of each layer for one crop."""
     shapes = float_tensors(graph.model)
     macs: dict[str, int] = {}
     for node in graph.nodes:
@@ -193,4 +193,10 @@ def _int8_share(graph: Graph, layers: Collection[str]) -> float:
             weights = 1 if node.input[1] not in graph.initializers else graph.array(node.input[1]).size
             spatial = [d.dim_value for d in shapes[swept].shape.dim[2:]]
             macs[node.name] = int(np.prod(spatial)) * int(weights)
+    return macs
+
+
+def _int8_share(graph: Graph, layers: Collection[str]) -> float:
+    """Share of the multiply-accumulates of all layers that `layers` have."""
+    macs = layer_macs(graph)
     return sum(macs[name] for name in layers) / max(sum(macs.values()), 1)

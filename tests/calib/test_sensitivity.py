@@ -1,0 +1,104 @@
+"""Effect of blocks on keypoints, and the search that leaves the worst of them in float."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from posert.calib.graph import Graph
+from posert.calib.placement import place
+from posert.calib.qdq import quantize
+from posert.calib.ranges import collect
+from posert.calib.search import search
+from posert.calib.sensitivity import Block, infer, keypoint_loss, sensitivity
+from posert.runtime.contract import Contract
+from posert.runtime.datasets import dataset
+from posert.runtime.errors import GateError
+
+
+@pytest.fixture
+def contract():
+    coco = dataset("coco")
+    return Contract("coco", coco.keypoints, coco.flip_pairs, coco.skeleton, coco.sigmas, 32, 32, 16, 16, decode="none")
+
+
+def peaks(xy, score=1.0):
+    maps = np.zeros((len(xy), 17, 16, 16), np.float32)
+    for i, (x, y) in enumerate(xy):
+        maps[i, :, y, x] = score
+    return maps
+
+
+def test_keypoint_loss_is_one_minus_oks(contract):
+    reference = peaks([(5, 5), (9, 4)])
+    assert keypoint_loss(reference, reference, contract) == 0
+    moved = peaks([(6, 5), (9, 4)])
+    area = 32 * 32 / 1.25**2 * 0.53
+    oks = np.exp(-(2.0**2) / (2 * area * (2 * np.array(contract.sigmas)) ** 2))
+    assert keypoint_loss(moved, reference, contract) == pytest.approx((1 - oks).mean() / 2, rel=1e-6)
+
+
+def test_joints_that_the_reference_does_not_see_do_not_count(contract):
+    reference, moved = peaks([(5, 5), (9, 4)]), peaks([(5, 5), (2, 12)])
+    reference[1] *= -1
+    assert keypoint_loss(moved, reference, contract) == 0
+    assert keypoint_loss(moved, np.zeros_like(reference), contract) > 0, "nothing seen at all: every joint counts"
+
+
+def test_the_broken_block_is_the_worst_and_the_search_leaves_it_in_float(build, crops, contract):
+    model = build("deconv", size=32)
+    ranges = collect(model, [crops], place(Graph(model)).tensors)
+    # a range a hundred times too wide leaves two levels of this tensor
+    wide = ranges["relu2.out"]
+    ranges["relu2.out"] = type(wide)(wide.lo * 100, wide.hi * 100)
+    seen = []
+    coarse = Contract(**{**vars(contract), "heatmap_width": 32, "heatmap_height": 32})
+    blocks = sensitivity(model, ranges, crops, coarse, progress=lambda done, total: seen.append((done, total)))
+    layers = ["conv0", "conv1", "convtranspose0", "convtranspose1", "conv2"]
+    assert [b.name for b in blocks] == layers and seen[-1] == (5, 5)
+    assert sum(b.macs for b in blocks) == pytest.approx(1)
+    worst = max(blocks, key=lambda b: b.loss)
+    assert worst.name == "convtranspose1" and worst.loss > 10 * sorted(b.loss for b in blocks)[-2]
+    reference = infer(model, crops)
+
+    def measure(nodes):
+        result = quantize(model, ranges, float_nodes=nodes, unsigned=True).model
+        return keypoint_loss(infer(result, crops), reference, coarse)
+
+    found = search(blocks, measure, max_drop=0.5 * worst.loss)
+    assert found.best.float_nodes == ("convtranspose1",)
+    assert [s.blocks for s in found.curve] == [0, 1]
+    assert found.curve[0].drop > 0.5 * worst.loss >= found.best.drop
+
+
+def blocks_of(losses):
+    return [Block(f"b{i}", (f"b{i}.conv", f"b{i}.add"), 1 / len(losses), loss) for i, loss in enumerate(losses)]
+
+
+@pytest.mark.parametrize("needed", range(12))
+def test_search_finds_the_smallest_number_in_few_measurements(needed):
+    losses = np.random.default_rng(needed).permutation(np.arange(1.0, 13.0))
+    blocks = blocks_of(losses)
+    largest = {f"b{i}.conv" for i in np.argsort(-losses)[:needed]}
+    calls = []
+
+    def measure(nodes):
+        calls.append(nodes)
+        return 0.0 if largest <= set(nodes) else 1.0
+
+    found = search(blocks, measure, 0.5)
+    assert found.best.blocks == needed and set(found.best.float_nodes) >= largest
+    assert found.best.float_macs == pytest.approx(needed / 12)
+    assert len(calls) <= 8 and [s.blocks for s in found.curve] == sorted(s.blocks for s in found.curve)
+
+
+def test_blocks_are_ordered_by_loss_per_mac():
+    cheap, dear = Block("a", ("a",), 0.01, 1.0), Block("b", ("b",), 0.5, 2.0)
+    other = Block("c", ("c",), 0.49, 0.0)
+    found = search([dear, cheap, other], lambda nodes: 0.0 if nodes else 1.0, 0.5)
+    assert found.best.float_nodes == ("a",)
+
+
+def test_a_target_that_cannot_be_met_says_how_near_it_came():
+    with pytest.raises(GateError, match=r"within 0.001.*falls by 0.01, with 4 of 5 blocks.*--max-drop"):
+        search(blocks_of([5, 4, 3, 2, 1]), lambda nodes: 0.05 / (1 + len(nodes) / 2), 0.001)
