@@ -65,11 +65,11 @@ def call(name: str, arguments: Sequence[str]) -> int:
         parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         status: int = command.main(parser.parse_args(arguments))
         return status
-    except PosertError as error:
+    except (PosertError, OSError) as error:  # an OSError: a full disk, a folder that may not be written
         if as_json:
             print(json.dumps({"error": str(error), "kind": type(error).__name__}))
         print(f"posert {name}: {error}", file=sys.stderr)
-        return error.exit_status
+        return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         print(f"posert {name}: interrupted", file=sys.stderr)
         return 130

@@ -10,6 +10,7 @@ import numpy as np
 from .backends import Session
 from .bundle import Artifact, Golden
 from .contract import Contract
+from .errors import BackendError
 
 # Another machine's kernels add in another order. Twice the error that was measured when the bundle was built, and at
 # least a tenth of what the precision may have at all, leaves room for that and for nothing else.
@@ -29,23 +30,34 @@ class Check:
         passed: the verdict.
     """
 
-    error: float
+    error: float | None
     bound: float
-    drift: float
+    drift: float | None
     ms: float
     passed: bool
 
 
 def check_session(session: Session, artifact: Artifact, golden: Golden, contract: Contract) -> Check:
-    """Run the golden crops through an open session and compare."""
+    """Run the golden crops through an open session and compare.
+
+    Raises:
+        BackendError: the graph gives maps of another shape than the golden ones.
+    """
     from .decode import decode
 
     session.infer(golden.crops)
     start = time.perf_counter()
     seen = session.infer(golden.crops)
     ms = 1e3 * (time.perf_counter() - start)
-    error = float(np.linalg.norm(seen - golden.heatmaps) / max(float(np.linalg.norm(golden.heatmaps)), 1e-12))
+    if seen.shape != golden.heatmaps.shape:
+        raise BackendError(
+            f"the {artifact.name} graph gives {seen.shape}, the golden heatmaps are {golden.heatmaps.shape}: the graph "
+            "belongs to another model; rebuild the bundle: posert build"
+        )
     bound = max(_SLACK * (artifact.golden_error or 0.0), _FLOOR[artifact.precision])
+    if not np.isfinite(seen).all():
+        return Check(None, bound, None, ms, False)
+    error = float(np.linalg.norm(seen - golden.heatmaps) / max(float(np.linalg.norm(golden.heatmaps)), 1e-12))
     theirs, score = decode(golden.heatmaps, contract.decode, contract.kernel)
     ours = decode(seen, contract.decode, contract.kernel)[0]
     moved = np.linalg.norm(ours - theirs, axis=2)[score >= 0.5 * score.max(axis=1, keepdims=True)]

@@ -55,7 +55,8 @@ def _contract(c: Contract) -> list[str]:
         f"  takes      {c.width}x{c.height} px crops (width x height), uint8 {c.color}; trained on {c.model_color}, "
         f"mean {c.mean}, std {c.std}",
         f"  box        enlarged {c.padding}x, {'UDP' if c.udp else 'plain'} affine",
-        f"  gives      {len(c.keypoints)} heatmaps of {c.heatmap_width}x{c.heatmap_height}, decoded by {c.decode}{blur}",
+        f"  gives      {len(c.keypoints)} heatmaps of {c.heatmap_width}x{c.heatmap_height}, "
+        f"decoded by {c.decode}{blur}",
     ]
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ..backends import installed_backends
+from ..backends import installed_backends, load_backend
 from ..bundle import Bundle
 from ..errors import BackendError
 from ..estimator import choose, open_session
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
             start = time.perf_counter()
             session = open_session(bundle, backend, precision, args.threads)
             load_ms = 1e3 * (time.perf_counter() - start)
-            artifact = bundle.artifacts[installed_backends()[backend].PRECISIONS[precision]]
+            artifact = bundle.artifacts[load_backend(backend).PRECISIONS[precision]]
             check = check_session(session, artifact, golden, bundle.contract)
             rows.append({"backend": backend, "precision": precision, **asdict(check), "load_ms": load_ms})
         passed = all(row["passed"] for row in rows)
@@ -42,11 +42,7 @@ def main(args: argparse.Namespace) -> int:
         else:
             print(f"{bundle.path}: all members intact. {len(golden.crops)} golden crop(s), error of the heatmaps:")
             for r in rows:
-                print(
-                    f"  {r['backend']:12} {r['precision']:5} {r['error']:8.5f} (bound {r['bound']:.5f}), "
-                    f"sure joints moved by at most {r['drift']:.2f} px of the crop, load {r['load_ms']:.0f} ms, "
-                    f"run {r['ms']:.1f} ms: {'ok' if r['passed'] else 'MOVED'}"
-                )
+                print(f"  {r['backend']:12} {r['precision']:5} {_findings(r)}")
             print(_verdict(passed))
     return 0 if passed else 1
 
@@ -67,6 +63,15 @@ def _pairs(bundle: Bundle, backend: str, precision: str) -> list[tuple[str, str]
         choose(bundle, "auto" if backend == "all" else backend, "auto" if precision == "all" else precision)
         raise BackendError(f"{bundle.name} holds {', '.join(bundle.artifacts)}: nothing of it can run here")
     return found
+
+
+def _findings(r: dict[str, Any]) -> str:
+    if r["error"] is None:
+        return "gives NaN or infinity: MOVED"
+    return (
+        f"{r['error']:8.5f} (bound {r['bound']:.5f}), joints moved by at most {r['drift']:.2f} px of the crop, "
+        f"load {r['load_ms']:.0f} ms, run {r['ms']:.1f} ms: {'ok' if r['passed'] else 'MOVED'}"
+    )
 
 
 def _verdict(passed: bool) -> str:
