@@ -7,7 +7,7 @@ of large unoccluded people alone never shows the network what a blurred, half-hi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..runtime.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from .leak import EvaluationSet
 
 _BATCH = 8
 _JITTER = 0.05  # of the box side, as a detector errs
@@ -48,7 +49,7 @@ class CalibrationSet:
         people: whom to cut out.
         read: gives the encoded bytes (JPEG, PNG, ...) of an image by its file name.
         contract: size and geometry of the crops.
-        evaluation: sha256 hex digests of the image files that accuracy is measured on.
+        evaluation: the images that accuracy is measured on, which must not be among these.
 
     Raises (while iterating):
         CalibrationError: an image cannot be read or is in the evaluation set; it is named.
@@ -59,14 +60,14 @@ class CalibrationSet:
         people: Sequence[Person],
         read: Callable[[str], bytes],
         contract: Contract,
-        evaluation: Collection[str] = (),
+        evaluation: EvaluationSet | None = None,
     ) -> None:
         if not people:
             raise CalibrationError("the calibration set has no people; a few hundred annotated people are usual")
         self.people = sorted(people, key=lambda p: (p.file_name, p.annotation))
         self.contract = contract
         self._read = read
-        self._evaluation = frozenset(evaluation)
+        self._evaluation = evaluation
         self._sha256: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -119,11 +120,13 @@ class CalibrationSet:
     def _frame(self, name: str) -> NDArray[np.uint8]:
         """An image `(H, W, 3)` uint8 BGR, after the check that it is not one that accuracy is measured on."""
         data = self._bytes(name)
-        if self._digest(name, data) in self._evaluation:
+        copied = self._evaluation.find(data) if self._evaluation else None
+        if copied is not None:
             raise CalibrationError(
-                f"calibration image {name!r} is also in the evaluation set (same sha256): accuracy measured there "
-                "would flatter the quantised network. Calibrate on training images."
+                f"calibration image {name!r} is also in the evaluation set, as {copied}: accuracy measured there would "
+                "flatter the quantised network. Calibrate on training images."
             )
+        self._digest(name, data)
         # Stored orientation is ignored, as the published evaluations do.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
@@ -141,7 +144,7 @@ def crops_from_coco(
     contract: Contract,
     count: int = 256,
     seed: int = 0,
-    evaluation: Collection[str] = (),
+    evaluation: EvaluationSet | None = None,
 ) -> CalibrationSet:
     """Draw a calibration set from COCO-format keypoint annotations.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import tempfile
@@ -17,6 +16,7 @@ import onnx
 
 from ..calib.fp16 import to_fp16
 from ..calib.images import crops_from_coco
+from ..calib.leak import EvaluationSet
 from ..calib.qdq import place, quantize
 from ..calib.ranges import collect
 from ..runtime.backends import installed_backends, load_backend
@@ -164,9 +164,8 @@ def _graphs(
     """Every graph of the bundle, the golden crop, and where the calibrated ranges come from."""
     contract = reference.contract
     fp32 = with_crops(plain, contract)
-    measured = {
-        hashlib.sha256(plan.held_out.read(record["file_name"])).hexdigest() for record in plan.held_out.coco["images"]
-    }
+    names = [record["file_name"] for record in plan.held_out.coco["images"]]
+    measured = EvaluationSet(names, plan.held_out.read)
     crops = crops_from_coco(
         plan.calibration.coco, plan.calibration.read, contract, CALIBRATION_PEOPLE, evaluation=measured
     )
