@@ -80,11 +80,12 @@ def _load(name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("posert"):
+        library = (error.name or "").split(".")[0]
+        if library == "posert":
             raise
         extra = "export" if module.startswith("posert.export") else "evaluate"
         raise PosertError(
-            f"this command needs the Python package {error.name!r}, which is not installed: "
+            f"this command needs the Python package {library!r}, which is not installed: "
             f'pip install "posert[{extra}]"'
         ) from error
 
