@@ -1,8 +1,8 @@
 """The edge runtime: bundle -> engine -> frame and boxes -> keypoints. Needs numpy and OpenCV, never torch or onnx.
 
-    from posert.runtime import PoseEstimator
-    pose = PoseEstimator("hrnet_w32-coco-256x192.pose")
-    people = pose(frame_bgr, boxes_xyxy)
+>>> from posert.runtime import PoseEstimator
+>>> pose = PoseEstimator("hrnet_w32-coco-256x192.pose")
+>>> people = pose(frame_bgr, boxes_xyxy)
 """
 
 from .estimator import PoseEstimator

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -65,6 +66,9 @@ def call(name: str, arguments: Sequence[str]) -> int:
         parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         status: int = command.main(parser.parse_args(arguments))
         return status
+    except BrokenPipeError:  # whoever read our output has seen enough: `posert ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (PosertError, OSError) as error:  # an OSError: a full disk, a folder that may not be written
         if as_json:
             print(json.dumps({"error": str(error), "kind": type(error).__name__}))
