@@ -67,7 +67,8 @@ def equalize(
     """
     graph = Graph(model)
     groups = _groups(graph)
-    seen = observe(graph.model, batches, [t for g in groups for t in g], ChannelMax, progress=progress, threads=threads)
+    advance = None if progress is None else lambda done, observers: progress(done)
+    seen = observe(graph.model, batches, [t for g in groups for t in g], ChannelMax, advance=advance, threads=threads)
     scale: dict[str, NDArray[np.float64]] = {}
     for group in groups:
         # Each tensor has its own step, so a channel counts by its share of its tensor's largest one.

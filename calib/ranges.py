@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,47 @@ from .graph import float_tensors
 from .histogram import Extremes, Range
 from .methods import method as find_method
 
+_SETTLED = 0.02  # a change of scales below a fortieth of what a bit is worth moves few values to another level
 _CHUNK_BYTES = 256 << 20  # of observed tensors alive at once; keeps hrnet_w48 at 384x288 under 1 GB
+
+
+class Ranges(dict[str, Range]):
+    """Ranges by tensor name, and how they settled.
+
+    Attributes:
+        curve: (crops, change) each time that the crops had doubled: the mean relative change of the largest magnitudes
+            since the point before.
+    """
+
+    def __init__(self, ranges: Mapping[str, Range], curve: Sequence[tuple[int, float]] = ()) -> None:
+        super().__init__(ranges)
+        self.curve = list(curve)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last doubling of the calibration set hardly moved the ranges: more crops would not pay."""
+        return bool(self.curve) and self.curve[-1][1] < _SETTLED
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values, readable and exact: {"ranges": {tensor: [lo, hi]}, "curve": [[crops, change]]}."""
+        return {"ranges": {name: [r.lo, r.hi] for name, r in self.items()}, "curve": [list(p) for p in self.curve]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Ranges:
+        """Read back what `to_json` gave.
+
+        Raises:
+            CalibrationError: it is something else; the message says what.
+        """
+        try:
+            ranges = {str(name): Range(float(lo), float(hi)) for name, (lo, hi) in values["ranges"].items()}
+            curve = [(int(crops), float(change)) for crops, change in values["curve"]]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CalibrationError(
+                f"not a file of ranges ({type(error).__name__}: {error}); expected ranges by tensor as [lo, hi] and a "
+                "curve, as posert writes them"
+            ) from error
+        return cls(ranges, curve)
 
 
 def collect(
@@ -27,7 +67,7 @@ def collect(
     *,
     progress: Callable[[int], None] | None = None,
     threads: int = 0,
-) -> dict[str, Range]:
+) -> Ranges:
     """Run the float32 network over calibration crops and find the range of each wanted tensor.
 
     Args:
@@ -42,8 +82,26 @@ def collect(
         CalibrationError: no crops, an unknown tensor or method, or a value that is not finite (its node is named).
     """
     observer, finish = find_method(method)
-    observers = observe(model, batches, tensors, observer, progress=progress, threads=threads)
-    return {name: finish(seen) for name, seen in observers.items()}
+    before: dict[str, Range] = {}
+    curve: list[tuple[int, float]] = []
+    due = 1
+
+    def point(done: int, observers: Mapping[str, Any]) -> None:
+        now = {name: finish(seen) for name, seen in observers.items()}
+        if before:
+            curve.append((done, float(np.mean([_change(before[name], now[name]) for name in now]))))
+        before.update(now)
+
+    def advance(done: int, observers: Mapping[str, Any]) -> None:
+        nonlocal due
+        if done >= due:
+            point(done, observers)
+            due = 2 * done
+        if progress is not None:
+            progress(done)
+
+    observers = observe(model, batches, tensors, observer, advance=advance, threads=threads)
+    return Ranges({name: finish(seen) for name, seen in observers.items()}, curve)
 
 
 def observe(
@@ -52,10 +110,13 @@ def observe(
     tensors: Iterable[str],
     observer: Callable[[], Extremes],
     *,
-    progress: Callable[[int], None] | None = None,
+    advance: Callable[[int, Mapping[str, Any]], None] | None = None,
     threads: int = 0,
 ) -> dict[str, Any]:
-    """What `collect` rests on: one `observer()` per tensor, fed with every crop. Same arguments, same errors."""
+    """What `collect` rests on: one `observer()` per tensor, fed with every crop. Same arguments, same errors.
+
+    `advance` is called with the number of crops done and the observers, as they then are.
+    """
     wanted = list(dict.fromkeys(tensors))
     known = float_tensors(model)
     for name in wanted:
@@ -82,11 +143,15 @@ def observe(
             start, done = start + len(chunk), done + len(chunk)
             bytes_per_crop = sum(v.nbytes for v in values.values()) // len(chunk)
             size = max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
-            if progress is not None:
-                progress(done)
+            if advance is not None:
+                advance(done, observers)
     if done == 0:
         raise CalibrationError("the calibration set is empty: ranges need at least one crop; a few hundred are usual")
     return observers
+
+
+def _change(before: Range, now: Range) -> float:
+    return abs(now.amax - before.amax) / now.amax if now.amax > 0 else 0.0
 
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str], threads: int) -> onnxruntime.InferenceSession:

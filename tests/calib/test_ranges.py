@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from posert.calib.histogram import Extremes, Histogram, Range
 from posert.calib.methods import percentile
-from posert.calib.ranges import collect, observe
+from posert.calib.ranges import Ranges, collect, observe
 from posert.runtime.errors import CalibrationError
 
 
@@ -116,6 +117,28 @@ def test_same_crops_same_ranges(build, crops):
     model = build("residual")
     first = collect(model, [crops], tensors(model), "percentile", threads=1)
     assert first == collect(model, [crops], tensors(model), "percentile", threads=1)
+
+
+def test_curve_says_whether_more_crops_would_change_the_ranges(build, crops):
+    model = build("exchange")
+    names = tensors(model)
+    same = collect(model, [crops[:1]] * 16, names, threads=1)
+    assert [n for n, _ in same.curve] == [2, 4, 8, 16] and same.settled
+    growing = (np.clip(120 + (crops[:1].astype(int) - 120) * k // 16, 0, 255).astype(np.uint8) for k in range(1, 17))
+    moving = collect(model, growing, names, threads=1)
+    # each doubling of the crops doubles their contrast: by then half of the range was unknown
+    assert moving.curve[-1][0] == 16 and 0.3 < moving.curve[-1][1] < 0.6 and not moving.settled
+    assert not collect(model, [crops[:1]], names).settled, "one crop tells nothing"
+
+
+def test_ranges_as_json(build, crops):
+    model = build("exchange")
+    ranges = collect(model, [crops], tensors(model), "mse")
+    back = Ranges.from_json(json.loads(json.dumps(ranges.to_json())))
+    assert back == ranges and back.curve == ranges.curve
+    for bad in ({}, {"ranges": {"a": [1]}, "curve": []}, {"ranges": {"a": ["x", 2]}, "curve": []}, {"ranges": 3}, []):
+        with pytest.raises(CalibrationError, match="not a file of ranges"):
+            Ranges.from_json(bad)
 
 
 def test_progress_counts_crops(build, crops):
