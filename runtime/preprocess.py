@@ -287,4 +287,5 @@ def _source(inverse: Matrix, width: int, height: int) -> NDArray[np.int64]:
     # 1/1024 px, each term rounded half to even; + 16 rounds the sum to 1/32 px
     along = np.rint(inverse[:, 0, None] * x * 1024).astype(np.int64)
     down = np.rint((inverse[:, 1, None] * y + inverse[:, 2, None]) * 1024).astype(np.int64) + 16
-    return (down[:, :, None] + along[:, None, :]) >> 5
+    source: NDArray[np.int64] = (down[:, :, None] + along[:, None, :]) >> 5
+    return source
