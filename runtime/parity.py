@@ -21,6 +21,7 @@ from .frames import Frames
 from .keypoints import Keypoints
 from .metrics.bootstrap import paired_interval
 from .metrics.oks import OksEvaluation, evaluate_oks
+from .results import person_scores
 
 # Relative L2 errors of the heatmaps that the arithmetic of a precision explains, where no labelled data judge a graph.
 # float32: the order of sums. float16: 11 bits through a few hundred layers. int8: 8 bits; measured at 0.02 to 0.15 on
@@ -239,23 +240,19 @@ def _see(candidate: Candidate, pose: PoseEstimator, frame: NDArray[np.uint8], bo
 
 
 def _evaluate(seen: _Run, coco: dict[str, Any], people: Sequence[_Person]) -> OksEvaluation:
-    return evaluate_oks(coco, to_results(seen.xy, seen.score, people), seen.sigmas)
-
-
-def to_results(xy: NDArray[np.float32], score: NDArray[np.float32], people: Sequence[_Person]) -> list[dict[str, Any]]:
-    """COCO results. A person's score is the mean of the joint scores above 0.2, as in the published evaluations."""
-    above = score > 0.2
-    person = np.where(above, score, 0).sum(1) / np.maximum(above.sum(1), 1)
-    joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64).reshape(len(xy), -1)
-    return [
+    """AP without OKS-NMS: there is one result per annotated person, and nothing to suppress."""
+    score = person_scores(seen.score, np.ones(len(people)))
+    joints = np.concatenate([seen.xy, seen.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
+    results = [
         {
             "image_id": p.annotation["image_id"],
             "category_id": p.annotation.get("category_id", 1),
             "keypoints": j.tolist(),
             "score": float(s),
         }
-        for p, j, s in zip(people, joints, person, strict=True)
+        for p, j, s in zip(people, joints, score, strict=True)
     ]
+    return evaluate_oks(coco, results, seen.sigmas)
 
 
 def _row(
