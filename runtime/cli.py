@@ -21,6 +21,7 @@ from .registry import unknown_name
 # Commands of export/ need torch: they are named here and imported only when called, so that the edge install works.
 COMMANDS = {
     "build": "posert.export.build",
+    "compile": "posert.runtime.commands.compile",
     "run": "posert.runtime.commands.run",
     "inspect": "posert.runtime.commands.inspect",
     "verify": "posert.runtime.commands.verify",
@@ -29,6 +30,7 @@ COMMANDS = {
 }
 SUMMARY = {
     "build": "checkpoint -> checked bundle, with an accuracy gate",
+    "compile": "engines for TensorRT, ahead of time or for another machine",
     "run": "keypoints of an image, a folder, a video or a webcam",
     "inspect": "what a bundle holds: contract, precisions, verdict",
     "verify": "does this bundle give the trained result on this machine?",

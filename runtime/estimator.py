@@ -189,7 +189,7 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
         raise BackendError(unknown_name("backend", backend, ["auto", *known]))
     candidates = installed_backends() if backend == "auto" else {backend: load_backend(backend)}
     if not candidates:
-        raise BackendError(f"no inference backend is installed. On a CPU the fastest is OpenVINO: {pip_line(known[0])}")
+        raise BackendError(f"no backend can run here. On a CPU the fastest is OpenVINO: {pip_line('openvino')}")
     failed = []
     for name, module in candidates.items():
         runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]

@@ -1,7 +1,8 @@
 """Inference backends, one file each: the file's name is the backend's name.
 
 A backend file imports its library at its head and defines `PRECISIONS`, the precisions it can run, fastest first, each
-with the bundle's artifact that holds it, and the class `Session`.
+with the bundle's artifact that holds it, and the class `Session`. One that needs more than its library to run here,
+such as a GPU, also has `missing()`: what is missing, or None.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..errors import BackendError
 from ..registry import load_module, module_names, unknown_name
 
 # In the order in which `auto` tries them; a file that is not named here comes last.
-_PREFERENCE = ("openvino", "onnxruntime", "torchscript")
+_PREFERENCE = ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "torchscript")
 # The pip extra that brings a backend, where it is not called like the backend.
 _EXTRAS = {"torchscript": "torch"}
 
@@ -79,11 +80,16 @@ def load_backend(name: str) -> Backend:
 
 
 def installed_backends() -> dict[str, Backend]:
-    """The backends whose library is here, the preferred first; one that is here but broken leaves a warning."""
+    """The backends that can run here, the preferred first; one that is here but broken leaves a warning."""
     found = {}
     for name in backends():
         try:
-            found[name] = load_backend(name)
+            module = load_backend(name)
+            lacking = getattr(module, "missing", lambda: None)()
+            if lacking is None:
+                found[name] = module
+            else:
+                log.info("backend %r is installed but cannot run: %s", name, lacking)
         except MissingBackend:
             continue
         except BackendError as error:

@@ -436,7 +436,7 @@ class TestChoice:
             TS, "fp32", "the backend that is installed, and the fastest precision there that passed the accuracy gate"
         )
         hide(monkeypatch, torchscript="torch")
-        with pytest.raises(BackendError, match=r"no inference backend is installed.*pip install .posert\[openvino\]"):
+        with pytest.raises(BackendError, match=r"no backend can run here.*pip install .posert\[openvino\]"):
             choose(bundle)
 
     def test_it_says_which_and_why(self, narrow_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:

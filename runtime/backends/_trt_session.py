@@ -1,0 +1,144 @@
+"""Engines of TensorRT and TensorRT-RTX on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cuda.driver import Device, Memory, Stream, missing
+from ..cuda.network import ArrayRunner
+from ..errors import BackendError
+from ._engine import Engine
+from ._trt import backend_of, cached_engine, messages_of, targets_of, title
+
+
+class EngineNetwork:
+    """An engine on the GPU, see `posert.runtime.cuda.network.Network`.
+
+    Each batch size has an execution context of its own, which a CUDA graph can hold; they share one scratch buffer.
+    """
+
+    capturable = True
+
+    def __init__(self, trt: Any, engine: Engine) -> None:
+        self._trt, self._messages = trt, messages_of(trt)
+        self._runtime = trt.Runtime(self._messages)
+        if engine.made.options.get("version_compatible"):
+            self._runtime.engine_host_code_allowed = True  # which such an engine brings; the file was checked
+        self._engine = self._runtime.deserialize_cuda_engine(engine.plan)
+        if self._engine is None:
+            raise BackendError(
+                f"{title(trt)} refused its engine ({self._messages.text()}); make it anew: posert compile BUNDLE "
+                f"--backend {backend_of(trt)}"
+            )
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        outputs = [n for n in names if n not in inputs]
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise BackendError(f"the engine has the inputs {inputs} and the outputs {outputs}; expected one of each")
+        self._input, self._output = inputs[0], outputs[0]
+        self.dtype = self._dtype_of(self._output)
+        self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
+        self.heatmap = tuple(self._engine.get_tensor_shape(self._output))[1:]
+        self._profiles = [
+            tuple(shape[0] for shape in self._engine.get_tensor_profile_shape(self._input, i))
+            for i in range(self._engine.num_optimization_profiles)
+        ]
+        self.largest = max(profile[2] for profile in self._profiles)
+        self._scratch: Memory | None = None
+        self._contexts: list[Any] = []
+
+    def _dtype_of(self, name: str) -> np.dtype[Any]:
+        kind = self._engine.get_tensor_dtype(name).name
+        if kind not in ("FLOAT", "HALF"):
+            raise BackendError(f"the engine gives {kind} heatmaps; expected FLOAT or HALF")
+        return np.dtype(np.float32 if kind == "FLOAT" else np.float16)
+
+    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+        """See `Network.bind`."""
+        trt = self._trt
+        profile = self._profile_of(batch)
+        context = self._context()
+        if context is None or not context.set_optimization_profile_async(profile, stream.address):
+            raise BackendError(f"{title(trt)} gives no context for batch {batch}: {self._messages.text()}")
+        stream.synchronize()
+        placed = context.set_input_shape(self._input, (batch, *self.crop))
+        placed = placed and context.set_tensor_address(self._input, crops)
+        if not (placed and context.set_tensor_address(self._output, heatmaps)):
+            raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
+        self._give_scratch(context)
+        self._contexts.append(context)
+
+        def run() -> None:
+            if not context.execute_async_v3(stream.address):
+                raise BackendError(f"{title(trt)} could not run batch {batch}: {self._messages.text()}")
+
+        return run
+
+    def _profile_of(self, batch: int) -> int:
+        """The profile whose best batch is nearest, of those that take this batch."""
+        fitting = [i for i, (low, _, high) in enumerate(self._profiles) if low <= batch <= high]
+        if not fitting:
+            ranges = ", ".join(f"{low} to {high}" for low, _, high in self._profiles)
+            raise BackendError(f"the engine takes batches of {ranges}, not {batch}: posert compile --batch 1:8:{batch}")
+        return min(fitting, key=lambda i: abs(self._profiles[i][1] - batch))
+
+    def _context(self) -> Any:
+        strategies = getattr(self._trt, "ExecutionContextAllocationStrategy", None)
+        if strategies is None:  # TensorRT 8: a context with memory of its own
+            return self._engine.create_execution_context()
+        if hasattr(self._engine, "create_runtime_config"):
+            config = self._engine.create_runtime_config()
+            config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+            if hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
+                # TensorRT-RTX: compile for the bound shape now, not behind our back while a graph is captured
+                eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+                config.dynamic_shapes_kernel_specialization_strategy = eager
+            return self._engine.create_execution_context(config)
+        return self._engine.create_execution_context(strategies.USER_MANAGED)
+
+    def _give_scratch(self, context: Any) -> None:
+        if not hasattr(self._trt, "ExecutionContextAllocationStrategy"):
+            return
+        if self._scratch is None:  # for all batch sizes: a graph keeps the address that it was captured with
+            size = getattr(self._engine, "device_memory_size_v2", None) or self._engine.device_memory_size
+            self._scratch = Memory(int(size))
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(self._scratch.address, self._scratch.size)
+        else:  # TensorRT 10.0
+            context.device_memory = self._scratch.address
+
+
+class EngineSession:
+    """An engine from arrays to arrays, see `backends.Session`; `network` is what the CUDA pipeline runs."""
+
+    def __init__(self, trt: Any, model: bytes, precision: str) -> None:
+        reason = unavailable(trt)  # before the library is touched: without a driver its runtime crashes
+        if reason is not None:
+            raise BackendError(reason)
+        self.device = Device()
+        with self.device.active():
+            engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
+            self.network = EngineNetwork(trt, engine)
+        self._runner = ArrayRunner(self.device, self.network)
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `backends.Session.infer`."""
+        return self._runner(crops)
+
+
+def unavailable(trt: Any) -> str | None:
+    """Why this machine cannot run the library's engines; None where it can."""
+    reason = missing()
+    if reason is not None or backend_of(trt) == "tensorrt":
+        return reason
+    major, minor = Device().capability
+    if f"sm{major}{minor}" in targets_of(trt):
+        return None
+    return (
+        f"TensorRT-RTX {trt.__version__} runs on {', '.join(targets_of(trt))}; this GPU is sm{major}{minor}. Use "
+        "TensorRT: --backend tensorrt"
+    )

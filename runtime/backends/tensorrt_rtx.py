@@ -1,0 +1,22 @@
+"""TensorRT-RTX: TensorRT for GeForce and RTX GPUs, which builds engines on machines without a GPU.
+
+Its quantised convolutions are not fused with what follows them (release 1.7), so half precision comes first.
+"""
+
+from __future__ import annotations
+
+import tensorrt_rtx as LIBRARY
+
+from ._trt_session import EngineSession, unavailable
+
+PRECISIONS = {"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"}
+
+
+def missing() -> str | None:
+    """See `backends.Backend.missing`."""
+    return unavailable(LIBRARY)
+
+
+def Session(model: bytes, precision: str, threads: int | None = None) -> EngineSession:
+    """See `backends.Backend.Session`; CPU threads play no part."""
+    return EngineSession(LIBRARY, model, precision)

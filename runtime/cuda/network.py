@@ -1,0 +1,111 @@
+"""What a network has to offer so that it can run where the crops are, and the way from arrays to it and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .driver import Device, Graph, Memory, Pinned, Stream
+
+BUCKETS = (1, 2, 4, 8, 16, 32)
+"""Batch sizes that are prepared; other numbers of people run in the next larger one."""
+
+
+class Network(Protocol):
+    """A network on the GPU. Crops `(N, H, W, 3)` uint8 BGR and heatmaps `(N, K, h, w)` lie in buffers of the caller.
+
+    Attributes:
+        dtype: of the heatmaps, float32 or float16.
+        crop: shape of one person's crop, `(H, W, 3)`.
+        heatmap: shape of one person's heatmaps, `(K, h, w)`.
+        largest: the largest batch that it takes.
+        capturable: whether a CUDA graph can hold its work.
+    """
+
+    dtype: np.dtype[Any]
+    crop: tuple[int, ...]
+    heatmap: tuple[int, ...]
+    largest: int
+    capturable: bool
+
+    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+        """Prepare a batch size with buffers at these addresses.
+
+        The result puts one run into the stream. It is called at least once before it is captured, and is only used
+        while no run of another batch size is under way.
+        """
+        ...
+
+
+def bucket_of(people: int, largest: int) -> int:
+    """The batch size in which so many people run, of those that the network takes.
+
+    Raises:
+        InputError: more than `largest`.
+    """
+    if people > largest:
+        raise InputError(f"{people} people at once; the network takes {largest}")
+    return next(b for b in (*(b for b in BUCKETS if b < largest), largest) if b >= people)
+
+
+def record(work: Callable[[], None], stream: Stream, capturable: bool) -> Callable[[], None]:
+    """Run work once, which lets libraries prepare themselves, and return what runs it again: a graph where it can."""
+    work()
+    stream.synchronize()
+    if not capturable:
+        return work
+    with stream.capture() as finish:
+        work()
+    graph: Graph = finish()
+    return lambda: graph.launch(stream)
+
+
+class ArrayRunner:
+    """A network from arrays to arrays, for those who cut crops and decode on the CPU: one graph per batch size."""
+
+    def __init__(self, device: Device, network: Network) -> None:
+        self._device, self._network = device, network
+        self._runs: dict[int, Callable[[], None]] = {}
+        with device.active():
+            self._stream = Stream()
+            shapes = ((network.largest, *network.crop), (network.largest, *network.heatmap))
+            self._crops, self._heatmaps = Pinned(shapes[0], np.uint8), Pinned(shapes[1], network.dtype)
+            self._on_device = Memory(self._crops.size), Memory(self._heatmaps.size)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Heatmaps `(N, K, h, w)` float32 of crops `(N, H, W, 3)`.
+
+        Raises:
+            InputError: crops of another shape.
+        """
+        network = self._network
+        if crops.shape[1:] != network.crop:
+            raise InputError(f"crops are {crops.shape}; this network takes (people, {network.crop})")
+        heatmaps = np.empty((len(crops), *network.heatmap), np.float32)
+        with self._device.active():
+            for start in range(0, len(crops), network.largest):
+                part = crops[start : start + network.largest]
+                self._crops.array[: len(part)] = part
+                bucket = bucket_of(len(part), network.largest)
+                if bucket not in self._runs:
+                    self._runs[bucket] = self._prepare(bucket)
+                self._runs[bucket]()
+                self._stream.synchronize()
+                heatmaps[start : start + len(part)] = self._heatmaps.array[: len(part)]
+        return heatmaps
+
+    def _prepare(self, bucket: int) -> Callable[[], None]:
+        crops, heatmaps = self._on_device
+        run = self._network.bind(bucket, crops.address, heatmaps.address, self._stream)
+        sizes = [buffer.array[:bucket].nbytes for buffer in (self._crops, self._heatmaps)]
+
+        def work() -> None:
+            self._stream.upload(crops.address, self._crops, sizes[0])
+            run()
+            self._stream.download(self._heatmaps, heatmaps.address, sizes[1])
+
+        return record(work, self._stream, self._network.capturable)
