@@ -74,8 +74,10 @@ def compare(name: str, seen: NDArray[np.float32], expected: NDArray[np.float32])
     """Largest absolute difference of a float32 graph from the reference.
 
     Raises:
-        ExportError: it is larger than float32 arithmetic in another order explains.
+        ExportError: it is larger than float32 arithmetic in another order explains, or the shapes differ.
     """
+    if seen.shape != expected.shape:  # numpy would broadcast
+        raise ExportError(f"{name} gives {seen.shape}, the PyTorch model {expected.shape}")
     # Folding batch-norm and another order of sums were measured at up to 1e-5 of the output's range on networks of
     # 100 to 500 layers; a wrong layer moves the output by more than 1e-2 of it.
     error = float(np.abs(seen - expected).max())
