@@ -1,0 +1,120 @@
+"""What setup.cfg says is what lies here, and the wheel that is built from it holds all that the package needs."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOT_SHIPPED = {"tests", "build", "dist", "out", "docs"}
+
+
+def config() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def packages(root: Path = ROOT) -> set[str]:
+    """Folders with an __init__.py, as import names."""
+    found = {"posert"}
+    for path in root.rglob("__init__.py"):
+        parts = path.parent.relative_to(root).parts
+        if parts and not any(p.startswith(".") for p in parts) and parts[0] not in NOT_SHIPPED:
+            found.add(".".join(("posert", *parts)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names in the wheel of a copy of the sources: a build leaves folders behind that would end up in the next one."""
+    source = tmp_path_factory.mktemp("wheel") / "posert"
+
+    def ignore(folder: str, names: Iterable[str]) -> set[str]:
+        top = Path(folder) == ROOT
+        return {n for n in names if n.startswith(".") or n == "__pycache__" or (top and n in {"build", "out", "dist"})}
+
+    shutil.copytree(ROOT, source, ignore=ignore)
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--wheel-dir", "wheels", "--quiet", *isolation]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (file,) = (source / "wheels").glob("posert-*.whl")
+    with zipfile.ZipFile(file) as archive:
+        return set(archive.namelist())
+
+
+def test_every_package_is_listed() -> None:
+    listed = config()["options"]["packages"].split()
+    assert len(listed) == len(set(listed))
+    assert set(listed) == packages()
+
+
+def test_the_wheel_holds_every_module_and_nothing_else_that_runs(wheel: set[str]) -> None:
+    folders = {"/".join(name.split(".")) for name in packages()}
+    modules = {
+        f"posert/{p.relative_to(ROOT).as_posix()}"
+        for p in ROOT.rglob("*.py")
+        if f"posert/{_folder(p)}".rstrip("/") in folders
+    }
+    assert {n for n in wheel if n.endswith(".py")} == modules
+
+
+def _folder(path: Path) -> str:
+    parent = path.parent.relative_to(ROOT).as_posix()
+    return "" if parent == "." else parent
+
+
+def test_the_wheel_holds_every_data_file(wheel: set[str]) -> None:
+    """Whatever is no module in a package's folder is there to be read at run time."""
+    data = set()
+    for name in packages():
+        folder = ROOT.joinpath(*name.split(".")[1:])
+        if folder != ROOT:
+            data |= {p for p in folder.iterdir() if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert {p.suffix for p in data} >= {".yaml", ".safetensors", ".json", ".html"}
+    missing = {f"posert/{p.relative_to(ROOT).as_posix()}" for p in data} - wheel
+    assert not missing, f"not in [options.package_data]: {sorted(missing)}"
+    assert "posert/py.typed" in wheel
+
+
+def test_the_wheel_leaves_the_rest_out(wheel: set[str]) -> None:
+    for name in wheel:
+        path = PurePosixPath(name)
+        assert path.parts[0] == "posert" or ".dist-info" in path.parts[0], name
+        assert path.parts[1] not in NOT_SHIPPED and "conftest" not in path.name and ".pyc" not in name, name
+    assert not any("goldens" in name or "Makefile" in name for name in wheel)
+
+
+def test_the_console_script() -> None:
+    (line,) = config()["options.entry_points"]["console_scripts"].split("\n")[1:]
+    name, target = (part.strip() for part in line.split("="))
+    module, function = target.split(":")
+    assert name == "posert"
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_edge_install_is_numpy_and_opencv() -> None:
+    names = {line.split("<")[0].split("=")[0].strip() for line in config()["options"]["install_requires"].split("\n")}
+    assert names - {""} == {"numpy", "opencv-python-headless"}
+
+
+def test_what_is_installed_for_development_is_pinned() -> None:
+    """constraints.txt says which versions are tested; `make` installs by it."""
+    pinned = {line.split("==")[0].strip().lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    options = config()
+    gpu = {"tensorrt", "tensorrt-rtx"}
+    asked = options["options"]["install_requires"] + "".join(
+        lines for extra, lines in options["options.extras_require"].items() if extra not in gpu
+    )
+    names = {re.split(r"[=<>!~\[]", line)[0].strip().lower() for line in asked.split("\n") if line.strip()}
+    assert names - {"posert"} <= pinned
