@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,23 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import InputError
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Find out before the work whether `whole_file` can write there.
+
+    Raises:
+        InputError: there is a folder of this name, or no folder that may be written.
+    """
+    path = Path(path)
+    folder = next(p for p in path.absolute().parents if p.exists())
+    reason = "there is a folder of this name" if path.is_dir() else ""
+    if not folder.is_dir():
+        reason = f"{folder} is no folder"
+    elif not os.access(folder, os.W_OK):
+        reason = f"the folder {folder} may not be written"
+    if reason:
+        raise InputError(f"cannot write {path}: {reason}; choose another place")
 
 
 @contextlib.contextmanager
@@ -21,9 +37,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         InputError: there can be no such file there.
     """
     path = Path(path)
+    check_place(path)
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "there is a folder of this name")
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
