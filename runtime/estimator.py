@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,9 @@ from .errors import BackendError, InputError
 from .flip import flip_index, merge
 from .keypoints import Keypoints
 from .registry import unknown_name
+
+if TYPE_CHECKING:
+    from .cuda.pipeline import Pipeline
 
 log = logging.getLogger("posert")
 
@@ -86,21 +90,23 @@ class PoseEstimator:
         self.contract, self.session, self.choice, self.flip_test = contract, session, choice, flip_test
         self._flip_index = flip_index(len(contract.keypoints), contract.flip_pairs)
         self._crops = np.empty((0, contract.height, contract.width, 3), np.uint8)
+        self._pipeline: Pipeline | None = None
         self._lock = threading.Lock()
 
     def __call__(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Keypoints:
         """Keypoints of N people.
 
         Args:
-            frame: `(H, W, 3)` uint8 BGR, as OpenCV reads it.
+            frame: `(H, W, 3)` uint8 BGR, as OpenCV reads it. For backends that run on a GPU it may lie there: anything
+                with `__cuda_array_interface__` or DLPack, which is read in place.
             boxes: `(N, 4)` xyxy in px of the frame, from any detector; None means that the whole frame is one
                 person. A box may reach over the frame's edge.
 
         Raises:
             InputError: the frame or a box cannot be used; the message says which and how to mend it.
         """
-        image = check_frame(frame)
-        rows = self._check_boxes(boxes, image.shape[1], image.shape[0])
+        height, width, image = self._size_of(frame)
+        rows = self._check_boxes(boxes, width, height)
         c = self.contract
         center, extent = self._preprocess.boxes_to_center_scale(rows, c.width, c.height, c.padding)
         xy, score = self.regions(image, center, extent)
@@ -118,6 +124,9 @@ class PoseEstimator:
         Returns:
             xy `(N, K, 2)`, px of the frame, and score `(N, K)`, both float32.
         """
+        pipeline = self._on_gpu()
+        if pipeline is not None:
+            return pipeline(frame, center, extent)
         c, n, k = self.contract, len(center), len(self.contract.keypoints)
         xy, score = np.empty((n, k, 2), np.float32), np.empty((n, k), np.float32)
         matrices = self._preprocess.crop_matrices(center, extent, c.width, c.height, c.udp)
@@ -142,6 +151,30 @@ class PoseEstimator:
                 crops = self._preprocess.crop(image, matrices[start : start + MAX_BATCH], c.width, c.height)
                 maps[start : start + MAX_BATCH] = self.session.infer(crops)
         return maps
+
+    def _on_gpu(self) -> Pipeline | None:
+        """The whole road on the GPU, where the session's network runs there."""
+        network = getattr(self.session, "network", None)
+        if network is None:
+            return None
+        with self._lock:
+            if self._pipeline is None:
+                from .cuda.pipeline import Pipeline
+
+                device = self.session.device  # type: ignore[attr-defined]  # those with a network have one
+                self._pipeline = Pipeline(network, self.contract, device, flip_test=self.flip_test)
+            return self._pipeline
+
+    def _size_of(self, frame: Any) -> tuple[int, int, Any]:
+        """Height, width and the frame itself, as an array unless it lies on the GPU and is to be read there."""
+        if self._on_gpu() is not None:
+            from .cuda.frames import geometry, on_device
+
+            if on_device(frame):
+                width, height, _ = geometry(tuple(frame.shape), None)
+                return height, width, frame
+        image = check_frame(frame)
+        return image.shape[0], image.shape[1], image
 
     def _infer(
         self, image: NDArray[np.uint8], matrices: NDArray[np.float64]

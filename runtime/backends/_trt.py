@@ -25,8 +25,9 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its step and how many steps it has."""
 
 DEFAULT_BATCH = ((1, 8, 32),)
-# Resident memory of a build: a floor for the library, and a multiple of the graph (measured: docs/gpu.md).
-_BUILD_FLOOR, _BUILD_FACTOR = 700 << 20, 12
+# Resident memory of a build, as bytes for the library and bytes per byte of the graph. Measured for TensorRT-RTX 1.7
+# (docs/gpu.md) with some room; TensorRT keeps several kernels' weights at a time and was not measured.
+_BUILD_MEMORY = {"tensorrt_rtx": (400 << 20, 5), "tensorrt": (1500 << 20, 10)}
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,9 @@ def build(
         BackendError: the library refused the graph or an option, or this machine has too little memory.
     """
     options = options or Options()
-    _check_memory(len(model))
+    _check_memory(trt, len(model))
     messages = messages_of(trt)
     builder = trt.Builder(messages)
-    if backend_of(trt) == "tensorrt" and hasattr(trt, "init_libnvinfer_plugins"):
-        trt.init_libnvinfer_plugins(messages, "")
     flags = trt.NetworkDefinitionCreationFlag
     network = builder.create_network(1 << int(flags.EXPLICIT_BATCH if _old(trt) else flags.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, messages)
@@ -267,9 +266,10 @@ def messages_of(trt: Any) -> Any:
     return Messages()
 
 
-def _check_memory(size: int) -> None:
+def _check_memory(trt: Any, size: int) -> None:
     """Refuse before the kernel's out-of-memory killer does."""
-    need, free = _BUILD_FLOOR + _BUILD_FACTOR * size, _free_memory()
+    floor, factor = _BUILD_MEMORY[backend_of(trt)]
+    need, free = floor + factor * size, _free_memory()
     if free is not None and free < need:
         raise BackendError(
             f"building this engine takes about {need / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: close "

@@ -18,7 +18,8 @@ from ._trt import backend_of, cached_engine, messages_of, targets_of, title
 class EngineNetwork:
     """An engine on the GPU, see `posert.runtime.cuda.network.Network`.
 
-    Each batch size has an execution context of its own, which a CUDA graph can hold; they share one scratch buffer.
+    Each batch size has an execution context of its own, which a CUDA graph can hold; those of a stream share
+    one scratch buffer.
     """
 
     capturable = True
@@ -48,7 +49,7 @@ class EngineNetwork:
             for i in range(self._engine.num_optimization_profiles)
         ]
         self.largest = max(profile[2] for profile in self._profiles)
-        self._scratch: Memory | None = None
+        self._scratch: dict[int, Memory] = {}
         self._contexts: list[Any] = []
 
     def _dtype_of(self, name: str) -> np.dtype[Any]:
@@ -69,7 +70,7 @@ class EngineNetwork:
         placed = placed and context.set_tensor_address(self._input, crops)
         if not (placed and context.set_tensor_address(self._output, heatmaps)):
             raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
-        self._give_scratch(context)
+        self._give_scratch(context, stream)
         self._contexts.append(context)
 
         def run() -> None:
@@ -91,25 +92,27 @@ class EngineNetwork:
         if strategies is None:  # TensorRT 8: a context with memory of its own
             return self._engine.create_execution_context()
         if hasattr(self._engine, "create_runtime_config"):
-            config = self._engine.create_runtime_config()
-            config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+            runtime_config = self._engine.create_runtime_config()
+            runtime_config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
             if hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
                 # TensorRT-RTX: compile for the bound shape now, not behind our back while a graph is captured
                 eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-                config.dynamic_shapes_kernel_specialization_strategy = eager
-            return self._engine.create_execution_context(config)
+                runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
+            return self._engine.create_execution_context(runtime_config)
         return self._engine.create_execution_context(strategies.USER_MANAGED)
 
-    def _give_scratch(self, context: Any) -> None:
+    def _give_scratch(self, context: Any, stream: Stream) -> None:
+        """One buffer for all batch sizes of a stream, which run one after the other: a graph keeps its address."""
         if not hasattr(self._trt, "ExecutionContextAllocationStrategy"):
             return
-        if self._scratch is None:  # for all batch sizes: a graph keeps the address that it was captured with
+        if stream.address not in self._scratch:
             size = getattr(self._engine, "device_memory_size_v2", None) or self._engine.device_memory_size
-            self._scratch = Memory(int(size))
+            self._scratch[stream.address] = Memory(int(size))
+        scratch = self._scratch[stream.address]
         if hasattr(context, "set_device_memory"):
-            context.set_device_memory(self._scratch.address, self._scratch.size)
+            context.set_device_memory(scratch.address, scratch.size)
         else:  # TensorRT 10.0
-            context.device_memory = self._scratch.address
+            context.device_memory = scratch.address
 
 
 class EngineSession:
@@ -123,10 +126,12 @@ class EngineSession:
         with self.device.active():
             engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
             self.network = EngineNetwork(trt, engine)
-        self._runner = ArrayRunner(self.device, self.network)
+        self._runner: ArrayRunner | None = None
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `backends.Session.infer`."""
+        if self._runner is None:
+            self._runner = ArrayRunner(self.device, self.network)
         return self._runner(crops)
 
 

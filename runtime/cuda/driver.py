@@ -162,12 +162,12 @@ def _own(owner: object, symbol: str, handle: Any) -> None:
     """Free a handle when its owner is collected, in the context that it was made in."""
     context = _HANDLE()
     _call("cuCtxGetCurrent", ctypes.byref(context))
-    weakref.finalize(owner, _release, context, symbol, handle)
+    weakref.finalize(owner, _release, _driver(), context, symbol, handle)
 
 
-def _release(context: ctypes.c_void_p, symbol: str, handle: Any) -> None:
+def _release(functions: dict[str, Callable[..., int]], context: ctypes.c_void_p, symbol: str, handle: Any) -> None:
     # No status is checked: at the end of the process, or after a fault, the context may be gone before its buffers.
-    functions, before = _driver(), _HANDLE()
+    before = _HANDLE()
     functions["cuCtxGetCurrent"](ctypes.byref(before))
     functions["cuCtxSetCurrent"](context)
     functions[symbol](handle)

@@ -6,11 +6,16 @@ import ctypes
 import importlib.util
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from posert.runtime.cuda import driver
+
+FAILS, REFUSED_IMAGES, CAPABILITY = range(3)
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +37,27 @@ def shim(shim_module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> A
     library = tmp_path_factory.mktemp("shim") / "kernels.so"
     shim_module.build(library)
     return shim_module.Shim(ctypes.CDLL(str(library)))
+
+
+@pytest.fixture(scope="session")
+def fake_library(shim_module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CUDA driver whose GPU is the CPU, see fake_cuda.cpp."""
+    if not shutil.which("g++"):
+        pytest.skip("no g++ to compile kernels.cu for the CPU")
+    library = tmp_path_factory.mktemp("fake") / "libcuda.so"
+    shim_module.build(library, source="fake_cuda.cpp")
+    return library
+
+
+@pytest.fixture
+def fake_gpu(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
+    """That driver in place of the machine's; its switches are `fake_set`."""
+    monkeypatch.setenv(driver.LIBRARY, str(fake_library))
+    driver._driver.cache_clear()
+    library = ctypes.CDLL(str(fake_library))
+    library.fake_allocated.restype = ctypes.c_longlong
+    library.fake_set(CAPABILITY, 86)
+    yield library
+    for switch in (FAILS, REFUSED_IMAGES):
+        library.fake_set(switch, 0)
+    driver._driver.cache_clear()

@@ -26,19 +26,20 @@ SOURCE = Path(kernels.__file__).with_name("kernels.cu")
 GUARD = 0xA5
 
 
-def build(library: Path, *flags: str) -> None:
+def build(library: Path, *flags: str, source: str = "shim.cpp") -> None:
     """Compile; without contraction into fused multiply-adds, as the shipped images are."""
-    line = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-    line += [
+    line = [
+        "g++",
+        "-std=c++17",
+        "-O1",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unknown-pragmas",
         "-Wno-clobbered",
-        "-shared",
-        "-fPIC",
-        f'-DKERNELS="{SOURCE}"',
-        *flags,
-        "-o",
-        str(library),
-        str(HERE / "shim.cpp"),
     ]
+    line += ["-shared", "-fPIC", f'-DKERNELS="{SOURCE}"', *flags, "-o", str(library), str(HERE / source)]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

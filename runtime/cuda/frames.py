@@ -1,0 +1,160 @@
+"""Frames as the kernels read them: from arrays of the host, and without a copy from anything that lies on the GPU.
+
+An array of the GPU is known by `__cuda_array_interface__` (PyTorch, CuPy, Numba, pycuda) or DLPack (JAX and the rest).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .driver import Event, Stream
+from .kernels import BYTES_PER_PIXEL, Format
+
+_LEGACY_STREAM = 1
+_DLPACK_CUDA = 2
+
+
+@dataclass(frozen=True)
+class Image:
+    """A frame on the GPU.
+
+    Attributes:
+        pixels, chroma: addresses of the first row, and (NV12) of the first row of U, V pairs.
+        pitch: bytes from row to row.
+        width, height: px.
+        format: of its pixels.
+        owner: what has to live for as long as the frame is read.
+    """
+
+    pixels: int
+    chroma: int
+    pitch: int
+    width: int
+    height: int
+    format: Format
+    owner: Any
+
+
+def on_device(frame: Any) -> bool:
+    """Whether an array lies on the GPU."""
+    if hasattr(frame, "__cuda_array_interface__"):
+        return True
+    return hasattr(frame, "__dlpack_device__") and frame.__dlpack_device__()[0] == _DLPACK_CUDA
+
+
+def geometry(shape: tuple[int, ...], format: Format | None) -> tuple[int, int, Format]:
+    """Width, height and format of a frame.
+
+    Args:
+        shape: `(H, W, 3)`, `(H, W, 4)`, `(H, W)` or `(H, W, 1)`; for NV12 `(3 * H / 2, W)`.
+        format: None stands for BGR, BGRA or grey, by the number of channels.
+
+    Raises:
+        InputError: the shape is none of these, or not of this format.
+    """
+    channels = shape[2] if len(shape) == 3 else 1
+    if len(shape) not in (2, 3) or 0 in shape or channels not in (1, 3, 4):
+        raise InputError(f"the frame is {shape}; expected (H, W, 3), (H, W, 4) or (H, W), and not empty")
+    if format is None:
+        format = {1: Format.GREY, 3: Format.BGR, 4: Format.BGRA}[channels]
+    if BYTES_PER_PIXEL[format] != channels:
+        raise InputError(f"the frame is {shape}, which is not {format.name}: {BYTES_PER_PIXEL[format]} bytes per pixel")
+    rows, width = shape[:2]
+    if format != Format.NV12:
+        return width, rows, format
+    if rows % 3 or width % 2:
+        raise InputError(f"the frame is {shape}; NV12 is (3 * H / 2, W) with even H and W")
+    return width, rows * 2 // 3, format
+
+
+def image_at(
+    address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, format: Format | None, owner: Any
+) -> Image:
+    """The frame at an address of the device; `strides` in bytes, None where rows follow each other.
+
+    Raises:
+        InputError: its pixels do not lie side by side, or its shape is none of `geometry`.
+    """
+    width, height, kind = geometry(shape, format)
+    size = BYTES_PER_PIXEL[kind]
+    if strides is None:
+        strides = (width * size, size, 1)[: len(shape)]
+    side_by_side = strides[1] == size and (len(shape) == 2 or strides[2] == 1) and strides[0] >= width * size
+    if not side_by_side:
+        raise InputError(f"the frame's strides are {strides}: its pixels do not lie side by side; make a copy of it")
+    chroma = address + height * strides[0] if kind == Format.NV12 else 0
+    return Image(address, chroma, strides[0], width, height, kind, owner)
+
+
+def device_image(frame: Any, format: Format | None, stream: Stream) -> Image:
+    """A frame that lies on the GPU, without a copy; `stream` waits for what still writes it.
+
+    Raises:
+        InputError: it is not uint8, or not a frame.
+    """
+    if hasattr(frame, "__cuda_array_interface__"):
+        return _by_array_interface(frame, format, stream)
+    return _by_dlpack(frame, format, stream)
+
+
+def _by_array_interface(frame: Any, format: Format | None, stream: Stream) -> Image:
+    interface = frame.__cuda_array_interface__
+    if interface["typestr"] != "|u1":
+        raise InputError(f"the frame is {interface['typestr']} on the GPU; expected uint8")
+    # Before version 3 nobody says which stream writes: it is the default one.
+    writer = interface.get("stream") if interface["version"] >= 3 else _LEGACY_STREAM
+    if writer is not None and writer != stream.address:
+        written = Event()
+        Stream(writer).record(written)
+        stream.wait(written)
+    return image_at(interface["data"][0], tuple(interface["shape"]), interface.get("strides"), format, frame)
+
+
+class _Tensor(ctypes.Structure):
+    """`DLTensor` of dlpack.h."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
+
+
+def _by_dlpack(frame: Any, format: Format | None, stream: Stream) -> Image:
+    capsule = frame.__dlpack__(stream=stream.address)
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    tensor = _Tensor.from_address(pointer(capsule, b"dltensor"))
+    if (tensor.code, tensor.bits, tensor.lanes) != (1, 8, 1):
+        raise InputError(
+            f"the frame has the DLPack type {(tensor.code, tensor.bits)} on the GPU; expected uint8 (1, 8)"
+        )
+    shape = tuple(tensor.shape[: tensor.ndim])
+    strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
+    # The capsule is not renamed, so it frees the tensor itself when the frame is let go.
+    return image_at((tensor.data or 0) + tensor.byte_offset, shape, strides, format, (frame, capsule))
+
+
+def host_frame(frame: Any) -> NDArray[np.uint8]:
+    """A frame of the host as an array.
+
+    Raises:
+        InputError: it is not uint8.
+    """
+    image = np.asarray(frame)
+    if image.dtype != np.uint8:
+        raise InputError(f"the frame is {image.dtype}; expected uint8")
+    return image

@@ -1,0 +1,445 @@
+"""The pipeline and the driver's layer on a driver whose GPU is the CPU: the code is the real one, down to the kernels.
+
+The network is a function of numpy, so that the same people can be looked at by the estimator of the CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from posert.runtime.contract import Contract
+from posert.runtime.cuda import driver, kernels
+from posert.runtime.cuda.driver import CudaError, Device, Event, Memory, Module, Pinned, Stream
+from posert.runtime.cuda.kernels import Format
+from posert.runtime.cuda.network import ArrayRunner, bucket_of
+from posert.runtime.cuda.pipeline import Pipeline
+from posert.runtime.errors import BackendError, InputError
+from posert.runtime.estimator import Choice, PoseEstimator
+from posert.runtime.preprocess import boxes_to_center_scale
+
+FAILS, REFUSED_IMAGES, CAPABILITY = range(3)
+OUT_OF_MEMORY, LOST, CAPTURE = 2, 700, 900
+SIZE = (160, 120)
+BOXES = [[10, 10, 60, 100], [40, 20, 90, 110], [-20, -10, 40, 60], [100, 60, 180, 130], [70, 5, 95, 50]]
+
+
+def contract_of(**changes: Any) -> Contract:
+    return Contract(
+        dataset="test",
+        keypoints=("nose", "left", "right", "top"),
+        flip_pairs=((1, 2),),
+        skeleton=(),
+        sigmas=(0.1,) * 4,
+        width=48,
+        height=64,
+        heatmap_width=12,
+        heatmap_height=16,
+        **changes,
+    )
+
+
+def heatmaps_of(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """`(N, 4, 16, 12)` of crops `(N, 64, 48, 3)`: 4x4 means, mixed into four joints."""
+    cells = crops.reshape(len(crops), 16, 4, 12, 4, 3).mean(axis=(2, 4)) / 255
+    mix = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.3, 0.3, 0.3]])
+    return np.ascontiguousarray(np.einsum("nhwc,kc->nkhw", cells, mix), np.float32)
+
+
+class FakeNetwork:
+    """`heatmaps_of` in a stream; `calls` counts how often it was put there."""
+
+    crop, heatmap = (64, 48, 3), (4, 16, 12)
+
+    def __init__(
+        self, library: ctypes.CDLL, largest: int = 8, capturable: bool = True, dtype: Any = np.float32
+    ) -> None:
+        self.largest, self.capturable, self.dtype = largest, capturable, np.dtype(dtype)
+        self._library, self._kept, self.calls, self.bound = library, [], 0, []
+        self.spoil: Callable[[NDArray[Any]], None] = lambda maps: None
+
+    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+        self.bound.append(batch)
+
+        def work() -> None:
+            source = np.ctypeslib.as_array((ctypes.c_uint8 * (batch * 64 * 48 * 3)).from_address(crops))
+            size = batch * 4 * 16 * 12 * self.dtype.itemsize
+            target = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(heatmaps)).view(self.dtype)
+            maps = heatmaps_of(source.reshape(batch, *self.crop))
+            self.spoil(maps)
+            target[:] = maps.ravel()
+
+        callback = ctypes.CFUNCTYPE(None)(work)
+        self._kept.append(callback)  # graphs go on calling it
+
+        def run() -> None:
+            self.calls += 1
+            self._library.fake_run(callback, ctypes.c_void_p(stream.address))
+
+        return run
+
+
+class NumpySession:
+    """The same network for the estimator of the CPU."""
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return heatmaps_of(crops)
+
+
+@pytest.fixture
+def frame() -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    return cv2.GaussianBlur(rng.integers(0, 256, (SIZE[1], SIZE[0], 3)).astype(np.uint8), (0, 0), 3)
+
+
+def expected(frame: NDArray[np.uint8], boxes: Any, contract: Contract, flip_test: bool = False) -> Any:
+    estimator = PoseEstimator.from_session(contract, NumpySession(), Choice("test", "fp32", ""), flip_test)
+    return estimator(frame, boxes)
+
+
+def regions(boxes: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return boxes_to_center_scale(boxes, 48, 64)
+
+
+@pytest.mark.parametrize("capturable", [True, False])
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_keypoints_are_those_of_the_cpu(
+    fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], flip_test: bool, capturable: bool
+) -> None:
+    contract, network = contract_of(), FakeNetwork(fake_gpu, capturable=capturable)
+    pipeline = Pipeline(network, contract, Device(), flip_test=flip_test)
+    for count in (1, 3, 5, 0, 3):
+        xy, score = pipeline(frame, *regions(BOXES[:count]))
+        people = expected(frame, BOXES[:count], contract, flip_test)
+        np.testing.assert_array_equal(xy, people.xy)
+        np.testing.assert_array_equal(score, people.score)
+
+
+def test_graphs_are_captured_once_and_padding_is_told(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    network = FakeNetwork(fake_gpu, largest=4)
+    pipeline = Pipeline(network, contract_of(), Device())
+    for _ in range(3):
+        pipeline(frame, *regions(BOXES[:3]))
+    assert network.bound == [4]
+    assert network.calls == 2  # once to prepare itself and once into the graph, whose replays do not come by here
+    assert (pipeline.usage.people, pipeline.usage.slots) == (9, 12)
+    pipeline(frame, *regions(BOXES))  # five: a full run of four and one of one
+    assert network.bound == [4, 1]
+    assert (pipeline.usage.people, pipeline.usage.slots) == (14, 17)
+
+
+def test_half_precision_heatmaps(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    contract = contract_of(decode="none")
+    xy, score = Pipeline(FakeNetwork(fake_gpu, dtype=np.float16), contract, Device())(frame, *regions(BOXES))
+    people = expected(frame, BOXES, contract)
+    np.testing.assert_allclose(score, people.score, rtol=2**-11)
+    # rounding may join neighbouring cells into a tie
+    assert (np.abs(xy - people.xy).max(axis=2) < 1e-3).mean() > 0.7
+
+
+class OnDevice:
+    """An array of another library "on the GPU": what `__cuda_array_interface__` or DLPack say of a numpy array."""
+
+    def __init__(self, array: NDArray[Any], version: int = 3, **changes: Any) -> None:
+        self._array = array
+        self.__cuda_array_interface__ = {
+            "data": (array.ctypes.data, False),
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": array.dtype.str,
+            "version": version,
+            **changes,
+        }
+
+
+class ByDlpack:
+    """The same by DLPack; numpy makes the capsule."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array, self.streams = array, []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int | None = None) -> Any:
+        self.streams.append(stream)
+        return self._array.__dlpack__()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_frames_on_the_gpu_are_read_in_place(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], version: int) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    people = expected(frame, BOXES, contract_of())
+    wide = np.zeros((SIZE[1], SIZE[0] + 9, 3), np.uint8)
+    wide[:, :-9] = frame
+    part = wide[:, :-9]  # with a pitch
+    for seen in (OnDevice(frame, version), OnDevice(part, version), OnDevice(frame, version, strides=None)):
+        np.testing.assert_array_equal(pipeline(seen, *regions(BOXES))[0], people.xy)
+    given = ByDlpack(part)
+    np.testing.assert_array_equal(pipeline(given, *regions(BOXES))[0], people.xy)
+    assert given.streams == [pipeline._lanes[0]._stream.address]
+
+
+def test_a_frame_may_be_let_go_while_it_is_read(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=2)
+    before = sys.getrefcount(frame)
+    video = pipeline.video((OnDevice(frame), *regions(BOXES)) for _ in range(2))
+    next(video)
+    assert sys.getrefcount(frame) > before
+    list(video)
+
+
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "is float32; expected uint8"),
+        (np.zeros((4, 4, 2), np.uint8), r"is \(4, 4, 2\)"),
+        (np.zeros((0, 4, 3), np.uint8), "not empty"),
+        (OnDevice(np.zeros((4, 4, 3), np.float32)), "<f4 on the GPU"),
+        (OnDevice(np.zeros((4, 8, 3), np.uint8)[:, ::2]), "do not lie side by side"),
+        (OnDevice(np.zeros((4, 8, 3), np.uint8)[::-1]), "do not lie side by side"),
+        (ByDlpack(np.zeros((4, 4, 3), np.float32)), r"DLPack type \(2, 32\)"),
+    ],
+)
+def test_frames_that_cannot_be_used(fake_gpu: ctypes.CDLL, seen: Any, message: str) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    with pytest.raises(InputError, match=message):
+        pipeline(seen, *regions(BOXES))
+
+
+def test_formats(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    nv12 = np.random.default_rng(1).integers(0, 256, (SIZE[1] * 3 // 2, SIZE[0])).astype(np.uint8)
+    cases: list[tuple[Any, Format | None, NDArray[np.uint8]]] = [
+        (cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA), None, frame),
+        (grey, None, cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)),
+        (np.ascontiguousarray(frame[..., ::-1]), Format.RGB, frame),
+        (nv12, Format.NV12, cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12)),
+        (OnDevice(nv12), Format.NV12, cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12)),
+    ]
+    for seen, format, bgr in cases:
+        xy, _ = pipeline(seen, *regions(BOXES), format=format)
+        np.testing.assert_array_equal(xy, expected(bgr, BOXES, contract_of()).xy)
+    with pytest.raises(InputError, match="which is not NV12: 1 bytes per pixel"):
+        pipeline(frame, *regions(BOXES), format=Format.NV12)
+    with pytest.raises(InputError, match="even H and W"):
+        pipeline(nv12[:-1], *regions(BOXES), format=Format.NV12)
+
+
+class GpuSession:
+    """A session whose network runs on the GPU, as those of TensorRT are."""
+
+    def __init__(self, network: FakeNetwork) -> None:
+        self.network, self.device = network, Device()
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise AssertionError("the frame should stay on the GPU")
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_the_estimator_takes_this_road(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], flip_test: bool) -> None:
+    session = GpuSession(FakeNetwork(fake_gpu))
+    estimator = PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""), flip_test)
+    for boxes in (BOXES, None, []):
+        people = expected(frame, boxes, contract_of(), flip_test)
+        seen = OnDevice(frame)
+        seen.shape = frame.shape
+        for given in (frame, seen):
+            result = estimator(given, boxes)
+            np.testing.assert_array_equal(result.xy, people.xy)
+            np.testing.assert_array_equal(result.score, people.score)
+    with pytest.raises(InputError, match="lies outside"):
+        estimator(seen, [[500, 500, 600, 600]])
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_video(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], lanes: int) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=lanes)
+    frames = [np.roll(frame, 7 * i, axis=1) for i in range(5)]
+    counts = [2, 0, 5, 1, 3]
+    seen = list(pipeline.video((f, *regions(BOXES[:n])) for f, n in zip(frames, counts, strict=True)))
+    assert len(seen) == 5
+    for (xy, _), f, n in zip(seen, frames, counts, strict=True):
+        np.testing.assert_array_equal(xy, expected(f, BOXES[:n], contract_of()).xy)
+    with pytest.raises(InputError, match="9 people in a frame of a video; the network takes 8"):
+        list(pipeline.video(_crowd(frame)))
+    np.testing.assert_array_equal(pipeline(frame, *regions(BOXES))[0], expected(frame, BOXES, contract_of()).xy)
+
+
+def _crowd(frame: NDArray[np.uint8]) -> Iterator[Any]:
+    yield frame, *regions((BOXES * 2)[:9])
+
+
+def test_two_threads(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    """Each with a pipeline of its own, and both with the same one: the fake GPU runs one kernel at a time."""
+    shared = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    people, failed = expected(frame, BOXES, contract_of()), []
+
+    def work() -> None:
+        try:
+            for _ in range(3):
+                np.testing.assert_array_equal(shared(frame, *regions(BOXES))[0], people.xy)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_overflow_names_the_person(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    network = FakeNetwork(fake_gpu, largest=2)
+
+    def spoil(maps: NDArray[Any]) -> None:
+        maps[0, 2, 3, 3] = np.nan
+
+    network.spoil = spoil
+    pipeline = Pipeline(network, contract_of(), Device())
+    with pytest.raises(InputError, match="1 of 8 joints hold NaN or infinity, the first at person 0 joint 2"):
+        pipeline(frame, *regions(BOXES))
+    network.spoil = lambda maps: None
+    np.testing.assert_array_equal(pipeline(frame, *regions(BOXES))[0], expected(frame, BOXES, contract_of()).xy)
+
+
+def test_nothing_is_left_behind(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    gc.collect()
+    before = fake_gpu.fake_allocated()
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=2)
+    pipeline(frame, *regions(BOXES))
+    settled = fake_gpu.fake_allocated()
+    for _ in range(3):
+        pipeline(frame, *regions(BOXES))
+    assert fake_gpu.fake_allocated() == settled > before
+    del pipeline
+    gc.collect()
+    assert fake_gpu.fake_allocated() == before
+
+
+def test_networks_that_do_not_fit_their_contract(fake_gpu: ctypes.CDLL) -> None:
+    with pytest.raises(BackendError, match="the contract"):
+        Pipeline(FakeNetwork(fake_gpu), contract_of(decode="udp_combined"), Device())
+    with pytest.raises(BackendError, match="flip test"):
+        Pipeline(FakeNetwork(fake_gpu, largest=1), contract_of(), Device(), flip_test=True)
+
+
+def test_faults_of_the_gpu_are_told(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    pipeline(frame, *regions(BOXES))
+    for status, message in (
+        (LOST, "CUDA_ERROR_ILLEGAL_ADDRESS.*context is lost. Start the process anew"),
+        (OUT_OF_MEMORY, "memory is full"),
+        (CAPTURE, "graph cannot hold"),
+    ):
+        fake_gpu.fake_set(FAILS, status)
+        with pytest.raises(CudaError, match=message) as caught, Device().active():
+            Memory(64)
+        assert caught.value.code == status
+        fake_gpu.fake_set(FAILS, 0)
+    np.testing.assert_array_equal(pipeline(frame, *regions(BOXES))[0], expected(frame, BOXES, contract_of()).xy)
+
+
+def test_a_driver_that_refuses_machine_code_gets_ptx(fake_gpu: ctypes.CDLL) -> None:
+    with Device().active():
+        fake_gpu.fake_set(REFUSED_IMAGES, 1)
+        Module(kernels.images((8, 6)))
+        fake_gpu.fake_set(REFUSED_IMAGES, 2)
+        with pytest.raises(BackendError, match="loads none of the kernels.*newer driver"):
+            Module(kernels.images((8, 6)))
+
+
+def test_a_failed_capture_leaves_the_stream_usable(fake_gpu: ctypes.CDLL) -> None:
+    with Device().active():
+        stream = Stream()
+        with pytest.raises(ZeroDivisionError), stream.capture():
+            raise ZeroDivisionError
+        stream.synchronize()
+
+
+def test_context_is_left_as_it_was(fake_gpu: ctypes.CDLL) -> None:
+    with pytest.raises(CudaError):  # no context is current in this thread
+        Memory(8)
+    device = Device()
+    with device.active(), device.active():
+        free, total = device.memory()
+        assert 0 < free < total
+    with pytest.raises(CudaError):
+        Memory(8)
+
+
+def test_driver_objects(fake_gpu: ctypes.CDLL) -> None:
+    device = Device()
+    assert (device.name, device.capability, device.driver, device.integrated) == ("Fake GPU", (8, 6), (12, 4), False)
+    with device.active():
+        stream, memory, pinned = Stream(), Memory(12), Pinned((3,), np.int32)
+        pinned.array[:] = [1, 2, 3]
+        first, second = Event(timed=True), Event(timed=True)
+        stream.record(first)
+        stream.upload(memory.address, pinned, 12)
+        other = Memory(12)
+        stream.copy(other.address, memory.address, 12)
+        stream.clear(memory.address, 12)
+        pinned.array[:] = 0
+        stream.download(pinned, other.address, 8)
+        stream.record(second)
+        Stream(stream.address).synchronize()
+        second.synchronize()
+        assert pinned.array.tolist() == [1, 2, 0]
+        assert second.ms_since(first) == 1.0
+    with pytest.raises(BackendError, match="GPU 3: this machine shows 1"):
+        Device(3)
+
+
+def test_arrays_through_a_network(fake_gpu: ctypes.CDLL) -> None:
+    network = FakeNetwork(fake_gpu, largest=4)
+    runner = ArrayRunner(Device(), network)
+    crops = np.random.default_rng(0).integers(0, 256, (9, 64, 48, 3)).astype(np.uint8)
+    for count in (3, 9, 1, 0):
+        np.testing.assert_array_equal(runner(crops[:count]), heatmaps_of(crops[:count]))
+    assert network.bound == [4, 1]
+    with pytest.raises(InputError, match="crops are"):
+        runner(crops[:, :32])
+
+
+def test_batch_sizes() -> None:
+    assert [bucket_of(n, 32) for n in (1, 2, 3, 5, 9, 17, 32)] == [1, 2, 4, 8, 16, 32, 32]
+    assert [bucket_of(n, 6) for n in (1, 3, 5, 6)] == [1, 4, 6, 6]
+    with pytest.raises(InputError, match="7 people"):
+        bucket_of(7, 6)
+
+
+def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(driver.LIBRARY, raising=False)
+    monkeypatch.setattr(driver.ctypes, "CDLL", _no_library)
+    driver._driver.cache_clear()
+    try:
+        assert "no NVIDIA driver here" in (driver.missing() or "")
+        with pytest.raises(BackendError, match="no NVIDIA driver here.*--gpus.*--backend openvino"):
+            Device()
+    finally:
+        driver._driver.cache_clear()
+
+
+def _no_library(name: str) -> Any:
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+def test_an_old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver.ctypes, "CDLL", lambda name: object())
+    driver._driver.cache_clear()
+    try:
+        assert "older than CUDA 11.4" in (driver.missing() or "")
+    finally:
+        driver._driver.cache_clear()
