@@ -1,0 +1,318 @@
+"""Engines on the GPU, with a library that says what TensorRT would: every refusal is told."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from posert.runtime.backends import _engine, _trt, _trt_session
+from posert.runtime.backends._engine import Engine, Made, find_engine, read_engine, read_made, write_engine
+from posert.runtime.backends._trt import Options
+from posert.runtime.cuda.driver import Device
+from posert.runtime.errors import BackendError
+
+CROP, HEATMAP = (8, 6, 3), (2, 2, 3)
+CAPABILITY = 2
+
+
+def heatmaps_of(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    means = crops.reshape(len(crops), -1)[:, :12].astype(np.float32) / 255
+    return means.reshape(len(crops), *HEATMAP)
+
+
+class Context:
+    """What `IExecutionContext` does, in the stream of the fake GPU."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine, self.addresses, self.kept = engine, {}, []
+        self.scratch: tuple[int, int] | None = None
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        self.profile = profile
+        return "profile" not in self.engine.refuses
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        low, _, high = self.engine.profiles[self.profile]
+        self.batch = shape[0]
+        return shape[1:] == CROP and low <= shape[0] <= high
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.scratch = (address, size)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        if "run" in self.engine.refuses:
+            return False
+        batch, addresses = self.batch, dict(self.addresses)
+
+        def work() -> None:
+            size = batch * int(np.prod(CROP))
+            crops = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(addresses["crops"]))
+            size = batch * int(np.prod(HEATMAP))
+            maps = np.ctypeslib.as_array((ctypes.c_float * size).from_address(addresses["heatmaps"]))
+            maps[:] = heatmaps_of(crops.reshape(batch, *CROP)).ravel()
+
+        callback = ctypes.CFUNCTYPE(None)(work)
+        self.kept.append(callback)
+        self.engine.library.fake_run(callback, ctypes.c_void_p(stream))
+        return True
+
+
+class FakeEngine:
+    """What `ICudaEngine` says of an engine for crops of 8x6."""
+
+    def __init__(self, library: ctypes.CDLL, refuses: set[str], kind: str = "FLOAT") -> None:
+        self.library, self.refuses, self.kind = library, refuses, kind
+        self.profiles = [(1, 1, 1), (1, 4, 8)]
+        self.names = ["crops", "heatmaps"] + (["more"] if "one output" in refuses else [])
+        self.contexts: list[Context] = []
+        self.device_memory_size_v2 = 1024
+        self.num_optimization_profiles, self.num_io_tensors = len(self.profiles), len(self.names)
+
+    def get_tensor_name(self, i: int) -> str:
+        return self.names[i]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "INPUT" if name == "crops" else "OUTPUT"
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return SimpleNamespace(name=self.kind)
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1, *(CROP if name == "crops" else HEATMAP))
+
+    def get_tensor_profile_shape(self, name: str, i: int) -> list[tuple[int, ...]]:
+        return [(n, *CROP) for n in self.profiles[i]]
+
+    def create_execution_context(self, strategy: str = "STATIC") -> Context | None:
+        if "context" in self.refuses:
+            return None
+        assert strategy == "USER_MANAGED"
+        self.contexts.append(Context(self))
+        return self.contexts[-1]
+
+
+class Flag(enum.IntEnum):
+    STRONGLY_TYPED = 1
+
+
+def library_of(library: ctypes.CDLL, refuses: set[str] | None = None, kind: str = "FLOAT", rtx: bool = False) -> Any:
+    """A module like `tensorrt`, whose only engine is a FakeEngine; `engine` is the last one that it loaded."""
+
+    class ILogger:
+        Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
+
+    class Runtime:
+        def __init__(self, messages: Any) -> None:
+            self.messages = messages
+
+        def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
+            if "plan" in (refuses or ()):
+                self.messages.log(1, "the plan is of another GPU")
+                return None
+            module.engine = FakeEngine(library, refuses or set(), kind)
+            return module.engine
+
+    module = SimpleNamespace(
+        __version__="10.9.0",
+        ILogger=ILogger,
+        Runtime=Runtime,
+        TensorIOMode=SimpleNamespace(INPUT="INPUT"),
+        NetworkDefinitionCreationFlag=Flag,
+        ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="USER_MANAGED"),
+    )
+    if rtx:
+        module.ComputeCapability = enum.IntEnum("ComputeCapability", {"NONE": 0, "SM86": 86, "SM89": 89})
+    return module
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """In place of the builder: what it was asked for."""
+    asked: list[Options] = []
+
+    def build(trt: Any, model: bytes, precision: str, options: Options, **rest: Any) -> Engine:
+        asked.append(options)
+        devices = options.targets or (rest["device"],)
+        return engine_of(model, backend=_trt.backend_of(trt), version=trt.__version__, devices=devices)
+
+    monkeypatch.setattr(_trt, "build", build)
+    return asked
+
+
+def engine_of(model: bytes = b"graph", plan: bytes = b"plan" * 100, **changes: Any) -> Engine:
+    values: dict[str, Any] = {
+        "model": hashlib.sha256(model).hexdigest(),
+        "precision": "fp16",
+        "backend": "tensorrt",
+        "version": "10.9.0",
+        "devices": ("Fake GPU",),
+        "batch": ((1, 1, 1), (1, 4, 8)),
+        "options": Options().recorded(),
+        "layers": {"CONVOLUTION HALF": 3},
+    }
+    return Engine(Made(**{**values, **changes}), plan)
+
+
+def test_heatmaps_at_any_batch(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    trt = library_of(fake_gpu)
+    session = _trt_session.EngineSession(trt, b"graph", "fp16")
+    crops = np.random.default_rng(0).integers(0, 256, (11, *CROP)).astype(np.uint8)
+    for count in (1, 5, 11, 2):
+        np.testing.assert_array_equal(session.infer(crops[:count]), heatmaps_of(crops[:count]))
+    contexts = trt.engine.contexts
+    # 11 is a run of 8 and one of 3 in 4; a batch of one takes the profile that is made for it
+    assert [(c.batch, c.profile) for c in contexts] == [(1, 0), (8, 1), (4, 1), (2, 1)]
+    assert len({c.scratch for c in contexts}) == 1 and contexts[0].scratch[1] == 1024
+
+
+@pytest.mark.parametrize(
+    ("refuses", "message"),
+    [
+        ("plan", "refused its engine .the plan is of another GPU.; make it anew: posert compile BUNDLE"),
+        ("one output", r"outputs \['heatmaps', 'more'\]; expected one of each"),
+        ("context", "gives no context for batch 1"),
+        ("profile", "gives no context for batch 1"),
+        ("run", "could not run batch 1"),
+    ],
+)
+def test_refusals(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], refuses: str, message: str) -> None:
+    with pytest.raises(BackendError, match=message):
+        _trt_session.EngineSession(library_of(fake_gpu, {refuses}), b"graph", "fp16").infer(
+            np.zeros((1, *CROP), np.uint8)
+        )
+
+
+def test_heatmaps_of_another_type(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    with pytest.raises(BackendError, match="gives INT8 heatmaps"):
+        _trt_session.EngineSession(library_of(fake_gpu, kind="INT8"), b"graph", "fp16")
+    half = _trt_session.EngineSession(library_of(fake_gpu, kind="HALF"), b"graph", "fp16")
+    assert half.network.dtype == np.float16
+
+
+def test_a_batch_that_no_profile_takes(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    session = _trt_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
+    with session.device.active(), pytest.raises(BackendError, match="batches of 1 to 1, 1 to 8, not 9.*--batch 1:8:9"):
+        session.network.bind(9, 0, 0, None)  # type: ignore[arg-type]
+
+
+def test_an_engine_is_built_once(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    trt = library_of(fake_gpu)
+    for _ in range(3):
+        _trt_session.EngineSession(trt, b"graph", "fp16")
+    assert len(builds) == 1 and len(list(cache.glob("*.engine"))) == 1
+    _trt_session.EngineSession(trt, b"another graph", "fp16")
+    assert len(builds) == 2
+
+
+@pytest.mark.parametrize(
+    "made",
+    [{"version": "10.8.0"}, {"devices": ("Another GPU",)}, {"backend": "tensorrt_rtx", "devices": ("sm_86",)}],
+)
+def test_stale_and_foreign_engines_are_left_alone(
+    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], made: dict[str, Any]
+) -> None:
+    engine = engine_of(**made)
+    write_engine(cache / engine.made.file_name, engine)
+    _trt_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
+    assert len(builds) == 1
+    assert len(list(cache.glob("*.engine"))) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:20],
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: b"posert engine 9\n" + data[16:],
+        lambda data: data[:16] + b"\xff\xff\xff\x7f" + data[20:],
+        lambda data: data.replace(b'"precision"', b'"precise"'),
+        lambda data: b"",
+    ],
+)
+def test_damaged_engines_are_built_anew(
+    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], damage: Callable[[bytes], bytes]
+) -> None:
+    engine = engine_of()
+    path = cache / engine.made.file_name
+    write_engine(path, engine)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(BackendError, match="not a usable engine.*posert compile BUNDLE"):
+        read_engine(path)
+    _trt_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
+    assert len(builds) == 1
+
+
+def test_engine_files(cache: Path) -> None:
+    engine = engine_of()
+    path = cache / engine.made.file_name
+    write_engine(path, engine)
+    assert read_engine(path) == engine and read_made(path) == engine.made
+    assert find_engine(engine.made.model, lambda made: None) == engine
+    assert find_engine(engine.made.model, lambda made: "no") is None
+    assert find_engine("0" * 64, lambda made: None) is None
+    # another batch or option is another file
+    assert engine_of(batch=((1, 2, 4),)).made.file_name != engine.made.file_name
+    assert "/" not in engine_of(devices=("NVIDIA A/B c",)).made.file_name
+
+
+def test_tensorrt_rtx_builds_for_this_gpu_and_knows_which_it_runs_on(
+    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]
+) -> None:
+    trt = library_of(fake_gpu, rtx=True)
+    assert _trt_session.unavailable(trt) is None
+    _trt_session.EngineSession(trt, b"graph", "fp16")
+    assert builds[0].targets == ("sm86",)
+    fake_gpu.fake_set(CAPABILITY, 90)
+    with pytest.raises(BackendError, match="runs on sm86, sm89; this GPU is sm90. Use TensorRT: --backend tensorrt"):
+        _trt_session.EngineSession(trt, b"graph", "fp16")
+    assert _trt_session.unavailable(library_of(fake_gpu)) is None
+
+
+def test_a_driver_is_looked_for_before_the_library_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT's runtime crashes without one."""
+    monkeypatch.setattr(_trt_session, "missing", lambda: "no driver here")
+    with pytest.raises(BackendError, match="no driver here"):
+        _trt_session.EngineSession(SimpleNamespace(), b"graph", "fp16")
+
+
+def test_a_version_compatible_engine_may_bring_its_code(fake_gpu: ctypes.CDLL) -> None:
+    trt = library_of(fake_gpu)
+    with Device().active():
+        network = _trt_session.EngineNetwork(trt, engine_of(options={"version_compatible": True}))
+        assert network._runtime.engine_host_code_allowed is True
+        assert not hasattr(_trt_session.EngineNetwork(trt, engine_of())._runtime, "engine_host_code_allowed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": ((8, 4, 32),)}, "batch 8:4:32: expected MIN:BEST:MAX"),
+        ({"batch": ((0, 4, 32),)}, "batch 0:4:32"),
+        ({"batch": ((1, 2),)}, "batch 1:2"),
+        ({"batch": ()}, "at least one range"),
+        ({"level": 6}, "optimisation level 6"),
+    ],
+)
+def test_options_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(BackendError, match=message):
+        Options(**changes)
