@@ -154,14 +154,14 @@ class PoseEstimator:
 
     def _on_gpu(self) -> Pipeline | None:
         """The whole road on the GPU, where the session's network runs there."""
-        network = getattr(self.session, "network", None)
-        if network is None:
+        # Both, because the PyTorch reference has a network too, of another kind.
+        network, device = getattr(self.session, "network", None), getattr(self.session, "device", None)
+        if network is None or device is None:
             return None
         with self._lock:
             if self._pipeline is None:
                 from .cuda.pipeline import Pipeline
 
-                device = self.session.device  # type: ignore[attr-defined]  # those with a network have one
                 self._pipeline = Pipeline(network, self.contract, device, flip_test=self.flip_test)
             return self._pipeline
 
