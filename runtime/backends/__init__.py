@@ -17,9 +17,17 @@ from ..errors import BackendError
 from ..registry import load_module, module_names, unknown_name
 
 # In the order in which `auto` tries them; a file that is not named here comes last.
-_PREFERENCE = ("tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "torchscript")
+_PREFERENCE = (
+    "tensorrt",
+    "tensorrt_rtx",
+    "onnxruntime_cuda",
+    "torchscript_cuda",
+    "openvino",
+    "onnxruntime",
+    "torchscript",
+)
 # The pip extra that brings a backend, where it is not called like the backend.
-_EXTRAS = {"torchscript": "torch"}
+_EXTRAS = {"torchscript": "torch", "torchscript_cuda": "torch"}
 
 
 _BROKEN = "backend {!r} is installed but does not load: {}. Install it anew: {}"

@@ -41,9 +41,7 @@ class EngineNetwork:
         if len(inputs) != 1 or len(outputs) != 1:
             raise BackendError(f"the engine has the inputs {inputs} and the outputs {outputs}; expected one of each")
         self._input, self._output = inputs[0], outputs[0]
-        self.dtype = self._dtype_of(self._output)
-        self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
-        self.heatmap = tuple(self._engine.get_tensor_shape(self._output))[1:]
+        self._crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
         self._profiles = [
             tuple(shape[0] for shape in self._engine.get_tensor_profile_shape(self._input, i))
             for i in range(self._engine.num_optimization_profiles)
@@ -52,11 +50,15 @@ class EngineNetwork:
         self._scratch: dict[int, Memory] = {}
         self._contexts: list[Any] = []
 
-    def _dtype_of(self, name: str) -> np.dtype[Any]:
-        kind = self._engine.get_tensor_dtype(name).name
+    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """See `Network.output`."""
+        if crop != self._crop:
+            raise BackendError(f"the engine takes crops {self._crop}, not {crop}")
+        kind = self._engine.get_tensor_dtype(self._output).name
         if kind not in ("FLOAT", "HALF"):
             raise BackendError(f"the engine gives {kind} heatmaps; expected FLOAT or HALF")
-        return np.dtype(np.float32 if kind == "FLOAT" else np.float16)
+        shape = tuple(self._engine.get_tensor_shape(self._output))[1:]
+        return shape, np.dtype(np.float32 if kind == "FLOAT" else np.float16)
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
         """See `Network.bind`."""
@@ -66,7 +68,7 @@ class EngineNetwork:
         if context is None or not context.set_optimization_profile_async(profile, stream.address):
             raise BackendError(f"{title(trt)} gives no context for batch {batch}: {self._messages.text()}")
         stream.synchronize()
-        placed = context.set_input_shape(self._input, (batch, *self.crop))
+        placed = context.set_input_shape(self._input, (batch, *self._crop))
         placed = placed and context.set_tensor_address(self._input, crops)
         if not (placed and context.set_tensor_address(self._output, heatmaps)):
             raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
@@ -131,7 +133,7 @@ class EngineSession:
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `backends.Session.infer`."""
         if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network)
+            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
         return self._runner(crops)
 
 

@@ -19,18 +19,22 @@ class Network(Protocol):
     """A network on the GPU. Crops `(N, H, W, 3)` uint8 BGR and heatmaps `(N, K, h, w)` lie in buffers of the caller.
 
     Attributes:
-        dtype: of the heatmaps, float32 or float16.
-        crop: shape of one person's crop, `(H, W, 3)`.
-        heatmap: shape of one person's heatmaps, `(K, h, w)`.
         largest: the largest batch that it takes.
         capturable: whether a CUDA graph can hold its work.
     """
 
-    dtype: np.dtype[Any]
-    crop: tuple[int, ...]
-    heatmap: tuple[int, ...]
     largest: int
     capturable: bool
+
+    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape `(K, h, w)` and type, float32 or float16, of the heatmaps of one crop `(H, W, 3)`.
+
+        It is called before `bind`.
+
+        Raises:
+            BackendError: it does not take such crops.
+        """
+        ...
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
         """Prepare a batch size with buffers at these addresses.
@@ -67,13 +71,14 @@ def record(work: Callable[[], None], stream: Stream, capturable: bool) -> Callab
 class ArrayRunner:
     """A network from arrays to arrays, for those who cut crops and decode on the CPU: one graph per batch size."""
 
-    def __init__(self, device: Device, network: Network) -> None:
-        self._device, self._network = device, network
+    def __init__(self, device: Device, network: Network, crop: tuple[int, ...]) -> None:
+        self._device, self._network, self._crop = device, network, crop
         self._runs: dict[int, Callable[[], None]] = {}
         with device.active():
+            self._heatmap, dtype = network.output(crop)
             self._stream = Stream()
-            shapes = ((network.largest, *network.crop), (network.largest, *network.heatmap))
-            self._crops, self._heatmaps = Pinned(shapes[0], np.uint8), Pinned(shapes[1], network.dtype)
+            self._crops = Pinned((network.largest, *crop), np.uint8)
+            self._heatmaps = Pinned((network.largest, *self._heatmap), dtype)
             self._on_device = Memory(self._crops.size), Memory(self._heatmaps.size)
 
     def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -83,9 +88,9 @@ class ArrayRunner:
             InputError: crops of another shape.
         """
         network = self._network
-        if crops.shape[1:] != network.crop:
-            raise InputError(f"crops are {crops.shape}; this network takes (people, {network.crop})")
-        heatmaps = np.empty((len(crops), *network.heatmap), np.float32)
+        if crops.shape[1:] != self._crop:
+            raise InputError(f"crops are {crops.shape}; this network takes (people, {self._crop})")
+        heatmaps = np.empty((len(crops), *self._heatmap), np.float32)
         with self._device.active():
             for start in range(0, len(crops), network.largest):
                 part = crops[start : start + network.largest]

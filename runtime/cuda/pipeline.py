@@ -61,9 +61,11 @@ class Pipeline:
     ) -> None:
         c = contract
         channels = len(c.keypoints) * (3 if c.decode == "udp_combined" else 1)
-        promised = ((c.height, c.width, 3), (channels, c.heatmap_height, c.heatmap_width))
-        if (network.crop, network.heatmap) != promised:
-            raise BackendError(f"the network takes and gives {network.crop, network.heatmap}; the contract {promised}")
+        promised = (channels, c.heatmap_height, c.heatmap_width)
+        with device.active():
+            heatmap, _ = network.output((c.height, c.width, 3))
+        if heatmap != promised:
+            raise BackendError(f"the network gives heatmaps {heatmap}; its contract says {promised}")
         if flip_test and network.largest < 2:
             raise BackendError("a flip test runs a person twice, and the network takes a batch of 1")
         self.contract, self.device, self.usage = contract, device, Usage()
@@ -146,8 +148,9 @@ class _Lane:
         self._copies = 2 if flip_test else 1
         self.most = network.largest // self._copies
         self._stream = Stream()
-        self._crops = Memory(network.largest * int(np.prod(network.crop)))
-        self._heatmaps = Memory(network.largest * int(np.prod(network.heatmap)) * network.dtype.itemsize)
+        heatmap, self._dtype = network.output((c.height, c.width, 3))
+        self._crops = Memory(network.largest * c.height * c.width * 3)
+        self._heatmaps = Memory(network.largest * int(np.prod(heatmap)) * self._dtype.itemsize)
         self._block = Pinned((), batch_dtype(self.most))
         self._keypoints = Pinned((self.most, len(c.keypoints), 3), np.float32)
         # The GPU of a Jetson reads and writes the host's memory: what goes up and down can stay where it is.
@@ -250,7 +253,7 @@ class _Lane:
         decode = DecodeArguments.of(
             c,
             bucket,
-            self._network.dtype,
+            self._dtype,
             heatmaps=self._heatmaps.address,
             batch=block.address,
             keypoints=keypoints.address,

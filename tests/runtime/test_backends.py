@@ -37,7 +37,8 @@ def dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 def test_preferred_first_and_a_new_file_is_found(dropped: Path) -> None:
     before = backends()
-    assert before == ["tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "torchscript"]
+    assert before[:2] == ["tensorrt", "tensorrt_rtx"]
+    assert before[-3:] == ["openvino", "onnxruntime", "torchscript"]
     (dropped / "dropped.py").write_text("PRECISIONS = {'fp32': 'fp32'}\nclass Session: ...\n")
     (dropped / "_hidden.py").write_text("raise RuntimeError")
     assert backends() == [*before, "dropped"]

@@ -58,14 +58,16 @@ def heatmaps_of(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 class FakeNetwork:
     """`heatmaps_of` in a stream; `calls` counts how often it was put there."""
 
-    crop, heatmap = (64, 48, 3), (4, 16, 12)
-
     def __init__(
         self, library: ctypes.CDLL, largest: int = 8, capturable: bool = True, dtype: Any = np.float32
     ) -> None:
         self.largest, self.capturable, self.dtype = largest, capturable, np.dtype(dtype)
         self._library, self._kept, self.calls, self.bound = library, [], 0, []
         self.spoil: Callable[[NDArray[Any]], None] = lambda maps: None
+
+    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        assert crop == (64, 48, 3)
+        return (4, 16, 12), self.dtype
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
         self.bound.append(batch)
@@ -74,7 +76,7 @@ class FakeNetwork:
             source = np.ctypeslib.as_array((ctypes.c_uint8 * (batch * 64 * 48 * 3)).from_address(crops))
             size = batch * 4 * 16 * 12 * self.dtype.itemsize
             target = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(heatmaps)).view(self.dtype)
-            maps = heatmaps_of(source.reshape(batch, *self.crop))
+            maps = heatmaps_of(source.reshape(batch, 64, 48, 3))
             self.spoil(maps)
             target[:] = maps.ravel()
 
@@ -329,7 +331,7 @@ def test_nothing_is_left_behind(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8])
 
 
 def test_networks_that_do_not_fit_their_contract(fake_gpu: ctypes.CDLL) -> None:
-    with pytest.raises(BackendError, match="the contract"):
+    with pytest.raises(BackendError, match="its contract says"):
         Pipeline(FakeNetwork(fake_gpu), contract_of(decode="udp_combined"), Device())
     with pytest.raises(BackendError, match="flip test"):
         Pipeline(FakeNetwork(fake_gpu, largest=1), contract_of(), Device(), flip_test=True)
@@ -404,7 +406,7 @@ def test_driver_objects(fake_gpu: ctypes.CDLL) -> None:
 
 def test_arrays_through_a_network(fake_gpu: ctypes.CDLL) -> None:
     network = FakeNetwork(fake_gpu, largest=4)
-    runner = ArrayRunner(Device(), network)
+    runner = ArrayRunner(Device(), network, (64, 48, 3))
     crops = np.random.default_rng(0).integers(0, 256, (9, 64, 48, 3)).astype(np.uint8)
     for count in (3, 9, 1, 0):
         np.testing.assert_array_equal(runner(crops[:count]), heatmaps_of(crops[:count]))

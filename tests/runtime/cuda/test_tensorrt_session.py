@@ -203,9 +203,13 @@ def test_refusals(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], ref
 
 def test_heatmaps_of_another_type(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
     with pytest.raises(BackendError, match="gives INT8 heatmaps"):
-        _trt_session.EngineSession(library_of(fake_gpu, kind="INT8"), b"graph", "fp16")
+        _trt_session.EngineSession(library_of(fake_gpu, kind="INT8"), b"graph", "fp16").infer(
+            np.zeros((1, *CROP), np.uint8)
+        )
     half = _trt_session.EngineSession(library_of(fake_gpu, kind="HALF"), b"graph", "fp16")
-    assert half.network.dtype == np.float16
+    assert half.network.output(CROP) == (HEATMAP, np.float16)
+    with pytest.raises(BackendError, match=r"takes crops \(8, 6, 3\), not \(8, 8, 3\)"):
+        half.network.output((8, 8, 3))
 
 
 def test_a_batch_that_no_profile_takes(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:

@@ -1,0 +1,103 @@
+"""ONNX Runtime on an NVIDIA GPU: the network where TensorRT is missing, without PyTorch.
+
+pip install onnxruntime-gpu nvidia-cudnn-cu13 nvidia-cublas    # or PyTorch, which brings the libraries
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ..cuda.driver import Device, Stream
+from ..cuda.driver import missing as no_driver
+from ..cuda.network import ArrayRunner
+from ..errors import BackendError
+
+PRECISIONS = {"fp16": "fp16", "fp32": "fp32"}
+LARGEST = 32
+_PROVIDER = "CUDAExecutionProvider"
+
+
+def missing() -> str | None:
+    """See `backends.Backend.missing`."""
+    reason = no_driver()
+    if reason is None and _PROVIDER not in ort.get_available_providers():
+        return f"ONNX Runtime {ort.__version__} has no CUDA: pip install onnxruntime-gpu, in place of onnxruntime"
+    return reason
+
+
+class OrtNetwork:
+    """A graph on the GPU, see `posert.runtime.cuda.network.Network`. Each stream has a session of its own."""
+
+    capturable, largest = False, LARGEST
+
+    def __init__(self, model: bytes, precision: str) -> None:
+        self._model, self._precision = model, precision
+        self._sessions: dict[int, Any] = {}
+        self._crop: tuple[int, ...] = ()
+        self._heatmap: tuple[int, ...] = ()
+
+    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """See `Network.output`."""
+        if crop != self._crop:
+            session = self._session(None)
+            maps = session.run(None, {session.get_inputs()[0].name: np.zeros((1, *crop), np.uint8)})[0]
+            self._crop, self._heatmap = crop, maps.shape[1:]
+        return self._heatmap, np.dtype(np.float32)
+
+    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+        """See `Network.bind`."""
+        session = self._session(stream)
+        binding = session.io_binding()
+        source, target = session.get_inputs()[0].name, session.get_outputs()[0].name
+        binding.bind_input(source, "cuda", 0, np.uint8, (batch, *self._crop), crops)
+        binding.bind_output(target, "cuda", 0, np.float32, (batch, *self._heatmap), heatmaps)
+        options = ort.RunOptions()
+        # the stream is ours: what follows in it waits by itself
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return lambda: session.run_with_iobinding(binding, options)
+
+    def _session(self, stream: Stream | None) -> Any:
+        key = stream.address if stream else 0
+        if key not in self._sessions:
+            provider: dict[str, str] = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
+            if stream:
+                provider["user_compute_stream"] = str(stream.address)
+            options = ort.SessionOptions()
+            options.log_severity_level = 3  # as on the CPU
+            try:
+                session = ort.InferenceSession(self._model, options, providers=[(_PROVIDER, provider)])
+            except Exception as error:  # the library's exceptions share no base class but Exception
+                refused = f"ONNX Runtime {ort.__version__} refused the {self._precision} graph: {error}"
+                raise BackendError(refused) from error
+            if _PROVIDER not in session.get_providers():
+                raise BackendError(
+                    f"ONNX Runtime {ort.__version__} could not load its CUDA provider (see its own message above): "
+                    "cuDNN 9 and cuBLAS have to be found, as the wheels of PyTorch or nvidia-cudnn-cu13 bring them"
+                )
+            self._sessions[key] = session
+        return self._sessions[key]
+
+
+class Session:
+    """One graph; see `backends.Session`."""
+
+    def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
+        reason = missing()
+        if reason is not None:
+            raise BackendError(reason)
+        self.device = Device()
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels
+        self.network = OrtNetwork(model, precision)
+        self._runner: ArrayRunner | None = None
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `backends.Session.infer`."""
+        if self._runner is None:
+            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
+        return self._runner(crops)
