@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,14 +17,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..runtime.errors import PosertError
+from ..runtime.files import check_place
 from ..runtime.frames import Frames, read_frames
 from . import catalog
 from .catalog import Row
 from .demo.data import cached
 from .pipeline import PRECISIONS, Built, Plan, build, name_of
 from .report import print_table, write_report
-from .to_onnx import OPSET
-from .weights import DEMO_NOTE, RANDOM_NOTE
+from .to_onnx import OPSET, check_opset
+from .weights import DEMO_NOTE, RANDOM_NOTE, check_source
 
 # Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
 # size take a hundred times longer per person than the narrow demo.
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", metavar="ID", help="a row of the catalog (see `posert models`)")
     model.add_argument("--dataset", help="with --arch: coco, mpii, ...")
     model.add_argument("--imgsz", metavar="HxW", help="with --arch: size of the crop, such as 384x288")
+    model.add_argument("--stages", type=int, metavar="K", help="stop a network of several stages after the Kth")
     model.add_argument("--weights", default="auto", help="auto (download), demo, random, or a file (default: auto)")
     graph = parser.add_argument_group("graphs")
     graph.add_argument("--precision", help=f"comma list of {', '.join(PRECISIONS)} (default: fp32)")
@@ -49,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     graph.add_argument("--opset", type=int, default=OPSET, help=f"ONNX operator set (default: {OPSET})")
     graph.add_argument("--output", type=Path, help="the bundle to write (default: ARCH-DATASET-HxW.pose)")
     graph.add_argument("--onnx", type=Path, metavar="FILE", help="also write the plain graph: normalised images in")
+    graph.add_argument(
+        "--dynamic-size", action="store_true", help="with --onnx: any height and width, as well as batch"
+    )
     gate = parser.add_argument_group("accuracy gate")
     gate.add_argument("--annotations", type=Path, help="COCO key point file of held-out images to judge on")
     gate.add_argument("--images", type=Path, help="the folder of these images")
@@ -65,13 +71,15 @@ def main(args: argparse.Namespace) -> int:
     """Returns 1 if the gate failed."""
     plan = make_plan(args)
     row = plan.row
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)  # a path may hold brackets
     console.print(
-        f"{row.id}: {row.arch} on {row.dataset}, crop {row.height}x{row.width} (height x width), weights {plan.weights}, "
-        f"{', '.join(plan.precisions)} -> {plan.output}"
+        f"{row.id}: {row.arch} on {row.dataset}, {f'stage {plan.stages}, ' if plan.stages else ''}crop {row.height}x"
+        f"{row.width} (height x width), weights {plan.weights}, {', '.join(plan.precisions)} -> {plan.output}"
     )
+    if row.note:
+        console.print(f"note: {row.note}")
     built = _with_progress(plan, console)
-    folder = args.report or plan.output.with_name(f"{plan.output.stem}-report")
+    folder = _report_folder(args, plan.output)
     page = write_report(built.parity, built.contract, folder, {**built.meta, "command": _command()})
     if args.json:
         print(json.dumps(_summary(built, page)))
@@ -85,6 +93,10 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """From arguments to what will be built; everything that can be refused is refused here, before any work."""
     row = _row(args)
     precisions = _precisions(args)
+    if args.stages is not None:
+        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
+    if args.dynamic_size and not args.onnx:
+        raise PosertError("--dynamic-size is for the plain graph of --onnx FILE; a bundle's crops have one size")
     for first, second in (("annotations", "images"), ("calib", "calib_images")):
         if (getattr(args, first) is None) != (getattr(args, second) is None):
             raise PosertError(
@@ -93,6 +105,14 @@ def make_plan(args: argparse.Namespace) -> Plan:
             )
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
+    if args.limit is not None and args.limit < 1:
+        raise PosertError(f"--limit {args.limit}: expected 1 image or more")
+    check_opset(args.opset)
+    check_source(row, args.weights)
+    output = args.output or Path(f"{name_of(row, args.stages)}.pose")
+    for path in (output, args.onnx, _report_folder(args, output) / "report.html"):
+        if path is not None:
+            check_place(path)
     demo = args.weights == "demo"
     images = _DEMO_IMAGES["small" if row.macs_test_path < _SMALL_MACS else "large"] if demo else _UNLABELLED_IMAGES
     if args.annotations:
@@ -109,13 +129,15 @@ def make_plan(args: argparse.Namespace) -> Plan:
         row,
         args.weights,
         precisions,
-        args.output or Path(f"{name_of(row)}.pose"),
+        output,
         held_out,
         labelled,
         calibration,
         args.onnx,
         args.opset,
         args.max_drop,
+        args.stages,
+        args.dynamic_size,
     )
 
 
@@ -197,5 +219,11 @@ def _summary(built: Built, page: Path) -> dict[str, Any]:
     }
 
 
+def _report_folder(args: argparse.Namespace, output: Path) -> Path:
+    folder: Path = args.report or output.with_name(f"{output.stem}-report")
+    return folder
+
+
 def _command() -> str:
-    return " ".join(["posert", *sys.argv[1:]])
+    given = sys.argv[1:]
+    return shlex.join(["posert", "build", *(given[1:] if given[:1] == ["build"] else given)])

@@ -1,4 +1,8 @@
-"""The published models that posert knows: weights, contract and reported accuracy, read from catalog.yaml."""
+"""The models that posert knows: weights, contract and reported accuracy.
+
+The published ones are read from catalog.yaml. An architecture's file in `archs` may bring its own in a table ROWS of
+the same entries, of which only `arch`, `dataset` and `input` must be stated.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import yaml
 
 from ..runtime.contract import Contract
 from ..runtime.datasets import dataset as dataset_constants
 from ..runtime.errors import CatalogError
-from ..runtime.registry import unknown_name
+from ..runtime.registry import merge_tables, unknown_name
+from . import archs, macs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One row of a published table.
 
@@ -48,26 +54,26 @@ class Row:
     dataset: str
     height: int
     width: int
-    source: str
-    config: str
-    table: str
-    layout: str
-    color: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    target: Mapping[str, Any]
-    decode: str
-    kernel: int
-    flip_shift: bool
-    url: str | None
-    file: str | None
     params: int
     macs: int
     macs_test_path: int
-    boxes: str
-    evaluation: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    metrics_unit: str
+    source: str = ""
+    config: str = ""
+    table: str = ""
+    layout: str = "original"
+    color: str = "RGB"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    target: Mapping[str, Any] = field(default_factory=dict)
+    decode: str = "default"
+    kernel: int = 11
+    flip_shift: bool = True
+    url: str | None = None
+    file: str | None = None
+    boxes: str = ""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics_unit: str = "fraction"
     by_layout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     note: str = ""
     flip_test: bool = True
@@ -172,9 +178,23 @@ def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row
         raise CatalogError(f"the catalog has no {arch} for {wanted}. It has:\n{_list(pool)}")
     found = fits[0]
     if name in variants:
-        note = f"no published weights; the contract is that of {found.id}"
-        return replace(found, id=found.id.replace(base, name), arch=name, url=None, file=None, metrics={}, note=note)
+        return replace(
+            found,
+            id=f"{name}_{found.dataset}_{found.height}x{found.width}",
+            arch=name,
+            url=None,
+            file=None,
+            metrics={},
+            note=f"no published weights; the contract is that of {found.id}",
+            **_counted(name, found.keypoints, found.height, found.width),
+        )
     return found
+
+
+def network_on_meta(arch: str, keypoints: int, stages: int | None = None) -> torch.nn.Module:
+    """An architecture without memory for its weights: what can be counted on it costs next to nothing."""
+    with torch.device("meta"):
+        return archs.build_arch(arch, keypoints, stages)
 
 
 def parse_imgsz(text: str) -> tuple[int, int]:
@@ -197,18 +217,37 @@ def _list(candidates: Iterable[Row]) -> str:
 def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str]]:
     """Rows by id, aliases and variants of the catalog file."""
     text = yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text(encoding="utf-8"))
-    return {id: _row(id, entry) for id, entry in text["rows"].items()}, text["aliases"], text["variants"]
+    entries, own = text["rows"], cast("dict[str, dict[str, Any]]", merge_tables(archs.__name__, "ROWS"))
+    if twice := sorted(entries.keys() & own.keys()):
+        raise CatalogError(f"ROWS of a file in export/archs has {', '.join(twice)}, as catalog.yaml has: rename it")
+    return {id: _row(id, entry) for id, entry in (entries | own).items()}, text["aliases"], text["variants"]
 
 
-def _row(id: str, entry: dict[str, Any]) -> Row:
+def _row(id: str, entry: Mapping[str, Any]) -> Row:
     values = dict(entry)
-    height, width = values.pop("input")
-    url = values.pop("url", None)
-    values.update(
-        file=values.pop("file", url.rsplit("/", 1)[-1] if url else None),
-        macs_test_path=values.get("macs_test_path", values["macs"]),
-    )
-    return Row(id=id, height=height, width=width, url=url, **_tuples(values))
+    try:
+        height, width = values.pop("input")
+        if "params" not in values:
+            keypoints = len(dataset_constants(values["dataset"]).keypoints)
+            values |= _counted(values["arch"], keypoints, height, width)
+        url = values.pop("url", None)
+        values.update(
+            file=values.pop("file", url.rsplit("/", 1)[-1] if url else None),
+            macs_test_path=values.get("macs_test_path", values["macs"]),
+        )
+        return Row(id=id, height=height, width=width, url=url, **_tuples(values))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CatalogError(
+            f"the catalog row {id} cannot be used ({type(error).__name__}: {error}); it needs arch, dataset and input "
+            "[height, width], and else has the fields of posert.export.catalog.Row"
+        ) from error
+
+
+def _counted(arch: str, keypoints: int, height: int, width: int) -> dict[str, int]:
+    """The figures of a row that nobody published."""
+    network = network_on_meta(arch, keypoints)
+    executed = macs.of_network(network, height, width)
+    return {"params": sum(p.numel() for p in network.parameters()), "macs": executed, "macs_test_path": executed}
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

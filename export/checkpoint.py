@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.errors import CheckpointError
-from .archs import archs
+from .archs import Constructor, archs
 from .catalog import Row
 from .download import DownloadError, Progress, download, sha256
 
@@ -104,23 +105,30 @@ def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint file {path}")
-    state, layout = recognise(_unpack(_read(path), path))
-    expected = network.state_dict()
-    problems = _mismatch(state, expected)
-    if problems:
-        guess = looks_like(state)
-        hint = f"\nThe file looks like {guess}: say so with --arch and --dataset." if guess else ""
-        raise CheckpointError(
-            f"{path.name} (layout {layout.name}) does not fit the network:\n" + "\n".join(problems) + hint
-        )
+    state, layout = fit(_unpack(_read(path), path), network, path.name)
     bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise CheckpointError(
             f"{path.name} holds NaN or infinite weights in {_some(bad)}; the file is damaged or the training failed: "
             "take an earlier checkpoint"
         )
-    fitted = {key: state[key].to(value.dtype) if key in state else value for key, value in expected.items()}
-    return Checkpoint(fitted, layout.name, sha256(path))
+    return Checkpoint(state, layout.name, sha256(path))
+
+
+def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[State, Layout]:
+    """A state dict of any layout as that of a network, by names and shapes alone; `file` is its name in the message.
+
+    Raises:
+        CheckpointError: it does not fit; the message names the architecture that it looks like.
+    """
+    state, layout = recognise(state)
+    expected = network.state_dict()
+    problems = _mismatch(state, expected)
+    if problems:
+        guess = looks_like(state)
+        hint = f"\nThe file looks like {guess}: say so with --arch and --dataset." if guess else ""
+        raise CheckpointError(f"{file} (layout {layout.name}) does not fit the network:\n" + "\n".join(problems) + hint)
+    return {key: state[key].to(value.dtype) if key in state else value for key, value in expected.items()}, layout
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
@@ -142,14 +150,20 @@ def looks_like(state: Mapping[str, Tensor]) -> str | None:
     """The architecture whose weights have these names and shapes, whatever the joints; for messages."""
     shapes = {(key, tuple(value.shape)) for key, value in state.items() if not key.endswith(_COUNTER)}
     for name, construct in archs().items():
-        with torch.device("meta"):
-            expected = {key: tuple(value.shape) for key, value in construct(keypoints=1).state_dict().items()}
+        expected = _shapes(construct)
         own = {item for item in expected.items() if not item[0].endswith(_COUNTER)}
         rest = [(key, shape) for key, shape in shapes - own if expected.get(key, ())[:1] == (1,)]
         if len(shapes & own) + len(rest) == len(shapes) == len(own):
             joints = {shape[0] for _, shape in rest}
             return f"{name} with {joints.pop() if len(joints) == 1 else 1} keypoints"
     return None
+
+
+@cache
+def _shapes(construct: Constructor) -> dict[str, tuple[int, ...]]:
+    """Shape of each entry of an architecture for one joint."""
+    with torch.device("meta"):
+        return {key: tuple(value.shape) for key, value in construct(keypoints=1).state_dict().items()}
 
 
 def fetch(row: Row, progress: Progress | None = None) -> Path:

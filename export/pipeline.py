@@ -8,13 +8,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from ..calib.fp16 import to_fp16
+from ..calib.equalize import equalize
+from ..calib.fp16 import activations, overflows, to_fp16
 from ..calib.images import crops_from_coco
 from ..calib.leak import EvaluationSet
 from ..calib.qdq import place, quantize
@@ -27,15 +29,18 @@ from ..runtime.estimator import Choice, PoseEstimator, open_session
 from ..runtime.files import whole_file
 from ..runtime.frames import Frames
 from ..runtime.parity import Candidate, Parity, judge
+from . import macs
 from .archs import build_arch
 from .catalog import Row
 from .reference import Reference
-from .to_onnx import OPSET, to_onnx, with_crops
+from .to_onnx import OPSET, to_onnx, with_crops, with_free_size
 from .to_torchscript import to_torchscript
 from .weights import Provenance, load_weights
 
 PRECISIONS = ("fp32", "fp16", "int8")
-CALIBRATION_PEOPLE = 128
+CALIBRATION_PEOPLE = 64
+METHOD = "mse"
+OVERFLOW_BATCHES = 2
 
 # Told (what is being done, steps done, steps in all).
 Report = Callable[[str, int, int], None]
@@ -53,6 +58,8 @@ class Plan:
         plain: where to write the plain ONNX graph (normalised images in), or None.
         opset: ONNX operator set.
         max_drop: AP may fall by this much.
+        stages: stop a network of several stages after this one; None runs them all.
+        dynamic_size: the plain graph takes any height and width.
         held_out: labelled frames to judge on.
         labelled: whether AP on them says something about these weights.
         calibration: labelled frames to calibrate on.
@@ -68,6 +75,8 @@ class Plan:
     plain: Path | None = None
     opset: int = OPSET
     max_drop: float = 0.005
+    stages: int | None = None
+    dynamic_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
     """
     plan.held_out.check_joints(plan.row.contract())
     report("weights", 0, 0)
-    network = build_arch(plan.row.arch, plan.row.keypoints)
+    network = build_arch(plan.row.arch, plan.row.keypoints, plan.stages)
     provenance = load_weights(plan.row, network, plan.weights, lambda done, total: report("download", done, total or 0))
     if provenance.layout is not None:
         # Colour order and decode follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's saw BGR.
@@ -100,40 +109,39 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
     contract = plan.row.contract()
     reference = Reference(network, contract)
     reference.check_output()
-    report("ONNX graph", 0, 0)
-    plain = to_onnx(reference, plan.opset)
-    graphs, golden, calibration = _graphs(plan, reference, plain, report)
+    made = _graphs(plan, reference, report)
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
         # The gate runs the very file that is shipped, through the same code as the user's.
-        draft = _write(Path(folder, plan.output.name), plan, provenance, graphs, golden, calibration, {"rows": []})
+        draft = _write(Path(folder, plan.output.name), plan, provenance, made, {"rows": []})
         parity = _gate(plan, reference, draft, report)
     report("bundle", 0, 0)
+    published = provenance.published(plan.row, plan.stages)
     accuracy = {
         "verdict": parity.verdict,
         "max_drop": parity.max_drop,
         "data": parity.data,
-        "published": dict(plan.row.metrics),
+        **published,
         "rows": [asdict(row) for row in parity.rows],
     }
     if plan.plain is not None:
         with whole_file(plan.plain) as file:
-            file.write(plain.SerializeToString())
-    path = _write(plan.output, plan, provenance, graphs, golden, calibration, accuracy)
+            file.write(made.plain)
+    path = _write(plan.output, plan, provenance, made, accuracy)
     meta = {
         "bundle": path.name,
         "model": plan.row.id,
         "weights": provenance.to_json(),
         "versions": versions(),
         "machine": machine(),
-        "calibration": calibration,
-        "published": dict(plan.row.metrics),
+        "calibration": made.calibration,
+        **published,
     }
     return Built(path, parity, contract, meta)
 
 
-def name_of(row: Row) -> str:
-    """The bundle's name, such as "hrnet_w32-coco-256x192"."""
-    return f"{row.arch}-{row.dataset}-{row.height}x{row.width}"
+def name_of(row: Row, stages: int | None = None) -> str:
+    """The bundle's name, such as "hrnet_w32-coco-256x192" or "mspn_50_4-coco-256x192-stage2"."""
+    return f"{row.arch}-{row.dataset}-{row.height}x{row.width}" + (f"-stage{stages}" if stages else "")
 
 
 def versions() -> dict[str, str]:
@@ -158,12 +166,28 @@ def machine() -> dict[str, Any]:
     return {"cpu": name, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
 
 
-def _graphs(
-    plan: Plan, reference: Reference, plain: onnx.ModelProto, report: Report
-) -> tuple[Graphs, Golden, dict[str, Any] | None]:
-    """Every graph of the bundle, the golden crop, and where the calibrated ranges come from."""
+@dataclass(frozen=True)
+class _Made:
+    """The graphs of a bundle, the golden crop, where the calibrated ranges come from, the plain graph if it is wanted,
+    and the multiply-adds."""
+
+    graphs: Graphs
+    golden: Golden
+    calibration: dict[str, Any] | None
+    plain: bytes
+    macs: int
+
+
+def _graphs(plan: Plan, reference: Reference, report: Report) -> _Made:
+    """All graphs. Copies of the weights are let go as soon as possible: they are most of what a build needs."""
     contract = reference.contract
-    fp32 = with_crops(plain, contract)
+    report("ONNX graph", 0, 0)
+    model = to_onnx(reference, plan.opset)
+    counted, wanted = macs.of_graph(model), b""
+    if plan.plain is not None:
+        wanted = (with_free_size(model, reference) if plan.dynamic_size else model).SerializeToString()
+    fp32 = with_crops(model, contract)
+    del model
     names = [record["file_name"] for record in plan.held_out.coco["images"]]
     measured = EvaluationSet(names, plan.held_out.read)
     crops = crops_from_coco(
@@ -172,26 +196,35 @@ def _graphs(
     golden_crops = next(iter(crops))[:1]
     golden = Golden(golden_crops, reference.infer(golden_crops))
     graphs: Graphs = {"fp32": _onnx_graph("fp32", fp32, "fp32", golden)}
-    report("TorchScript", 0, 0)
-    graphs["torchscript"] = _graph("torchscript", "torchscript", to_torchscript(reference), "fp32", golden)
     if "fp16" in plan.precisions:
         report("fp16 graph", 0, 0)
-        graphs["fp16"] = _onnx_graph("fp16", to_fp16(fp32), "fp16", golden)
-    if "int8" not in plan.precisions:
-        return graphs, golden, None
-    method = "minmax"
-    ranges = collect(
-        fp32,
-        crops,
-        place(fp32).tensors,
-        method,
-        progress=lambda done: report("calibration", done, len(crops)),
-    )
-    # One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only.
-    for name, unsigned in (("int8", True), ("int8_gpu", False)):
-        quantized = quantize(fp32, ranges, unsigned=unsigned)
-        graphs[name] = _onnx_graph(name, quantized.model, "int8", golden, quantized.placement.left)
-    return graphs, golden, {"method": method, "data": plan.calibration.note, **crops.provenance()}
+        # What float16 cannot hold, with room for pictures that calibration did not show, stays in float32.
+        wide = overflows(fp32, collect(fp32, islice(crops, OVERFLOW_BATCHES), activations(fp32)))
+        graphs["fp16"] = _onnx_graph("fp16", to_fp16(fp32, wide), "fp16", golden, wide)
+    calibration = None
+    if "int8" in plan.precisions:
+        # Both act on drift, not on AP: see docs/decisions.md for the ablation.
+        fp32 = equalize(fp32, crops, progress=lambda done: report("equalisation", done, len(crops)))
+        tensors = place(fp32).tensors
+        ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: report("calibration", done, len(crops)))
+        report("int8 graphs", 0, 0)
+        # One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only.
+        for name, unsigned in (("int8", True), ("int8_gpu", False)):
+            quantized = quantize(fp32, ranges, unsigned=unsigned)
+            graphs[name] = _onnx_graph(name, quantized.model, "int8", golden, quantized.placement.left)
+            del quantized
+        calibration = {
+            "method": METHOD,
+            "equalized": True,
+            "data": plan.calibration.note,
+            "curve": ranges.curve,
+            "settled": ranges.settled,
+            **crops.provenance(),
+        }
+    del fp32
+    report("TorchScript", 0, 0)
+    graphs["torchscript"] = _graph("torchscript", "torchscript", to_torchscript(reference), "fp32", golden)
+    return _Made(graphs, golden, calibration, wanted, counted)
 
 
 def _onnx_graph(
@@ -265,26 +298,26 @@ def _write(
     path: Path,
     plan: Plan,
     provenance: Provenance,
-    graphs: Graphs,
-    golden: Golden,
-    calibration: dict[str, Any] | None,
+    made: _Made,
     accuracy: dict[str, Any],
 ) -> Path:
     row = plan.row
     return write_bundle(
         path,
-        name=name_of(row),
+        name=name_of(row, plan.stages),
         model={
             "id": row.id,
             "arch": row.arch,
             "dataset": row.dataset,
             "source": row.source,
+            "stages": plan.stages,
+            "macs": made.macs,
             "checkpoint": provenance.to_json(),
         },
         contract=row.contract(),
-        graphs=graphs,
-        golden=golden,
-        calibration=calibration,
+        graphs=made.graphs,
+        golden=made.golden,
+        calibration=made.calibration,
         accuracy=accuracy,
         versions=versions(),
     )

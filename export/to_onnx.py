@@ -22,6 +22,14 @@ from .reference import ExportError, Reference, compare, random_crops
 
 # 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.
 OPSET = 19
+# Older ones lack what the exporter writes; 25 is the newest that torch 2.13 gives.
+_OPSETS = range(17, 26)
+
+
+def check_opset(opset: int) -> None:
+    """ExportError for an operator set that no graph can be exported to."""
+    if opset not in _OPSETS:
+        raise ExportError(f"--opset {opset}: expected {_OPSETS[0]} to {_OPSETS[-1]}; {OPSET} serves every backend")
 
 
 def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
@@ -33,6 +41,7 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     Raises:
         ExportError: the exporter failed, or the graph does not compute what the network computes.
     """
+    check_opset(opset)
     c = reference.contract
     images = torch.zeros(2, 3, c.height, c.width)
     with _quiet():
@@ -52,12 +61,41 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     assert program is not None
     model = program.model_proto
     _tidy(model, opset)
-    onnx.checker.check_model(model, full_check=True)
+    # The exporter's program and the arenas in which it wrote the graph hold each weight three times: on with the bytes.
+    data = model.SerializeToString()
+    del program, model
+    onnx.checker.check_model(data, full_check=True)
     crops = torch.from_numpy(random_crops(c, 2))
     with torch.inference_mode():
         inputs = reference.normalise(crops)
-        compare("the ONNX graph", run(model, {"images": inputs.numpy()}), reference.network(inputs).numpy())
-    return model
+        compare("the ONNX graph", run(data, {"images": inputs.numpy()}), reference.network(inputs).numpy())
+    return onnx.load_from_string(data)
+
+
+def with_free_size(model: onnx.ModelProto, reference: Reference) -> onnx.ModelProto:
+    """A plain graph that takes images of any height and width that the network can halve often enough.
+
+    Its nodes know no sizes (convolution, pooling, and resizing by factors), so only the input and the output are
+    declared anew. What comes out is compared with PyTorch on larger images than the contract's.
+
+    Raises:
+        ExportError: some node does depend on the size.
+    """
+    freed = onnx.ModelProto()
+    freed.CopyFrom(model)
+    for value, names in ((freed.graph.input[0], ("H", "W")), (freed.graph.output[0], ("H/4", "W/4"))):
+        for dim, name in zip(value.type.tensor_type.shape.dim[2:], names, strict=True):
+            dim.dim_param = name
+    sized = sorted({n.op_type for n in freed.graph.node if n.op_type == "Reshape" or "sizes" in _resize_inputs(n)})
+    if sized:
+        raise ExportError(f"the graph has {', '.join(sized)} of a fixed size: leave --dynamic-size out")
+    onnx.checker.check_model(freed, full_check=True)
+    c = reference.contract
+    # 128 is the most that a known family halves
+    images = torch.randn(1, 3, c.height + 128, c.width + 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        compare("the graph of free size", run(freed, {"images": images.numpy()}), reference.network(images).numpy())
+    return freed
 
 
 def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
@@ -95,20 +133,27 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return bundled
 
 
-def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
+def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray]) -> np.ndarray:
     """Run a graph once in ONNX Runtime and return its first output."""
+    data = model if isinstance(model, bytes) else model.SerializeToString()
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     output: np.ndarray = session.run(None, feeds)[0]
     return output
+
+
+def _resize_inputs(node: onnx.NodeProto) -> list[str]:
+    """Which of a Resize node's optional inputs are there."""
+    names = zip(("X", "roi", "scales", "sizes"), node.input, strict=False)
+    return [name for name, given in names if given] if node.op_type == "Resize" else []
 
 
 def _swap_first_convolution(graph: onnx.GraphProto) -> None:
     readers = [n for n in graph.node if "images" in n.input]
     if len(readers) != 1 or readers[0].op_type != "Conv":
         raise PosertError(
-            f"the network's input is read by {[n.op_type for n in readers]}, expected one Conv: cannot fold the BGR swap"
+            f"the network's input is read by {[n.op_type for n in readers]}, expected one Conv: cannot fold the swap"
         )
     weights = next(t for t in graph.initializer if t.name == readers[0].input[1])
     swapped = np.ascontiguousarray(numpy_helper.to_array(weights)[:, ::-1])

@@ -1,7 +1,10 @@
 """Reference architectures, one file per family; each file's ARCHS table maps a name to a constructor.
 
 A constructor takes `keypoints` and returns a `torch.nn.Module` that maps normalised images `(N, 3, H, W)` float32
-to heatmaps `(N, K, H/4, W/4)` float32, and whose state_dict keys are exactly the published ones.
+to heatmaps `(N, K, H/4, W/4)` float32, and whose state_dict keys are exactly the published ones. A network of several
+stages, each with a map of its own, has the attributes `stages` (how many) and `run_stages` (after how many to stop).
+
+A file may also have a table ROWS of catalog entries by id, see `posert.export.catalog`: then it needs no other file.
 """
 
 from __future__ import annotations
@@ -40,8 +43,17 @@ def build_arch(name: str, keypoints: int, stages: int | None = None) -> nn.Modul
         raise CatalogError(unknown_name("architecture", name, known))
     network = known[name](keypoints=keypoints).eval()
     if stages is not None:
-        there = cast(int, getattr(network, "stages", 1))
+        there = stages_of(network)
+        if there is None:
+            raise CatalogError(f"{name} is not made of stages, it cannot stop after {stages}: leave --stages out")
         if not 1 <= stages <= there:
-            raise CatalogError(f"{name} has {there} stage{'s'[: there > 1]}, it cannot stop after {stages}")
+            raise CatalogError(
+                f"{name} has {there} stage{'s'[: there > 1]}, it cannot stop after {stages}: say 1 to {there}"
+            )
         network.run_stages = stages  # type: ignore[assignment]
     return network
+
+
+def stages_of(network: nn.Module) -> int | None:
+    """Stages (stacks) after which a network can stop, None for one that is not made of stages."""
+    return cast("int | None", getattr(network, "stages", None))

@@ -65,9 +65,7 @@ class UpUnit(nn.Module):
     def forward(self, feature: Tensor, below: Tensor | None) -> Tensor:
         y = self.in_skip(feature)
         if below is not None:
-            # The sources enlarge first. A 1x1 convolution with batch-norm and a resize whose weights sum to one
-            # commute, and this order has a quarter of the multiply-adds.
-            y = y + self.up(self.up_conv(below))
+            y = y + self.up_conv(self.up(below))
         return self.relu(y)
 
     def skip(self, feature: Tensor, y: Tensor) -> Tensor:

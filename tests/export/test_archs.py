@@ -1,24 +1,22 @@
-"""The reference networks against the published sources: names, shapes, parameters, multiply-adds and outputs.
+"""The reference networks against the published sources (see conftest.py): names, shapes, parameters and outputs.
 
-tests/goldens/models holds what the source repositories' own code gave: `manifests.json.xz` the state dicts' keys and
-shapes and the counted work, one .npz per model the output for weights that `make_tensor` makes from the keys.
+How the exported graphs compare with the same sources is in test_published_models.py.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
-import re
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from posert.export import catalog
-from posert.export.archs import archs, build_arch
+from posert.export import catalog, macs
+from posert.export.archs import archs, build_arch, stages_of
 from posert.export.checkpoint import load, recognise
+from posert.export.models import stage_macs
 from posert.runtime.errors import CatalogError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "models"
@@ -31,50 +29,6 @@ OTHERS = {
     "pu_hg2_mpii_256x256": "hourglass_2",
     "hr_pose_hrnet_w48_mpii_256x256": "hrnet_w48",
 }
-
-# Factors on the weight and bias of some modules, without which random weights grow from layer to layer.
-GAINS = {
-    "hrnet": [
-        (r"layer1\.\d+\.bn3$", 0.3),
-        (r"branches\.\d+\.\d+\.bn2$", 0.3),
-        (r"fuse_layers(\.\d+){2,3}\.1$", 0.3),
-    ],
-    "pose_resnet": [(r"layer[1-4]\.\d+\.bn3$", 0.3)],
-    "mm_hourglass": [(r"\.bn2$", 0.3)],
-    "mm_mspn": [(r"\.bn3$", 0.3), (r"\.(out_skip1|out_skip2|up_conv)\.bn$", 0.3)],
-    "mg_mspn": [(r"\.conv_bn_relu3\.bn$", 0.3), (r"\.(skip1|skip2|up_conv)\.bn$", 0.3)],
-    "yx_hourglass": [(r"\.conv3$", 0.3), (r"^fc\.\d+\.1$", 0.1), (r"^(fc_|score_)\.\d+$", 0.3)],
-    "pu_hourglass": [
-        (r"\.conv3\.conv$", 0.3),
-        (r"^features\.\d+\.1\.bn$", 0.1),
-        (r"^merge_(preds|features)\.\d+\.conv\.conv$", 0.3),
-    ],
-}
-
-
-def make_tensor(key: str, shape: list[int], family: str) -> torch.Tensor:
-    """The weights with which the goldens were made: each from its key in the source repository."""
-    module, leaf = key.rsplit(".", 1)
-    if leaf == "num_batches_tracked":
-        return torch.zeros(shape, dtype=torch.int64)
-    z = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
-    if leaf == "running_mean":
-        return torch.from_numpy(0.05 * z).float()
-    if leaf == "running_var":
-        return torch.from_numpy(1 + 0.1 * np.abs(z)).float()
-    if leaf == "bias":
-        value = 0.05 * z
-    elif len(shape) == 1:
-        value = 1 + 0.1 * z
-    else:
-        deconv = len(shape) == 4 and "deconv_layers." in key
-        value = z * np.sqrt(2 / (shape[0] * shape[2] * shape[3] / 4 if deconv else np.prod(shape[1:])))
-    gain = next((gain for pattern, gain in GAINS[family] if re.search(pattern, module)), 1)
-    return torch.from_numpy(value * gain).float()
-
-
-def make_input(height: int, width: int) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, height, width)).astype(np.float32))
 
 
 def arch_of(name: str) -> str:
@@ -109,70 +63,38 @@ def test_keys_shapes_and_parameters_equal_the_source(name: str):
 def test_output_and_multiply_adds_of_the_test_path(name: str):
     """Counted on what `forward` executes: heads and branches that the output does not need must not run."""
     manifest = MANIFESTS[name]
-    counted = 0
-
-    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal counted
-        # each deconvolution's weight meets every input value once, each convolution's makes every output value
-        places = inputs[0] if isinstance(module, torch.nn.ConvTranspose2d) else output
-        counted += module.weight.numel() * places.shape[2] * places.shape[3]
-
     with torch.device("meta"):
         network = build_arch(arch_of(name), manifest["num_keypoints"])
-        for module in network.modules():
-            if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-                module.register_forward_hook(count)
         output = network(torch.empty(manifest["input"]))
     assert list(output.shape) == manifest["output"]
     # Megvii's own count includes the heads of the stages before; its network has the same test path as MMPose's.
     expected = MANIFESTS["mm_2xmspn50_coco_256x192"] if name.startswith("mg_") else manifest
-    # The sources enlarge before the 1x1 up_conv of three levels per stage, this MSPN after it.
-    saved = getattr(network, "stages", 0) * 256 * 256 * (16 * 12 + 32 * 24 + 64 * 48) * 3 // 4 if "mspn" in name else 0
-    assert counted == expected["macs_test_path"] - saved
+    assert macs.of_network(network, *manifest["input"][2:]) == expected["macs_test_path"]
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in GOLDENS.glob("*.npz")))
-def test_output_equals_the_source(name: str, tmp_path: Path):
-    """Through the whole road: the source's keys in the source's container, read, mapped, loaded, run."""
+def test_output_equals_the_source(name: str, source_file, golden_input, check_golden):
+    """Through the source's keys in the source's container, read, mapped, loaded and run by PyTorch."""
     manifest, golden = MANIFESTS[name], np.load(GOLDENS / f"{name}.npz")
-    state = {key: make_tensor(key, shape, manifest["family"]) for key, shape in manifest["state_dict"]}
-    prefix = "model.module." if name.startswith("pu_") else ""
-    content = {prefix + key: value for key, value in state.items()}
-    torch.save(
-        {"state_dict": content, "meta": {"epoch": 210}} if name[:2] in ("mm", "pu") else content, tmp_path / "w.pth"
-    )
-
     network = build_arch(arch_of(name), manifest["num_keypoints"])
-    checkpoint = load(tmp_path / "w.pth", network)
+    checkpoint = load(source_file(name), network)
     network.load_state_dict(checkpoint.state_dict)
-    dead = recognise({key: state[key] for key in manifest["keys_never_reached_by_forward"]})[0]
     assert checkpoint.layout == {"mm": "mmpose-0.x", "mg": "megvii"}.get(name[:2], "original")
+    dead = recognise({key: torch.empty(0) for key in manifest["keys_never_reached_by_forward"]})[0]
     with torch.inference_mode():
         for key in dead:  # never read, so they may hold anything
             if network.state_dict()[key].is_floating_point():
                 network.state_dict()[key].fill_(float("nan"))
-        output = network(make_input(*golden["input_hw"].tolist()))[0].numpy()
+        check_golden(name, network(golden_input(name))[0].numpy())
 
-    # float32 sums in another order: 20 times the source's own distance from its float64 run, or 1e-4 of the spread.
-    # The smallest mistake that was tried on the sources (eps of batch-norm 1e-3) moves a map by 8e-3 of the spread.
-    atol = 1e-4 * golden["stats"][1] + 20 * golden["fp64_maxabs"]
-    step = int(golden["sub_stride"])
-    assert output.shape == tuple(golden["out_shape"][1:])
-    np.testing.assert_allclose(output[:, ::step, ::step], golden["sub"], rtol=1e-4, atol=atol)
-    flat = output.reshape(len(output), -1)
-    np.testing.assert_allclose(flat.max(1), golden["maxval"], rtol=1e-4, atol=atol)
-    clear = golden["gap"] > 2 * atol
-    assert clear.any() and (flat.argmax(1) == golden["argmax"])[clear].all()
-
-    # Stopped after its first stage, a network gives the map that the source gave there.
-    stages = getattr(network, "stages", 1)
-    if stages > 1:
-        network.run_stages = 1
-        with torch.inference_mode():
-            y = network(make_input(*golden["input_hw"].tolist())).double()
-        seen = [y.mean(), y.std(correction=0), y.min(), y.max(), y.abs().mean()]
-        first = golden["stage_stats"][len(golden["stage_stats"]) // stages - 1]
-        np.testing.assert_allclose(seen, first, rtol=1e-4, atol=1e-4 * first[1] + 20 * golden["fp64_maxabs"])
+        # Stopped after its first stage, a network gives the map that the source gave there.
+        stages = stages_of(network)
+        if stages is not None and stages > 1:
+            network.run_stages = 1
+            y = network(golden_input(name)).double()
+            seen = [y.mean(), y.std(correction=0), y.min(), y.max(), y.abs().mean()]
+            first = golden["stage_stats"][len(golden["stage_stats"]) // stages - 1]
+            np.testing.assert_allclose(seen, first, rtol=1e-4, atol=1e-4 * first[1] + 20 * golden["fp64_maxabs"])
 
 
 @pytest.mark.parametrize(
@@ -187,7 +109,7 @@ def test_output_equals_the_source(name: str, tmp_path: Path):
         ("stage1.upsample.up3.res_conv2", "predict_layers.6.conv_layers.1", 1),
     ],
 )
-def test_megvii_biases_fold_into_the_batch_norm(theirs: str, ours: str, stride: int, tmp_path: Path):
+def test_megvii_biases_fold_into_the_batch_norm(theirs: str, ours: str, stride: int, make_tensor, tmp_path: Path):
     """A convolution with bias and its batch-norm, computed by torch from Megvii's entries and by the loaded network."""
     state = {
         key: make_tensor(key, shape, "mg_mspn") if key.startswith(f"{theirs}.") else torch.zeros(()).expand(shape)
@@ -211,12 +133,25 @@ def test_megvii_biases_fold_into_the_batch_norm(theirs: str, ours: str, stride: 
         torch.testing.assert_close(bn(conv(x)), y, rtol=1e-5, atol=1e-5)
 
 
-def test_stages_that_are_not_there_are_refused():
-    with pytest.raises(CatalogError, match="mspn_50_1 has 1 stage, it cannot stop after 2"):
-        build_arch("mspn_50_1", 2, stages=2)
-    with pytest.raises(CatalogError, match="has 2 stages, it cannot stop after 0"):
-        build_arch("hourglass_2", 2, stages=0)
-    assert build_arch("hrnet_w32", 2, stages=1) is not None
+@pytest.mark.parametrize(
+    ("arch", "stages", "message"),
+    [
+        ("mspn_50_1", 2, "mspn_50_1 has 1 stage, it cannot stop after 2: say 1 to 1"),
+        ("hourglass_2", 0, "hourglass_2 has 2 stages, it cannot stop after 0: say 1 to 2"),
+        ("hrnet_w32", 1, "hrnet_w32 is not made of stages"),
+        ("hourglass_52", 1, "hourglass_52 is not made of stages"),
+    ],
+)
+def test_stages_that_are_not_there_are_refused(arch: str, stages: int, message: str):
+    with pytest.raises(CatalogError, match=message), torch.device("meta"):
+        build_arch(arch, 2, stages=stages)
+
+
+def test_a_network_stopped_early_costs_what_the_one_with_fewer_stages_does():
+    counts = stage_macs(catalog.row("mm_4xmspn50_coco_256x192"))
+    names = [f"mm_{n}mspn50_coco_256x192" for n in ("", "2x", "3x", "4x")]
+    assert counts == [MANIFESTS[name]["macs_test_path"] for name in names]
+    assert stage_macs(catalog.find("hrnet_w32")) == []
 
 
 def test_caffe_style_loads_and_differs():
@@ -224,7 +159,7 @@ def test_caffe_style_loads_and_differs():
     torch.manual_seed(0)
     plain, caffe = build_arch("pose_resnet_50", 1), build_arch("pose_resnet_50_caffe", 1)
     caffe.load_state_dict(plain.state_dict())
-    x = make_input(64, 64)
+    x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         a, b = plain(x), caffe(x)
     assert a.shape == b.shape and (a - b).abs().max() > 0.1 * a.std()
