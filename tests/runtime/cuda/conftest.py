@@ -29,8 +29,16 @@ def shim_module() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="session", params=["cpu"] if driver.missing() else ["cpu", "gpu"])
+def shim(request: pytest.FixtureRequest) -> Any:
+    """The kernels on the CPU, and where there is a GPU on that too."""
+    if request.param == "gpu":
+        return request.getfixturevalue("shim_module").Gpu()
+    return request.getfixturevalue("cpu_shim")
+
+
 @pytest.fixture(scope="session")
-def shim(shim_module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def cpu_shim(shim_module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A `Shim` of this source."""
     if not shutil.which("g++"):
         pytest.skip("no g++ to compile kernels.cu for the CPU")

@@ -231,21 +231,21 @@ def test_slots_without_a_person_stay_as_they_are(shim: Shim) -> None:
     assert np.isfinite(seen[:3]).all() and np.isnan(seen[3]).all()
 
 
-def test_no_barrier_is_missing(shim: Shim, shim_module: ModuleType) -> None:
+def test_no_barrier_is_missing(cpu_shim: Shim, shim_module: ModuleType) -> None:
     """The threads of a block in the opposite order give the same: only data behind barriers is shared."""
-    backwards = shim_module.Shim(shim.library, reverse=True)
+    backwards = shim_module.Shim(cpu_shim.library, reverse=True)
     rng = np.random.default_rng(5)
     image = rng.integers(0, 256, (60, 82, 3)).astype(np.uint8)
     matrices = matrices_of(rng, (82, 60), 3)
     warps = [
         s.warp(contract_of(50, 70), s.plane_of(image), (82, 60), Format.BGR, matrices, flip=True)
-        for s in (shim, backwards)
+        for s in (cpu_shim, backwards)
     ]
     np.testing.assert_array_equal(*warps)
     for rule in DECODE_RULES:
         contract = contract_of(joints=2, decode=rule, kernel=5)
         maps = rng.uniform(-0.2, 1, (2, 2 * (3 if rule == "udp_combined" else 1), 32, 24)).astype(np.float32)
-        points = [s.decode(contract, maps, *frame_regions(2)) for s in (shim, backwards)]
+        points = [s.decode(contract, maps, *frame_regions(2)) for s in (cpu_shim, backwards)]
         np.testing.assert_array_equal(*points)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
 from posert.runtime.cuda import driver, kernels
 from posert.runtime.cuda.driver import CudaError, Device, Event, Memory, Module, Pinned, Stream
@@ -24,7 +25,7 @@ from posert.runtime.cuda.kernels import Format
 from posert.runtime.cuda.network import ArrayRunner, bucket_of
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError
-from posert.runtime.estimator import Choice, PoseEstimator
+from posert.runtime.estimator import PoseEstimator
 from posert.runtime.preprocess import boxes_to_center_scale
 
 FAILS, REFUSED_IMAGES, CAPABILITY = range(3)
