@@ -35,7 +35,8 @@ from ..export.reference import Reference
 from ..export.to_onnx import to_onnx, with_crops
 from ..export.weights import DEMO_NOTE, load_weights
 from ..runtime.backends import load_backend
-from ..runtime.estimator import Choice, PoseEstimator
+from ..runtime.choice import Choice
+from ..runtime.estimator import PoseEstimator
 from ..runtime.parity import Candidate, judge
 
 Make = Callable[[], onnx.ModelProto]

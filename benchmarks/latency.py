@@ -27,8 +27,9 @@ from ..export.pipeline import machine, versions
 from ..export.reference import Reference
 from ..export.weights import load_weights
 from ..runtime.bundle import Bundle
+from ..runtime.choice import open_session
 from ..runtime.errors import PosertError
-from ..runtime.estimator import PoseEstimator, open_session
+from ..runtime.estimator import PoseEstimator
 from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
 
 WARM_UP = 3

@@ -23,9 +23,10 @@ from ..calib.qdq import place, quantize
 from ..calib.ranges import collect
 from ..runtime.backends import installed_backends, load_backend
 from ..runtime.bundle import Artifact, Bundle, Golden, describe, write_bundle
+from ..runtime.choice import Choice, open_session
 from ..runtime.contract import Contract
 from ..runtime.errors import PosertError
-from ..runtime.estimator import Choice, PoseEstimator, open_session
+from ..runtime.estimator import PoseEstimator
 from ..runtime.files import whole_file
 from ..runtime.frames import Frames
 from ..runtime.parity import Candidate, Parity, judge
@@ -181,13 +182,6 @@ class _Made:
 def _graphs(plan: Plan, reference: Reference, report: Report) -> _Made:
     """All graphs. Copies of the weights are let go as soon as possible: they are most of what a build needs."""
     contract = reference.contract
-    report("ONNX graph", 0, 0)
-    model = to_onnx(reference, plan.opset)
-    counted, wanted = macs.of_graph(model), b""
-    if plan.plain is not None:
-        wanted = (with_free_size(model, reference) if plan.dynamic_size else model).SerializeToString()
-    fp32 = with_crops(model, contract)
-    del model
     names = [record["file_name"] for record in plan.held_out.coco["images"]]
     measured = EvaluationSet(names, plan.held_out.read)
     crops = crops_from_coco(
@@ -195,6 +189,13 @@ def _graphs(plan: Plan, reference: Reference, report: Report) -> _Made:
     )
     golden_crops = next(iter(crops))[:1]
     golden = Golden(golden_crops, reference.infer(golden_crops))
+    report("ONNX graph", 0, 0)
+    model = to_onnx(reference, plan.opset)
+    counted, wanted = macs.of_graph(model), b""
+    if plan.plain is not None:
+        wanted = (with_free_size(model, reference) if plan.dynamic_size else model).SerializeToString()
+    fp32 = with_crops(model, contract)
+    del model
     graphs: Graphs = {"fp32": _onnx_graph("fp32", fp32, "fp32", golden)}
     if "fp16" in plan.precisions:
         report("fp16 graph", 0, 0)

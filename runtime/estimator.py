@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backends import Backend, Session, backends, installed_backends, load_backend, pip_line
+from .backends import Session
 from .bundle import Bundle
+from .choice import Choice, choose, open_session
 from .contract import Contract
-from .errors import BackendError, InputError
+from .errors import InputError
 from .flip import flip_index, merge
 from .keypoints import Keypoints
-from .registry import unknown_name
 
 if TYPE_CHECKING:
     from .cuda.pipeline import Pipeline
@@ -26,15 +25,6 @@ log = logging.getLogger("posert")
 
 # People per run: bounds the memory of a crowd scene; larger batches are no faster per person.
 MAX_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A backend and a precision, and why these."""
-
-    backend: str
-    precision: str
-    reason: str
 
 
 class PoseEstimator:
@@ -206,95 +196,6 @@ class PoseEstimator:
                 "that boxes and frame have the same scale"
             )
         return rows
-
-
-def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Choice:
-    """Pick a backend and a precision for a bundle on this machine.
-
-    `auto` takes the first installed backend and, on it, the fastest precision that passed the bundle's accuracy gate;
-    where nothing was proven, full precision. What failed the gate runs only when it is asked for by name.
-
-    Raises:
-        BackendError: nothing fits; the message says what is missing and the pip line that brings it.
-    """
-    known = backends()
-    if backend != "auto" and backend not in known:
-        raise BackendError(unknown_name("backend", backend, ["auto", *known]))
-    candidates = installed_backends() if backend == "auto" else {backend: load_backend(backend)}
-    if not candidates:
-        raise BackendError(f"no backend can run here. On a CPU the fastest is OpenVINO: {pip_line('openvino')}")
-    failed = []
-    for name, module in candidates.items():
-        runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]
-        if precision != "auto":
-            if precision in runnable:
-                return _asked(bundle, name, precision)
-            continue
-        verdicts = {p: _verdict(bundle, name, p) for p in runnable}
-        failed += [f"{name} {p}" for p in runnable if verdicts[p] == "failed"]
-        chosen = _fastest(name, verdicts, len(candidates))
-        if chosen:
-            return chosen
-    if failed:
-        raise BackendError(
-            f"{bundle.name}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
-            "it, or install another backend, or ask for one of these with backend= and precision="
-        )
-    raise BackendError(
-        f"{bundle.name} holds {', '.join(bundle.artifacts)}; {' and '.join(candidates)} can run "
-        f"{_offers(candidates)}, so {precision if precision != 'auto' else 'nothing'} cannot run here. "
-        f"Build it in: posert build --precision {precision if precision != 'auto' else 'fp32'}"
-    )
-
-
-def _asked(bundle: Bundle, backend: str, precision: str) -> Choice:
-    if _verdict(bundle, backend, precision) != "failed":
-        return Choice(backend, precision, "as asked")
-    log.warning("%s: %s %s failed the accuracy gate when the bundle was built", bundle.name, backend, precision)
-    return Choice(backend, precision, "as asked, although it failed the accuracy gate")
-
-
-def _verdict(bundle: Bundle, backend: str, precision: str) -> str:
-    """The gate's verdict on a pair. One that was not measured has passed if the precision passed wherever it was."""
-    rows = [r for r in bundle.accuracy["rows"] if r["precision"] == precision and r["verdict"] != "reference"]
-    own = {r["verdict"] for r in rows if r["backend"] == backend}
-    if own:
-        return "failed" if "failed" in own else "passed" if own == {"passed"} else "unproven"
-    return "passed" if {r["verdict"] for r in rows} == {"passed"} else "unproven"
-
-
-def _fastest(backend: str, verdicts: dict[str, str], count: int) -> Choice | None:
-    """The first precision that passed, else the widest that did not fail; `verdicts` is in order of speed."""
-    why = f"the first of {count} installed backends" if count > 1 else "the backend that is installed"
-    for precision, verdict in verdicts.items():
-        if verdict == "passed":
-            return Choice(backend, precision, f"{why}, and the fastest precision there that passed the accuracy gate")
-    left = [p for p, verdict in verdicts.items() if verdict != "failed"]
-    widest = next((p for p in ("fp32", "fp16") if p in left), left[0] if left else None)
-    return Choice(backend, widest, f"{why}; no precision is proven in this bundle, so the widest") if widest else None
-
-
-def _offers(candidates: dict[str, Backend]) -> str:
-    return "; ".join(f"{name}: {', '.join(module.PRECISIONS)}" for name, module in candidates.items())
-
-
-def open_session(bundle: Bundle, backend: str, precision: str, threads: int | None = None) -> Session:
-    """Compile one artifact of a bundle on one backend.
-
-    Raises:
-        BackendError: the backend is not installed, cannot run this precision, or refused the graph.
-        InputError: `threads` is below 1.
-    """
-    if threads is not None and threads < 1:
-        raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
-    module = load_backend(backend)
-    artifact = module.PRECISIONS.get(precision)
-    if artifact is None or artifact not in bundle.artifacts:
-        raise BackendError(
-            f"{backend} runs {', '.join(module.PRECISIONS)} and {bundle.name} holds {', '.join(bundle.artifacts)}: "
-            f"{precision!r} is not in both. Build it in: posert build --precision {precision}"
-        )
-    return module.Session(bundle.read(bundle.artifacts[artifact]), precision, threads)
 
 
 def check_frame(frame: ArrayLike) -> NDArray[np.uint8]:

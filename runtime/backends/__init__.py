@@ -8,24 +8,19 @@ such as a GPU, also has `missing()`: what is missing, or None.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cuda.driver import missing as no_driver
 from ..errors import BackendError
 from ..registry import load_module, module_names, unknown_name
 
 # In the order in which `auto` tries them; a file that is not named here comes last.
-_PREFERENCE = (
-    "tensorrt",
-    "tensorrt_rtx",
-    "onnxruntime_cuda",
-    "torchscript_cuda",
-    "openvino",
-    "onnxruntime",
-    "torchscript",
-)
+_ON_GPU = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
+_PREFERENCE = (*_ON_GPU, "openvino", "onnxruntime", "torchscript")
 # The pip extra that brings a backend, where it is not called like the backend.
 _EXTRAS = {"torchscript": "torch", "torchscript_cuda": "torch"}
 
@@ -87,22 +82,31 @@ def load_backend(name: str) -> Backend:
         raise BackendError(_BROKEN.format(name, error, pip_line(name))) from error
 
 
-def installed_backends() -> dict[str, Backend]:
-    """The backends that can run here, the preferred first; one that is here but broken leaves a warning."""
-    found = {}
+def usable_backends() -> Iterator[tuple[str, Backend]]:
+    """Name and module of the backends that can run here, the preferred first; one that is broken leaves a warning.
+
+    Lazy, because importing a library takes up to seconds: who takes the first pays for no other.
+    """
     for name in backends():
+        if name in _ON_GPU and no_driver() is not None:
+            continue
         try:
             module = load_backend(name)
-            lacking = getattr(module, "missing", lambda: None)()
-            if lacking is None:
-                found[name] = module
-            else:
-                log.info("backend %r is installed but cannot run: %s", name, lacking)
         except MissingBackend:
             continue
         except BackendError as error:
             log.warning("%s", error)
-    return found
+            continue
+        lacking = getattr(module, "missing", lambda: None)()
+        if lacking is None:
+            yield name, module
+        else:
+            log.info("backend %r is installed but cannot run: %s", name, lacking)
+
+
+def installed_backends() -> dict[str, Backend]:
+    """All backends that can run here, the preferred first."""
+    return dict(usable_backends())
 
 
 def pip_line(name: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..backends import installed_backends, load_backend
 from ..bundle import Bundle
+from ..choice import choose, open_session
 from ..errors import BackendError
-from ..estimator import choose, open_session
 from ..verify import check_session
 
 

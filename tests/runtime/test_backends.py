@@ -14,8 +14,8 @@ from posert.export.reference import Reference, random_crops
 from posert.runtime import backends as package
 from posert.runtime.backends import backends, installed_backends, load_backend, pip_line
 from posert.runtime.bundle import Bundle
+from posert.runtime.choice import open_session
 from posert.runtime.errors import BackendError, InputError
-from posert.runtime.estimator import open_session
 
 INSTALLED = list(installed_backends())
 

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from posert.runtime import bundle as bundle_module
 from posert.runtime.bundle import Artifact, Bundle, Golden, describe, write_bundle
+from posert.runtime.choice import choose
 from posert.runtime.commands.inspect import describe as describe_bundle
 from posert.runtime.contract import Contract
 from posert.runtime.errors import BackendError, BundleError
-from posert.runtime.estimator import choose
 
 CONTRACT = Contract(
     dataset="coco",

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
-from posert.runtime.estimator import Choice, PoseEstimator
+from posert.runtime.estimator import PoseEstimator
 from posert.runtime.frames import Frames
 from posert.runtime.parity import HEATMAP_BOUND, Candidate, Parity, judge
 from posert.runtime.preprocess import boxes_to_center_scale, crop, crop_matrices

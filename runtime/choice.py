@@ -1,0 +1,107 @@
+"""Which backend and precision of a bundle run on this machine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from .backends import Session, backends, load_backend, pip_line, usable_backends
+from .bundle import Bundle
+from .errors import BackendError, InputError
+from .registry import unknown_name
+
+log = logging.getLogger("posert")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and a precision, and why these."""
+
+    backend: str
+    precision: str
+    reason: str
+
+
+def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Choice:
+    """Pick a backend and a precision for a bundle on this machine.
+
+    `auto` takes the first installed backend and, on it, the fastest precision that passed the bundle's accuracy gate;
+    where nothing was proven, full precision. What failed the gate runs only when it is asked for by name.
+
+    Raises:
+        BackendError: nothing fits; the message says what is missing and the pip line that brings it.
+    """
+    known = backends()
+    if backend != "auto" and backend not in known:
+        raise BackendError(unknown_name("backend", backend, ["auto", *known]))
+    candidates = usable_backends() if backend == "auto" else iter([(backend, load_backend(backend))])
+    seen, failed = [], []
+    for name, module in candidates:
+        seen.append(f"{name} ({', '.join(module.PRECISIONS)})")
+        runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]
+        if precision != "auto":
+            if precision in runnable:
+                return _asked(bundle, name, precision)
+            continue
+        verdicts = {p: _verdict(bundle, name, p) for p in runnable}
+        failed += [f"{name} {p}" for p in runnable if verdicts[p] == "failed"]
+        chosen = _fastest(name, verdicts, "as asked" if backend != "auto" else "the first backend that can run here")
+        if chosen:
+            return chosen
+    if not seen:
+        raise BackendError(f"no backend can run here. On a CPU the fastest is OpenVINO: {pip_line('openvino')}")
+    if failed:
+        raise BackendError(
+            f"{bundle.name}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
+            "it, or install another backend, or ask for one of these with backend= and precision="
+        )
+    wanted = precision if precision != "auto" else "fp32"
+    raise BackendError(
+        f"{bundle.name} holds {', '.join(bundle.artifacts)}, and here there is {' and '.join(seen)}: {wanted} cannot "
+        f"run. Build it in: posert build --precision {wanted}"
+    )
+
+
+def _asked(bundle: Bundle, backend: str, precision: str) -> Choice:
+    if _verdict(bundle, backend, precision) != "failed":
+        return Choice(backend, precision, "as asked")
+    log.warning("%s: %s %s failed the accuracy gate when the bundle was built", bundle.name, backend, precision)
+    return Choice(backend, precision, "as asked, although it failed the accuracy gate")
+
+
+def _verdict(bundle: Bundle, backend: str, precision: str) -> str:
+    """The gate's verdict on a pair. One that was not measured has passed if the precision passed wherever it was."""
+    rows = [r for r in bundle.accuracy["rows"] if r["precision"] == precision and r["verdict"] != "reference"]
+    own = {r["verdict"] for r in rows if r["backend"] == backend}
+    if own:
+        return "failed" if "failed" in own else "passed" if own == {"passed"} else "unproven"
+    return "passed" if {r["verdict"] for r in rows} == {"passed"} else "unproven"
+
+
+def _fastest(backend: str, verdicts: dict[str, str], why: str) -> Choice | None:
+    """The first precision that passed, else the widest that did not fail; `verdicts` is in order of speed."""
+    for precision, verdict in verdicts.items():
+        if verdict == "passed":
+            return Choice(backend, precision, f"{why}, and its fastest precision that passed the accuracy gate")
+    left = [p for p, verdict in verdicts.items() if verdict != "failed"]
+    widest = next((p for p in ("fp32", "fp16") if p in left), left[0] if left else None)
+    return Choice(backend, widest, f"{why}; no precision is proven in this bundle, so the widest") if widest else None
+
+
+def open_session(bundle: Bundle, backend: str, precision: str, threads: int | None = None) -> Session:
+    """Compile one artifact of a bundle on one backend.
+
+    Raises:
+        BackendError: the backend is not installed, cannot run this precision, or refused the graph.
+        InputError: `threads` is below 1.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
+    module = load_backend(backend)
+    artifact = module.PRECISIONS.get(precision)
+    if artifact is None or artifact not in bundle.artifacts:
+        raise BackendError(
+            f"{backend} runs {', '.join(module.PRECISIONS)} and {bundle.name} holds {', '.join(bundle.artifacts)}: "
+            f"{precision!r} is not in both. Build it in: posert build --precision {precision}"
+        )
+    return module.Session(bundle.read(bundle.artifacts[artifact]), precision, threads)
