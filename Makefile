@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check types clean
+.PHONY: demo test test-gpu check types clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,6 +18,15 @@ demo: $(STAMP) ## the demo model to fp32, fp16 and int8, gated, with a report in
 
 test: $(STAMP) ## the whole suite
 	$(BIN)/python -m pytest -q
+
+# On a machine whose Python has the GPU's libraries: make test-gpu BIN=$$(dirname $$(which python3)) STAMP=
+test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sanitizer where it is installed
+	$(BIN)/python -m pytest -q -rs tests/runtime/cuda
+	@if command -v compute-sanitizer >/dev/null; then for tool in memcheck racecheck initcheck synccheck; do \
+		echo "compute-sanitizer $$tool"; compute-sanitizer --tool $$tool --error-exitcode 1 \
+		$(BIN)/python -m pytest -q tests/runtime/cuda/test_kernels.py \
+		-k "gpu and (crops or formats or decoding or flip_merge)" || exit 1; done; \
+	else echo "compute-sanitizer is not installed: skipped"; fi
 
 check: $(STAMP) types ## lint, types, import rules
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .driver import Device, Graph, Memory, Pinned, Stream
+from .driver import Device, Event, Graph, Memory, Pinned, Stream
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are prepared; other numbers of people run in the next larger one."""
@@ -66,6 +66,19 @@ def record(work: Callable[[], None], stream: Stream, capturable: bool) -> Callab
         work()
     graph: Graph = finish()
     return lambda: graph.launch(stream)
+
+
+def timed_ms(work: Callable[[], None], stream: Stream, rounds: int) -> list[float]:
+    """GPU time of each of so many runs of work that goes into a stream."""
+    times = []
+    for _ in range(rounds):
+        start, end = Event(timed=True), Event(timed=True)
+        stream.record(start)
+        work()
+        stream.record(end)
+        end.synchronize()
+        times.append(end.ms_since(start))
+    return times
 
 
 class ArrayRunner:

@@ -140,6 +140,13 @@ def test_graphs_are_captured_once_and_padding_is_told(fake_gpu: ctypes.CDLL, fra
     assert (pipeline.usage.people, pipeline.usage.slots) == (14, 17)
 
 
+def test_replays_can_be_timed(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    assert pipeline.replay_ms(3) == []  # nothing was run yet
+    pipeline(frame, *regions(BOXES))
+    assert pipeline.replay_ms(3) == [1.0] * 3  # as the fake GPU's clock goes
+
+
 def test_half_precision_heatmaps(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
     contract = contract_of(decode="none")
     xy, score = Pipeline(FakeNetwork(fake_gpu, dtype=np.float16), contract, Device())(frame, *regions(BOXES))
