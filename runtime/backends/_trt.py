@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 DEFAULT_BATCH = ((1, 8, 32),)
 # Resident memory of a build, as bytes for the library and bytes per byte of the graph. Measured for TensorRT-RTX 1.7
 # (docs/gpu.md) with some room; TensorRT keeps several kernels' weights at a time and was not measured.
-_BUILD_MEMORY = {"tensorrt_rtx": (400 << 20, 5), "tensorrt": (1500 << 20, 10)}
+_BUILD_MEMORY = {"tensorrt_rtx": (500 << 20, 5), "tensorrt": (1500 << 20, 10)}
 
 
 @dataclass(frozen=True)

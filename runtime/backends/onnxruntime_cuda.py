@@ -19,7 +19,7 @@ from ..errors import BackendError
 
 PRECISIONS = {"fp16": "fp16", "fp32": "fp32"}
 LARGEST = 32
-_PROVIDER = "CUDAExecutionProvider"
+_PROVIDER, _DEVICE = "CUDAExecutionProvider", "cuda"
 
 
 def missing() -> str | None:
@@ -54,8 +54,8 @@ class OrtNetwork:
         session = self._session(stream)
         binding = session.io_binding()
         source, target = session.get_inputs()[0].name, session.get_outputs()[0].name
-        binding.bind_input(source, "cuda", 0, np.uint8, (batch, *self._crop), crops)
-        binding.bind_output(target, "cuda", 0, np.float32, (batch, *self._heatmap), heatmaps)
+        binding.bind_input(source, _DEVICE, 0, np.uint8, (batch, *self._crop), crops)
+        binding.bind_output(target, _DEVICE, 0, np.float32, (batch, *self._heatmap), heatmaps)
         options = ort.RunOptions()
         # the stream is ours: what follows in it waits by itself
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")

@@ -102,7 +102,7 @@ def _fixed_batch() -> bytes:
 def test_too_little_memory_is_told_before_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_trt, "_free_memory", lambda: 100 << 20)
     monkeypatch.setattr(_trt, "backend_of", lambda trt: "tensorrt_rtx")
-    with pytest.raises(BackendError, match="takes about 0.4 GB of memory and 0.1 GB are free"):
+    with pytest.raises(BackendError, match="takes about 0.5 GB of memory and 0.1 GB are free"):
         _trt.build(None, b"graph", "fp32")
 
 
