@@ -118,11 +118,15 @@ def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
 def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[State, Layout]:
     """A state dict of any layout as that of a network, by names and shapes alone; `file` is its name in the message.
 
+    What has the network's own names is taken as it is, even if they look like those of another code base.
+
     Raises:
         CheckpointError: it does not fit; the message names the architecture that it looks like.
     """
-    state, layout = recognise(state)
     expected = network.state_dict()
+    state, layout = _unwrap(state), LAYOUTS[-1]
+    if _mismatch(state, expected):
+        state, layout = recognise(state)
     problems = _mismatch(state, expected)
     if problems:
         guess = looks_like(state)
@@ -133,9 +137,7 @@ def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[Sta
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
     """The layout of a state dict, and its entries under the names that the networks in `archs` use."""
-    # Wrappers that a training script puts around its network: DataParallel, or an attribute called model.
-    while state and (prefix := next((p for p in ("module.", "model.") if all(k.startswith(p) for k in state)), None)):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    state = _unwrap(state)
     layout = next(x for x in LAYOUTS if any(re.search(x.mark, key) for key in state) or not x.mark)
     kept = {key: value for key, value in state.items() if not re.search(layout.drop, key)}
     if layout.biased:
@@ -148,22 +150,23 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
     """The architecture whose weights have these names and shapes, whatever the joints; for messages."""
-    shapes = {(key, tuple(value.shape)) for key, value in state.items() if not key.endswith(_COUNTER)}
+    shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
     for name, construct in archs().items():
-        expected = _shapes(construct)
-        own = {item for item in expected.items() if not item[0].endswith(_COUNTER)}
-        rest = [(key, shape) for key, shape in shapes - own if expected.get(key, ())[:1] == (1,)]
-        if len(shapes & own) + len(rest) == len(shapes) == len(own):
-            joints = {shape[0] for _, shape in rest}
-            return f"{name} with {joints.pop() if len(joints) == 1 else 1} keypoints"
+        expected = _shapes(construct, 1)
+        if shapes.keys() == expected.keys():
+            # one map per joint: where a network for one joint has 1 channel, this one has K
+            joints = next((shape[0] for key, shape in shapes.items() if expected[key][:1] == (1,)), 1)
+            if shapes == _shapes(construct, joints):
+                return f"{name} with {joints} keypoints"
     return None
 
 
 @cache
-def _shapes(construct: Constructor) -> dict[str, tuple[int, ...]]:
-    """Shape of each entry of an architecture for one joint."""
+def _shapes(construct: Constructor, keypoints: int) -> dict[str, tuple[int, ...]]:
+    """Shape of each weight of an architecture."""
     with torch.device("meta"):
-        return {key: tuple(value.shape) for key, value in construct(keypoints=1).state_dict().items()}
+        state = construct(keypoints=keypoints).state_dict()
+    return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
 
 
 def fetch(row: Row, progress: Progress | None = None) -> Path:
@@ -270,6 +273,13 @@ def _unpack(content: Any, path: Path) -> Mapping[str, Tensor]:
         f"{path} holds no state dict: found {type(content).__name__}{keys}; expected tensors by name, alone or under "
         "state_dict or model"
     )
+
+
+def _unwrap(state: Mapping[str, Tensor]) -> State:
+    """Without what a training script puts around its network: DataParallel, or an attribute called model."""
+    while state and (prefix := next((p for p in ("module.", "model.") if all(k.startswith(p) for k in state)), None)):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return dict(state)
 
 
 def _rename(key: str, layout: Layout) -> str:

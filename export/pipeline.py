@@ -33,6 +33,7 @@ from ..runtime.parity import Candidate, Parity, judge
 from . import macs
 from .archs import build_arch
 from .catalog import Row
+from .memory import give_back
 from .reference import Reference
 from .to_onnx import OPSET, to_onnx, with_crops, with_free_size
 from .to_torchscript import to_torchscript
@@ -196,6 +197,7 @@ def _graphs(plan: Plan, reference: Reference, report: Report) -> _Made:
         wanted = (with_free_size(model, reference) if plan.dynamic_size else model).SerializeToString()
     fp32 = with_crops(model, contract)
     del model
+    give_back()
     graphs: Graphs = {"fp32": _onnx_graph("fp32", fp32, "fp32", golden)}
     if "fp16" in plan.precisions:
         report("fp16 graph", 0, 0)
@@ -223,6 +225,7 @@ def _graphs(plan: Plan, reference: Reference, report: Report) -> _Made:
             **crops.provenance(),
         }
     del fp32
+    give_back()
     report("TorchScript", 0, 0)
     graphs["torchscript"] = _graph("torchscript", "torchscript", to_torchscript(reference), "fp32", golden)
     return _Made(graphs, golden, calibration, wanted, counted)
@@ -248,6 +251,7 @@ def _graph(
     library, extension = {"onnx": ("onnxruntime", "onnx"), "torchscript": ("torchscript", "pt")}[format]
     seen = load_backend(library).Session(data, precision).infer(golden.crops)
     error = float(np.linalg.norm(seen - golden.heatmaps) / np.linalg.norm(golden.heatmaps))
+    give_back()
     if not np.isfinite(error):
         raise PosertError(f"the {name} graph gives NaN or infinity on a real crop; build without it (--precision)")
     file = f"{name}.{extension}"

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..runtime.contract import Contract
 from ..runtime.errors import PosertError
+from .memory import give_back
 from .reference import ExportError, Reference, compare, random_crops
 
 # 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.
@@ -64,6 +65,7 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     # The exporter's program and the arenas in which it wrote the graph hold each weight three times: on with the bytes.
     data = model.SerializeToString()
     del program, model
+    give_back()
     onnx.checker.check_model(data, full_check=True)
     crops = torch.from_numpy(random_crops(c, 2))
     with torch.inference_mode():
