@@ -48,7 +48,6 @@ class EngineNetwork:
         ]
         self.largest = max(profile[2] for profile in self._profiles)
         self._scratch: dict[int, Memory] = {}
-        self._contexts: list[Any] = []
 
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """See `Network.output`."""
@@ -73,7 +72,6 @@ class EngineNetwork:
         if not (placed and context.set_tensor_address(self._output, heatmaps)):
             raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
         self._give_scratch(context, stream)
-        self._contexts.append(context)
 
         def run() -> None:
             if not context.execute_async_v3(stream.address):

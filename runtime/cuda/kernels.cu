@@ -90,13 +90,13 @@ extern "C" __global__ void warp(const __grid_constant__ Warp a) {
     // Double precision is slow on most GPUs: the coordinates of a tile's columns and rows are computed once.
     __shared__ i64 along[2][TILE], down[2][TILE];
     __shared__ u8 tile[TILE * TILE * 3];
-    const Batch& batch = *a.batch;
+    const Frame frame = a.batch->frame;  // a copy: bytes that are stored might be its own, for all the compiler knows
     const int slot = blockIdx.z, left = blockIdx.x * TILE, top = blockIdx.y * TILE;
-    if (slot >= batch.frame.people) return;
+    if (slot >= frame.people) return;
     const int thread = threadIdx.y * TILE + threadIdx.x;
     if (thread < 2 * TILE) {
         const int axis = thread / TILE, i = thread % TILE;
-        const double* m = batch.people[slot].inverse + 3 * axis;
+        const double* m = a.batch->people[slot].inverse + 3 * axis;
         along[axis][i] = (i64)rint(m[0] * (left + i) * 1024.0);
         down[axis][i] = (i64)rint((m[1] * (top + i) + m[2]) * 1024.0) + 16;
     }
@@ -110,7 +110,7 @@ extern "C" __global__ void warp(const __grid_constant__ Warp a) {
         Color sum = {512, 512, 512};
         for (int tap = 0; tap < 4; ++tap) {
             const int weight = (tap & 1 ? f : 32 - f) * (tap & 2 ? g : 32 - g);
-            const Color c = sample(batch.frame, (u >> 5) + (tap & 1), (v >> 5) + (tap >> 1));
+            const Color c = sample(frame, (u >> 5) + (tap & 1), (v >> 5) + (tap >> 1));
             sum.b += weight * c.b; sum.g += weight * c.g; sum.r += weight * c.r;
         }
         u8* out = tile + (y * TILE + x) * 3;

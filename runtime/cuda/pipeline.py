@@ -195,6 +195,7 @@ class _Lane:
 
     def take(self, frame: Any, format: Format | None) -> Image:
         """The frame on the GPU; on its way there when this returns."""
+        self._stream.synchronize()  # a run that nobody waited for may still read what is written now
         if on_device(frame):
             return device_image(frame, format, self._stream)
         image = host_frame(frame)
