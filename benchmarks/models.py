@@ -1,0 +1,230 @@
+"""Build every row of the catalog in every precision, with random weights, and write the table.
+
+python -m posert.benchmarks.models --output docs/models.md
+
+Each row is built in a process of its own, by the same code as `posert build`, and judged against the PyTorch model on
+synthetic people. Finished rows are kept as JSON lines: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ..export import catalog
+from ..export.build import demo_frames
+from ..export.pipeline import PRECISIONS, Plan, build, machine, versions
+from ..runtime.bundle import Bundle
+from ..runtime.errors import PosertError
+from ..runtime.files import whole_file
+from ..runtime.progress import track
+
+SECONDS, GIGABYTES = 120.0, 4.0
+"""What an fp32 build may take, export, TorchScript, gate on every backend and writing included."""
+
+_IMAGES = 2  # of a dozen people in all: enough to compare heatmaps and to give every activation a range
+_HALF = ("fp16", "int8", "equalisation", "calibration")  # steps whose name begins or ends so are not of fp32
+
+
+def main() -> int:
+    """Entry point; returns 1 if a row failed or took more than it may."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pattern", nargs="?", default="", help="only rows whose id contains this")
+    parser.add_argument("--output", type=Path, help="the table as Markdown (default: standard output)")
+    parser.add_argument("--state", type=Path, default=Path("out/models.jsonl"), help="finished rows (out/models.jsonl)")
+    parser.add_argument("--row", help=argparse.SUPPRESS)  # what the process of one row is told
+    args = parser.parse_args()
+    if args.row:
+        print(json.dumps(measure(catalog.row(args.row))))
+        return 0
+    wanted = [id for id in catalog.rows() if args.pattern in id]
+    finished = _finished(args.state)
+    args.state.parent.mkdir(parents=True, exist_ok=True)
+    troubles = {id: trouble(record) for id, record in finished.items() if id in wanted}
+    for id in track([id for id in wanted if id not in finished], "models"):
+        try:
+            finished[id] = _in_a_process(id)
+        except PosertError as error:  # the others can still be built; this one is tried again the next time
+            troubles[id] = str(error)
+            print(error, file=sys.stderr, flush=True)
+            continue
+        with args.state.open("a") as file:
+            file.write("\n" + json.dumps(finished[id]))  # on a line of its own even behind one that was cut off
+        troubles[id] = trouble(finished[id])
+        print(_summary(finished[id]), file=sys.stderr, flush=True)
+        if args.output is not None:
+            _write(args.output, table(wanted, finished))
+    if args.output is not None:
+        _write(args.output, table(wanted, finished))
+    else:
+        print(table(wanted, finished))
+    return 1 if any(troubles.values()) else 0
+
+
+def measure(row: catalog.Row) -> dict[str, Any]:
+    """Build a row in this process and say what it took and gave."""
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        held_out = demo_frames(row, "val", _IMAGES, "synthetic people")
+        calibration = demo_frames(row, "calib", _IMAGES, "synthetic people")
+        path = Path(folder, "model.pose")
+        built = build(Plan(row, "random", PRECISIONS, path, held_out, False, calibration), clock.step)
+        clock.step("end", 0, 0)
+        with Bundle(path) as bundle:
+            nodes = len(onnx.load_from_string(bundle.read(bundle.artifacts["fp32"])).graph.node)
+            sizes = {name: a.bytes / 1e6 for name, a in bundle.artifacts.items()}
+            macs = bundle.manifest["model"]["macs"]
+    errors: dict[str, float] = defaultdict(float)
+    for r in built.parity.rows[1:]:
+        name = "torchscript" if r.backend == "torchscript" else r.precision
+        errors[name] = max(errors[name], r.heatmap_error)
+    return {
+        "id": row.id,
+        "size": f"{row.height}x{row.width}",
+        "keypoints": row.keypoints,
+        "macs": macs,
+        "macs_published": row.macs_test_path,
+        "nodes": nodes,
+        "megabytes": sizes,
+        "errors": errors,
+        "failed": [r.key for r in built.parity.rows if r.verdict == "failed"],
+        **clock.result(),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+class _Clock:
+    """Seconds and peak memory of the steps that `build` reports."""
+
+    def __init__(self) -> None:
+        self.name, self.start = "weights", time.perf_counter()
+        self.steps: list[tuple[str, float, float]] = []
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """As `posert.export.pipeline.Report`."""
+        if name != self.name:
+            now = time.perf_counter()
+            self.steps.append((self.name, now - self.start, _peak()))
+            self.name, self.start = name, now
+
+    def result(self) -> dict[str, float]:
+        """Of the steps of an fp32 build, and of all."""
+        fp32 = [s for s in self.steps if not s[0].startswith(_HALF) and not s[0].endswith(_HALF)]
+        return {
+            "seconds_fp32": sum(s[1] for s in fp32),
+            "seconds": sum(s[1] for s in self.steps),
+            "gigabytes_fp32": max(s[2] for s in fp32),
+            "gigabytes": max(s[2] for s in self.steps),
+        }
+
+
+def _peak() -> float:
+    """Peak resident memory since the last call, GB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    return kilobytes * 1024 / 1e9
+
+
+def _in_a_process(id: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "posert.benchmarks.models", "--row", id]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise PosertError(f"{id} could not be built: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+def _finished(state: Path) -> dict[str, dict[str, Any]]:
+    """Rows of an earlier run; a line that was cut off is left out."""
+    records = {}
+    for line in state.read_text().splitlines() if state.exists() else []:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        records[record["id"]] = record
+    return records
+
+
+def trouble(record: Mapping[str, Any]) -> str:
+    """What is wrong with a row, empty where nothing is."""
+    found = [f"{key} differs from PyTorch" for key in record["failed"]]
+    if record["macs"] != record["macs_published"]:
+        found.append(f"{record['macs']} multiply-adds instead of {record['macs_published']}")
+    if record["seconds_fp32"] > SECONDS:
+        found.append(f"more than {SECONDS:.0f} s")
+    if record["gigabytes_fp32"] > GIGABYTES:
+        found.append(f"more than {GIGABYTES:.0f} GB")
+    return "; ".join(found)
+
+
+def _summary(record: dict[str, Any]) -> str:
+    return (
+        f"{record['id']}: fp32 {record['seconds_fp32']:.0f} s, {record['gigabytes_fp32']:.1f} GB, all "
+        f"{record['seconds']:.0f} s, {record['gigabytes']:.1f} GB {trouble(record)}"
+    )
+
+
+def table(wanted: Sequence[str], finished: Mapping[str, dict[str, Any]]) -> str:
+    """The whole page; rows that are not finished are named."""
+    records = [finished[id] for id in wanted if id in finished]
+    if not records:
+        return "No model was built.\n"
+    missing = [id for id in wanted if id not in finished]
+    last = records[-1]
+    page = _PAGE.format(
+        rows=len(records),
+        wanted=len(wanted),
+        missing=f" Not built: {', '.join(missing)}." if missing else "",
+        machine=f"{last['machine']['cpu']}, {last['machine']['cores']} cores",
+        versions=", ".join(f"{name} {number}" for name, number in last["versions"].items()),
+    )
+    return page + "".join(_line(r) for r in records)
+
+
+_PAGE = """# Every model, built
+
+Made by `python -m posert.benchmarks.models --output docs/models.md`: each row of the catalog with random weights, in
+a process of its own, to fp32, fp16, int8 and TorchScript. {rows} of {wanted} rows.{missing}
+Machine: {machine}. {versions}.
+
+- **GMACs**: counted on the exported graph. **nodes**: of the fp32 graph, the four that normalise the crop included.
+- **errors**: relative L2 distance of the heatmaps from the PyTorch model's, the worst of all backends. Random weights
+  lose more in int8 than trained ones: the figure says that the graph is right, not how good a trained one is.
+- **fp32 s, GB**: a whole fp32 build: export, TorchScript, gate on every backend, bundle. Peak of the resident memory,
+  with the graphs of the other precisions held as well. **all s, GB**: with fp16 and int8, calibrated on few people.
+
+| model | HxW | K | GMACs | nodes | fp32 MB | int8 MB | fp32 | TorchScript | fp16 | int8 | fp32 s | GB | all s | GB | |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|
+"""
+
+
+def _line(r: Mapping[str, Any]) -> str:
+    mb, e = r["megabytes"], r["errors"]
+    return (
+        f"| {r['id']} | {r['size']} | {r['keypoints']} | {r['macs'] / 1e9:.2f} | {r['nodes']} | {mb['fp32']:.0f} | "
+        f"{mb['int8']:.0f} | {e['fp32']:.1e} | {e['torchscript']:.1e} | {e['fp16']:.1e} | {e['int8']:.3f} | "
+        f"{r['seconds_fp32']:.0f} | {r['gigabytes_fp32']:.1f} | {r['seconds']:.0f} | {r['gigabytes']:.1f} | "
+        f"{trouble(r) or 'ok'} |\n"
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
