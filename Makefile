@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-gpu check types clean
+.PHONY: demo test test-gpu test-tensorrt check types clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,6 +27,18 @@ test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sa
 		$(BIN)/python -m pytest -q tests/runtime/cuda/test_kernels.py \
 		-k "gpu and (crops or formats or decoding or flip_merge)" || exit 1; done; \
 	else echo "compute-sanitizer is not installed: skipped"; fi
+
+# The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/test_tensorrt_names.py.
+WHEELS := build/tensorrt
+BINDINGS := tensorrt-bindings==8.6.1 tensorrt-cu12-bindings==10.0.1 tensorrt-cu12-bindings==10.3.0 \
+	tensorrt-cu12-bindings==10.8.0.43 tensorrt-cu12-bindings==10.16.1.11 tensorrt-cu13-bindings==11.4.0.106
+
+test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without a GPU; downloads 200 MB
+	$(BIN)/pip install --quiet --disable-pip-version-check nvidia-cuda-nvrtc-cu12==12.9.86 tensorrt_rtx==1.7.1.116
+	for wheel in $(BINDINGS); do \
+		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d $(WHEELS) $$wheel || exit 1; done
+	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
+		tests/runtime/cuda/test_images.py tests/runtime/test_tensorrt_names.py tests/runtime/test_tensorrt_rtx.py
 
 check: $(STAMP) types ## lint, types, import rules
 	$(BIN)/ruff check .
