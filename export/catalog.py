@@ -243,7 +243,7 @@ def _row(id: str, entry: Mapping[str, Any]) -> Row:
         ) from error
 
 
-def _counted(arch: str, keypoints: int, height: int, width: int) -> dict[str, int]:
+def _counted(arch: str, keypoints: int, height: int, width: int) -> dict[str, Any]:
     """The figures of a row that nobody published."""
     network = network_on_meta(arch, keypoints)
     executed = macs.of_network(network, height, width)
