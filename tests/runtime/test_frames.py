@@ -39,14 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def content() -> dict[str, Any]:
     """Image 2 has a crowd only, image 3 a person without joints, image 4 nobody; image 5 two people."""
-    people = [
-        (10, 0, {}),
-        (11, 1, {}),
-        (12, 2, {"iscrowd": 1}),
-        (13, 3, {"num_keypoints": 0}),
-        (14, 5, {}),
-        (15, 5, {}),
-    ]
+    people = [(10, 0, {}), (11, 1, {}), (12, 2, {"iscrowd": 1}), (13, 3, {"num_keypoints": 0}), (14, 5, {})]
     return {
         "images": [{"id": i, "file_name": f"{i}.png"} for i in range(IMAGES)],
         "annotations": [annotation(id, image, **changes) for id, image, changes in [*people, (15, 5, {}), (16, 6, {})]],
