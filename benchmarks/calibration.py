@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,8 @@ def main() -> int:
     calibration = demo_frames(row, "calib", 200, "synthetic people")
     crops = crops_from_coco(calibration.coco, calibration.read, contract, args.people)
 
-    def estimator(make: Make) -> PoseEstimator:
-        session = load_backend("openvino").Session(make().SerializeToString(), "int8")
+    def estimator(model: onnx.ModelProto) -> PoseEstimator:
+        session = load_backend("openvino").Session(model.SerializeToString(), "int8")
         return PoseEstimator.from_session(contract, session, Choice("openvino", "int8", "under test"))
 
     candidates = [
@@ -73,7 +74,7 @@ def main() -> int:
         start = time.perf_counter()
         model = make()
         seconds[name] = time.perf_counter() - start
-        candidates.append(Candidate("int8", name, lambda model=model: estimator(lambda: model), 0))
+        candidates.append(Candidate("int8", name, partial(estimator, model), 0))
     held_out = demo_frames(row, "val", args.images, DEMO_NOTE)
     result = judge(candidates, held_out, max_drop=1, labelled=True)
     rows = [{**asdict(r), "name": r.backend, "seconds": seconds.get(r.backend, 0.0)} for r in result.rows]
@@ -121,7 +122,7 @@ def settings(fp32: onnx.ModelProto, crops: CalibrationSet) -> dict[str, Make]:
 def _ort(fp32: onnx.ModelProto, crops: CalibrationSet) -> onnx.ModelProto:
     """ONNX Runtime's own static quantisation: per-channel symmetric int8 with min-max ranges, float bias."""
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._batches = iter(crops)
 

@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,9 @@ def measure(path: str, people: int, rounds: int, threads: int | None, weights: s
         contenders: dict[str, Callable[[], Any]] = {}
         for precision in ("int8", "fp32"):
             pose = PoseEstimator(bundle, backend="openvino", precision=precision, threads=threads)
-            contenders[f"frame to keypoints, OpenVINO {precision}"] = lambda pose=pose: pose(frame, boxes)
+            contenders[f"frame to keypoints, OpenVINO {precision}"] = partial(pose, frame, boxes)
             session = open_session(bundle, "openvino", precision, threads)
-            contenders[f"bare engine, OpenVINO {precision}"] = lambda session=session: session.infer(crops)
+            contenders[f"bare engine, OpenVINO {precision}"] = partial(session.infer, crops)
         ort = open_session(bundle, "onnxruntime", "fp32", threads)
         contenders["bare engine, ONNX Runtime fp32"] = lambda: ort.infer(crops)
         eager = _eager(bundle, weights, threads)
@@ -105,7 +106,9 @@ def measure(path: str, people: int, rounds: int, threads: int | None, weights: s
 
 def crowd(people: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """A frame of synthetic people, several pictures side by side, and `people` boxes xyxy in it."""
-    pictures, boxes, index = [], [], 0
+    pictures: list[NDArray[np.uint8]] = []
+    boxes: list[list[float]] = []
+    index = 0
     while len(boxes) < people:
         image, annotations = render("val", index)
         left = index * image.shape[1]

@@ -91,8 +91,7 @@ def _load(name: str) -> Any:
             raise
         extra = "export" if module.startswith("posert.export") else "evaluate"
         raise PosertError(
-            f"this command needs the Python package {library!r}, which is not installed: "
-            f'pip install "posert[{extra}]"'
+            f'this command needs the Python package {library!r}, which is not installed: pip install "posert[{extra}]"'
         ) from error
 
 
