@@ -1,4 +1,4 @@
-"""What TensorRT and TensorRT-RTX share: from an ONNX graph to an engine, and from an engine to heatmaps.
+"""What TensorRT and TensorRT-RTX share: from an ONNX graph to an engine.
 
 One road for TensorRT 10, 11 and TensorRT-RTX: the types are in the graph (casts, Q/DQ), the network is strongly typed,
 and the builder has no precision flags. TensorRT 8, which knows no strongly typed networks, has the two places that are
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
-from ._engine import Engine, Made, cache_folder, find_engine, write_engine
+from ._engine import Engine, Made, cache_folder
 
 log = logging.getLogger("posert")
 
@@ -121,6 +121,9 @@ def build(
     for profile in options.batch:
         config.add_optimization_profile(_profile(builder, network, profile))
     _set(config, trt, options)
+    if hasattr(trt.PreviewFeature, "PROFILE_SHARING_0806"):
+        # several contexts, one per batch size, on one profile; since TensorRT 10 that needs no asking
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if _old(trt):
         for flag in {"fp16": ("FP16",), "int8": ("FP16", "INT8")}.get(precision, ()):
             config.set_flag(getattr(trt.BuilderFlag, flag))
@@ -289,30 +292,3 @@ def _free_memory() -> int | None:
 
 def title(trt: Any) -> str:
     return f"{'TensorRT-RTX' if backend_of(trt) == 'tensorrt_rtx' else 'TensorRT'} {trt.__version__}"
-
-
-def cached_engine(trt: Any, model: bytes, precision: str, device: str, capability: tuple[int, int]) -> Engine:
-    """The engine of a graph for this machine's GPU: from the cache, or built and put there.
-
-    Raises:
-        BackendError: it cannot be built.
-    """
-    target = f"sm{capability[0]}{capability[1]}"
-
-    def fits(made: Made) -> str | None:
-        if (made.backend, made.version) != (backend_of(trt), str(trt.__version__)):
-            return f"made by {made.backend} {made.version}, here is {title(trt)}"
-        if made.backend == "tensorrt_rtx" and target not in made.devices:
-            return f"made for {', '.join(made.devices)}, here is {target}"
-        if made.backend == "tensorrt" and made.devices != (device,):
-            return f"made on {made.devices[0]}, here is {device}"
-        return None
-
-    engine = find_engine(hashlib.sha256(model).hexdigest(), fits)
-    if engine is not None:
-        return engine
-    log.warning("%s: building the %s engine for %s, once; it is then kept", title(trt), precision, device)
-    options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
-    engine = build(trt, model, precision, options, timing_cache=timing_file(trt, device), device=device)
-    write_engine(cache_folder() / engine.made.file_name, engine)
-    return engine

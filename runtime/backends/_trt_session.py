@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,10 @@ from numpy.typing import NDArray
 from ..cuda.driver import Device, Memory, Stream, missing
 from ..cuda.network import ArrayRunner
 from ..errors import BackendError
-from ._engine import Engine
-from ._trt import backend_of, cached_engine, messages_of, targets_of, title
+from ._engine import Engine, Made, cache_folder, find_engine, write_engine
+from ._trt import Options, backend_of, build, messages_of, targets_of, timing_file, title
+
+log = logging.getLogger("posert")
 
 
 class EngineNetwork:
@@ -147,3 +151,30 @@ def unavailable(trt: Any) -> str | None:
         f"TensorRT-RTX {trt.__version__} runs on {', '.join(targets_of(trt))}; this GPU is sm{major}{minor}. Use "
         "TensorRT: --backend tensorrt"
     )
+
+
+def cached_engine(trt: Any, model: bytes, precision: str, device: str, capability: tuple[int, int]) -> Engine:
+    """The engine of a graph for this machine's GPU: from the cache, or built and put there.
+
+    Raises:
+        BackendError: it cannot be built.
+    """
+    target = f"sm{capability[0]}{capability[1]}"
+
+    def fits(made: Made) -> str | None:
+        if (made.backend, made.version) != (backend_of(trt), str(trt.__version__)):
+            return f"made by {made.backend} {made.version}, here is {title(trt)}"
+        if made.backend == "tensorrt_rtx" and target not in made.devices:
+            return f"made for {', '.join(made.devices)}, here is {target}"
+        if made.backend == "tensorrt" and made.devices != (device,):
+            return f"made on {made.devices[0]}, here is {device}"
+        return None
+
+    engine = find_engine(hashlib.sha256(model).hexdigest(), fits)
+    if engine is not None:
+        return engine
+    log.warning("%s: building the %s engine for %s, once; it is then kept", title(trt), precision, device)
+    options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
+    engine = build(trt, model, precision, options, timing_cache=timing_file(trt, device), device=device)
+    write_engine(cache_folder() / engine.made.file_name, engine)
+    return engine

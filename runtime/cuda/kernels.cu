@@ -213,12 +213,13 @@ __device__ inline Peak block_highest(Peak mine, Shared& s) {
 }
 
 __device__ inline Peak highest(const Map& map, Shared& s) {
-    Peak mine = {0, -1};
+    float best = 0;  // as `above`, in single precision and for cells that come in order
+    int at = -1;
     for (int i = threadIdx.x; i < map.width * map.height; i += THREADS) {
-        const Peak here = {map(i % map.width, i / map.width), i};
-        if (above(here, mine)) mine = here;
+        const float value = map(i % map.width, i / map.width);
+        if (at < 0 || value > best || (value != value && best == best)) { best = value; at = i; }
     }
-    return block_highest(mine, s);
+    return block_highest({best, at}, s);
 }
 
 // The cell that a blur reads for cell i of a row of n: itself, its reflection (the edge not repeated), or -1 for zero.

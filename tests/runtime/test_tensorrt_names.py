@@ -47,6 +47,7 @@ RTX = "tensorrt_rtx"
 GUARDED = {
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED": lambda v: v == RTX or v[0] == 8,
     "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": lambda v: v == RTX or v[0] >= 11,
+    "PreviewFeature.PROFILE_SHARING_0806": lambda v: v == RTX or v[0] >= 11,
     "IProgressMonitor": lambda v: v != RTX and v[0] == 8,
     "IBuilderConfig.progress_monitor": lambda v: v != RTX and v[0] == 8,
     "ExecutionContextAllocationStrategy": lambda v: v != RTX and v[0] == 8,

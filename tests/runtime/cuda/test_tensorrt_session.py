@@ -154,7 +154,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         devices = options.targets or (rest["device"],)
         return engine_of(model, backend=_trt.backend_of(trt), version=trt.__version__, devices=devices)
 
-    monkeypatch.setattr(_trt, "build", build)
+    monkeypatch.setattr(_trt_session, "build", build)
     return asked
 
 
