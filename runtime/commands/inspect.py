@@ -62,6 +62,10 @@ def _contract(c: Contract) -> list[str]:
 
 def _accuracy(accuracy: dict[str, Any]) -> list[str]:
     lines = [f"  accuracy   {accuracy.get('verdict')}: {accuracy.get('data', {}).get('note', '')}"]
+    figures = accuracy.get("published") or accuracy.get("published_elsewhere")
+    if figures and isinstance(figures, dict):
+        told = ", ".join(f"{name} {value}" for name, value in list(figures.items())[:2])
+        lines.append(f"  published  {told}: of {accuracy.get('published_for', 'this checkpoint')}")
     for r in accuracy.get("rows", ()):
         ap = "AP unproven" if r["ap"] is None else f"AP {r['ap']:.4f}"
         drop = "" if r["ap_drop"] is None else f" (drop {r['ap_drop']:+.4f})"

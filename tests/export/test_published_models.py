@@ -27,6 +27,7 @@ from posert.export.to_torchscript import to_torchscript
 from posert.export.weights import Provenance
 from posert.runtime.bundle import Bundle
 from posert.runtime.cli import main
+from posert.runtime.commands.inspect import describe
 from posert.runtime.errors import CheckpointError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "models"
@@ -289,3 +290,11 @@ def test_the_example_of_contributing_is_a_new_architecture(
         catalog._load.cache_clear()
     monkeypatch.undo()
     assert "toy" not in archs()
+
+
+def test_inspect_says_whose_the_published_figures_are(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    row = catalog.find("mspn_50_4")
+    monkeypatch.setattr(Bundle, "accuracy", {"verdict": "unproven", "rows": [], **published(row, "0" * 64)})
+    with Bundle(narrow_bundle) as bundle:
+        lines = describe(bundle)
+    assert f"  published  AP 0.764, AP50 0.906: of another file of this row ({row.file})" in lines
