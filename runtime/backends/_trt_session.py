@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ..cuda.driver import Device, Memory, Stream, missing
 from ..cuda.network import ArrayRunner
 from ..errors import BackendError
+from ..files import whole_file
 from ._engine import Engine, Made, cache_folder, find_engine, write_engine
 from ._trt import Options, backend_of, build, messages_of, targets_of, timing_file, title
 
@@ -24,11 +26,19 @@ class EngineNetwork:
 
     Each batch size has an execution context of its own, which a CUDA graph can hold; those of a stream share
     one scratch buffer.
+
+    Args:
+        trt: the library's module.
+        engine: for this GPU.
+        compiled: TensorRT-RTX only: file that keeps the kernels which it compiles as an engine starts, for the next
+            time; it says itself which of them still hold.
     """
 
     capturable = True
 
-    def __init__(self, trt: Any, engine: Engine) -> None:
+    def __init__(self, trt: Any, engine: Engine, compiled: Path | None = None) -> None:
+        self._compiled, self._compiled_size = compiled, 0
+        self._compiled_kernels: Any = None
         self._trt, self._messages = trt, messages_of(trt)
         self._runtime = trt.Runtime(self._messages)
         if engine.made.options.get("version_compatible"):
@@ -77,9 +87,15 @@ class EngineNetwork:
             raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
         self._give_scratch(context, stream)
 
+        started = False
+
         def run() -> None:
+            nonlocal started
             if not context.execute_async_v3(stream.address):
                 raise BackendError(f"{title(trt)} could not run batch {batch}: {self._messages.text()}")
+            if not started:
+                started = True
+                self._keep_compiled()
 
         return run
 
@@ -102,8 +118,28 @@ class EngineNetwork:
                 # TensorRT-RTX: compile for the bound shape now, not behind our back while a graph is captured
                 eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
                 runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
+                self._take_compiled(runtime_config)
             return self._engine.create_execution_context(runtime_config)
         return self._engine.create_execution_context(strategies.USER_MANAGED)
+
+    def _take_compiled(self, runtime_config: Any) -> None:
+        if self._compiled is None:
+            return
+        if self._compiled_kernels is None:
+            self._compiled_kernels = runtime_config.create_runtime_cache()
+            # refused where driver, GPU or release have changed: then all is compiled anew
+            if self._compiled.exists() and not self._compiled_kernels.deserialize(self._compiled.read_bytes()):
+                log.info("%s is of another driver or GPU and is made anew", self._compiled)
+        runtime_config.set_runtime_cache(self._compiled_kernels)
+
+    def _keep_compiled(self) -> None:
+        if self._compiled is None or self._compiled_kernels is None:
+            return
+        data = bytes(self._compiled_kernels.serialize())
+        if len(data) != self._compiled_size:
+            self._compiled_size = len(data)
+            with whole_file(self._compiled) as file:
+                file.write(data)
 
     def _give_scratch(self, context: Any, stream: Stream) -> None:
         """One buffer for all batch sizes of a stream, which run one after the other: a graph keeps its address."""
@@ -129,7 +165,8 @@ class EngineSession:
         self.device = Device()
         with self.device.active():
             engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
-            self.network = EngineNetwork(trt, engine)
+            compiled = cache_folder() / f"{engine.made.file_name}.{self.device.name.replace(' ', '_')}.compiled"
+            self.network = EngineNetwork(trt, engine, compiled)
         self._runner: ArrayRunner | None = None
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -39,6 +39,7 @@ CLASSES = {
     "context": "IExecutionContext",
     "strategies": "ExecutionContextAllocationStrategy",
     "runtime_config": "IRuntimeConfig",
+    "_compiled_kernels": "IRuntimeCache",
     "_engine": "ICudaEngine",
     "_runtime": "Runtime",
 }
@@ -58,6 +59,10 @@ GUARDED = {
     "ICudaEngine.device_memory_size_v2": lambda v: v != RTX and v < (10, 1),
     "ICudaEngine.device_memory_size": lambda v: v == RTX or v[0] >= 11,
     # TensorRT-RTX only
+    "IRuntimeConfig.create_runtime_cache": lambda v: v != RTX,
+    "IRuntimeConfig.set_runtime_cache": lambda v: v != RTX,
+    "IRuntimeCache.deserialize": lambda v: v != RTX,
+    "IRuntimeCache.serialize": lambda v: v != RTX,
     "ComputeCapability": lambda v: v != RTX,
     "BuilderFlag.REQUIRE_USER_ALLOCATION": lambda v: v != RTX,
     "IBuilderConfig.num_compute_capabilities": lambda v: v != RTX,

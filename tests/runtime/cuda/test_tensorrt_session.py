@@ -292,6 +292,53 @@ def test_tensorrt_rtx_builds_for_this_gpu_and_knows_which_it_runs_on(
     assert _trt_session.unavailable(library_of(fake_gpu)) is None
 
 
+def test_tensorrt_rtx_keeps_what_it_compiles(
+    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library compiles kernels as an engine starts; the next process finds them."""
+    offered: list[bytes] = []
+    used: list[Kept] = []
+
+    class Kept:
+        def __init__(self) -> None:
+            self.kernels = b""
+
+        def deserialize(self, data: bytes) -> bool:
+            offered.append(data)
+            self.kernels = data
+            return data != b"of another driver"
+
+        def serialize(self) -> bytes:
+            return b"compiled"
+
+    config = SimpleNamespace(
+        create_runtime_cache=Kept,
+        set_runtime_cache=used.append,
+        set_execution_context_allocation_strategy=lambda strategy: None,
+    )
+
+    def create_execution_context(engine: FakeEngine, given: Any) -> Context:
+        assert given is config and given.dynamic_shapes_kernel_specialization_strategy == "EAGER"
+        engine.contexts.append(Context(engine))
+        return engine.contexts[-1]
+
+    monkeypatch.setattr(FakeEngine, "create_runtime_config", lambda engine: config, raising=False)
+    monkeypatch.setattr(FakeEngine, "create_execution_context", create_execution_context)
+    trt = library_of(fake_gpu, rtx=True)
+    trt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="EAGER")
+    crops = np.zeros((1, *CROP), np.uint8)
+    _trt_session.EngineSession(trt, b"graph", "fp16").infer(crops)
+    (kept,) = cache.glob("*.compiled")
+    assert kept.read_bytes() == b"compiled" and not offered and len(used) == 1
+    session = _trt_session.EngineSession(trt, b"graph", "fp16")
+    session.infer(crops)
+    session.infer(np.zeros((4, *CROP), np.uint8))
+    assert offered == [b"compiled"] and used[1] is used[2]  # read once, shared by all contexts
+    kept.write_bytes(b"of another driver")
+    _trt_session.EngineSession(trt, b"graph", "fp16").infer(crops)
+    assert kept.read_bytes() == b"compiled"
+
+
 def test_a_driver_is_looked_for_before_the_library_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorRT's runtime crashes without one."""
     monkeypatch.setattr(_trt_session, "missing", lambda: "no driver here")
