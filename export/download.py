@@ -17,7 +17,7 @@ from ..runtime.errors import PosertError
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes that there will be, or None where the server does not say."""
 
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 _BLOCK = 1 << 20
 
