@@ -76,9 +76,9 @@ def measure(path: str, people: int, rounds: int, threads: int | None, weights: s
             session = open_session(bundle, "openvino", precision, threads)
             contenders[f"bare engine, OpenVINO {precision}"] = partial(session.infer, crops)
         ort = open_session(bundle, "onnxruntime", "fp32", threads)
-        contenders["bare engine, ONNX Runtime fp32"] = lambda: ort.infer(crops)
+        contenders["bare engine, ONNX Runtime fp32"] = partial(ort.infer, crops)
         eager = _eager(bundle, weights, threads)
-        contenders["bare network, PyTorch eager fp32"] = lambda: eager.infer(crops)
+        contenders["bare network, PyTorch eager fp32"] = partial(eager.infer, crops)
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for i in range(WARM_UP + rounds):
             for name, call in contenders.items():
