@@ -84,5 +84,5 @@ def test_a_demo_file_is_small_and_its_record_is_its_own(path: Path) -> None:
     assert record["held_out_images"] >= 400
     assert record["AP75"] <= record["AP50"] and record["AP"] <= record["AP50"]
     # The figure that the demo promises; what it really is stands in the record.
-    assert record["AP"] >= 0.85
+    assert record["AP"] >= 0.9
     assert [point["samples"] for point in record["curve"]] == sorted(point["samples"] for point in record["curve"])
