@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
-from functools import partial
 from pathlib import Path
 
 import numpy as np
