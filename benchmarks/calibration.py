@@ -76,7 +76,7 @@ def main() -> int:
         seconds[name] = time.perf_counter() - start
         candidates.append(Candidate("int8", name, partial(estimator, model), 0))
     held_out = demo_frames(row, "val", args.images, DEMO_NOTE)
-    result = judge(candidates, held_out, max_drop=1, labelled=True)
+    result = judge(candidates, held_out, max_drop=0.005, labelled=True)
     rows = [{**asdict(r), "name": r.backend, "seconds": seconds.get(r.backend, 0.0)} for r in result.rows]
     if args.json:
         print(json.dumps({"arch": row.arch, "people": result.data["people"], "rows": rows}))
