@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...runtime.errors import CheckpointError
-from .data import calibration, held_out
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = ["DEMOS", "calibration", "demo_weights", "held_out"]
 
 DEMOS = {"hrnet_demo": "hrnet_demo", "hrnet_w32": "hrnet_demo", "hrnet_w48": "hrnet_demo"}
 """Architectures with demo weights, and the trained network that each is, or holds."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +39,3 @@ def cache_folder() -> Path:
     for name in ("draws", "mannequin", "look", "raster", "scenery", "people"):
         digest.update((here / f"{name}.py").read_bytes())
     return Path(root, "posert", f"demo-{digest.hexdigest()[:12]}")
-
-
-def held_out(count: int) -> tuple[Iterator[tuple[str, Image]], dict[str, Any]]:
-    """Images that no training saw, to measure on: (file name, BGR `(H, W, 3)` uint8) in the order of the COCO dict."""
-    return _named("val", count)
-
-
-def calibration(count: int) -> tuple[Iterator[tuple[str, Image]], dict[str, Any]]:
-    """Images to calibrate on: neither trained on nor measured on; as `held_out`."""
-    return _named("calib", count)
-
-
-def _named(split: str, count: int) -> tuple[Iterator[tuple[str, Image]], dict[str, Any]]:
-    images, labels = cached(split, count)
-    names = [image["file_name"] for image in labels["images"]]
-    return zip(names, images, strict=True), labels

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posert.export.demo import calibration, data, held_out, people
+from posert.export.demo import data, people
 
 
 @pytest.fixture(autouse=True)
@@ -17,30 +17,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_held_out_images_come_in_the_order_of_their_labels() -> None:
-    images, labels = held_out(3)
-    pairs = list(images)
-    assert [name for name, _ in pairs] == [image["file_name"] for image in labels["images"]]
+def test_cached_people_are_the_generated_ones() -> None:
+    images, labels = data.cached("val", 3)
     expected, expected_labels = people.generate("val", 3)
-    assert labels == expected_labels
-    assert all(np.array_equal(image, e) for (_, image), e in zip(pairs, expected, strict=True))
-
-
-def test_calibration_images_are_others() -> None:
-    (_, ours), *_ = calibration(1)[0]
-    (_, measured), *_ = held_out(1)[0]
-    assert np.array_equal(ours, people.render("calib", 0)[0])
-    assert not np.array_equal(ours, measured)
+    assert labels == expected_labels and np.array_equal(images, expected)
+    assert not np.array_equal(data.cached("calib", 1)[0][0], expected[0])
 
 
 def test_a_second_use_draws_nothing(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    first = [image.copy() for _, image in held_out(2)[0]]
+    first = data.cached("val", 2)[0].copy()
 
     def fail(*_: object) -> None:
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(people, "generate", fail)
-    assert all(np.array_equal(a, b) for a, (_, b) in zip(first, held_out(2)[0], strict=True))
+    assert np.array_equal(first, data.cached("val", 2)[0])
     folder = data.cache_folder()
     assert folder.parent == cache / "posert"
     assert sorted(path.name for path in folder.iterdir()) == ["val-0-2.json", "val-0-2.npy"]
@@ -50,10 +41,10 @@ def test_an_interrupted_run_leaves_nothing_that_a_later_one_takes(monkeypatch: p
     real = people.generate
     monkeypatch.setattr(people, "generate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        held_out(2)
+        data.cached("val", 2)
     assert not list(data.cache_folder().iterdir())
     monkeypatch.setattr(people, "generate", real)
-    assert len(list(held_out(2)[0])) == 2
+    assert len(data.cached("val", 2)[0]) == 2
 
 
 def test_two_at_once_both_get_whole_files() -> None:
