@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..calib.equalize import equalize
 from ..calib.fp16 import activations, overflows, to_fp16
 from ..calib.images import crops_from_coco
 from ..calib.leak import EvaluationSet
@@ -206,8 +205,6 @@ def _graphs(plan: Plan, reference: Reference, report: Report) -> _Made:
         graphs["fp16"] = _onnx_graph("fp16", to_fp16(fp32, wide), "fp16", golden, wide)
     calibration = None
     if "int8" in plan.precisions:
-        # Both act on drift, not on AP: see docs/decisions.md for the ablation.
-        fp32 = equalize(fp32, crops, progress=lambda done: report("equalisation", done, len(crops)))
         tensors = place(fp32).tensors
         ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: report("calibration", done, len(crops)))
         report("int8 graphs", 0, 0)
@@ -218,7 +215,6 @@ def _graphs(plan: Plan, reference: Reference, report: Report) -> _Made:
             del quantized
         calibration = {
             "method": METHOD,
-            "equalized": True,
             "data": plan.calibration.note,
             "curve": ranges.curve,
             "settled": ranges.settled,
