@@ -127,9 +127,8 @@ class CalibrationSet:
                 "flatter the quantised network. Calibrate on training images."
             )
         self._digest(name, data)
-        # Stored orientation is ignored, as the published evaluations do.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        # Turned as the EXIF tag says, as the gate and the runtime read images.
+        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if frame is None:
             raise CalibrationError(
                 f"calibration image {name!r} ({len(data)} bytes) is not an image that OpenCV can decode; "

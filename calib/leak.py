@@ -58,7 +58,7 @@ class EvaluationSet:
 def fingerprint(data: bytes) -> NDArray[np.uint8] | None:
     """The perceptual hash `(32,)` of an encoded image; None for what cannot be decoded or shows a single colour."""
     # Half size: a JPEG is then decoded from a part of its coefficients, several times faster.
-    flags = cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_REDUCED_GRAYSCALE_2
     grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if grey is None or grey.min() == grey.max():
         return None

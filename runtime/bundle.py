@@ -1,7 +1,8 @@
 """The pose bundle: one `.pose` file that holds a network in several precisions and everything needed to trust it.
 
-A zip with stored (uncompressed) members: `manifest.json`, one graph per artifact, `golden.npz`. Nothing in it is
-executed or unpickled; members are addressed by the manifest only, bounded in size and checked against its sha256.
+A zip with stored (uncompressed) members: `manifest.json`, one graph per artifact, `golden.npz`. Opening it executes and
+unpickles nothing; members are addressed by the manifest only, bounded in size and checked against its sha256. An ONNX
+graph is arithmetic; the TorchScript artifact is a program for PyTorch, run only on the backends that are called so.
 """
 
 from __future__ import annotations
