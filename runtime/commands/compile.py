@@ -80,8 +80,8 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps({"engines": made}))
     else:
         print("\n".join(map(_line, made)))
-        here = "" if args.output else "This machine finds them by itself. "
-        print(f"{here}Another machine finds them once they lie in its folder ~/.cache/posert.")
+        local = "" if args.output else "This machine finds them by itself. "
+        print(f"{local}Another machine finds them once they lie in its folder ~/.cache/posert.")
     return 0
 
 
