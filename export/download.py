@@ -107,7 +107,9 @@ def _open(url: str, start: int) -> HTTPResponse:
 
     def ask() -> None:
         try:
-            answer.put(urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=READ_SECONDS))
+            # An opener of its own: the module's shared one keeps for ever the proxies of its first use.
+            opener = urllib.request.build_opener()
+            answer.put(opener.open(urllib.request.Request(url, headers=headers), timeout=READ_SECONDS))
         except Exception as error:  # raised again by the caller
             answer.put(error)
 
