@@ -292,7 +292,7 @@ def _candidate(bundle: Bundle, backend: str, precision: str, artifact: Artifact)
         session = open_session(bundle, backend, precision)
         return PoseEstimator.from_session(bundle.contract, session, Choice(backend, precision, "under test"))
 
-    return Candidate(precision, backend, open_candidate, artifact.bytes / 1e6)
+    return Candidate(precision, backend, open_candidate, artifact.bytes / 1e6, artifact.name)
 
 
 def _write(

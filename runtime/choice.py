@@ -41,9 +41,9 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
         runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]
         if precision != "auto":
             if precision in runnable:
-                return _asked(bundle, name, precision)
+                return _asked(bundle, name, precision, module.PRECISIONS[precision])
             continue
-        verdicts = {p: _verdict(bundle, name, p) for p in runnable}
+        verdicts = {p: _verdict(bundle, name, p, module.PRECISIONS[p]) for p in runnable}
         failed += [f"{name} {p}" for p in runnable if verdicts[p] == "failed"]
         chosen = _fastest(name, verdicts, "as asked" if backend != "auto" else "the first backend that can run here")
         if chosen:
@@ -62,20 +62,20 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
     )
 
 
-def _asked(bundle: Bundle, backend: str, precision: str) -> Choice:
-    if _verdict(bundle, backend, precision) != "failed":
+def _asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Choice:
+    if _verdict(bundle, backend, precision, artifact) != "failed":
         return Choice(backend, precision, "as asked")
     log.warning("%s: %s %s failed the accuracy gate when the bundle was built", bundle.name, backend, precision)
     return Choice(backend, precision, "as asked, although it failed the accuracy gate")
 
 
-def _verdict(bundle: Bundle, backend: str, precision: str) -> str:
-    """The gate's verdict on a pair. One that was not measured has passed if the precision passed wherever it was."""
-    rows = [r for r in bundle.accuracy["rows"] if r["precision"] == precision and r["verdict"] != "reference"]
-    own = {r["verdict"] for r in rows if r["backend"] == backend}
+def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str:
+    """The gate's verdict on a pair. One that was not measured has passed if its graph passed wherever it was."""
+    rows = [r for r in bundle.accuracy["rows"] if r["verdict"] != "reference"]
+    own = {r["verdict"] for r in rows if (r["backend"], r["precision"]) == (backend, precision)}
     if own:
         return "failed" if "failed" in own else "passed" if own == {"passed"} else "unproven"
-    return "passed" if {r["verdict"] for r in rows} == {"passed"} else "unproven"
+    return "passed" if {r["verdict"] for r in rows if r.get("artifact") == artifact} == {"passed"} else "unproven"
 
 
 def _fastest(backend: str, verdicts: dict[str, str], why: str) -> Choice | None:

@@ -26,7 +26,7 @@ from .results import person_scores
 # Relative L2 errors of the heatmaps that the arithmetic of a precision explains, where no labelled data judge a graph.
 # float32: the order of sums. float16: 11 bits through a few hundred layers. int8: 8 bits; measured at 0.02 to 0.15 on
 # the networks of the catalog, against 1 and more for a graph with one wrong layer.
-HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.3}
+HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.3, "int8_gpu": 0.3}
 
 WORST = 6
 
@@ -46,6 +46,7 @@ class Row:
         ms_per_person: crop, network and decoding, median over frames.
         size_mb: of the graph.
         verdict: "reference", "passed", "failed" or "unproven".
+        artifact: the bundle's graph that ran; its verdict counts on backends that were not there to be judged.
     """
 
     precision: str
@@ -59,6 +60,7 @@ class Row:
     ms_per_person: float
     size_mb: float
     verdict: str
+    artifact: str = ""
 
     @property
     def key(self) -> str:
@@ -107,6 +109,7 @@ class Candidate:
     backend: str
     open: Callable[[], PoseEstimator]
     size_mb: float
+    artifact: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,7 @@ def _row(
         seen.ms_per_person,
         candidate.size_mb,
         verdict,
+        candidate.artifact,
     )
     return row, drift
 

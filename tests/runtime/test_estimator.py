@@ -338,7 +338,7 @@ def bundle_of(
     rows = [
         {
             **{"backend": backend, "precision": precision, "verdict": verdict, "ap": None, "ap_drop": None},
-            **{"pixel_drift_p95": 0.0, "ms_per_person": 1.0},
+            **{"pixel_drift_p95": 0.0, "ms_per_person": 1.0, "artifact": precision},
         }
         for (backend, precision), verdict in verdicts.items()
     ]
@@ -434,7 +434,7 @@ class TestChoice:
             choose(bundle, OV)
         hide(monkeypatch, onnxruntime="onnxruntime")
         assert choose(bundle) == Choice(
-            TS, "fp32", "the first backend that can run here, and its fastest precision that passed the accuracy gate"
+            TS, "fp32", "the first backend that can run here; no precision is proven in this bundle, so the widest"
         )
         hide(monkeypatch, torchscript="torch")
         with pytest.raises(BackendError, match=r"no backend can run here.*pip install .posert\[openvino\]"):
