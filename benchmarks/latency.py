@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ..export.archs import build_arch
 from ..export.catalog import row
 from ..export.demo.people import render
-from ..export.pipeline import machine, versions
+from ..export.environment import machine, versions
 from ..export.reference import Reference
 from ..export.weights import load_weights
 from ..runtime.bundle import Bundle

@@ -23,7 +23,9 @@ import onnx
 
 from ..export import catalog
 from ..export.build import demo_frames
-from ..export.pipeline import PRECISIONS, Plan, build, machine, versions
+from ..export.environment import machine, versions
+from ..export.pipeline import build
+from ..export.plan import PRECISIONS, Plan
 from ..runtime.bundle import Bundle
 from ..runtime.errors import PosertError
 from ..runtime.files import whole_file

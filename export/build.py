@@ -22,7 +22,8 @@ from ..runtime.frames import Frames, read_frames
 from . import catalog
 from .catalog import Row
 from .demo.data import cached
-from .pipeline import PRECISIONS, Built, Plan, build, name_of
+from .pipeline import Built, build, name_of
+from .plan import PRECISIONS, Plan
 from .report import print_table, write_report
 from .to_onnx import OPSET, check_opset
 from .weights import DEMO_NOTE, RANDOM_NOTE, check_source

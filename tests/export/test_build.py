@@ -21,11 +21,11 @@ import torch
 from onnx import numpy_helper
 
 from posert.export import build as build_module
-from posert.export import pipeline
+from posert.export import graphs, pipeline
 from posert.export.archs import build_arch
 from posert.export.demo import demo_weights
 from posert.export.demo.data import cached
-from posert.export.pipeline import Plan
+from posert.export.plan import Plan
 from posert.export.to_onnx import run
 from posert.runtime import PoseEstimator
 from posert.runtime.backends import installed_backends
@@ -179,7 +179,7 @@ def break_head(model: onnx.ModelProto, *_: object) -> onnx.ModelProto:
 
 class TestTheGateFails:
     def test_a_planted_fault(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pipeline, "to_fp16", break_head)
+        monkeypatch.setattr(graphs, "to_fp16", break_head)
         output = tmp_path / "broken.pose"
         status, out, _ = posert(*DEMO, "--half", "--limit", "4", "--output", output, "--json")
         assert status == 1

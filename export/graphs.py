@@ -1,0 +1,129 @@
+"""The graphs of a bundle: fp32, fp16, int8 for CPUs and for GPUs, TorchScript; and the golden crop they are held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..calib.fp16 import activations, overflows, to_fp16
+from ..calib.images import crops_from_coco
+from ..calib.leak import EvaluationSet
+from ..calib.qdq import place, quantize
+from ..calib.ranges import collect
+from ..runtime.backends import load_backend
+from ..runtime.bundle import Artifact, Golden, describe
+from ..runtime.errors import PosertError
+from . import macs
+from .memory import give_back
+from .plan import Plan, Report
+from .reference import Reference
+from .to_onnx import to_onnx, with_crops, with_free_size
+from .to_torchscript import to_torchscript
+
+CALIBRATION_PEOPLE = 64
+METHOD = "mse"
+OVERFLOW_BATCHES = 2
+
+# Artifact and bytes by name, as `write_bundle` takes them.
+Graphs = dict[str, tuple[Artifact, bytes]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """The graphs of a bundle, the golden crop, where the calibrated ranges come from, the plain graph if it is wanted,
+    and the multiply-adds."""
+
+    graphs: Graphs
+    golden: Golden
+    calibration: dict[str, Any] | None
+    plain: bytes
+    macs: int
+
+
+def make_graphs(plan: Plan, reference: Reference, report: Report) -> Made:
+    """All graphs. Copies of the weights are let go as soon as possible: they are most of what a build needs."""
+    contract = reference.contract
+    names = [record["file_name"] for record in plan.held_out.coco["images"]]
+    measured = EvaluationSet(names, plan.held_out.read)
+    crops = crops_from_coco(
+        plan.calibration.coco, plan.calibration.read, contract, CALIBRATION_PEOPLE, evaluation=measured
+    )
+    golden_crops = next(iter(crops))[:1]
+    golden = Golden(golden_crops, reference.infer(golden_crops))
+    report("ONNX graph", 0, 0)
+    model = to_onnx(reference, plan.opset)
+    counted, wanted = macs.of_graph(model), b""
+    if plan.plain is not None:
+        wanted = (with_free_size(model, reference) if plan.dynamic_size else model).SerializeToString()
+    fp32 = with_crops(model, contract)
+    del model
+    give_back()
+    graphs: Graphs = {"fp32": _onnx_graph("fp32", fp32, "fp32", golden)}
+    if "fp16" in plan.precisions:
+        report("fp16 graph", 0, 0)
+        # What float16 cannot hold, with room for pictures that calibration did not show, stays in float32.
+        wide = overflows(fp32, collect(fp32, islice(crops, OVERFLOW_BATCHES), activations(fp32)))
+        graphs["fp16"] = _onnx_graph("fp16", to_fp16(fp32, wide), "fp16", golden, wide)
+    calibration = None
+    if "int8" in plan.precisions:
+        tensors = place(fp32).tensors
+        ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: report("calibration", done, len(crops)))
+        report("int8 graphs", 0, 0)
+        # One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only.
+        for name, unsigned in (("int8", True), ("int8_gpu", False)):
+            quantized = quantize(fp32, ranges, unsigned=unsigned)
+            graphs[name] = _onnx_graph(name, quantized.model, "int8", golden, quantized.placement.left)
+            del quantized
+        calibration = {
+            "method": METHOD,
+            "data": plan.calibration.note,
+            "curve": ranges.curve,
+            "settled": ranges.settled,
+            **crops.provenance(),
+        }
+    del fp32
+    give_back()
+    report("TorchScript", 0, 0)
+    graphs["torchscript"] = _graph("torchscript", "torchscript", to_torchscript(reference), "fp32", golden)
+    return Made(graphs, golden, calibration, wanted, counted)
+
+
+def _onnx_graph(
+    name: str, model: onnx.ModelProto, precision: str, golden: Golden, float_nodes: dict[str, str] | None = None
+) -> tuple[Artifact, bytes]:
+    opset = next(o.version for o in model.opset_import if o.domain == "")
+    return _graph(name, "onnx", model.SerializeToString(), precision, golden, opset, float_nodes)
+
+
+def _graph(
+    name: str,
+    format: str,
+    data: bytes,
+    precision: str,
+    golden: Golden,
+    opset: int | None = None,
+    float_nodes: dict[str, str] | None = None,
+) -> tuple[Artifact, bytes]:
+    """An artifact with its error on the golden crop, as the library that owns the format computes it."""
+    library, extension = {"onnx": ("onnxruntime", "onnx"), "torchscript": ("torchscript", "pt")}[format]
+    seen = load_backend(library).Session(data, precision).infer(golden.crops)
+    error = float(np.linalg.norm(seen - golden.heatmaps) / np.linalg.norm(golden.heatmaps))
+    give_back()
+    if not np.isfinite(error):
+        raise PosertError(f"the {name} graph gives NaN or infinity on a real crop; build without it (--precision)")
+    file = f"{name}.{extension}"
+    record = Artifact(
+        name,
+        format,
+        file,
+        **describe(data),
+        precision=precision,
+        opset=opset,
+        float_nodes=float_nodes or {},
+        golden_error=error,
+    )
+    return record, data
