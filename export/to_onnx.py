@@ -64,6 +64,8 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     _tidy(model, opset)
     # The exporter's program and the arenas in which it wrote the graph hold each weight three times: on with the bytes.
     data = model.SerializeToString()
+    for value in program.model.graph.initializers.values():
+        value.const_value = None  # the exporter's rewriting rules hold on to the program
     del program, model
     give_back()
     onnx.checker.check_model(data, full_check=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import warnings
 import zipfile
+from pathlib import Path
 
 import torch
 
@@ -21,21 +23,28 @@ def to_torchscript(reference: Reference) -> bytes:
     crops = torch.from_numpy(random_crops(c, 3))
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's deprecation notices: TorchScript is what was asked for
-        data = _saved(torch.jit.freeze(torch.jit.trace(reference, (crops[:2],), check_trace=False)))
+        data = _frozen(reference, crops[:2])
         loaded = torch.jit.load(io.BytesIO(data))
         compare("the TorchScript module", loaded(crops).numpy(), reference(crops).numpy())
     return data
 
 
-def _saved(module: torch.jit.ScriptModule) -> bytes:
-    """In a function of its own, so that the module and the stream are gone before the bytes are loaded.
+def _frozen(reference: Reference, crops: torch.Tensor) -> bytes:
+    """The archive, by way of files: each copy in memory would be another one of the weights.
 
-    The archive's debug records are left out: they hold the source paths of the exporting machine.
+    The trace is saved and loaded before it is frozen: what is frozen in the process that traced it, weights included,
+    stays in PyTorch's own table of traced code for ever. The archive's debug records are left out: they hold the source
+    paths of the exporting machine.
     """
-    stream, kept = io.BytesIO(), io.BytesIO()
-    torch.jit.save(module, stream)
-    with zipfile.ZipFile(stream) as source, zipfile.ZipFile(kept, "w", zipfile.ZIP_STORED) as target:
-        for info in source.infolist():
-            if not info.filename.endswith(".debug_pkl"):
-                target.writestr(zipfile.ZipInfo(info.filename), source.read(info))
+    kept = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="posert-") as folder:
+        path = str(Path(folder, "module.pt"))
+        torch.jit.save(torch.jit.trace(reference, (crops,), check_trace=False), path)
+        module = torch.jit.freeze(torch.jit.load(path))
+        torch.jit.save(module, path)
+        del module
+        with zipfile.ZipFile(path) as source, zipfile.ZipFile(kept, "w", zipfile.ZIP_STORED) as target:
+            for info in source.infolist():
+                if not info.filename.endswith(".debug_pkl"):
+                    target.writestr(zipfile.ZipInfo(info.filename), source.read(info))
     return kept.getvalue()
