@@ -73,7 +73,7 @@ def print_table(parity: Parity, console: Console) -> None:
     table.add_column("verdict", no_wrap=True)
     for row in parity.rows:
         figures = (
-            (number(row.ap, "{:.4f}"), signed(row.ap_drop), interval_text(row))
+            (number(row.ap, "{:.4f}"), signed(row.ap_drop), interval_text(row).replace(" to ", " ").replace("0.", "."))
             if labelled
             else (number(row.heatmap_error, "{:.1e}"), number(row.pixel_drift_median))
         )
