@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from .memory import give_back
 from .reference import Reference, compare, random_crops
 
 
@@ -26,6 +27,8 @@ def to_torchscript(reference: Reference) -> bytes:
         data = _frozen(reference, crops[:2])
         loaded = torch.jit.load(io.BytesIO(data))
         compare("the TorchScript module", loaded(crops).numpy(), reference(crops).numpy())
+    del loaded
+    give_back()
     return data
 
 
@@ -43,6 +46,7 @@ def _frozen(reference: Reference, crops: torch.Tensor) -> bytes:
         module = torch.jit.freeze(torch.jit.load(path))
         torch.jit.save(module, path)
         del module
+        give_back()
         with zipfile.ZipFile(path) as source, zipfile.ZipFile(kept, "w", zipfile.ZIP_STORED) as target:
             for info in source.infolist():
                 if not info.filename.endswith(".debug_pkl"):
