@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ CALIBRATION_PEOPLE = 64
 METHOD = "mse"
 OVERFLOW_BATCHES = 2
 
-# Artifact and bytes by name, as `write_bundle` takes them.
-Graphs = dict[str, tuple[Artifact, bytes]]
+# Artifact and file by name, as `write_bundle` takes them.
+Graphs = dict[str, tuple[Artifact, bytes | Path]]
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class Made:
     macs: int
 
 
-def make_graphs(plan: Plan, reference: Reference, report: Report) -> Made:
-    """All graphs. Copies of the weights are let go as soon as possible: they are most of what a build needs."""
+def make_graphs(plan: Plan, reference: Reference, folder: Path, report: Report) -> Made:
+    """All graphs, as files in a folder. Copies of the weights are let go as soon as possible: they are most of what a
+    build needs."""
     contract = reference.contract
     names = [record["file_name"] for record in plan.held_out.coco["images"]]
     measured = EvaluationSet(names, plan.held_out.read)
@@ -62,12 +64,12 @@ def make_graphs(plan: Plan, reference: Reference, report: Report) -> Made:
     fp32 = with_crops(model, contract)
     del model
     give_back()
-    graphs: Graphs = {"fp32": _onnx_graph("fp32", fp32, "fp32", golden)}
+    graphs: Graphs = {"fp32": _onnx_graph(folder, "fp32", fp32, "fp32", golden)}
     if "fp16" in plan.precisions:
         report("fp16 graph", 0, 0)
         # What float16 cannot hold, with room for pictures that calibration did not show, stays in float32.
         wide = overflows(fp32, collect(fp32, islice(crops, OVERFLOW_BATCHES), activations(fp32)))
-        graphs["fp16"] = _onnx_graph("fp16", to_fp16(fp32, wide), "fp16", golden, wide)
+        graphs["fp16"] = _onnx_graph(folder, "fp16", to_fp16(fp32, wide), "fp16", golden, wide)
     calibration = None
     if "int8" in plan.precisions:
         tensors = place(fp32).tensors
@@ -76,7 +78,7 @@ def make_graphs(plan: Plan, reference: Reference, report: Report) -> Made:
         # One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only.
         for name, unsigned in (("int8", True), ("int8_gpu", False)):
             quantized = quantize(fp32, ranges, unsigned=unsigned)
-            graphs[name] = _onnx_graph(name, quantized.model, "int8", golden, quantized.placement.left)
+            graphs[name] = _onnx_graph(folder, name, quantized.model, "int8", golden, quantized.placement.left)
             del quantized
         calibration = {
             "method": METHOD,
@@ -88,42 +90,51 @@ def make_graphs(plan: Plan, reference: Reference, report: Report) -> Made:
     del fp32
     give_back()
     report("TorchScript", 0, 0)
-    graphs["torchscript"] = _graph("torchscript", "torchscript", to_torchscript(reference), "fp32", golden)
+    to_torchscript(reference, folder / "torchscript.pt")
+    graphs["torchscript"] = _graph(folder / "torchscript.pt", "torchscript", "fp32", golden)
     return Made(graphs, golden, calibration, wanted, counted)
 
 
 def _onnx_graph(
-    name: str, model: onnx.ModelProto, precision: str, golden: Golden, float_nodes: dict[str, str] | None = None
-) -> tuple[Artifact, bytes]:
+    folder: Path,
+    name: str,
+    model: onnx.ModelProto,
+    precision: str,
+    golden: Golden,
+    float_nodes: dict[str, str] | None = None,
+) -> tuple[Artifact, Path]:
     opset = next(o.version for o in model.opset_import if o.domain == "")
-    return _graph(name, "onnx", model.SerializeToString(), precision, golden, opset, float_nodes)
+    file = folder / f"{name}.onnx"
+    file.write_bytes(model.SerializeToString())
+    return _graph(file, "onnx", precision, golden, opset, float_nodes)
 
 
 def _graph(
-    name: str,
+    file: Path,
     format: str,
-    data: bytes,
     precision: str,
     golden: Golden,
     opset: int | None = None,
     float_nodes: dict[str, str] | None = None,
-) -> tuple[Artifact, bytes]:
+) -> tuple[Artifact, Path]:
     """An artifact with its error on the golden crop, as the library that owns the format computes it."""
-    library, extension = {"onnx": ("onnxruntime", "onnx"), "torchscript": ("torchscript", "pt")}[format]
+    library = {"onnx": "onnxruntime", "torchscript": "torchscript"}[format]
+    data = file.read_bytes()
     seen = load_backend(library).Session(data, precision).infer(golden.crops)
     error = float(np.linalg.norm(seen - golden.heatmaps) / np.linalg.norm(golden.heatmaps))
+    record = describe(data)
+    del data
     give_back()
     if not np.isfinite(error):
-        raise PosertError(f"the {name} graph gives NaN or infinity on a real crop; build without it (--precision)")
-    file = f"{name}.{extension}"
-    record = Artifact(
-        name,
+        raise PosertError(f"the {file.stem} graph gives NaN or infinity on a real crop; build without it (--precision)")
+    artifact = Artifact(
+        file.stem,
         format,
-        file,
-        **describe(data),
+        file.name,
+        **record,
         precision=precision,
         opset=opset,
         float_nodes=float_nodes or {},
         golden_error=error,
     )
-    return record, data
+    return artifact, file

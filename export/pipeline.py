@@ -50,29 +50,26 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
     contract = plan.row.contract()
     reference = Reference(network, contract)
     reference.check_output()
-    made = make_graphs(plan, reference, report)
-    with tempfile.TemporaryDirectory(prefix="posert-") as folder:
+    with tempfile.TemporaryDirectory(prefix="posert-") as name:
+        folder = Path(name)  # graphs wait there and not in memory
+        made = make_graphs(plan, reference, folder, report)
         # The gate runs the very file that is shipped, through the same code as the user's.
-        draft = _write(Path(folder, plan.output.name), plan, provenance, made, {"rows": []})
-        made = replace(made, graphs={})  # the draft has them: the gate needs the memory
-        give_back()
+        draft = _write(folder / plan.output.name, plan, provenance, made, {"rows": []})
         parity = _gate(plan, reference, draft, report)
         give_back()
-        with Bundle(draft) as bundle:
-            made = replace(made, graphs={a.name: (a, bundle.read(a)) for a in bundle.artifacts.values()})
-    report("bundle", 0, 0)
-    published = provenance.published(plan.row, plan.stages)
-    accuracy = {
-        "verdict": parity.verdict,
-        "max_drop": parity.max_drop,
-        "data": parity.data,
-        **published,
-        "rows": [asdict(row) for row in parity.rows],
-    }
-    if plan.plain is not None:
-        with whole_file(plan.plain) as file:
-            file.write(made.plain)
-    path = _write(plan.output, plan, provenance, made, accuracy)
+        report("bundle", 0, 0)
+        published = provenance.published(plan.row, plan.stages)
+        accuracy = {
+            "verdict": parity.verdict,
+            "max_drop": parity.max_drop,
+            "data": parity.data,
+            **published,
+            "rows": [asdict(row) for row in parity.rows],
+        }
+        if plan.plain is not None:
+            with whole_file(plan.plain) as file:
+                file.write(made.plain)
+        path = _write(plan.output, plan, provenance, made, accuracy)
     meta = {
         "bundle": path.name,
         "model": plan.row.id,

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -179,7 +180,7 @@ def write_bundle(
     name: str,
     model: Mapping[str, Any],
     contract: Contract,
-    graphs: Mapping[str, tuple[Artifact, bytes]],
+    graphs: Mapping[str, tuple[Artifact, bytes | Path]],
     golden: Golden,
     calibration: Mapping[str, Any] | None,
     accuracy: Mapping[str, Any],
@@ -187,7 +188,7 @@ def write_bundle(
 ) -> Path:
     """Write a bundle beside its final name, then rename it: a bundle is either whole or absent.
 
-    The same inputs give the same bytes.
+    A graph comes as its bytes or as the file that holds them. The same inputs give the same bundle, byte for byte.
     """
     path = Path(path)
     stream = io.BytesIO()
@@ -209,7 +210,13 @@ def write_bundle(
     members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
     with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member, data in members.items():
-            archive.writestr(zipfile.ZipInfo(member), data)  # ZipInfo's fixed date keeps the file reproducible
+            info = zipfile.ZipInfo(member)  # its fixed date keeps the file reproducible
+            if isinstance(data, Path):
+                info.file_size = data.stat().st_size
+                with data.open("rb") as source, archive.open(info, "w") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+            else:
+                archive.writestr(info, data)
         archive.comment = _seal(text)
     return path
 

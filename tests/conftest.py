@@ -56,16 +56,18 @@ def narrow_bundle(
     """Its bundle: fp32 and TorchScript, accuracy unproven. Copy it before changing it."""
     contract = narrow_reference.contract
     graphs = {}
+    folder = tmp_path_factory.mktemp("bundle")
+    to_torchscript(narrow_reference, folder / "torchscript.pt")
     for name, form, data in (
         ("fp32", "onnx", with_crops(narrow_onnx, contract).SerializeToString()),
-        ("torchscript", "torchscript", to_torchscript(narrow_reference)),
+        ("torchscript", "torchscript", (folder / "torchscript.pt").read_bytes()),
     ):
         file = f"{name}.{'onnx' if form == 'onnx' else 'pt'}"
         opset = narrow_onnx.opset_import[0].version if form == "onnx" else None
         graphs[name] = (Artifact(name, form, file, precision="fp32", opset=opset, **describe(data)), data)
     crops = random_crops(contract, 2)
     return write_bundle(
-        tmp_path_factory.mktemp("bundle") / "narrow.pose",
+        folder / "narrow.pose",
         name="narrow-coco-128x96",
         model={"arch": "narrow", "dataset": "coco", "weights": "random"},
         contract=contract,

@@ -116,7 +116,7 @@ def test_batch_is_free(exported):
     np.testing.assert_allclose(together[:2], alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())
 
 
-def test_crops_and_torchscript_and_free_size(exported):
+def test_crops_and_torchscript_and_free_size(exported, tmp_path):
     """The bundle's graphs on crops, and the plain graph on another size, against PyTorch: each call compares."""
     name, reference, model = exported
     if "hourglass" in name:
@@ -127,7 +127,7 @@ def test_crops_and_torchscript_and_free_size(exported):
     seen = run(with_crops(model, c), {"crops": crops})
     np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     with_free_size(model, reference)
-    to_torchscript(reference)
+    to_torchscript(reference, tmp_path / "torchscript.pt")
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

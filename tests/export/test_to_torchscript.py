@@ -19,8 +19,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def data(narrow_reference: Reference) -> bytes:
-    return to_torchscript(narrow_reference)
+def data(narrow_reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("torchscript") / "torchscript.pt"
+    to_torchscript(narrow_reference, path)
+    return path.read_bytes()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -51,7 +53,7 @@ def test_nothing_of_this_machine(data: bytes) -> None:
                 assert text.encode() not in content, (info.filename, text)
 
 
-def test_a_network_that_tracing_changes_is_caught(narrow_reference: Reference) -> None:
+def test_a_network_that_tracing_changes_is_caught(narrow_reference: Reference, tmp_path: Path) -> None:
     class BatchSized(nn.Module):
         """The tracer takes `len` for a constant: right at the batch that was traced, wrong at others."""
 
@@ -63,4 +65,4 @@ def test_a_network_that_tracing_changes_is_caught(narrow_reference: Reference) -
             return self.network(images) * float(len(images))
 
     with pytest.raises(ExportError, match="the TorchScript module differs"):
-        to_torchscript(Reference(BatchSized(narrow_reference.network), narrow_reference.contract))
+        to_torchscript(Reference(BatchSized(narrow_reference.network), narrow_reference.contract), tmp_path / "x.pt")
