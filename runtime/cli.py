@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "posert.runtime.commands.verify",
     "evaluate": "posert.runtime.commands.evaluate",
     "models": "posert.export.models",
+    "doctor": "posert.runtime.commands.doctor",
 }
 SUMMARY = {
     "build": "checkpoint -> checked bundle, with an accuracy gate",
@@ -36,6 +37,7 @@ SUMMARY = {
     "verify": "does this bundle give the trained result on this machine?",
     "evaluate": "score a results file with a data set's own protocol",
     "models": "the published models that the catalog knows",
+    "doctor": "what can run on this machine, and what would make the rest work",
 }
 
 
