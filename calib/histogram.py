@@ -7,8 +7,12 @@ equals that of all values at once.
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,6 +54,25 @@ class Extremes:
         self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
         return True
 
+    def absorb(self, other: Extremes) -> None:
+        """Take in what another one of the same kind has seen, as if its stream had been this one's."""
+        self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
+
+    def to_json(self) -> dict[str, Any]:
+        """All that was kept, as JSON values."""
+        return {"lo": self.lo, "hi": self.hi}
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Become what `to_json` was called on.
+
+        Raises:
+            ValueError: the values are something else (or KeyError, TypeError).
+        """
+        lo, hi = float(values["lo"]), float(values["hi"])
+        if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
+            raise ValueError(f"extremes {lo} and {hi}")
+        self.lo, self.hi = lo, hi
+
 
 class Histogram(Extremes):
     """Counts of a stream's values in equal bins around zero, exact for any order and batching.
@@ -80,6 +103,34 @@ class Histogram(Extremes):
             counted = cv2.calcHist([part[None]], [0], None, [2 * self.bins], [-edge, edge])
             self.counts += counted.reshape(-1).astype(np.int64)
         return True
+
+    def absorb(self, other: Extremes) -> None:
+        assert isinstance(other, Histogram) and other.bins == self.bins
+        super().absorb(other)
+        wider = Histogram(other.bins)
+        wider.counts, wider.exponent = other.counts.copy(), other.exponent
+        for narrow, target in ((self, wider.exponent), (wider, self.exponent)):
+            while narrow.exponent < target:
+                narrow._widen()
+        self.counts += wider.counts
+
+    def to_json(self) -> dict[str, Any]:
+        counts = base64.b64encode(zlib.compress(self.counts.astype("<i8").tobytes())).decode()
+        return {**super().to_json(), "exponent": self.exponent, "counts": counts}
+
+    def restore(self, values: Mapping[str, Any]) -> None:
+        super().restore(values)
+        size = 16 * self.bins
+        try:
+            data = zlib.decompressobj().decompress(base64.b64decode(values["counts"], validate=True), size + 1)
+        except zlib.error as error:
+            raise ValueError(f"counts that cannot be unpacked: {error}") from error
+        if len(data) != size:
+            raise ValueError(f"a histogram has {2 * self.bins} counts")
+        self.counts = np.frombuffer(data, "<i8").astype(np.int64)
+        self.exponent = int(values["exponent"])
+        if not -126 <= self.exponent <= 128 or (self.counts < 0).any() or not self.counts.any():
+            raise ValueError("counts that no histogram has")
 
     def quantile(self, fraction: float) -> float:
         """The value below which `fraction` of the stream lies, linear within a bin."""

@@ -42,10 +42,13 @@ class EvaluationSet:
 
     def find(self, data: bytes) -> str | None:
         """Which of the images an encoded image is a copy of, and how that is known; None where it is none of them."""
-        name = self._digests.get(hashlib.sha256(data).hexdigest())
+        return self.match(hashlib.sha256(data).hexdigest(), fingerprint(data))
+
+    def match(self, sha256: str, look: NDArray[np.uint8] | None) -> str | None:
+        """The same for an image of which only these two are known: its sha256 and its `fingerprint`."""
+        name = self._digests.get(sha256)
         if name is not None:
             return f"{name!r} (same sha256)"
-        look = fingerprint(data)
         if look is None or not self._names:
             return None
         bits = np.unpackbits(self._looks ^ look, axis=1).sum(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,27 @@ class Ranges(dict[str, Range]):
         return cls(ranges, curve)
 
 
+@dataclass
+class Seen:
+    """How far a calibration has come: what it takes to go on, or to merge it with another.
+
+    Attributes:
+        crops: how many were taken in.
+        chunk: how many the network takes at once next.
+        due: at how many crops the next point of the curve is.
+        before: ranges at the curve's last point.
+        curve: see `Ranges`.
+        observers: by tensor.
+    """
+
+    crops: int = 0
+    chunk: int = 1  # the first crop goes alone: it tells how many bytes a crop costs
+    due: int = 1
+    before: dict[str, Range] = field(default_factory=dict)
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    observers: dict[str, Any] = field(default_factory=dict)
+
+
 def collect(
     model: onnx.ModelProto,
     batches: Iterable[NDArray[Any]],
@@ -67,6 +89,7 @@ def collect(
     *,
     progress: Callable[[int], None] | None = None,
     threads: int = 0,
+    seen: Seen | None = None,
 ) -> Ranges:
     """Run the float32 network over calibration crops and find the range of each wanted tensor.
 
@@ -77,31 +100,26 @@ def collect(
         method: "minmax", "mse", "entropy", "percentile" (99.999) or "percentile:99.99"; see methods.py.
         progress: called with the number of crops done so far.
         threads: of the float32 network; 0 takes all cores.
+        seen: where an interrupted call with the same arguments stood; its crops are skipped. Kept up to date whenever
+            `progress` is called, and whole at the end.
 
     Raises:
         CalibrationError: no crops, an unknown tensor or method, or a value that is not finite (its node is named).
     """
     observer, finish = find_method(method)
-    before: dict[str, Range] = {}
-    curve: list[tuple[int, float]] = []
-    due = 1
-
-    def point(done: int, observers: Mapping[str, Any]) -> None:
-        now = {name: finish(seen) for name, seen in observers.items()}
-        if before:
-            curve.append((done, float(np.mean([_change(before[name], now[name]) for name in now]))))
-        before.update(now)
+    so_far = seen or Seen()
 
     def advance(done: int, observers: Mapping[str, Any]) -> None:
-        nonlocal due
-        if done >= due:
-            point(done, observers)
-            due = 2 * done
+        if done >= so_far.due:
+            now = {name: finish(one) for name, one in observers.items()}
+            if so_far.before:
+                so_far.curve.append((done, mean_change(so_far.before, now)))
+            so_far.before, so_far.due = now, 2 * done
         if progress is not None:
             progress(done)
 
-    observers = observe(model, batches, tensors, observer, advance=advance, threads=threads)
-    return Ranges({name: finish(seen) for name, seen in observers.items()}, curve)
+    observers = observe(model, batches, tensors, observer, advance=advance, threads=threads, seen=so_far)
+    return Ranges({name: finish(one) for name, one in observers.items()}, so_far.curve)
 
 
 def observe(
@@ -112,6 +130,7 @@ def observe(
     *,
     advance: Callable[[int, Mapping[str, Any]], None] | None = None,
     threads: int = 0,
+    seen: Seen | None = None,
 ) -> dict[str, Any]:
     """What `collect` rests on: one `observer()` per tensor, fed with every crop. Same arguments, same errors.
 
@@ -127,27 +146,35 @@ def observe(
         raise CalibrationError(f"the graph has the inputs {names}; calibration feeds exactly one input of crops")
     source = model.graph.input[0].name
     session = _session(model, [name for name in wanted if name != source], threads)
-    observers = {name: observer() for name in wanted}
+    seen = seen or Seen()
+    observers = seen.observers = seen.observers or {name: observer() for name in wanted}
     outputs = [name for name in wanted if name != source]
-    done, size = 0, 1  # the first crop goes alone: it tells how many bytes a crop costs
+    known_already = seen.crops
     for batch in batches:
-        start = 0
+        start = min(known_already, len(batch))
+        known_already -= start
         while start < len(batch):
-            chunk = batch[start : start + size]
+            chunk = batch[start : start + seen.chunk]
             values = dict(zip(outputs, session.run(outputs, {source: chunk}), strict=True)) if outputs else {}
             if source in observers:
                 values[source] = chunk
             for name in wanted:
                 if not observers[name].update(values[name]):
-                    raise CalibrationError(_not_finite(model, source, chunk, done, threads))
-            start, done = start + len(chunk), done + len(chunk)
+                    raise CalibrationError(_not_finite(model, source, chunk, seen.crops, threads))
+            start += len(chunk)
+            seen.crops += len(chunk)
             bytes_per_crop = sum(v.nbytes for v in values.values()) // len(chunk)
-            size = max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
+            seen.chunk = max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
             if advance is not None:
-                advance(done, observers)
-    if done == 0:
+                advance(seen.crops, observers)
+    if seen.crops == 0:
         raise CalibrationError("the calibration set is empty: ranges need at least one crop; a few hundred are usual")
     return observers
+
+
+def mean_change(before: Mapping[str, Range], now: Mapping[str, Range]) -> float:
+    """Mean relative change of the largest magnitudes."""
+    return float(np.mean([_change(before[name], now[name]) for name in now]))
 
 
 def _change(before: Range, now: Range) -> float:

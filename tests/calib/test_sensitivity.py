@@ -9,7 +9,7 @@ from posert.calib.graph import Graph
 from posert.calib.placement import place
 from posert.calib.qdq import quantize
 from posert.calib.ranges import collect
-from posert.calib.search import search
+from posert.calib.search import Measured, search
 from posert.calib.sensitivity import Block, infer, keypoint_loss, sensitivity
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
@@ -63,12 +63,12 @@ def test_the_broken_block_is_the_worst_and_the_search_leaves_it_in_float(build, 
 
     def measure(nodes):
         result = quantize(model, ranges, float_nodes=nodes, unsigned=True).model
-        return keypoint_loss(infer(result, crops), reference, coarse)
+        return Measured(keypoint_loss(infer(result, crops), reference, coarse))
 
     found = search(blocks, measure, max_drop=0.5 * worst.loss)
     assert found.best.float_nodes == ("convtranspose1",)
-    assert [s.blocks for s in found.curve] == [0, 1]
-    assert found.curve[0].drop > 0.5 * worst.loss >= found.best.drop
+    assert [s.blocks for s in found.curve] == [(), ("convtranspose1",)]
+    assert found.curve[0].measured.drop > 0.5 * worst.loss >= found.best.measured.drop
 
 
 def blocks_of(losses):
@@ -80,25 +80,73 @@ def test_search_finds_the_smallest_number_in_few_measurements(needed):
     losses = np.random.default_rng(needed).permutation(np.arange(1.0, 13.0))
     blocks = blocks_of(losses)
     largest = {f"b{i}.conv" for i in np.argsort(-losses)[:needed]}
-    calls = []
+    calls, told = [], []
 
     def measure(nodes):
         calls.append(nodes)
-        return 0.0 if largest <= set(nodes) else 1.0
+        return Measured(0.0 if largest <= set(nodes) else 1.0)
 
-    found = search(blocks, measure, 0.5)
-    assert found.best.blocks == needed and set(found.best.float_nodes) >= largest
+    found = search(blocks, measure, 0.5, told.append)
+    assert len(found.best.blocks) == needed and set(found.best.float_nodes) >= largest
     assert found.best.float_macs == pytest.approx(needed / 12)
-    assert len(calls) <= 8 and [s.blocks for s in found.curve] == sorted(s.blocks for s in found.curve)
+    lengths = [len(s.blocks) for s in found.curve]
+    assert len(calls) <= 8 and lengths == sorted(lengths) and [s.float_nodes for s in told] == calls
 
 
 def test_blocks_are_ordered_by_loss_per_mac():
     cheap, dear = Block("a", ("a",), 0.01, 1.0), Block("b", ("b",), 0.5, 2.0)
     other = Block("c", ("c",), 0.49, 0.0)
-    found = search([dear, cheap, other], lambda nodes: 0.0 if nodes else 1.0, 0.5)
+    found = search([dear, cheap, other], lambda nodes: Measured(0.0 if nodes else 1.0), 0.5)
     assert found.best.float_nodes == ("a",)
+
+
+def test_a_dear_block_that_alone_is_to_blame_is_left_in_float_alone():
+    """By loss per operation it comes last, behind eleven cheap blocks that do not matter."""
+    cheap = [Block(f"b{i}", (f"b{i}",), 0.001, 0.01) for i in range(11)]
+    guilty = Block("guilty", ("guilty",), 0.3, 1.0)
+    rest = Block("rest", ("rest",), 0.6, 0.0)
+    found = search([*cheap, rest, guilty], lambda nodes: Measured(0.0 if "guilty" in nodes else 1.0), 0.5)
+    assert found.best.blocks == ("guilty",)
+
+
+def test_measured_time_decides_what_is_cheap_and_noise_does_not():
+    blocks = [Block("slow", ("slow",), 0.1, 1.0), Block("quick", ("quick",), 0.2, 0.9), Block("c", ("c",), 0.7, 0.0)]
+
+    def measure(times):
+        def seen(nodes):
+            held = "quick" in nodes
+            return Measured(0.0 if held else 1.0, None, times[len(nodes)])
+
+        return seen
+
+    # by price and by loss: (slow), (slow, quick)
+    assert search(blocks, measure({0: 5.0, 1: 6.0, 2: 7.0}), 0.5).best.blocks == ("slow", "quick")
+    alone = [Block("a", ("a",), 0.1, 0.9), Block("b", ("b",), 0.2, 1.0), Block("c", ("c",), 0.7, 0.0)]
+
+    def timed(ms_of_both):
+        table = {(): Measured(1.0, None, 5.0), ("a",): Measured(1.0, None, 5.5), ("b",): Measured(0.0, None, 6.0)}
+        return lambda nodes: table.get(nodes, Measured(0.0, None, ms_of_both))
+
+    assert search(alone, timed(7.0), 0.5).best.blocks == ("b",)
+    assert search(alone, timed(5.2), 0.5).best.blocks == ("a", "b"), "more in float, and faster"
+    assert search(alone, timed(5.95), 0.5).best.blocks == ("b",), "as fast: fewer in float"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_noise_says_is_never_concluded(seed):
+    """The drop does not fall along the order here: the answer is one that was measured, and holds."""
+    rng = np.random.default_rng(seed)
+    noise = {}
+
+    def measure(nodes):
+        drop = float(rng.normal(0.02 / (1 + len(nodes)), 0.005)) if len(nodes) < 22 else 0.0
+        return noise.setdefault(nodes, Measured(drop))
+
+    found = search(blocks_of(range(12)), measure, 0.004)
+    assert found.best.measured is noise[found.best.float_nodes] and found.best.measured.drop <= 0.004
+    assert len(noise) <= 16
 
 
 def test_a_target_that_cannot_be_met_says_how_near_it_came():
     with pytest.raises(GateError, match=r"within 0.001.*falls by 0.01, with 4 of 5 blocks.*--max-drop"):
-        search(blocks_of([5, 4, 3, 2, 1]), lambda nodes: 0.05 / (1 + len(nodes) / 2), 0.001)
+        search(blocks_of([5, 4, 3, 2, 1]), lambda nodes: Measured(0.05 / (1 + len(nodes) / 2)), 0.001)
