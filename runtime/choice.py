@@ -88,8 +88,10 @@ def _fastest(backend: str, verdicts: dict[str, str], why: str) -> Choice | None:
     return Choice(backend, widest, f"{why}; no precision is proven in this bundle, so the widest") if widest else None
 
 
-def open_session(bundle: Bundle, backend: str, precision: str, threads: int | None = None) -> Session:
-    """Compile one artifact of a bundle on one backend.
+def open_session(
+    bundle: Bundle, backend: str, precision: str, threads: int | None = None, throughput: bool = False
+) -> Session:
+    """Compile one artifact of a bundle on one backend; `throughput` prefers many frames to the shortest answer.
 
     Raises:
         BackendError: the backend is not installed, cannot run this precision, or refused the graph.
@@ -104,4 +106,6 @@ def open_session(bundle: Bundle, backend: str, precision: str, threads: int | No
             f"{backend} runs {', '.join(module.PRECISIONS)} and {bundle.name} holds {', '.join(bundle.artifacts)}: "
             f"{precision!r} is not in both. Build it in: posert build --precision {precision}"
         )
-    return module.Session(bundle.read(bundle.artifacts[artifact]), precision, threads)
+    session = getattr(module, "Throughput", module.Session) if throughput else module.Session
+    opened: Session = session(bundle.read(bundle.artifacts[artifact]), precision, threads)
+    return opened

@@ -1,8 +1,9 @@
 """Inference backends, one file each: the file's name is the backend's name.
 
 A backend file imports its library at its head and defines `PRECISIONS`, the precisions it can run, fastest first, each
-with the bundle's artifact that holds it, and the class `Session`. One that needs more than its library to run here,
-such as a GPU, also has `missing()`: what is missing, or None.
+with the bundle's artifact that holds it, and the class `Session`. What else it may have: `missing()`, where it needs
+more than its library to run here, such as a GPU: what is missing, or None; `Throughput`, a `Session` for many frames
+where that is another engine than the one with the shortest answer.
 """
 
 from __future__ import annotations
@@ -42,6 +43,30 @@ class Session(Protocol):
 
         The result belongs to the session and is overwritten by the next call: copy what must stay.
         """
+        ...
+
+
+class Request(Protocol):
+    """One of several runs that a session can have under way at a time."""
+
+    def start(self, crops: NDArray[np.uint8]) -> None:
+        """Begin a run, as `Session.infer`, and return at once. The crops must stay as they are until it has ended."""
+        ...
+
+    def wait(self) -> NDArray[np.float32]:
+        """The heatmaps of the run that was started, when it has ended; the request's next `start` overwrites them."""
+        ...
+
+    def cancel(self) -> None:
+        """Drop a run that is under way; when this returns the crops are no longer read."""
+        ...
+
+
+class AsyncSession(Session, Protocol):
+    """A session that runs several batches at a time. Which sessions are one is told by `requests` being there."""
+
+    def requests(self) -> list[Request]:
+        """New requests, as many as keep the engine busy; they run in the order of their starts."""
         ...
 
 

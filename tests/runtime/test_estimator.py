@@ -22,7 +22,7 @@ from posert.runtime.bundle import Artifact, Bundle, Golden, describe, write_bund
 from posert.runtime.choice import Choice, choose
 from posert.runtime.contract import Contract
 from posert.runtime.errors import BackendError, BundleError, InputError
-from posert.runtime.estimator import MAX_BATCH
+from posert.runtime.stream import MAX_BATCH
 
 INSTALLED = list(installed_backends())
 
