@@ -1,0 +1,173 @@
+"""What the contenders of `quantizers` are given, and what their graphs are measured with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import calib
+from ..calib.images import crops_from_coco
+from ..export.archs import build_arch
+from ..export.build import demo_frames
+from ..export.catalog import Row
+from ..export.environment import versions
+from ..export.reference import Reference
+from ..export.to_onnx import to_onnx, with_crops
+from ..export.weights import DEMO_NOTE, load_weights
+from ..runtime.backends import Session, load_backend
+from ..runtime.choice import Choice
+from ..runtime.contract import Contract
+from ..runtime.errors import PosertError
+from ..runtime.estimator import PoseEstimator
+from ..runtime.files import whole_file
+from ..runtime.frames import Frames
+from ..runtime.parity import Candidate, judge
+from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from .environments import call, environment
+from .paired import interleave, per_round, ratio
+
+MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
+_TIMED_PEOPLE = 8
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A row of the table.
+
+    Attributes:
+        function: of `_quantize.py`.
+        arguments: of it, beside the graph, the crops and the target.
+        requirements: of its environment; none means that it runs in ours.
+        extension: of the format that it writes.
+    """
+
+    function: str
+    arguments: Mapping[str, Any]
+    requirements: tuple[str, ...] = ()
+    extension: str = "onnx"
+
+
+class Bench:
+    """What all tools are given, in files of a folder, and what their graphs are measured with.
+
+    Joints are decoded with DARK, whatever the model's own rule: the quarter offset moves in steps of a quarter of a
+    cell, which hides most of what there is to see.
+    """
+
+    def __init__(self, row: Row, weights: str, people: int, folder: Path) -> None:
+        self.row, self.folder = row, folder
+        network = build_arch(row.arch, row.keypoints)
+        load_weights(row, network, weights)
+        self.contract = replace(row.contract(), decode="unbiased")
+        self.reference = Reference(network, self.contract)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.graph, self.crops = str(folder / "float32.onnx"), str(folder / "crops.npy")
+        with whole_file(self.graph) as file:
+            file.write(with_crops(to_onnx(self.reference), self.contract).SerializeToString())
+        frames = demo_frames(row, "calib", 400, "synthetic people")
+        calibration, validation = _part(frames, slice(0, 200)), _part(frames, slice(200, 400))
+        crops = crops_from_coco(calibration.coco, calibration.read, self.contract, people)
+        with whole_file(self.crops) as file:
+            np.save(file, np.concatenate(list(crops)))
+        _write_validation(validation, self.contract, folder / "validation")
+        digest = hashlib.sha256(Path(self.graph).read_bytes())
+        digest.update(Path(self.crops).read_bytes())
+        self.digest = digest.hexdigest()
+
+    def key(self, tool: Tool | None) -> str:
+        """Tells whether a kept row is still this tool's."""
+        seen: list[Any] = [self.digest, tool and asdict(tool)]
+        if tool is not None and not tool.requirements:
+            seen.append(versions())
+        if tool is not None and tool.function == "posert":
+            seen += [p.read_text() for p in sorted(Path(str(calib.__file__)).parent.glob("*.py"))]
+        return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+    def quantize(self, name: str, tool: Tool, memory_gb: float) -> dict[str, Any]:
+        """Run a tool; a tool that is not there or fails gives a row that says so."""
+        target = self.folder / f"{name.replace(', ', '-').replace(' ', '-')}.{tool.extension}"
+        arguments = {"model": self.graph, "crops": self.crops, "target": str(target), **tool.arguments}
+        try:
+            python = environment("nncf", tool.requirements) if tool.requirements else sys.executable
+            answer = call(python, f"posert.benchmarks._quantize:{tool.function}", arguments, memory_gb=memory_gb)
+        except PosertError as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            return {"failed": str(error)}
+        print(f"{name}: {answer.value:.1f} s, {answer.peak_mb:.0f} MB", file=sys.stderr, flush=True)
+        return {"file": str(target), "seconds": answer.value, "peak_mb": answer.peak_mb}
+
+    def judge(self, files: Mapping[str, str], images: int) -> dict[str, dict[str, Any]]:
+        """AP and drift of each graph against the PyTorch model."""
+
+        def estimator(session: Session) -> PoseEstimator:
+            return PoseEstimator.from_session(self.contract, session, Choice("openvino", "int8", "under test"))
+
+        def compiled(file: str) -> PoseEstimator:
+            return estimator(_session(file))
+
+        candidates = [Candidate("fp32", "pytorch", partial(estimator, self.reference), 0)]
+        candidates += [Candidate("int8", name, partial(compiled, file), 0) for name, file in files.items()]
+        result = judge(candidates, demo_frames(self.row, "val", images, DEMO_NOTE), max_drop=MAX_DROP, labelled=True)
+        fields = ("ap", "ap_drop", "ap_drop_interval", "pixel_drift_median", "pixel_drift_p95", "heatmap_error")
+        return {
+            r.backend: {**{f: getattr(r, f) for f in fields}, "people": result.data["people"]} for r in result.rows[1:]
+        }
+
+    def time(self, files: Mapping[str, str], rows: dict[str, Any], rounds: int) -> dict[str, Any]:
+        """Milliseconds per person of each graph, and its time as a ratio to the fastest one's; written into `rows`."""
+        crops = np.ascontiguousarray(np.load(self.crops)[:_TIMED_PEOPLE])
+        load = os.getloadavg()[0]
+        seen = interleave({name: partial(_session(file).infer, crops) for name, file in files.items()}, rounds)
+        times = {name: per_round(calls) for name, calls in seen.items()}
+        fastest = min(times, key=lambda name: float(np.median(times[name])))
+        for name, seconds in times.items():
+            rows[name] |= {
+                "ms_per_person": 1e3 * float(np.median(seconds)) / len(crops),
+                "ratio": asdict(ratio(times[fastest], seconds)),
+            }
+        return {"fastest": fastest, "timed_people": len(crops), "load_before_timing": load}
+
+
+def _session(file: str) -> Session:
+    """The product's own session: OpenVINO reads its own format as it reads ONNX, where it is told a path."""
+    return load_backend("openvino").Session(file, "int8")  # type: ignore[arg-type]
+
+
+def _part(frames: Frames, images: slice) -> Frames:
+    records = frames.coco["images"][images]
+    kept = {r["id"] for r in records}
+    annotations = [a for a in frames.coco["annotations"] if a["image_id"] in kept]
+    return replace(frames, coco={**frames.coco, "images": records, "annotations": annotations})
+
+
+def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
+    """Crops and labels of everyone on the frames, for a tool that wants to measure AP itself."""
+    c = contract
+    annotations = [a for a in frames.coco["annotations"] if a["num_keypoints"]]
+    boxes = np.array([a["bbox"] for a in annotations])
+    boxes[:, 2:] += boxes[:, :2]
+    center, extent = boxes_to_center_scale(boxes, c.width, c.height, c.padding)
+    matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
+    records = {r["id"]: r for r in frames.coco["images"]}
+    crops = np.empty((len(annotations), c.height, c.width, 3), np.uint8)
+    for i, a in enumerate(annotations):
+        crop(frames.load(records[a["image_id"]]), matrices[i : i + 1], c.width, c.height, out=crops[i : i + 1])
+    labels = {
+        "contract": contract.to_json(),
+        "annotations": annotations,
+        "center": center.tolist(),
+        "extent": extent.tolist(),
+    }
+    with whole_file(folder / "crops.npy") as file:
+        np.save(file, crops)
+    with whole_file(folder / "labels.json") as file:
+        file.write(json.dumps(labels).encode())

@@ -1,0 +1,167 @@
+"""Who quantises a pose network best: ours, ONNX Runtime's and NNCF's int8 of one graph, side by side.
+
+python -m posert.benchmarks.quantizers --arch hrnet_demo --output out/quantizers.json
+
+The same float32 graph (uint8 crops in, heatmaps out), the same calibration crops, the same held-out synthetic people
+and the same OpenVINO for all. Each tool runs in a process of its own, foreign ones in an environment of their own,
+which is made at the first use. Finished rows are kept in the output: the same command goes on where it was stopped, and
+tries again what failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..export.catalog import Row, find
+from ..export.environment import machine, versions
+from ..export.graphs import METHOD
+from ..runtime.errors import PosertError
+from ..runtime.files import check_place, whole_file
+from ..runtime.progress import track
+from ._contest import MAX_DROP, Bench, Tool
+
+OURS, FLOAT = "ours", "float32"
+_SMALL_MACS = 1e9
+_IMAGES = {"small": 1000, "large": 60}  # held-out images: 1000 tell differences of 0.002 of AP
+_NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "numpy==2.4.6", "opencv-python-headless==4.14.0.94")
+
+
+def tools(validation: Path) -> dict[str, Tool]:
+    """All rows by name; `validation` is the folder that accuracy control measures on."""
+    found = {OURS: Tool("posert", {"method": METHOD})}
+    for method, name in (("MinMax", "min-max"), ("Entropy", "entropy"), ("Percentile", "percentile")):
+        for unsigned, kind in ((False, "int8 symmetric"), (True, "uint8")):
+            arguments = {"method": method, "unsigned": unsigned}
+            found[f"ONNX Runtime, {name}, {kind}"] = Tool("onnxruntime", arguments)
+    for preset in ("performance", "mixed"):
+        found[f"NNCF, {preset}"] = Tool("nncf", {"preset": preset.upper()}, _NNCF, "xml")
+    arguments = {"validation": str(validation), "max_drop": MAX_DROP}
+    found["NNCF, accuracy control"] = Tool("nncf_accuracy", arguments, _NNCF, "xml")
+    return found
+
+
+def main() -> int:
+    """Entry point; prints a Markdown table and who is first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="hrnet_demo", help="an architecture (hrnet_demo)")
+    parser.add_argument("--weights", default="demo", help="demo, or a checkpoint file of synthetic people (demo)")
+    parser.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
+    parser.add_argument("--images", type=int, help="held-out images to judge on (1000; 60 for large networks)")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds that are timed (30)")
+    parser.add_argument("--memory", type=float, default=8.0, help="GB that a tool may take before it is ended (8)")
+    parser.add_argument("--output", type=Path, default=Path("out/quantizers.json"))
+    args = parser.parse_args()
+    try:
+        check_place(args.output)
+        result = compare(find(args.arch), args)
+    except PosertError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    print(table(result))
+    return 0
+
+
+def compare(row: Row, args: argparse.Namespace) -> dict[str, Any]:
+    """Quantise, judge and time what the output does not have yet; returns what it has then."""
+    folder = args.output.with_suffix("") / row.id
+    bench = Bench(row, args.weights, args.people, folder)
+    result = _read(args.output).get(row.id, {"rows": {}})
+    rows: dict[str, Any] = result["rows"]
+    result |= {"model": row.id, "weights": args.weights, "calibration_people": args.people, "tool_gb": args.memory}
+    keep = partial(_write, args.output, row.id, result)
+    wanted = {FLOAT: None, **tools(folder / "validation")}
+    for name in set(rows) - set(wanted):
+        del rows[name]
+    for name, tool in track(list(wanted.items()), "tools"):
+        key = bench.key(tool)
+        if rows.get(name, {}).get("key") != key or "failed" in rows[name] or not Path(rows[name]["file"]).exists():
+            rows[name] = {"key": key, **(bench.quantize(name, tool, args.memory) if tool else {"file": bench.graph})}
+            keep()
+    images = args.images or _IMAGES["small" if row.macs_test_path < _SMALL_MACS else "large"]
+    files = {name: r["file"] for name, r in rows.items() if "failed" not in r}
+    judged = {"images": images, "reference": bench.digest}
+    missing = {name: file for name, file in files.items() if rows[name].get("judged") != judged}
+    if missing:
+        for name, accuracy in bench.judge(missing, images).items():
+            rows[name] |= {"judged": judged, **accuracy}
+        keep()
+    timed = {"rows": {name: rows[name]["key"] for name in files}, "rounds": args.rounds}
+    if result.get("timed") != timed:
+        result |= {"timed": timed, "machine": machine(), "versions": versions(), **bench.time(files, rows, args.rounds)}
+        keep()
+    return result
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Markdown: a row for each tool, then where ours stands."""
+    rows = result["rows"]
+    people = next(r["people"] for r in rows.values() if "people" in r)
+    head = ("graph", "AP lost (95 % interval)", "drift median / p95, px", "s", "peak MB", "ms per person", "x fastest")
+    lines = [
+        f"{result['model']} ({result['weights']} weights), {people} held-out synthetic people, "
+        f"{result['calibration_people']} to calibrate on; {result['machine']['cpu']}, {result['machine']['cores']} "
+        f"cores, load {result['load_before_timing']:.1f} before timing; OpenVINO {result['versions']['openvino']}, "
+        f"ONNX Runtime {result['versions']['onnxruntime']}, {_NNCF[0].replace('==', ' ')}\n",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
+    for name, r in rows.items():
+        cells = [f"**{name}**" if name == OURS else name]
+        if "failed" in r:
+            lines.append(f"| {name} | {r['failed'].splitlines()[0]} {'| ' * (len(head) - 1)}")
+            continue
+        low, high = r["ap_drop_interval"]
+        cells.append(f"{r['ap_drop']:+.4f} ({low:+.4f} to {high:+.4f})")
+        cells.append(f"{r['pixel_drift_median']:.3f} / {r['pixel_drift_p95']:.3f}")
+        cells += [f"{r['seconds']:.0f}", f"{r['peak_mb']:.0f}"] if "seconds" in r else ["", ""]
+        cells += [f"{r['ms_per_person']:.2f}", f"{r['ratio']['point']:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *standing(rows)])
+
+
+def standing(rows: Mapping[str, Any]) -> list[str]:
+    """Where ours stands among the int8 graphs, one sentence for each figure."""
+    done = {name: r for name, r in rows.items() if "failed" not in r and name != FLOAT}
+    if OURS not in done:
+        return ["Ours failed: see its row."]
+    lines = []
+    for what, field, form in (
+        ("AP lost", "ap_drop", "+.4f"),
+        ("p95 drift", "pixel_drift_p95", ".3f"),
+        ("peak memory", "peak_mb", ".0f"),
+        ("ms per person", "ms_per_person", ".3f"),
+    ):
+        order = sorted(done, key=lambda name: done[name][field])
+        place, value = order.index(OURS) + 1, done[OURS][field]
+        other = order[0] if place > 1 else order[1] if len(order) > 1 else OURS
+        relation = "behind" if place > 1 else "before"
+        lines.append(
+            f"- {what}: ours {value:{form}}, place {place} of {len(order)}, {relation} {other} "
+            f"({done[other][field]:{form}})"
+        )
+    return lines
+
+
+def _read(output: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(output.read_text()) if output.exists() else {}
+    except ValueError as error:
+        raise PosertError(
+            f"{output} is no table of quantizers ({error}): remove it or name another --output"
+        ) from error
+    return found
+
+
+def _write(output: Path, id: str, result: Mapping[str, Any]) -> None:
+    with whole_file(output) as file:
+        file.write(json.dumps({**_read(output), id: result}, indent=1).encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
