@@ -8,19 +8,25 @@ import json
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..box_file import FORMATS, BoxFile
 from ..draw import draw
 from ..errors import InputError
 from ..estimator import PoseEstimator
+from ..keypoints import Keypoints
 from ..outputs import Outputs, plan
 from ..progress import track
-from ..sources import Source, open_source
+from ..sources import Frame, Source, open_source
 
 _CUT_SHORT = 0.9  # of the frames that a video says it has: its own count is off by some in many good files
 
@@ -56,7 +62,13 @@ def main(args: argparse.Namespace) -> int:
     if boxes is not None:
         boxes.check(source.keys)
     where = plan(source, Path(args.output), [Path(p) for p in (args.bundle, args.boxes) if p])
-    pose = PoseEstimator(args.bundle, backend=args.backend, precision=args.precision, threads=args.threads)
+    pose = PoseEstimator(
+        args.bundle,
+        backend=args.backend,
+        precision=args.precision,
+        threads=args.threads,
+        throughput=source.path is not None and source.total != 1,
+    )
     _say(f"{pose.choice.backend} {pose.choice.precision}: {pose.choice.reason}")
     if boxes is None:
         _say("no --boxes: the whole frame is taken as one person")
@@ -87,30 +99,67 @@ def main(args: argparse.Namespace) -> int:
 def _process(
     source: Source, boxes: BoxFile | None, pose: PoseEstimator, outputs: Outputs, joint_score: float, tally: _Tally
 ) -> None:
+    taken: deque[Frame] = deque()  # frames without a record, in order
+    frames = iter(track(source, source.name, source.total))
+
+    def feed() -> Iterator[tuple[NDArray[np.uint8], Any]]:
+        """Frames and boxes: those that a failed frame left behind, then new ones."""
+        for key, frame in chain(list(taken), _noting(frames, taken, tally)):
+            if frame is not None:
+                yield frame, None if boxes is None else boxes.of(key)
+
+    def record(key: str | int, frame: NDArray[np.uint8] | None, people: Keypoints | None, error: str = "") -> None:
+        fields: dict[str, Any] = {"frame" if source.video else "file": key}
+        if frame is None or people is None:
+            tally.fail(fields | {"error": error or "cannot be read as an image"})
+            # A video keeps its length: the frame goes in undrawn.
+            outputs.add(tally.failed[-1], key, frame if source.video else None)
+        else:
+            if outputs.plan.draws:
+                draw(frame, people, pose.contract, threshold=joint_score, boxes=boxes is not None)
+                tally.lap("draw")
+            size = {"width": frame.shape[1], "height": frame.shape[0]}
+            outputs.add(fields | size | {"people": people.to_json()}, key, frame)
+            tally.frames, tally.people = tally.frames + 1, tally.people + len(people)
+        tally.lap("write")
+
     with _stoppable(tally):
-        for key, frame in track(source, source.name, source.total):
-            tally.lap("read")
-            record: dict[str, Any] = {"frame" if source.video else "file": key}
+        results = _results(pose, source, feed())
+        while True:
+            people, error = None, ""
             try:
-                if frame is None:
-                    raise InputError("cannot be read as an image")
-                people = pose(frame, None if boxes is None else boxes.of(key))
-            except InputError as error:
-                tally.fail(record | {"error": str(error)})
-                # A video keeps its length: the frame goes in undrawn.
-                outputs.add(tally.failed[-1], key, frame if source.video else None)
-            else:
-                tally.lap("pose")
-                if outputs.plan.draws:
-                    draw(frame, people, pose.contract, threshold=joint_score, boxes=boxes is not None)
-                    tally.lap("draw")
-                size = {"width": frame.shape[1], "height": frame.shape[0]}
-                outputs.add(record | size | {"people": people.to_json()}, key, frame)
-                tally.frames, tally.people = tally.frames + 1, tally.people + len(people)
-            tally.lap("write")
-            if tally.signal:
-                return
+                people = next(results, None)
+            except InputError as found:
+                # The stream ends with the frame that cannot be used: the others go on in a new one.
+                error, results = str(found), _results(pose, source, feed())
+            tally.lap("pose")
+            while taken and taken[0][1] is None:
+                record(*taken.popleft(), None)
+            if people is None and not error:
+                break
+            record(*taken.popleft(), people, error)
+        if tally.signal:
+            return
     tally.check_length()
+
+
+def _results(
+    pose: PoseEstimator, source: Source, frames: Iterator[tuple[NDArray[np.uint8], Any]]
+) -> Iterator[Keypoints]:
+    """Keypoints of frames: several under way at a time, but of a camera the answer to each before the next is taken."""
+    return pose.stream(frames) if source.path else (pose(*frame) for frame in frames)
+
+
+def _noting(frames: Iterator[Frame], taken: deque[Frame], tally: _Tally) -> Iterator[Frame]:
+    """The frames, noted as they are taken and timed, until a signal comes."""
+    while not tally.signal:
+        tally.lap("pose")
+        frame = next(frames, None)
+        tally.lap("read")
+        if frame is None:
+            return
+        taken.append(frame)
+        yield frame
 
 
 @dataclass
