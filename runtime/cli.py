@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": "posert.runtime.commands.inspect",
     "verify": "posert.runtime.commands.verify",
     "evaluate": "posert.runtime.commands.evaluate",
+    "compare": "posert.export.compare",
     "models": "posert.export.models",
     "doctor": "posert.runtime.commands.doctor",
 }
@@ -36,6 +37,7 @@ SUMMARY = {
     "inspect": "what a bundle holds: contract, precisions, verdict",
     "verify": "does this bundle give the trained result on this machine?",
     "evaluate": "score a results file with a data set's own protocol",
+    "compare": "two graphs held against each other: outputs, layers, joints",
     "models": "the published models that the catalog knows",
     "doctor": "what can run on this machine, and what would make the rest work",
 }
