@@ -1,141 +1,213 @@
-"""Frame to keypoints against the bare engine, PyTorch eager and ONNX Runtime, interleaved in one run.
+"""`posert bench BUNDLE`: what frame to keypoints costs, per backend and precision, and how sure that is.
 
-python -m posert.benchmarks.latency hrnet_w32.pose --people 8
+    posert bench hrnet_w32.pose --output a.json        a table; every call's time goes into a.json
+    posert bench compare a.json b.json                 is b slower than a?
+    posert bench a.pose --against b.pose               the same, timed in turn: finds the smallest differences
 
-Every round times each contender once, in turn, so that a slow moment of the machine falls on all of them; figures are
-medians over the rounds, ratios are medians of the ratios within a round.
+Each backend, precision and mode is measured in a process of its own, warm, in rounds in which its parts take turns. The
+network's own time, "bare engine", is measured in the same rounds.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import random
-import statistics
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from ..export.archs import build_arch
-from ..export.catalog import row
-from ..export.demo.people import render
-from ..export.environment import machine, versions
-from ..export.reference import Reference
-from ..export.weights import load_weights
+from ..export.environment import versions
+from ..runtime import doctor
+from ..runtime.backends import backends
 from ..runtime.bundle import Bundle
-from ..runtime.choice import open_session
-from ..runtime.errors import PosertError
-from ..runtime.estimator import PoseEstimator
-from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from ..runtime.errors import InputError
+from ..runtime.files import check_place, whole_file
+from ..runtime.progress import track
+from ..runtime.registry import unknown_name
+from .compare import KIND, SCHEMA, compare, lines, load, summary, to_json
+from .measure import Interrupted, Scene, Settings, Side, measure, processors
+from .meters import Meters
+from .parts import MODES
+from .table import table
 
-WARM_UP = 3
+Result = dict[str, Any]
+Cells = tuple[str, str, list[str]]  # backend, precision, modes
 
 
-def main() -> int:
-    """Entry point; prints a table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle")
-    parser.add_argument("--people", type=int, default=8, help="people in the frame (8)")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds that are timed (15)")
-    parser.add_argument("--threads", type=int, help="bound on CPU threads of every contender")
-    parser.add_argument("--weights", help="for PyTorch eager, where the bundle was made from a file")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    try:
-        result = measure(args.bundle, args.people, args.rounds, args.threads, args.weights)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    if args.json:
-        print(json.dumps(result))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    add = parser.add_argument
+    add("bundle", nargs="+", help="a .pose file; or the word compare and two files that --output wrote")
+    add("--backend", default="all", help="comma list (all that can run here)")
+    add("--precision", default="all", help="comma list (all that the bundle holds)")
+    add("--mode", default=",".join(MODES), help="comma list (latency,throughput)")
+    add("--people", default="1,5,20", help="comma list: people per frame (1,5,20)")
+    add("--rounds", type=int, default=20, help="rounds that are timed (20)")
+    add("--threads", type=int, metavar="N", help="bound on CPU threads")
+    add("--cpus", metavar="LIST", help="processors to stay on, such as 0,2-3")
+    add("--flip-test", action="store_true", help="run mirror images too")
+    add("--output", type=Path, metavar="FILE", help="a .json with the time of every call")
+    add("--against", type=Path, metavar="BUNDLE", help="time this bundle in turn with the first, and compare")
+    add("--against-python", metavar="FILE", help="the same in another install of posert: its python")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; returns 1 if a comparison finds something slower, 130 if it was interrupted."""
+    if args.bundle[0] == "compare":
+        if len(args.bundle) != 3:
+            raise InputError(f"compare takes two files: posert bench compare A.json B.json; seen {args.bundle[1:]}")
+        return _verdict(load(args.bundle[1]), load(args.bundle[2]), args.json)
+    if len(args.bundle) != 1:
+        raise InputError(f"one bundle at a time, seen {args.bundle}; a second one is named with --against")
+    sides = [Side(Path(args.bundle[0]))]
+    if args.against or args.against_python:
+        sides.append(Side(args.against or sides[0].bundle, args.against_python or sys.executable))
+    outputs = _outputs(args.output, len(sides))
+    results = sweep(sides, settings(args), _cells(args), outputs)
+    if len(results) == 2:
+        status = _verdict(results[0], results[1], args.json)
     else:
-        print(f"{result['bundle']}, {args.people} people per frame, {args.rounds} rounds, {result['machine']}")
-        for name, r in result["rows"].items():
-            print(
-                f"  {name:44} {r['ms_per_person']:8.2f} ms per person, {r['ratio']:6.3f} x frame to keypoints in int8"
-            )
-    return 0
+        print(json.dumps(results[0]) if args.json else "\n".join(table(results[0])))
+        status = 0
+    return 130 if results[0]["interrupted"] else status
 
 
-def measure(path: str, people: int, rounds: int, threads: int | None, weights: str | None) -> dict[str, Any]:
-    """Time all contenders; returns rows by name with `ms_per_person` and `ratio` to the first row."""
-    frame, boxes = crowd(people)
-    with Bundle(path) as bundle:
-        c = bundle.contract
-        center, extent = boxes_to_center_scale(boxes, c.width, c.height, c.padding)
-        crops = crop(frame, crop_matrices(center, extent, c.width, c.height, c.udp), c.width, c.height)
-        contenders: dict[str, Callable[[], Any]] = {}
-        for precision in ("int8", "fp32"):
-            pose = PoseEstimator(bundle, backend="openvino", precision=precision, threads=threads)
-            contenders[f"frame to keypoints, OpenVINO {precision}"] = partial(pose, frame, boxes)
-            session = open_session(bundle, "openvino", precision, threads)
-            contenders[f"bare engine, OpenVINO {precision}"] = partial(session.infer, crops)
-        ort = open_session(bundle, "onnxruntime", "fp32", threads)
-        contenders["bare engine, ONNX Runtime fp32"] = partial(ort.infer, crops)
-        eager = _eager(bundle, weights, threads)
-        contenders["bare network, PyTorch eager fp32"] = partial(eager.infer, crops)
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        rng = random.Random(0)
-        for i in range(WARM_UP + rounds):
-            # In another order each round: who comes after PyTorch finds its threads still spinning on the cores.
-            for name, call in rng.sample(list(contenders.items()), len(contenders)):
-                start = time.perf_counter()
-                call()
-                if i >= WARM_UP:
-                    times[name].append(time.perf_counter() - start)
-    base = times[next(iter(times))]
-    rows = {
-        name: {
-            "ms_per_person": 1e3 * statistics.median(seen) / people,
-            "ratio": statistics.median(a / b for a, b in zip(seen, base, strict=True)),
-        }
-        for name, seen in times.items()
-    }
+def settings(args: argparse.Namespace) -> Settings:
+    """The options, checked.
+
+    Raises:
+        InputError: one that makes no sense.
+    """
+    try:
+        people = tuple(int(n) for n in args.people.split(","))
+        cpus = processors(args.cpus) if args.cpus else None
+    except ValueError as error:
+        raise InputError(f"--people {args.people} --cpus {args.cpus}: {error}; expected such as 1,5,20") from error
+    if min(people) < 1 or args.rounds < 1 or (args.threads is not None and args.threads < 1):
+        raise InputError("expected 1 or more --people, --rounds and --threads")
+    return Settings(people, args.rounds, args.threads, cpus, args.flip_test)
+
+
+def sweep(sides: Sequence[Side], how: Settings, cells: list[Cells], outputs: Sequence[Path | None]) -> list[Result]:
+    """Measure cells of one bundle, or of two in turn; the precision "all" stands for every one.
+
+    Results are written after each cell, so that an interrupt keeps what was measured.
+    """
+    meters, session = Meters(), uuid.uuid4().hex
+    results = [_head(side, how, meters, session) for side in sides]
+    with tempfile.TemporaryDirectory(prefix="posert-bench-") as folder:
+        scene = Scene(Path(folder), max(how.people))
+        for cell, asked in track(list(_expand(cells, results)), "bench"):
+            try:
+                records = measure(sides, cell, how, scene, meters)
+            except Interrupted as stop:
+                records = stop.records
+                for result in results:
+                    result["interrupted"] = True
+            for result, record in zip(results, records, strict=False):
+                if not record.get("absent") or asked:
+                    result["cells"].append(record | accuracy(result, record))
+            _write(results, outputs)
+            if results[0]["interrupted"]:
+                break
+    return results
+
+
+def accuracy(result: Result, record: dict[str, Any]) -> dict[str, Any]:
+    """What the bundle's gate says of a backend and a precision: AP, on how many people, without flip test."""
+    gate = result["accuracy"]
+    if result["settings"]["flip_test"]:
+        return {"ap": None, "ap_note": "not measured with flip test"}
+    for row in gate["rows"]:
+        if (row["backend"], row["precision"]) == (record["backend"], record["precision"]):
+            known = row["ap"] is not None
+            note = f"{gate['people']} {gate['kind']} people" if known else "unproven"
+            return {"ap": row["ap"], "ap_note": note}
+    return {"ap": None, "ap_note": "not measured on this backend"}
+
+
+def _cells(args: argparse.Namespace) -> list[Cells]:
+    names, modes = args.backend.split(","), args.mode.split(",")
+    for kind, seen, known in (("backend", names, ["all", *backends()]), ("mode", modes, list(MODES))):
+        for name in seen:
+            if name not in known:
+                raise InputError(unknown_name(kind, name, known))
+    wanted = backends() if "all" in names else names
+    return [(b, p, modes) for b in wanted for p in args.precision.split(",")]
+
+
+def _expand(cells: list[Cells], results: list[Result]) -> Iterator[tuple[tuple[str, str, str], bool]]:
+    """Cells with every precision by name, and whether it was asked for; backends that cannot run become rows."""
+    probes: dict[str, doctor.Probe] = {}
+    for backend, precision, modes in cells:
+        if backend not in probes:
+            probes[backend] = probe = doctor.probe(backend)
+            if probe.state != "ready":
+                for result in results:
+                    result["cells"].append({"backend": backend, "error": f"{probe.state}: {probe.reason}"})
+        if probes[backend].state == "ready":
+            known = list(probes[backend].facts["precisions"])
+            for name in known if precision == "all" else [precision]:
+                yield from (((backend, name, mode), precision != "all") for mode in modes)
+
+
+def _head(side: Side, how: Settings, meters: Meters, session: str) -> Result:
+    with Bundle(side.bundle) as bundle:
+        gate = bundle.accuracy
+        data = gate.get("data", {})
+        kept = [{k: r.get(k) for k in ("backend", "precision", "ap", "verdict")} for r in gate["rows"]]
+        facts = {"name": bundle.name, "path": str(side.bundle), "sha256": _sha256(side.bundle)}
     return {
-        "bundle": bundle.name,
-        "people": people,
-        "rounds": rounds,
-        "machine": machine(),
+        "kind": KIND,
+        "schema": SCHEMA,
+        "session": session,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "bundle": facts,
+        "accuracy": {"rows": kept, "people": data.get("people", 0), "kind": data.get("kind", "labelled")},
+        "settings": asdict(how),
+        "python": side.python,
+        "machine": meters.describe(),
         "versions": versions(),
-        "rows": rows,
+        "interrupted": False,
+        "cells": [],
     }
 
 
-def crowd(people: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A frame of synthetic people, several pictures side by side, and `people` boxes xyxy in it."""
-    pictures: list[NDArray[np.uint8]] = []
-    boxes: list[list[float]] = []
-    index = 0
-    while len(boxes) < people:
-        image, annotations = render("val", index)
-        left = index * image.shape[1]
-        boxes += [
-            [left + a["bbox"][0], a["bbox"][1], left + a["bbox"][0] + a["bbox"][2], a["bbox"][1] + a["bbox"][3]]
-            for a in annotations
-        ]
-        pictures.append(image)
-        index += 1
-    return np.hstack(pictures), np.array(boxes[:people], np.float64)
+def _outputs(output: Path | None, count: int) -> list[Path | None]:
+    """One file, or one beside the other."""
+    if output is None:
+        return [None] * count
+    paths = [output, output.with_suffix(f".against{output.suffix}")][:count]
+    for path in paths:
+        check_place(path)
+    return list(paths)
 
 
-def _eager(bundle: Bundle, weights: str | None, threads: int | None) -> Reference:
-    model = bundle.manifest["model"]
-    source = weights or model["checkpoint"]["source"]
-    if source == "file":
-        raise PosertError("this bundle was made from a file: name it with --weights, for PyTorch eager needs it too")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    catalog_row = row(model["id"])
-    network = build_arch(catalog_row.arch, catalog_row.keypoints)
-    load_weights(catalog_row, network, source)
-    return Reference(network, bundle.contract)
+def _write(results: list[Result], outputs: Sequence[Path | None]) -> None:
+    for result, path in zip(results, outputs, strict=True):
+        if path is not None:
+            with whole_file(path) as file:
+                file.write(json.dumps(result).encode())
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _verdict(a: Result, b: Result, as_json: bool) -> int:
+    verdicts = compare(a, b)
+    if as_json:
+        print(json.dumps({"summary": summary(verdicts), "rows": to_json(verdicts)}))
+    else:
+        print("\n".join(lines(a, b, verdicts)))
+    return 1 if any(v.ratio.verdict == "slower" for v in verdicts) else 0
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -21,6 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 MARGIN = 0.02
 """Differences below it are called none: two processes of one program differ by so much, by where their memory lies."""
 
+APART = 0.05
+"""The same for two that were not timed in turn."""
+
 _CONFIDENCE, _RESAMPLES = 0.95, 2000
 _STABLE, _WINDOW = 0.05, 3  # warm is who has changed by less than this between two windows of rounds
 
@@ -31,7 +34,7 @@ class Ratio:
 
     Attributes:
         point: median over the rounds.
-        low, high: ends of its 95 % interval.
+        low, high: ends of its interval.
         margin: differences that count as none.
     """
 
@@ -125,7 +128,7 @@ def per_round(calls: list[list[float]]) -> NDArray[np.float64]:
     return np.array([np.median(one) for one in calls])
 
 
-def ratio(a: ArrayLike, b: ArrayLike, margin: float = MARGIN) -> Ratio:
+def ratio(a: ArrayLike, b: ArrayLike, margin: float = MARGIN, confidence: float = _CONFIDENCE) -> Ratio:
     """How many times as long `b` took as `a`, timed in the same rounds.
 
     The interval is the percentile interval of the median of `log(b / a)` under a circular block bootstrap over rounds
@@ -135,23 +138,65 @@ def ratio(a: ArrayLike, b: ArrayLike, margin: float = MARGIN) -> Ratio:
     Args:
         a, b: `(rounds,)` seconds, in the order of the rounds.
         margin: differences that count as none.
+        confidence: of the interval; who asks about m contenders at once takes `1 - 0.05 / m` (Bonferroni).
 
     Raises:
         ValueError: fewer than 6 rounds, unequal numbers of them, or times that are not positive.
     """
-    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if x.ndim != 1 or x.shape != y.shape or len(x) < 6 or not (x > 0).all() or not (y > 0).all():
-        raise ValueError(f"times {x.shape} and {y.shape}: expected 6 rounds or more of both, all above 0")
+    x, y = _times(a), _times(b)
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} rounds of one and {len(y)} of the other: expected as many of both")
     logs = np.log(y / x)
-    low, high = np.quantile(_resampled_medians(logs), _tails(len(logs) / _block(len(logs))))
-    point = float(np.median(logs))
+    low, high = np.quantile(_resampled_medians(logs), _tails(len(logs), confidence))
+    return _ratio(float(np.median(logs)), low, high, margin)
+
+
+def apart(
+    a: ArrayLike, b: ArrayLike, yardstick_a: ArrayLike, yardstick_b: ArrayLike, confidence: float = _CONFIDENCE
+) -> Ratio:
+    """How many times as long `b` took as `a`, where each was timed at a moment of its own.
+
+    Between two moments a machine changes by more than any interval from within one of them can tell. What a round's
+    yardstick took, work that is the same in both, says by how much; but it says so of itself, and others may have
+    slowed down more or less. So the interval holds both the interval of the times as they are and that of the times in
+    units of the yardstick, and `APART` counts as no difference. Timing both in turn tells far smaller differences.
+
+    Args:
+        a, b: `(rounds,)` seconds.
+        yardstick_a, yardstick_b: what the yardstick took in these rounds.
+        confidence: see `ratio`.
+
+    Raises:
+        ValueError: as `ratio`.
+    """
+    x, y = _times(a), _times(b)
+    plain = _two_samples(np.log(x), np.log(y), confidence)
+    relative = _two_samples(np.log(x / _times(yardstick_a)), np.log(y / _times(yardstick_b)), confidence)
+    return _ratio(relative[0], min(plain[1], relative[1]), max(plain[2], relative[2]), APART)
+
+
+def _times(values: ArrayLike) -> NDArray[np.float64]:
+    seconds = np.asarray(values, np.float64)
+    if seconds.ndim != 1 or len(seconds) < 6 or not (seconds > 0).all():
+        raise ValueError(f"times {seconds.shape}: expected 6 rounds or more, all above 0")
+    return seconds
+
+
+def _ratio(point: float, low: float, high: float, margin: float) -> Ratio:
     # A percentile of medians is one of the values: the point must not lie outside by rounding.
     return Ratio(math.exp(point), math.exp(min(low, point)), math.exp(max(high, point)), margin)
 
 
-def _resampled_medians(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _two_samples(a: NDArray[np.float64], b: NDArray[np.float64], confidence: float) -> tuple[float, float, float]:
+    """Difference of the medians of two series, low and high."""
+    differences = _resampled_medians(b, 1) - _resampled_medians(a)
+    low, high = np.quantile(differences, _tails(min(len(a), len(b)), confidence))
+    return float(np.median(b) - np.median(a)), float(low), float(high)
+
+
+def _resampled_medians(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
     n, block = len(values), _block(len(values))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     starts = rng.integers(0, n, (_RESAMPLES, math.ceil(n / block)))
     rows = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, :n] % n
     medians: NDArray[np.float64] = np.median(values[rows], axis=1)
@@ -162,10 +207,11 @@ def _block(rounds: int) -> int:
     return math.ceil(rounds ** (1 / 3))
 
 
-def _tails(blocks: float) -> tuple[float, float]:
-    """Quantiles that make a percentile interval as wide as Student's t with `blocks - 1` degrees of freedom asks."""
-    normal, df = NormalDist(), max(1.0, blocks - 1)
-    tail = normal.cdf(-_student(0.5 + _CONFIDENCE / 2, df) * math.sqrt(blocks / max(1.0, blocks - 1)))
+def _tails(rounds: int, confidence: float) -> tuple[float, float]:
+    """Quantiles that make a percentile interval as wide as Student's t asks for so few blocks."""
+    blocks = rounds / _block(rounds)
+    df = max(1.0, blocks - 1)
+    tail = NormalDist().cdf(-_student(0.5 + confidence / 2, df) * math.sqrt(blocks / df))
     return tail, 1 - tail
 
 

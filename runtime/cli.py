@@ -21,6 +21,7 @@ from .registry import unknown_name
 # Commands of export/ need torch: they are named here and imported only when called, so that the edge install works.
 COMMANDS = {
     "build": "posert.export.build",
+    "calibrate": "posert.export.calibrate",
     "compile": "posert.runtime.commands.compile",
     "run": "posert.runtime.commands.run",
     "inspect": "posert.runtime.commands.inspect",
@@ -28,10 +29,12 @@ COMMANDS = {
     "evaluate": "posert.runtime.commands.evaluate",
     "compare": "posert.export.compare",
     "models": "posert.export.models",
+    "bench": "posert.benchmarks.latency",
     "doctor": "posert.runtime.commands.doctor",
 }
 SUMMARY = {
     "build": "checkpoint -> checked bundle, with an accuracy gate",
+    "calibrate": "int8 ranges of a model as a file, to read, to merge and to build with",
     "compile": "engines for TensorRT, ahead of time or for another machine",
     "run": "keypoints of an image, a folder, a video or a webcam",
     "inspect": "what a bundle holds: contract, precisions, verdict",
@@ -39,6 +42,7 @@ SUMMARY = {
     "evaluate": "score a results file with a data set's own protocol",
     "compare": "two graphs held against each other: outputs, layers, joints",
     "models": "the published models that the catalog knows",
+    "bench": "what frame to keypoints costs here; `bench compare A.json B.json`: which is slower",
     "doctor": "what can run on this machine, and what would make the rest work",
 }
 

@@ -1,0 +1,139 @@
+"""The parts of the road from frame to keypoints that are timed: its stages, the bare engine, and the whole."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.backends import Request, Session
+from ..runtime.estimator import PoseEstimator
+from ..runtime.flip import flip_index
+from ..runtime.preprocess import boxes_to_center_scale
+from ..runtime.stream import CropBuffer, People
+from .workload import Boxes, Image
+
+MODES = ("latency", "throughput")
+_SECONDS, _FRAMES = 0.5, (4, 32)  # of one call in throughput mode: so long, but not fewer or more frames
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is timed.
+
+    Attributes:
+        name: "whole" (frame to keypoints), "bare engine" (its network alone, on crops that are ready), or a stage.
+        people: per frame; 0 for what does not look at them.
+        call: what is timed.
+        frames: that one call goes through.
+    """
+
+    name: str
+    people: int
+    call: Callable[[], object]
+    frames: int = 1
+
+
+def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Part]:
+    """A frame at a time.
+
+    Args:
+        pose: what is measured.
+        image: a frame's file, which "decode image" reads.
+        boxes: `(N, 4)` xyxy in it.
+        people: numbers of people that are timed, each at most N.
+    """
+    frame = _read(image)
+    parts = [Part("decode image", 0, partial(_read, image))]
+    for n in people:
+        batches: list[Image] = []
+        cut = partial(_cut, pose, frame, boxes[:n], CropBuffer(pose.contract))
+        cut(batches)
+        seen = _people(pose, frame, boxes[:n])
+        maps = [pose.session.infer(crops).copy() for crops in batches]
+        parts += [
+            Part("crop", n, cut),
+            Part("bare engine", n, partial(_infer, pose.session, batches)),
+            Part("decode", n, partial(_joints, seen, maps)),
+            Part("whole", n, partial(pose, frame, boxes[:n])),
+        ]
+    return parts
+
+
+def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Part]:
+    """Frame after frame, as of a video that is read faster than it is worked on; arguments as for `latency`."""
+    frame, parts = _read(image), []
+    for n in people:
+        batches: list[Image] = []
+        _cut(pose, frame, boxes[:n], CropBuffer(pose.contract), batches)
+        pose(frame, boxes[:n])
+        start = time.perf_counter()
+        pose(frame, boxes[:n])
+        frames = math.ceil(_SECONDS / (time.perf_counter() - start))
+        frames = min(max(frames, _FRAMES[0]), _FRAMES[1])
+        parts += [
+            Part("bare engine", n, _bare_stream(pose.session, batches * frames), frames),
+            Part("whole", n, partial(_stream, pose, frame, boxes[:n], frames), frames),
+        ]
+    return parts
+
+
+def _read(image: Path) -> Image:
+    return np.asarray(cv2.imread(str(image)), np.uint8)
+
+
+def _people(pose: PoseEstimator, frame: Image, boxes: Boxes) -> People:
+    c = pose.contract
+    flip = flip_index(len(c.keypoints), c.flip_pairs) if pose.flip_test else None
+    return People(c, frame, *boxes_to_center_scale(boxes, c.width, c.height, c.padding), flip)
+
+
+def _cut(pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer, keep: list[Image] | None = None) -> None:
+    people = _people(pose, frame, boxes)
+    for part in people.parts:
+        crops = people.cut(part, buffer)
+        if keep is not None:
+            keep.append(crops.copy())
+
+
+def _infer(session: Session, batches: list[Image]) -> None:
+    for crops in batches:
+        session.infer(crops)
+
+
+def _joints(people: People, maps: list[NDArray[np.float32]]) -> None:
+    for part, some in zip(people.parts, maps, strict=True):
+        people.read(part, some)
+
+
+def _stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> None:
+    for _ in pose.stream((frame, boxes) for _ in range(frames)):
+        pass
+
+
+def _bare_stream(session: Session, batches: list[Image]) -> Callable[[], object]:
+    """The engine alone, with as many batches under way as it likes; one after the other where it takes no more."""
+    open_requests = getattr(session, "requests", None)
+    if open_requests is None:
+        return partial(_infer, session, batches)
+    requests: list[Request] = open_requests()
+
+    def run() -> None:
+        running: deque[Request] = deque()
+        for i, crops in enumerate(batches):
+            if len(running) == len(requests):
+                running.popleft().wait()
+            requests[i % len(requests)].start(crops)
+            running.append(requests[i % len(requests)])
+        for request in running:
+            request.wait()
+
+    return run

@@ -1,0 +1,156 @@
+"""A result of `posert bench` as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .paired import per_round, ratio
+
+_FEW = 100  # calls below which the 99th percentile is the longest one
+
+_SETTINGS = {
+    "GPU": "gpu",
+    "clock": "cpu_mhz",
+    "highest clock": "cpu_mhz_limit",
+    "governor": "governor",
+    "throttling counters": "throttling",
+    "energy": "energy",
+}
+
+Result = dict[str, Any]
+
+
+def table(result: Result) -> list[str]:
+    """Rows of figures, stages, what could not be measured, and the machine."""
+    s, m = result["settings"], result["machine"]
+    flip = "with flip test" if s["flip_test"] else "no flip test"
+    threads = f", {s['threads']} threads" if s["threads"] else ""
+    pinned = f", on processors {','.join(map(str, s['cpus']))}" if s["cpus"] else ""
+    lines = [
+        f"{result['bundle']['name']}, frame to keypoints, {flip}, {s['rounds']} rounds{threads}{pinned}",
+        *_machine(result, m),
+        "",
+    ]
+    measured = [c for c in result["cells"] if c.get("rows")]
+    body = [row for cell in measured for row in _figures(cell)]
+    if body:
+        head: tuple[str, ...] = (
+            "",
+            "people",
+            "p50 ms",
+            "p95",
+            "p99",
+            "ms/person",
+            "people/s",
+            "of bare engine",
+            "J/person",
+            "MB",
+            "AP",
+        )
+        lines += [*_aligned([head, *body]), ""]
+    stages = [row for cell in measured if cell["mode"] == "latency" for row in _stages(cell)]
+    if stages:
+        head = ("stages, ms", "people", "decode image", "crop", "upload", "network", "decode", "download")
+        lines += [*_aligned([head, *stages]), ""]
+    notes = _notes(measured)
+    missing = [
+        f"not measured: {' '.join(c[k] for k in ('backend', 'precision', 'mode') if k in c)}: {c['error']}"
+        for c in result["cells"]
+        if "error" in c
+    ]
+    return [*lines, *notes, *missing, *(["interrupted: these rows are what there is"] if result["interrupted"] else [])]
+
+
+def _machine(result: Result, m: dict[str, Any]) -> list[str]:
+    cpu = m["cpu"]
+    jetson = f", {m['jetson']['name']}, power mode {m['jetson']['power_mode']}" if m["jetson"] else ""
+    return [
+        f"{result['date']}, {cpu['name']}, {cpu['cores']} cores{jetson}; load before: {m['load']}",
+        *(f"{name}: {_mhz(m[key])}" for name, key in _SETTINGS.items()),
+    ]
+
+
+def _mhz(value: Any) -> str:
+    return f"{value:.0f} MHz" if isinstance(value, float | int) else str(value)
+
+
+def _figures(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    rows = {(r["part"], r["people"]): r for r in cell["rows"]}
+    for (part, people), row in rows.items():
+        if part != "whole" or not row["seconds"]:
+            continue
+        # A call in throughput mode is many frames: how long one of them took on its way is not seen there.
+        calls = np.concatenate([np.asarray(one) for one in row["seconds"]]) / row["frames"]
+        percentiles = np.percentile(calls, [50, 95, 99]) * 1e3
+        spent = [(j / len(s)) for j, s in zip(row["joules"], row["seconds"], strict=True) if j is not None]
+        engine = rows.get(("bare engine", people))
+        yield (
+            f"{cell['backend']} {cell['precision']} {cell['mode']}",
+            str(people),
+            f"{percentiles[0]:.2f}",
+            *((f"{percentiles[1]:.2f}", f"{percentiles[2]:.2f}{'*' if len(calls) < _FEW else ''}")),
+            f"{percentiles[0] / people:.2f}",
+            f"{people / calls.mean():.1f}",
+            _of_engine(engine, row),
+            f"{np.mean(spent) / row['frames'] / people:.3f}" if spent else "",
+            "" if cell.get("peak_mb") is None else f"{cell['peak_mb']:.0f}",
+            f"{cell['ap']:.4f}, {cell['ap_note']}" if cell["ap"] is not None else cell["ap_note"],
+        )
+
+
+def _of_engine(engine: dict[str, Any] | None, whole: dict[str, Any]) -> str:
+    if engine is None:
+        return ""
+    a, b = per_round(engine["seconds"]), per_round(whole["seconds"])
+    if len(a) < 6:
+        return f"{np.median(b / a):.3f}"
+    r = ratio(a, b)
+    return f"{r.point:.3f} ({r.low:.3f}-{r.high:.3f})"
+
+
+def _stages(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    ms = {
+        (r["part"], r["people"]): f"{1e3 * np.median(per_round(r['seconds'])):.2f}"
+        for r in cell["rows"]
+        if r["seconds"]
+    }
+    for people in sorted({p for _, p in ms if p}):
+        yield (
+            f"{cell['backend']} {cell['precision']}",
+            str(people),
+            ms.get(("decode image", 0), ""),
+            *(ms.get((part, people), "") for part in ("crop", "upload")),
+            ms.get(("network", people), ms.get(("bare engine", people), "")),
+            *(ms.get((part, people), "") for part in ("decode", "download")),
+        )
+
+
+def _notes(measured: list[dict[str, Any]]) -> Iterator[str]:
+    if any(len(s) * len(r["seconds"]) < _FEW for c in measured for r in c["rows"] for s in r["seconds"][:1]):
+        yield f"* of fewer than {_FEW} calls: the longest, nearly"
+    if any(c["mode"] == "throughput" for c in measured):
+        yield "throughput: time per frame of a run of frames, not the time until a frame's answer"
+    if any(c["mode"] == "latency" for c in measured):
+        yield "upload, download: empty where the network reads and writes the host's memory"
+    for c in measured:
+        name = f"{c['backend']} {c['precision']} {c['mode']}"
+        if not c["steady"]:
+            yield f"{name}: still changing by more than 5 % after the warm-up; the machine is not quiet"
+        slowed = {k: v for k, v in c.get("throttled", {}).items() if v}
+        reasons = {m["gpu_slowed_by"] for m in c["moments"] if "gpu_slowed_by" in m}
+        if slowed or reasons:
+            yield f"{name}: throttled: {', '.join([*(f'{k} +{v}' for k, v in slowed.items()), *sorted(reasons)])}"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    last = len(widths) - 1
+    return [
+        "  ".join(
+            c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
+        ).rstrip()
+        for r in rows
+    ]
