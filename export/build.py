@@ -6,7 +6,6 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..runtime.errors import PosertError
 from ..runtime.files import check_place
@@ -24,6 +22,7 @@ from .catalog import Row
 from .demo.data import cached
 from .pipeline import Built, build, name_of
 from .plan import PRECISIONS, Plan
+from .progress import steps
 from .report import print_table, write_report
 from .to_onnx import OPSET, check_opset
 from .weights import DEMO_NOTE, RANDOM_NOTE, check_source
@@ -37,8 +36,8 @@ _UNLABELLED_IMAGES = 8
 _CALIBRATION_IMAGES = 100
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which network, and its weights."""
     model = parser.add_argument_group("model")
     model.add_argument("--arch", help="architecture; alone it means its COCO 256x192 row")
     model.add_argument("--model", metavar="ID", help="a row of the catalog (see `posert models`)")
@@ -46,6 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--imgsz", metavar="HxW", help="with --arch: size of the crop, such as 384x288")
     model.add_argument("--stages", type=int, metavar="K", help="stop a network of several stages after the Kth")
     model.add_argument("--weights", default="auto", help="auto (download), demo, random, or a file (default: auto)")
+
+
+def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
+    """Whose images to calibrate on."""
+    group.add_argument("--calib", type=Path, help="COCO key point file of training images to calibrate int8 on")
+    group.add_argument("--calib-images", type=Path, help="the folder of these images")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    add_model_arguments(parser)
     graph = parser.add_argument_group("graphs")
     graph.add_argument("--precision", help=f"comma list of {', '.join(PRECISIONS)} (default: fp32)")
     graph.add_argument("--half", action="store_true", help="the same as adding fp16 to --precision")
@@ -60,9 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gate.add_argument("--annotations", type=Path, help="COCO key point file of held-out images to judge on")
     gate.add_argument("--images", type=Path, help="the folder of these images")
     gate.add_argument("--limit", type=int, metavar="N", help="judge on at most N images")
-    gate.add_argument("--max-drop", type=float, default=0.005, help="AP may fall by this much (default: 0.005)")
-    gate.add_argument("--calib", type=Path, help="COCO key point file of training images to calibrate int8 on")
-    gate.add_argument("--calib-images", type=Path, help="the folder of these images")
+    gate.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.005,
+        help="AP may fall by this much (default: 0.005); where int8 loses more, the cheapest blocks stay in float",
+    )
+    add_calibration_arguments(gate)
+    gate.add_argument("--scales", type=Path, metavar="FILE", help="int8 ranges that `posert calibrate` has found")
     gate.add_argument(
         "--report", type=Path, metavar="DIR", help="for report.html and report.json (default: OUTPUT-report)"
     )
@@ -79,31 +94,33 @@ def main(args: argparse.Namespace) -> int:
     )
     if row.note:
         console.print(f"note: {row.note}")
-    built = _with_progress(plan, console)
+    with steps(console) as report:
+        built = build(plan, report)
+        report("report", 1, 1)
     folder = _report_folder(args, plan.output)
     page = write_report(built.parity, built.contract, folder, {**built.meta, "command": _command()})
     if args.json:
         print(json.dumps(_summary(built, page)))
     else:
         print_table(built.parity, Console())
+        if built.meta["calibration"]:
+            print(f"int8: {built.meta['calibration']['verdict']}")
         print(f"bundle {built.path}\nreport {page}")
     return 1 if built.parity.verdict == "failed" else 0
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
     """From arguments to what will be built; everything that can be refused is refused here, before any work."""
-    row = _row(args)
+    row = row_of(args)
     precisions = _precisions(args)
     if args.stages is not None:
         catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
     if args.dynamic_size and not args.onnx:
         raise PosertError("--dynamic-size is for the plain graph of --onnx FILE; a bundle's crops have one size")
-    for first, second in (("annotations", "images"), ("calib", "calib_images")):
-        if (getattr(args, first) is None) != (getattr(args, second) is None):
-            raise PosertError(
-                f"--{first} and --{second.replace('_', '-')} go together: the file says what is on the images, the "
-                "folder holds them"
-            )
+    together(args, "annotations", "images")
+    together(args, "calib", "calib_images")
+    if args.scales is not None and "int8" not in precisions:
+        raise PosertError("--scales is for int8, which is not asked for: add it to --precision")
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     if args.limit is not None and args.limit < 1:
@@ -121,11 +138,6 @@ def make_plan(args: argparse.Namespace) -> Plan:
     else:
         note = f"{DEMO_NOTE}. Held-out synthetic people" if demo else _unproven(args.weights)
         held_out, labelled = demo_frames(row, "val", min(args.limit or images, images) if demo else images, note), demo
-    calibration = (
-        read_frames(args.calib, args.calib_images)
-        if args.calib
-        else demo_frames(row, "calib", _CALIBRATION_IMAGES, "synthetic people")
-    )
     return Plan(
         row,
         args.weights,
@@ -133,13 +145,22 @@ def make_plan(args: argparse.Namespace) -> Plan:
         output,
         held_out,
         labelled,
-        calibration,
+        calibration_frames(args, row),
         args.onnx,
         args.opset,
         args.max_drop,
         args.stages,
         args.dynamic_size,
+        tunable=demo or (args.calib is not None and args.weights != "random"),
+        scales=args.scales,
     )
+
+
+def calibration_frames(args: argparse.Namespace, row: Row) -> Frames:
+    """The user's training images, or else synthetic people."""
+    if args.calib:
+        return read_frames(args.calib, args.calib_images)
+    return demo_frames(row, "calib", _CALIBRATION_IMAGES, "synthetic people")
 
 
 def demo_frames(row: Row, split: str, count: int, note: str) -> Frames:
@@ -161,7 +182,8 @@ def demo_frames(row: Row, split: str, count: int, note: str) -> Frames:
     return Frames(coco, load, read, "demo", note)
 
 
-def _row(args: argparse.Namespace) -> Row:
+def row_of(args: argparse.Namespace) -> Row:
+    """The catalog's row that the arguments name."""
     if (args.model is None) == (args.arch is None):
         raise PosertError("say which model: --arch hrnet_w32, or --model with an id that `posert models` lists")
     if args.model is not None:
@@ -169,6 +191,15 @@ def _row(args: argparse.Namespace) -> Row:
             raise PosertError("--model names one row of the catalog; --dataset and --imgsz go with --arch")
         return catalog.row(args.model)
     return catalog.find(args.arch, args.dataset, args.imgsz)
+
+
+def together(args: argparse.Namespace, first: str, second: str) -> None:
+    """Refuse one of two options without the other."""
+    if (getattr(args, first) is None) != (getattr(args, second) is None):
+        raise PosertError(
+            f"--{first} and --{second.replace('_', '-')} go together: the file says what is on the images, the "
+            "folder holds them"
+        )
 
 
 def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
@@ -186,37 +217,13 @@ def _unproven(weights: str) -> str:
     return "no labelled images were given, so AP is unproven: --annotations person_keypoints_val.json --images DIR"
 
 
-def _with_progress(plan: Plan, console: Console) -> Built:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                for task in tasks.values():  # one step ends where the next begins
-                    progress.update(task, total=progress.tasks[task].total or 1)
-                    progress.update(task, completed=progress.tasks[task].total)
-                tasks[what] = progress.add_task(what, total=total or None)
-            if total:
-                progress.update(tasks[what], completed=done, total=total)
-
-        built = build(plan, report)
-        report("report", 1, 1)
-    return built
-
-
 def _summary(built: Built, page: Path) -> dict[str, Any]:
     return {
         "bundle": str(built.path),
         "report": str(page),
         "verdict": built.parity.verdict,
-        "rows": [asdict(row) for row in built.parity.rows],
+        "int8": built.meta["calibration"] and built.meta["calibration"]["verdict"],
+        "rows": [row.to_json() for row in built.parity.rows],
     }
 
 

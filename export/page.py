@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -17,12 +17,14 @@ from ..runtime.contract import Contract
 from ..runtime.draw import SIDES, layout
 from ..runtime.parity import Parity, Row, Worst
 from . import plots, words
+from .markup import both, section
+from .page_int8 import int8_section
 from .plots import Series
 
-_WIDE, _NARROW = 980, 350
 _MARKS = {"passed": "Passed", "failed": "Failed", "unproven": "Unproven"}
 _DASHES = ("", "7 4", "2 4", "9 4 2 4")
 _JOINTS = 30  # rows of the joint table; a skeleton with fingers and a face shows its worst
+_ORIGIN = ("method", "data", "people", "images", "sha256", "scales")  # of ranges, told beside the rest of the making
 _PICTURE = 480  # px of the longer side; larger crops are scaled down to keep the page small
 
 
@@ -37,6 +39,7 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         _drift(parity, series),
         _joints(parity, contract),
         _times(parity, series),
+        int8_section(meta.get("calibration")),
         _people(parity, contract),
         _making(parity, meta),
     ]
@@ -67,7 +70,7 @@ def _series(parity: Parity) -> dict[str, Series]:
 
 
 def _tiles(parity: Parity) -> str:
-    reference, rows = parity.rows[0], parity.rows[1:]
+    reference, rows = parity.rows[0], [row for row in parity.rows[1:] if not row.reason]
     if not rows:
         return ""
     fastest = min(rows, key=lambda r: r.ms_per_person)
@@ -109,7 +112,7 @@ def _table(parity: Parity, series: Mapping[str, Series]) -> str:
     ]
     heads += ["ms per<br>person", "MB"]
     body = "".join(_table_row(row, series[row.key]) for row in parity.rows)
-    return _section(
+    return section(
         "Every graph against the PyTorch model",
         "Same frames, same boxes, through the code that the user runs. Drift is the distance of a joint from where the "
         "PyTorch model puts it, in px of the frame; the heatmap error is a relative L2 norm.",
@@ -127,7 +130,7 @@ def _table_row(row: Row, series: Series) -> str:
         "" if first else words.number(row.pixel_drift_median),
         "" if first else words.number(row.pixel_drift_p95),
         "" if first else words.number(row.heatmap_error, "{:.1e}"),
-        f"{row.ms_per_person:.1f}",
+        words.number(row.ms_per_person, "{:.1f}"),
         f"{row.size_mb:.1f}",
     ]
     return (
@@ -143,11 +146,11 @@ def _drops(parity: Parity, series: Mapping[str, Series]) -> str:
         return ""
     drops = [r.ap_drop for r in rows if r.ap_drop is not None]
     intervals = [r.ap_drop_interval for r in rows if r.ap_drop_interval is not None]
-    return _section(
+    return section(
         "AP lost",
         f"Dot: the loss on {parity.data['people']} people. Line: 95 % interval of a paired bootstrap over images. "
         f"Dashed: the allowed loss, {parity.max_drop:g}; a dot in the tinted zone fails.",
-        _both(lambda width: plots.forest([series[r.key] for r in rows], drops, intervals, parity.max_drop, width)),
+        both(lambda width: plots.forest([series[r.key] for r in rows], drops, intervals, parity.max_drop, width)),
     )
 
 
@@ -157,11 +160,11 @@ def _drift(parity: Parity, series: Mapping[str, Series]) -> str:
     samples = [d[np.isfinite(d)].astype(np.float64) for d in parity.drift.values()]
     shown = [series[key] for key in parity.drift]
     legend = "".join(f"<li>{plots.swatch(s)}{escape(s.label)}</li>" for s in shown)
-    return _section(
+    return section(
         "How far joints move",
         "Share of joints that lie within a distance of where the PyTorch model puts them: a curve further to the right "
         "or lower is a less faithful graph, long before AP tells. Dotted: 95 %. What did not move is at the left edge.",
-        _both(lambda width: plots.cumulative(shown, samples, width)) + f'<ul class="legend">{legend}</ul>',
+        both(lambda width: plots.cumulative(shown, samples, width)) + f'<ul class="legend">{legend}</ul>',
     )
 
 
@@ -179,7 +182,7 @@ def _joints(parity: Parity, contract: Contract) -> str:
         f"<tr><th>{escape(contract.keypoints[k].replace('_', ' '))}</th>{''.join(map(_heat, table[k]))}</tr>"
         for k in order
     )
-    return _section(
+    return section(
         "Joint by joint",
         which,
         f'<div class="scroll"><table class="heat"><thead><tr><th>p95, px</th>{heads}</tr></thead>'
@@ -197,16 +200,17 @@ def _heat(value: float) -> str:
 
 def _times(parity: Parity, series: Mapping[str, Series]) -> str:
     base = parity.rows[0].ms_per_person
+    ran = [r for r in parity.rows if not r.reason]
     notes = [
         f"{r.ms_per_person:.1f} ms" + (f" · {base / r.ms_per_person:.1f}x" if r is not parity.rows[0] else "")
-        for r in parity.rows
+        for r in ran
     ]
-    values = [r.ms_per_person for r in parity.rows]
-    shown = [series[r.key] for r in parity.rows]
-    return _section(
+    values = [r.ms_per_person for r in ran]
+    shown = [series[r.key] for r in ran]
+    return section(
         "Time per person",
         "Crop, network and decoding: the median over the frames of this check, and how many times faster than PyTorch.",
-        _both(lambda width: plots.bars(shown, values, notes, width, "ms per person")),
+        both(lambda width: plots.bars(shown, values, notes, width, "ms per person")),
     )
 
 
@@ -214,7 +218,7 @@ def _people(parity: Parity, contract: Contract) -> str:
     if not parity.worst:
         return ""
     cards = "".join(_person(i, worst, contract) for i, worst in enumerate(parity.worst))
-    return _section(
+    return section(
         "The people who differ most",
         "The same person as the PyTorch model and as a graph see them: the person's left blue, right orange. Magenta: "
         "the way from the one to the other. Labelled joints only.",
@@ -264,7 +268,7 @@ def _making(parity: Parity, meta: Mapping[str, Any]) -> str:
         ("Model", meta.get("model")),
         ("Weights", meta.get("weights")),
         ("Judged on", f"{data['images']} images, {data['people']} people: {kinds.get(data['kind'], data['kind'])}"),
-        ("Int8 ranges", meta.get("calibration")),
+        ("Int8 ranges", {k: v for k, v in (meta.get("calibration") or {}).items() if k in _ORIGIN}),
         ("Published", meta.get("published")),
         ("Machine", meta.get("machine")),
         ("Versions", meta.get("versions")),
@@ -277,7 +281,7 @@ def _making(parity: Parity, meta: Mapping[str, Any]) -> str:
         if value not in (None, {})
     )
     texts = "".join(f"<li>{escape(t)}</li>" for t in words.limits(parity, meta))
-    return _section(
+    return section(
         "How this was made",
         "Everything that is needed to make it again.",
         f'<dl>{items}</dl><h3>What this does not prove</h3><ul class="limits">{texts}</ul>',
@@ -299,12 +303,3 @@ def _long(value: Any) -> bool:
 
 def _code(name: str, text: str) -> str:
     return f"<code>{escape(text)}</code>" if name == "Command" else escape(text)
-
-
-def _both(plot: Callable[[int], str]) -> str:
-    """A plot for a wide window and one for a phone; the style sheet shows one of them."""
-    return f'<div class="wide">{plot(_WIDE)}</div><div class="narrow">{plot(_NARROW)}</div>'
-
-
-def _section(title: str, text: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2><p>{escape(text)}</p>{body}</section>"

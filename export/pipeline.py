@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,8 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
     """
     plan.held_out.check_joints(plan.row.contract())
     report("weights", 0, 0)
-    network = build_arch(plan.row.arch, plan.row.keypoints, plan.stages)
-    provenance = load_weights(plan.row, network, plan.weights, lambda done, total: report("download", done, total or 0))
-    if provenance.layout is not None:
-        # Colour order and decode follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's saw BGR.
-        plan = replace(plan, row=plan.row.with_layout(provenance.layout))
-    contract = plan.row.contract()
-    reference = Reference(network, contract)
-    reference.check_output()
+    row, reference, provenance = load_reference(plan.row, plan.weights, plan.stages, report)
+    plan, contract = replace(plan, row=row), reference.contract
     with tempfile.TemporaryDirectory(prefix="posert-") as name:
         folder = Path(name)  # graphs wait there and not in memory
         made = make_graphs(plan, reference, folder, report)
@@ -64,7 +58,7 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
             "max_drop": parity.max_drop,
             "data": parity.data,
             **published,
-            "rows": [asdict(row) for row in parity.rows],
+            "rows": [row.to_json() for row in parity.rows],
         }
         if plan.plain is not None:
             with whole_file(plan.plain) as file:
@@ -80,6 +74,23 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
         **published,
     }
     return Built(path, parity, contract, meta)
+
+
+def load_reference(row: Row, weights: str, stages: int | None, report: Report) -> tuple[Row, Reference, Provenance]:
+    """The network with its weights; the row is what these weights were trained for.
+
+    Raises:
+        CheckpointError: the weights cannot be had, or do not fit.
+        ExportError: the network gives something else than the catalog says.
+    """
+    network = build_arch(row.arch, row.keypoints, stages)
+    provenance = load_weights(row, network, weights, lambda done, total: report("download", done, total or 0))
+    if provenance.layout is not None:
+        # Colour order and decode follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's saw BGR.
+        row = row.with_layout(provenance.layout)
+    reference = Reference(network, row.contract())
+    reference.check_output()
+    return row, reference, provenance
 
 
 def name_of(row: Row, stages: int | None = None) -> str:

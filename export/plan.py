@@ -33,6 +33,8 @@ class Plan:
         held_out: labelled frames to judge on.
         labelled: whether AP on them says something about these weights.
         calibration: labelled frames to calibrate on.
+        tunable: whether AP on them says something about these weights.
+        scales: ranges that `posert calibrate` found, or None to find them.
     """
 
     row: Row
@@ -47,3 +49,5 @@ class Plan:
     max_drop: float = 0.005
     stages: int | None = None
     dynamic_size: bool = False
+    tunable: bool = False
+    scales: Path | None = None

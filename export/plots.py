@@ -133,12 +133,12 @@ def cumulative(series: Sequence[Series], samples: Sequence[NDArray[np.floating]]
             f'<polyline class="curve" points="{path}" style="stroke:{s.color}" stroke-dasharray="{s.dash}">'
             f"<title>{escape(s.label)}: median {median:.3g} px, 95 % within {p95:.3g} px</title></polyline>"
         )
-    return _svg(width, height, body, "share of joints against the distance they moved")
+    return svg(width, height, body, "share of joints against the distance they moved")
 
 
 def swatch(s: Series) -> str:
     """A short piece of a curve, for the legend."""
-    return _svg(
+    return svg(
         28,
         10,
         [f'<line x1="1" x2="27" y1="5" y2="5" class="curve" style="stroke:{s.color}" stroke-dasharray="{s.dash}"/>'],
@@ -206,7 +206,7 @@ class _Rows:
         for i, s in enumerate(self.series):
             x, y, kind = (self.left, self.y(i) - 13, "") if self.narrow else (self.left - 10, self.y(i) + 4, " end")
             body.append(f'<text class="label{kind}" x="{x}" y="{y}">{escape(s.label)}</text>')
-        for value in _ticks(self.low, self.high, 4 if self.narrow else 7):
+        for value in ticks(self.low, self.high, 4 if self.narrow else 7):
             at = self.x(value)
             body.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{self.bottom}"/>')
             body.append(f'<text class="tick middle" x="{at:.1f}" y="{self.bottom + 15}">{value:g}</text>')
@@ -214,10 +214,10 @@ class _Rows:
         return body
 
     def svg(self, body: list[str], label: str) -> str:
-        return _svg(self.width, self.bottom + _AXIS, body, label)
+        return svg(self.width, self.bottom + _AXIS, body, label)
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
+def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers in a range, about `count` of them."""
     raw = (high - low) / max(1, count)
     power = 10.0 ** np.floor(np.log10(raw))
@@ -233,7 +233,8 @@ def _line(a: NDArray[np.floating], b: NDArray[np.floating], kind: str, thickness
     )
 
 
-def _svg(width: int, height: int, body: Sequence[str], label: str, fixed: bool = False) -> str:
+def svg(width: int, height: int, body: Sequence[str], label: str, fixed: bool = False) -> str:
+    """A drawing of a size in px; scaled to the width of the page unless it is fixed."""
     size = f'width="{width}" height="{height}"' if fixed else f'style="max-width:{width}px"'
     return (
         f'<svg class="plot" viewBox="0 0 {width} {height}" {size} role="img" aria-label="{escape(label)}">'

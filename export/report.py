@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict
     joints = {key: dict(zip(contract.keypoints, joint_drift(d), strict=True)) for key, d in parity.drift.items()}
     values: dict[str, Any] = _finite(
         {
-            "rows": [asdict(row) for row in parity.rows],
+            "rows": [row.to_json() for row in parity.rows],
             "verdict": parity.verdict,
             "headline": headline(parity),
             "max_drop": parity.max_drop,
@@ -77,7 +76,7 @@ def print_table(parity: Parity, console: Console) -> None:
             if labelled
             else (number(row.heatmap_error, "{:.1e}"), number(row.pixel_drift_median))
         )
-        cells = [*figures, number(row.pixel_drift_p95), f"{row.ms_per_person:.1f}", f"{row.size_mb:.1f}"]
+        cells = [*figures, number(row.pixel_drift_p95), number(row.ms_per_person, "{:.1f}"), f"{row.size_mb:.1f}"]
         if row.verdict == "reference":  # its difference from itself is no news
             cells[labelled:-2] = [""] * (len(cells) - 2 - labelled)
         table.add_row(row.key, *cells, f"[{_COLORS[row.verdict]}]{row.verdict}[/]")

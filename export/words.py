@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.parity import HEATMAP_BOUND, Parity, Row
+
+_NAMED = 4  # blocks in a sentence
 
 
 def headline(parity: Parity) -> str:
@@ -18,8 +20,11 @@ def headline(parity: Parity) -> str:
     people = f"{parity.data['people']} people"
     failed = [row for row in rows if row.verdict == "failed"]
     if failed:
-        worst = max(failed, key=lambda r: (r.ap_drop if r.ap_drop is not None else -1.0, r.heatmap_error))
         more = f" {len(failed)} of {len(rows)} graphs failed." if len(rows) > 1 else ""
+        broken = [row for row in failed if row.reason]
+        if broken:
+            return f"{broken[0].key} could not be judged: {broken[0].reason}.{more}"
+        worst = max(failed, key=lambda r: (r.ap_drop if r.ap_drop is not None else -1.0, r.heatmap_error))
         if worst.ap_drop is None:
             return (
                 f"The heatmaps of {worst.key} differ from the PyTorch model's by {worst.heatmap_error:.2g} (relative), "
@@ -51,12 +56,42 @@ def headline(parity: Parity) -> str:
     )
 
 
+def int8_verdict(record: Mapping[str, Any]) -> str:
+    """What int8 costs and what was done about it, in a sentence, from a bundle's record of its calibration."""
+    share, found = f"{record['int8_macs']:.1%} of the multiply-adds are in int8", record["search"]
+    if "reason" in found:
+        return f"{share}; what that costs in AP was not tuned: {found['reason']}."
+    best, all_int8 = found["steps"][found["best"]], found["steps"][0]
+    seen = (
+        f"{share}. On {found['people']} people whom neither the ranges nor the gate know, AP {_fell(best)}"
+        f"{_between(best['interval'])}; {found['max_drop']:g} may be lost"
+    )
+    if not best["blocks"]:
+        return f"{seen}. Nothing had to stay in float."
+    names = ", ".join(best["blocks"][:_NAMED]) + (", ..." if len(best["blocks"]) > _NAMED else "")
+    stay = "block stays" if len(best["blocks"]) == 1 else "blocks stay"
+    return (
+        f"{seen}. {len(best['blocks'])} of {len(found['blocks'])} {stay} in float because with all in int8 it "
+        f"{_fell(all_int8)}: {names}."
+    )
+
+
+def settled_text(curve: Sequence[Sequence[float]], settled: bool) -> str:
+    """Whether more calibration people would change the ranges."""
+    if not curve:
+        return "Whether more people would change the ranges cannot be told from so few."
+    crops, change = curve[-1]
+    seen = f"Going up to {int(crops)} people moved the ranges by {change:.1%} on average"
+    return f"{seen}: more would hardly change them." if settled else f"{seen}: more people would still change them."
+
+
 def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
     """What the figures do not prove."""
     texts = []
     if parity.data.get("note"):
         texts.append(str(parity.data["note"]))
-    if any(row.ap is None for row in parity.rows):
+    texts += [f"{row.key} could not be judged: {row.reason}." for row in parity.rows if row.reason]
+    if parity.rows[0].ap is None:
         texts.append(
             "Accuracy on labelled people was not measured, so no graph is proven to be as accurate as PyTorch."
         )
@@ -107,6 +142,17 @@ def signed(value: float | None) -> str:
     """An AP difference, or a dash; what rounds to nothing has no sign."""
     text = number(value, "{:+.4f}")
     return "0.0000" if text in ("+0.0000", "-0.0000") else text
+
+
+def _fell(step: Mapping[str, Any]) -> str:
+    drop = step["drop"]
+    if drop is None:
+        return "could not be measured, for the graph gives no heatmaps"
+    return f"fell by {drop:.4f}" if drop >= 0 else f"rose by {-drop:.4f}"
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return f" (95 % interval of the loss {signed(interval[0])} to {signed(interval[1])})" if interval else ""
 
 
 def _interval(row: Row) -> str:

@@ -6,16 +6,17 @@ frame are part of what is judged.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from .errors import BackendError, InputError
 from .estimator import PoseEstimator
 from .frames import Frames
 from .keypoints import Keypoints
@@ -24,9 +25,10 @@ from .metrics.oks import OksEvaluation, evaluate_oks
 from .results import person_scores
 
 # Relative L2 errors of the heatmaps that the arithmetic of a precision explains, where no labelled data judge a graph.
-# float32: the order of sums. float16: 11 bits through a few hundred layers. int8: 8 bits; measured at 0.02 to 0.15 on
-# the networks of the catalog, against 1 and more for a graph with one wrong layer.
-HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.3, "int8_gpu": 0.3}
+# float32: the order of sums. float16: 11 bits through a few hundred layers; bfloat16: 8, measured at 0.004 to 0.011.
+# int8: 8 bits; measured at 0.02 to 0.15 on the networks of the catalog, against 1 and more for a graph with one wrong
+# layer.
+HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 0.1, "int8": 0.3, "int8_gpu": 0.3}
 
 WORST = 6
 
@@ -47,6 +49,7 @@ class Row:
         size_mb: of the graph.
         verdict: "reference", "passed", "failed" or "unproven".
         artifact: the bundle's graph that ran; its verdict counts on backends that were not there to be judged.
+        reason: why a graph that could not be judged at all has failed, such as that it gives NaN; its figures are NaN.
     """
 
     precision: str
@@ -61,11 +64,16 @@ class Row:
     size_mb: float
     verdict: str
     artifact: str = ""
+    reason: str = ""
 
     @property
     def key(self) -> str:
         """Such as "openvino int8"."""
         return f"{self.backend} {self.precision}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; what was not measured is None."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -137,39 +145,120 @@ def judge(
             "unproven" (or "failed" by the heatmaps' error alone).
         advance: told (candidate, frames done, frames in all).
 
+    A candidate that does not run, or gives NaN, has failed and stops no other.
+
     Raises:
-        InputError: no person in the annotations can be judged, a frame or a box cannot be used, or a candidate gives
-            NaN; the image and the candidate are named.
+        InputError: no person in the annotations can be judged, a frame or a box cannot be used, or the reference gives
+            NaN; the image is named.
     """
-    people = _people(frames.coco)
-    reference: _Run | None = None
-    note = frames.note
-    rows, drifts, worst = [], {}, []
-    for candidate in candidates:
-        seen = _run(candidate, frames, people, partial(advance, f"{candidate.backend} {candidate.precision}"))
-        scored = _evaluate(seen, frames.coco, people) if labelled else None
-        if reference is None and scored is not None and scored.metrics["AP"] <= max_drop:
-            # Nothing can lose more than there is: that no graph lost it would prove nothing.
-            note = f"{note}. The PyTorch model's own AP here is {scored.metrics['AP']:.4f}: nothing to lose"
-            scored, labelled = None, False
-        if reference is None:
-            reference, reference_scored = seen, scored
-        row, drift = _row(candidate, seen, scored, reference, reference_scored, people, max_drop)
+    first, *others = candidates
+    court = Judge(first, frames, max_drop=max_drop, labelled=labelled, advance=advance)
+    rows, drifts, worst = [court.row], {}, []
+    for candidate in others:
+        row, drift, most = court.hear(candidate)
         rows.append(row)
-        if candidate is not candidates[0]:
+        if drift is not None:
             drifts[row.key] = drift
-            worst += _worst(row.key, drift, seen, reference, frames, people)
+        worst += most
     verdicts = {row.verdict for row in rows[1:]}
     verdict = "failed" if "failed" in verdicts else "passed" if verdicts == {"passed"} else "unproven"
-    data = {
-        "kind": frames.kind,
-        "note": note,
-        "people": len(people),
-        "images": len({p.image for p in people}),
-        "labelled": labelled,
-    }
     worst.sort(key=lambda w: -w.drift)
-    return Parity(rows, verdict, max_drop, data, drifts, worst[:WORST])
+    return Parity(rows, verdict, max_drop, court.data, drifts, worst[:WORST])
+
+
+class Judge:
+    """A reference that has been run over the frames; candidates are held against it one by one.
+
+    Arguments and errors as for `judge`.
+
+    Attributes:
+        row: the reference's.
+        data: kind, number of images and people, note, and whether AP is judged.
+    """
+
+    def __init__(
+        self,
+        reference: Candidate,
+        frames: Frames,
+        *,
+        max_drop: float,
+        labelled: bool,
+        advance: Callable[[str, int, int], None] = lambda name, done, total: None,
+    ) -> None:
+        self._frames, self._max_drop, self._advance = frames, max_drop, advance
+        self._people = _people(frames.coco)
+        self._reference = self._run(reference)
+        self._scored = _evaluate(self._reference, frames.coco, self._people) if labelled else None
+        note = frames.note
+        if self._scored is not None and self._scored.metrics["AP"] <= max_drop:
+            # Nothing can lose more than there is: that no graph lost it would prove nothing.
+            note = f"{note}. The PyTorch model's own AP here is {self._scored.metrics['AP']:.4f}: nothing to lose"
+            self._scored = None
+        self.data: dict[str, Any] = {
+            "kind": frames.kind,
+            "note": note,
+            "people": len(self._people),
+            "images": len({p.image for p in self._people}),
+            "labelled": self._scored is not None,
+        }
+        self.row, _ = self._row(reference, self._reference)
+
+    def hear(self, candidate: Candidate) -> tuple[Row, NDArray[np.float32] | None, list[Worst]]:
+        """A candidate's row, its drift `(N, K)`, and the people on whom it differs most."""
+        try:
+            seen = self._run(candidate)
+        except (BackendError, InputError) as error:  # frames and boxes are sound: the reference has seen them
+            nan = math.nan
+            row = Row(
+                candidate.precision,
+                candidate.backend,
+                *(None, None, None, nan, nan, nan, nan),
+                candidate.size_mb,
+                "failed",
+                candidate.artifact,
+                str(error),
+            )
+            return row, None, []
+        row, drift = self._row(candidate, seen)
+        return row, drift, _worst(row.key, drift, seen, self._reference, self._frames, self._people)
+
+    def _run(self, candidate: Candidate) -> _Run:
+        told = partial(self._advance, f"{candidate.backend} {candidate.precision}")
+        return _run(candidate, self._frames, self._people, told)
+
+    def _row(self, candidate: Candidate, seen: _Run) -> tuple[Row, NDArray[np.float32]]:
+        k, reference = seen.xy.shape[1], self._reference
+        visible = np.array([np.asarray(p.annotation["keypoints"], float).reshape(k, 3)[:, 2] > 0 for p in self._people])
+        drift = np.where(visible, np.linalg.norm(seen.xy - reference.xy, axis=2), np.nan).astype(np.float32)
+        error = float(np.linalg.norm(seen.heatmaps - reference.heatmaps) / np.linalg.norm(reference.heatmaps))
+        ap = drop = interval = None
+        if self._scored is not None:
+            scored = self._scored if seen is reference else _evaluate(seen, self._frames.coco, self._people)
+            ap = scored.metrics["AP"]
+            drop, low, high = paired_interval(self._scored, scored)
+            interval = (low, high)
+        if seen is reference:
+            verdict = "reference"
+        elif drop is None:
+            verdict = "unproven" if error <= HEATMAP_BOUND[candidate.precision] else "failed"
+        else:
+            verdict = "passed" if drop <= self._max_drop else "failed"
+        median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
+        row = Row(
+            candidate.precision,
+            candidate.backend,
+            ap,
+            drop,
+            interval,
+            median,
+            p95,
+            error,
+            seen.ms_per_person,
+            candidate.size_mb,
+            verdict,
+            candidate.artifact,
+        )
+        return row, drift
 
 
 @dataclass(frozen=True)
@@ -256,50 +345,6 @@ def _evaluate(seen: _Run, coco: dict[str, Any], people: Sequence[_Person]) -> Ok
         for p, j, s in zip(people, joints, score, strict=True)
     ]
     return evaluate_oks(coco, results, seen.sigmas)
-
-
-def _row(
-    candidate: Candidate,
-    seen: _Run,
-    scored: OksEvaluation | None,
-    reference: _Run,
-    reference_scored: OksEvaluation | None,
-    people: Sequence[_Person],
-    max_drop: float,
-) -> tuple[Row, NDArray[np.float32]]:
-    k = seen.xy.shape[1]
-    visible = np.array([np.asarray(p.annotation["keypoints"], float).reshape(k, 3)[:, 2] > 0 for p in people])
-    drift = np.where(visible, np.linalg.norm(seen.xy - reference.xy, axis=2), np.nan).astype(np.float32)
-    error = float(np.linalg.norm(seen.heatmaps - reference.heatmaps) / np.linalg.norm(reference.heatmaps))
-    ap = drop = interval = None
-    if scored is not None and reference_scored is not None:
-        ap = scored.metrics["AP"]
-        drop, low, high = paired_interval(reference_scored, scored)
-        interval = (low, high)
-    if seen is reference:
-        verdict = "reference"
-    elif not error <= HEATMAP_BOUND[candidate.precision] and drop is None:
-        verdict = "failed"
-    elif drop is None:
-        verdict = "unproven"
-    else:
-        verdict = "passed" if drop <= max_drop else "failed"
-    median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
-    row = Row(
-        candidate.precision,
-        candidate.backend,
-        ap,
-        drop,
-        interval,
-        median,
-        p95,
-        error,
-        seen.ms_per_person,
-        candidate.size_mb,
-        verdict,
-        candidate.artifact,
-    )
-    return row, drift
 
 
 def _worst(

@@ -39,6 +39,8 @@ def describe(bundle: Bundle) -> list[str]:
         kept = f", {len(a.float_nodes)} nodes in float" if a.float_nodes else ""
         opset = f", opset {a.opset}" if a.opset else ""
         lines.append(f"  {a.name:10} {a.file}, {a.bytes / 1e6:.1f} MB{opset}{kept}")
+    if (m["calibration"] or {}).get("verdict"):
+        lines.append(f"  int8       {m['calibration']['verdict']}")
     lines += _accuracy(bundle.accuracy)
     lines.append("  versions   " + ", ".join(f"{k} {v}" for k, v in sorted(m.get("versions", {}).items())))
     return lines
@@ -67,6 +69,9 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
         told = ", ".join(f"{name} {value}" for name, value in list(figures.items())[:2])
         lines.append(f"  published  {told}: of {accuracy.get('published_for', 'this checkpoint')}")
     for r in accuracy.get("rows", ()):
+        if r["ms_per_person"] is None or r["pixel_drift_p95"] is None:
+            lines.append(f"             {r['backend']:12} {r['precision']:5} {r['verdict']}: {r.get('reason', '')}")
+            continue
         ap = "AP unproven" if r["ap"] is None else f"AP {r['ap']:.4f}"
         drop = "" if r["ap_drop"] is None else f" (drop {r['ap_drop']:+.4f})"
         lines.append(

@@ -193,6 +193,31 @@ class TestTheGateFails:
         assert pose.choice.precision == "fp32"
         assert json.loads((tmp_path / "broken-report" / "report.json").read_text())["verdict"] == "failed"
 
+    def test_a_graph_that_gives_nan_fails_and_the_others_are_built(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def spoil(model: onnx.ModelProto, *_: object) -> onnx.ModelProto:
+            broken = break_head(model)
+            head = next(t for t in broken.graph.initializer if t.name == "final_layer.weight")
+            head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) * np.float32(np.nan), head.name))
+            return broken
+
+        monkeypatch.setattr(graphs, "to_fp16", spoil)
+        output = tmp_path / "nan.pose"
+        status, out, err = posert(*DEMO, "--half", "--limit", "3", "--output", output, "--json")
+        assert status == 1, err
+        rows = json.loads(out)["rows"]
+        assert all(r["verdict"] == ("failed" if r["precision"] == "fp16" else "passed") for r in rows[1:])
+        assert all("NaN" in r["reason"] and r["ms_per_person"] is None for r in rows if r["precision"] == "fp16")
+        with Bundle(output) as bundle:
+            assert bundle.artifacts["fp16"].golden_error is None
+            assert bundle.accuracy["rows"] == rows
+        report = json.loads((tmp_path / "nan-report" / "report.json").read_text())
+        assert "could not be judged" in report["headline"] and "NaN" in report["headline"]
+        status, out, _ = posert("inspect", output)
+        assert status == 0 and "NaN" in out
+        assert PoseEstimator(output, threads=1).choice.precision == "fp32"
+
     def test_an_error_leaves_the_old_bundle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object, **__: object) -> None:
             raise GateError("planted")

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import gc
 import io
+import json
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
-from posert.runtime.errors import InputError
+from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.frames import Frames
 from posert.runtime.parity import HEATMAP_BOUND, Candidate, Parity, judge
@@ -249,16 +250,6 @@ class TestUnproven:
         assert gate(frames, reference).verdict == "unproven"
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_a_candidate_that_gives_nan_does_not_pass(frames: Frames, reference: Candidate, labelled: bool) -> None:
-    def overflow(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        maps[:, 3, 5, 5] = np.nan
-        return maps
-
-    with pytest.raises(InputError, match=r"0\.png, openvino fp16: .*NaN"):
-        gate(frames, reference, candidate(frames, change=overflow, name="openvino fp16"), labelled=labelled)
-
-
 class TestDrift:
     def test_a_shift_by_one_cell_in_px_of_the_frame(self, frames: Frames, reference: Candidate) -> None:
         shifted = candidate(frames, change=lambda maps: np.roll(maps, 1, axis=3))
@@ -311,6 +302,35 @@ class TestDrift:
         column, row = left[0].round().astype(int)
         size = first.image.shape
         np.testing.assert_array_equal(first.image, frame[row : row + size[0], column : column + size[1]])
+
+
+class TestBrokenCandidates:
+    @pytest.mark.parametrize("labelled", [True, False])
+    def test_nan_fails_and_stops_no_other(self, frames: Frames, reference: Candidate, labelled: bool) -> None:
+        def spoil(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.where(maps > 0.9, np.nan, maps).astype(np.float32)
+
+        broken = replace(candidate(frames, change=spoil, name="openvino fp16"), artifact="fp16")
+        result = gate(frames, reference, broken, candidate(frames), labelled=labelled)
+        assert [r.key for r in result.rows] == ["pytorch fp32", "openvino fp16", "openvino int8"]
+        row = result.rows[1]
+        assert result.verdict == row.verdict == "failed" and row.artifact == "fp16" and row.size_mb == broken.size_mb
+        assert ".png, openvino fp16: the heatmaps" in row.reason and "NaN" in row.reason
+        assert result.rows[2].verdict == ("passed" if labelled else "unproven") and not result.rows[2].reason
+        assert list(result.drift) == ["openvino int8"] and {w.key for w in result.worst} == {"openvino int8"}
+        values = json.loads(json.dumps(row.to_json(), allow_nan=False))
+        assert [values[k] for k in ("ap", "pixel_drift_p95", "heatmap_error", "ms_per_person")] == [None] * 4
+
+    def test_a_graph_that_the_backend_refuses(self, frames: Frames, reference: Candidate) -> None:
+        def refuse() -> PoseEstimator:
+            raise BackendError("OpenVINO refused the int8 graph: no")
+
+        result = gate(frames, reference, replace(candidate(frames), open=refuse))
+        assert (result.verdict, result.rows[1].reason) == ("failed", "OpenVINO refused the int8 graph: no")
+
+    def test_a_reference_that_gives_nan_is_an_error(self, frames: Frames) -> None:
+        with pytest.raises(InputError, match="pytorch fp32.*NaN"):
+            gate(frames, candidate(frames, change=lambda maps: maps * np.nan, name="pytorch fp32"))
 
 
 class TestRun:
