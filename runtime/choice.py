@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from .backends import Session, backends, load_backend, pip_line, usable_backends
+from .backends import Backend, Session, backends, load_backend, pip_line, usable_backends
 from .bundle import Bundle
 from .errors import BackendError, InputError
 from .registry import unknown_name
@@ -25,8 +25,9 @@ class Choice:
 def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Choice:
     """Pick a backend and a precision for a bundle on this machine.
 
-    `auto` takes the first installed backend and, on it, the fastest precision that passed the bundle's accuracy gate;
-    where nothing was proven, full precision. What failed the gate runs only when it is asked for by name.
+    `auto` takes the first installed backend and, on it, the fastest precision that passed the bundle's accuracy gate,
+    timed where no rule says which that is; where nothing was proven, full precision. What failed the gate runs only
+    when it is asked for by name.
 
     Raises:
         BackendError: nothing fits; the message says what is missing and the pip line that brings it.
@@ -36,8 +37,10 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
         raise BackendError(unknown_name("backend", backend, ["auto", *known]))
     candidates = usable_backends() if backend == "auto" else iter([(backend, load_backend(backend))])
     seen, failed = [], []
+    lacking: dict[str, str] = {}
     for name, module in candidates:
         seen.append(f"{name} ({', '.join(module.PRECISIONS)})")
+        lacking |= {p: f" on {name}: {why}" for p, why in _lacking(module).items()}
         runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]
         if precision != "auto":
             if precision in runnable:
@@ -45,7 +48,8 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
             continue
         verdicts = {p: _verdict(bundle, name, p, module.PRECISIONS[p]) for p in runnable}
         failed += [f"{name} {p}" for p in runnable if verdicts[p] == "failed"]
-        chosen = _fastest(name, verdicts, "as asked" if backend != "auto" else "the first backend that can run here")
+        why = "as asked" if backend != "auto" else "the first backend that can run here"
+        chosen = _timed(bundle, name, module, verdicts, why) or _fastest(name, verdicts, why)
         if chosen:
             return chosen
     if not seen:
@@ -55,6 +59,8 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
             f"{bundle.name}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
             "it, or install another backend, or ask for one of these with backend= and precision="
         )
+    if precision in lacking:
+        raise BackendError(f"{precision} cannot run{lacking[precision]}")
     wanted = precision if precision != "auto" else "fp32"
     raise BackendError(
         f"{bundle.name} holds {', '.join(bundle.artifacts)}, and here there is {' and '.join(seen)}: {wanted} cannot "
@@ -70,12 +76,36 @@ def _asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Choic
 
 
 def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str:
-    """The gate's verdict on a pair. One that was not measured has passed if its graph passed wherever it was."""
+    """The gate's verdict on a pair. One that was not measured has passed if its graph passed wherever it was.
+
+    That goes for the graph's own precision: bf16, which computes the fp32 graph in less, inherits failures only, and
+    hands nothing on.
+    """
     rows = [r for r in bundle.accuracy["rows"] if r["verdict"] != "reference"]
     own = {r["verdict"] for r in rows if (r["backend"], r["precision"]) == (backend, precision)}
     if own:
         return "failed" if "failed" in own else "passed" if own == {"passed"} else "unproven"
-    return "passed" if {r["verdict"] for r in rows if r.get("artifact") == artifact} == {"passed"} else "unproven"
+    names = (artifact, bundle.artifacts[artifact].precision)
+    if precision not in names:
+        return "failed" if _verdict(bundle, backend, names[1], artifact) == "failed" else "unproven"
+    same = {r["verdict"] for r in rows if r.get("artifact") == artifact and r["precision"] in names}
+    return "passed" if same == {"passed"} else "unproven"
+
+
+def _lacking(module: Backend) -> dict[str, str]:
+    found: dict[str, str] = getattr(module, "LACKING", {})
+    return found
+
+
+def _timed(bundle: Bundle, backend: str, module: Backend, verdicts: dict[str, str], why: str) -> Choice | None:
+    """The fastest of the narrow precisions that passed, on a backend that has to time them; None where nothing is."""
+    passed = [p for p, verdict in verdicts.items() if verdict == "passed" and p != "fp32"]
+    if len(passed) < 2 or not hasattr(module, "times"):
+        return None
+    times = module.times({p: bundle.read(bundle.artifacts[module.PRECISIONS[p]]) for p in passed})
+    told = ", ".join(f"{p} {ms:.2f} ms" for p, ms in times.items())
+    chosen = min(times, key=lambda p: times[p])
+    return Choice(backend, chosen, f"{why}, and the fastest there of what passed the accuracy gate ({told})")
 
 
 def _fastest(backend: str, verdicts: dict[str, str], why: str) -> Choice | None:
@@ -101,6 +131,8 @@ def open_session(
         raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
     module = load_backend(backend)
     artifact = module.PRECISIONS.get(precision)
+    if precision in _lacking(module):
+        raise BackendError(f"{precision} cannot run on {backend}: {_lacking(module)[precision]}")
     if artifact is None or artifact not in bundle.artifacts:
         raise BackendError(
             f"{backend} runs {', '.join(module.PRECISIONS)} and {bundle.name} holds {', '.join(bundle.artifacts)}: "

@@ -35,7 +35,8 @@ class PoseEstimator:
     Args:
         bundle: path of a `.pose` file, or an opened `Bundle`.
         backend: "auto", or one of `posert.runtime.backends.backends()`.
-        precision: "auto", or one that the bundle holds ("fp32", "fp16", "int8").
+        precision: "auto", one that the bundle holds ("fp32", "fp16", "int8"), or "bf16": the fp32 graph on CPUs that
+            have bfloat16 arithmetic.
         threads: bound on CPU threads; None lets the backend choose.
         flip_test: run each crop's mirror image too and average, as the published figures do: about 0.01 AP for twice
             the time.

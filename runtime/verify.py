@@ -15,7 +15,7 @@ from .errors import BackendError
 # Another machine's kernels add in another order. Twice the error that was measured when the bundle was built, and at
 # least a tenth of what the precision may have at all, leaves room for that and for nothing else.
 _SLACK = 2.0
-_FLOOR = {"fp32": 1e-4, "fp16": 2e-3, "int8": 2e-2}
+_FLOOR = {"fp32": 1e-4, "fp16": 2e-3, "bf16": 3e-2, "int8": 2e-2}
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,12 @@ class Check:
     passed: bool
 
 
-def check_session(session: Session, artifact: Artifact, golden: Golden, contract: Contract) -> Check:
+def check_session(
+    session: Session, artifact: Artifact, golden: Golden, contract: Contract, precision: str | None = None
+) -> Check:
     """Run the golden crops through an open session and compare.
+
+    `precision` is what the session computes in where that is not the graph's own.
 
     Raises:
         BackendError: the graph gives maps of another shape than the golden ones.
@@ -54,7 +58,7 @@ def check_session(session: Session, artifact: Artifact, golden: Golden, contract
             f"the {artifact.name} graph gives {seen.shape}, the golden heatmaps are {golden.heatmaps.shape}: the graph "
             "belongs to another model; rebuild the bundle: posert build"
         )
-    bound = max(_SLACK * (artifact.golden_error or 0.0), _FLOOR[artifact.precision])
+    bound = max(_SLACK * (artifact.golden_error or 0.0), _FLOOR["bf16" if precision == "bf16" else artifact.precision])
     if not np.isfinite(seen).all():
         return Check(None, bound, None, ms, False)
     error = float(np.linalg.norm(seen - golden.heatmaps) / max(float(np.linalg.norm(golden.heatmaps)), 1e-12))

@@ -41,8 +41,8 @@ def test_backends(name: str) -> None:
     except BackendError as error:
         assert "pip install" in str(error)
         pytest.skip(str(error))
-    # int8_gpu: the graph of GPUs, on a CPU that stands in for one while it is judged
-    assert module.PRECISIONS and set(module.PRECISIONS) <= {*PRECISIONS, "int8_gpu"}
+    # int8_gpu: the graph of GPUs, on a CPU that stands in for one while it is judged; bf16: the fp32 graph
+    assert module.PRECISIONS and set(module.PRECISIONS) <= {*PRECISIONS, "int8_gpu", "bf16"}
     parameters = inspect.signature(module.Session).parameters
     assert list(parameters)[:3] == ["model", "precision", "threads"] and parameters["threads"].default is None
     assert callable(module.Session.infer)

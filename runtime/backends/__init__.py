@@ -2,8 +2,9 @@
 
 A backend file imports its library at its head and defines `PRECISIONS`, the precisions it can run, fastest first, each
 with the bundle's artifact that holds it, and the class `Session`. What else it may have: `missing()`, where it needs
-more than its library to run here, such as a GPU: what is missing, or None; `Throughput`, a `Session` for many frames
-where that is another engine than the one with the shortest answer.
+more than its library to run here, such as a GPU: what is missing, or None; `LACKING`, precisions that it runs on other
+machines, each with what this one lacks; `Throughput`, a `Session` for many frames where that is another engine than the
+one with the shortest answer.
 """
 
 from __future__ import annotations

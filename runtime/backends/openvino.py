@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from ..errors import BackendError
 from . import Request
 
-PRECISIONS = {"int8": "int8", "fp32": "fp32", "fp16": "fp16"}
+_CORE = ov.Core()
+_CAN = _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+# bf16 is no graph of its own: the fp32 graph, computed in bfloat16 by CPUs that have it in hardware.
+PRECISIONS = {"int8": "int8", **({"bf16": "fp32"} if "BF16" in _CAN else {}), "fp32": "fp32", "fp16": "fp16"}
+LACKING = {} if "BF16" in _CAN else {"bf16": "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX): use fp32"}
 
 
 class Session:
@@ -22,12 +27,12 @@ class Session:
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
         # Left to itself OpenVINO computes fp32 graphs in bf16 where the CPU can: that is another precision than the
         # one that was asked for and gated.
-        config = {"PERFORMANCE_HINT": self._HINT, "INFERENCE_PRECISION_HINT": "f32"}
+        hint = "bf16" if precision == "bf16" else "f32"
+        config = {"PERFORMANCE_HINT": self._HINT, "INFERENCE_PRECISION_HINT": hint}
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         try:
-            core = ov.Core()
-            self._compiled = core.compile_model(core.read_model(model), "CPU", config)
+            self._compiled = _CORE.compile_model(_CORE.read_model(model), "CPU", config)
         except RuntimeError as error:
             raise BackendError(f"OpenVINO {ov.__version__} refused the {precision} graph: {error}") from error
         self._request = self._compiled.create_infer_request()

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "beside it, or a .json alone to draw nothing",
     )
     add("--backend", default="auto", help="auto, openvino, onnxruntime, torchscript, ... (auto)")
-    add("--precision", default="auto", help="auto, fp32, fp16 or int8 (auto: the fastest that passed its gate)")
+    add("--precision", default="auto", help="auto, fp32, bf16, fp16 or int8 (auto: the fastest that passed its gate)")
     add("--threads", type=_positive, metavar="N", help="bound on CPU threads")
 
 

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
             session = open_session(bundle, backend, precision, args.threads)
             load_ms = 1e3 * (time.perf_counter() - start)
             artifact = bundle.artifacts[load_backend(backend).PRECISIONS[precision]]
-            check = check_session(session, artifact, golden, bundle.contract)
+            check = check_session(session, artifact, golden, bundle.contract, precision)
             rows.append({"backend": backend, "precision": precision, **asdict(check), "load_ms": load_ms})
         passed = all(row["passed"] for row in rows)
         if args.json:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from posert.runtime.backends import backends, installed_backends, load_backend, 
 from posert.runtime.bundle import Bundle
 from posert.runtime.choice import open_session
 from posert.runtime.errors import BackendError, InputError
+from posert.runtime.verify import check_session
 
 INSTALLED = list(installed_backends())
 
@@ -127,6 +130,13 @@ class TestSession:
         with pytest.raises(BackendError, match="refused the (fp32|TorchScript) graph"):
             load_backend(backend).Session(model, "fp32")
 
+    def test_bf16_is_refused_by_name_where_it_cannot_run(self, backend: str, narrow_bundle: Path) -> None:
+        module = load_backend(backend)
+        if "bf16" in module.PRECISIONS:
+            pytest.skip("it can")
+        with Bundle(narrow_bundle) as bundle, pytest.raises(BackendError, match="'?bf16'?"):
+            open_session(bundle, backend, "bf16")
+
     def test_refuses_a_thread_count_that_means_nothing(self, backend: str, narrow_bundle: Path) -> None:
         with Bundle(narrow_bundle) as bundle, pytest.raises(InputError, match="0 threads"):
             open_session(bundle, backend, "fp32", threads=0)
@@ -134,3 +144,49 @@ class TestSession:
     def test_refuses_a_precision_that_is_not_in_the_bundle(self, backend: str, narrow_bundle: Path) -> None:
         with Bundle(narrow_bundle) as bundle, pytest.raises(BackendError, match="posert build --precision fp8"):
             open_session(bundle, backend, "fp8")
+
+
+def test_bf16_is_the_fp32_graph_in_bfloat16(narrow_bundle: Path, narrow_reference: Reference) -> None:
+    pytest.importorskip("openvino")
+    if "bf16" not in load_backend("openvino").PRECISIONS:
+        pytest.skip("this CPU has no bfloat16 arithmetic")
+    crops = random_crops(narrow_reference.contract, 3, seed=3)
+    expected = narrow_reference.infer(crops)
+    with Bundle(narrow_bundle) as bundle:
+        errors = {}
+        for precision in ("fp32", "bf16"):
+            seen = open_session(bundle, "openvino", precision, threads=1).infer(crops)
+            errors[precision] = np.linalg.norm(seen - expected) / np.linalg.norm(expected)
+        golden, artifact = bundle.golden(), bundle.artifacts["fp32"]
+        check = check_session(open_session(bundle, "openvino", "bf16"), artifact, golden, bundle.contract, "bf16")
+    # 8 bits of mantissa: one rounding is 2 to the power of -9, and networks of the catalog come to 0.004 to 0.011
+    assert errors["fp32"] < 1e-5 and 1e-3 < errors["bf16"] < 3e-2
+    assert check.passed and check.bound > errors["bf16"]
+
+
+def test_a_cpu_without_bfloat16(narrow_bundle: Path) -> None:
+    """OpenVINO 2026 can be told to use no instruction newer than these."""
+    pytest.importorskip("openvino")
+    script = f"""
+from posert.runtime import PoseEstimator
+from posert.runtime.backends import load_backend
+from posert.runtime.errors import BackendError
+if "bf16" in load_backend("openvino").PRECISIONS:
+    raise SystemExit("told in vain")
+assert PoseEstimator({str(narrow_bundle)!r}, backend="openvino").choice.precision == "fp32"
+for backend in ("openvino", "auto"):
+    try:
+        PoseEstimator({str(narrow_bundle)!r}, backend=backend, precision="bf16")
+    except BackendError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "OV_CPU_MAX_ISA": "AVX512_CORE_VNNI"},
+        capture_output=True,
+        text=True,
+    )
+    if "told in vain" in done.stderr:
+        pytest.skip("this release of OpenVINO cannot be told")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bf16 cannot run on openvino: this CPU has no bfloat16 arithmetic") == 2

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from posert.export.reference import Reference
 from posert.runtime import PoseEstimator
-from posert.runtime.backends import installed_backends
+from posert.runtime.backends import installed_backends, load_backend
 from posert.runtime.bundle import Artifact, Bundle, Golden, describe, write_bundle
 from posert.runtime.choice import Choice, choose
 from posert.runtime.contract import Contract
@@ -338,7 +338,7 @@ def bundle_of(
     rows = [
         {
             **{"backend": backend, "precision": precision, "verdict": verdict, "ap": None, "ap_drop": None},
-            **{"pixel_drift_p95": 0.0, "ms_per_person": 1.0, "artifact": precision},
+            **{"pixel_drift_p95": 0.0, "ms_per_person": 1.0, "artifact": {"bf16": "fp32"}.get(precision, precision)},
         }
         for (backend, precision), verdict in verdicts.items()
     ]
@@ -366,6 +366,9 @@ def hide(monkeypatch: pytest.MonkeyPatch, **libraries: str) -> None:
 P, F, U = "passed", "failed", "unproven"
 OV, ORT, TS = "openvino", "onnxruntime", "torchscript"
 REFERENCE = {("pytorch", "fp32"): "reference"}
+BF16 = pytest.mark.skipif(
+    OV not in INSTALLED or "bf16" not in load_backend(OV).PRECISIONS, reason="this CPU has no bfloat16 arithmetic"
+)
 
 
 class TestChoice:
@@ -384,6 +387,11 @@ class TestChoice:
             # a bundle that was built where this backend was not installed
             ({(ORT, "int8"): P, (ORT, "fp32"): P}, (OV, "int8")),
             ({(ORT, "int8"): F, (ORT, "fp32"): P}, (OV, "fp32")),
+            # bf16 is proven by its own row only, and proves nothing about the graph that it computes
+            pytest.param({(OV, "int8"): F, (OV, "bf16"): P, (OV, "fp32"): P}, (OV, "bf16"), marks=BF16),
+            pytest.param({(OV, "int8"): F, (OV, "bf16"): F, (OV, "fp32"): P}, (OV, "fp32"), marks=BF16),
+            ({(OV, "int8"): F, (OV, "fp32"): P}, (OV, "fp32")),
+            ({(ORT, "int8"): F, (ORT, "fp32"): P, ("elsewhere", "bf16"): F}, (OV, "fp32")),
             ({}, (OV, "fp32")),
         ],
     )
@@ -393,6 +401,11 @@ class TestChoice:
         proven = {v for (_, p), v in verdicts.items() if p == expected[1]} == {P} or verdicts.get(expected) == P
         assert ("passed the accuracy gate" in choice.reason) == proven
         assert "the first backend that can run here" in choice.reason
+
+    @pytest.mark.parametrize(("verdict", "expected"), [(P, "fp32"), (F, "fp32")])
+    def test_bf16_tells_nothing_about_the_fp32_graph(self, tmp_path: Path, verdict: str, expected: str) -> None:
+        choice = choose(bundle_of(tmp_path / "b.pose", REFERENCE | {("elsewhere", "bf16"): verdict}))
+        assert (choice.precision, "no precision is proven" in choice.reason) == (expected, True)
 
     def test_the_reference_proves_nothing(self, tmp_path: Path) -> None:
         assert "no precision is proven" in choose(bundle_of(tmp_path / "b.pose", REFERENCE)).reason

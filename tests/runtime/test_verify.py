@@ -120,7 +120,9 @@ class TestCommand:
         assert main(["verify", str(narrow_bundle), "--json", "--threads", "1"]) == 0
         result = json.loads(capsys.readouterr().out)
         assert result["passed"] is True and result["members"] == "intact"
-        assert [(r["backend"], r["precision"]) for r in result["rows"]] == [(b, "fp32") for b in INSTALLED]
+        # all of which run the fp32 graph or the TorchScript one
+        expected = [(b, p) for b, m in installed_backends().items() for p in m.PRECISIONS if p in ("fp32", "bf16")]
+        assert [(r["backend"], r["precision"]) for r in result["rows"]] == expected
         assert all(r["error"] < r["bound"] and r["passed"] for r in result["rows"])
 
     def test_in_words(self, narrow_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
