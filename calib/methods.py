@@ -17,6 +17,7 @@ from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
 from .histogram import Extremes, Histogram, Range
 
+KEYPOINTS = "keypoints"
 _DEFAULT_PERCENT = 99.999
 _STEPS = 255
 _SHRINK = np.linspace(1.0, 0.2, 81)  # what `mse` tries, as a share of min-max
@@ -103,6 +104,7 @@ METHODS: dict[str, tuple[Callable[[], Extremes], Callable[[Any], Range]]] = {
     "percentile": (Histogram, lambda seen: percentile(seen, _DEFAULT_PERCENT)),
     "mse": (Histogram, mse),
     "entropy": (Histogram, entropy),
+    KEYPOINTS: (Histogram, mse),  # where its search begins, see keypoint_ranges.py
 }
 
 

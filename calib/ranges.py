@@ -11,10 +11,13 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
+from ..runtime.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
 from .graph import float_tensors
 from .histogram import Extremes, Range
+from .keypoint_ranges import Sample, refine
+from .methods import KEYPOINTS
 from .methods import method as find_method
 
 _SETTLED = 0.02  # a change of scales below a fortieth of what a bit is worth moves few values to another level
@@ -90,6 +93,7 @@ def collect(
     progress: Callable[[int], None] | None = None,
     threads: int = 0,
     seen: Seen | None = None,
+    contract: Contract | None = None,
 ) -> Ranges:
     """Run the float32 network over calibration crops and find the range of each wanted tensor.
 
@@ -97,17 +101,22 @@ def collect(
         model: float32 graph with one input and a free batch size.
         batches: arrays for that input, (N, H, W, 3) uint8 crops for a bundle's graph, any N.
         tensors: names of the tensors to observe, as `qdq.Placement.tensors` lists them.
-        method: "minmax", "mse", "entropy", "percentile" (99.999) or "percentile:99.99"; see methods.py.
+        method: "minmax", "mse", "entropy", "percentile" (99.999) or "percentile:99.99"; see methods.py. "keypoints"
+            goes on from mse, see keypoint_ranges.py.
         progress: called with the number of crops done so far.
         threads: of the float32 network; 0 takes all cores.
         seen: where an interrupted call with the same arguments stood; its crops are skipped. Kept up to date whenever
             `progress` is called, and whole at the end.
+        contract: how heatmaps are decoded and joints are weighed; "keypoints" needs it.
 
     Raises:
         CalibrationError: no crops, an unknown tensor or method, or a value that is not finite (its node is named).
     """
     observer, finish = find_method(method)
+    if method == KEYPOINTS and contract is None:
+        raise CalibrationError(f"the range method {method!r} decodes joints: give the contract of the network")
     so_far = seen or Seen()
+    sample = Sample(batches)
 
     def advance(done: int, observers: Mapping[str, Any]) -> None:
         if done >= so_far.due:
@@ -118,7 +127,9 @@ def collect(
         if progress is not None:
             progress(done)
 
-    observers = observe(model, batches, tensors, observer, advance=advance, threads=threads, seen=so_far)
+    observers = observe(model, sample, tensors, observer, advance=advance, threads=threads, seen=so_far)
+    if method == KEYPOINTS and contract is not None:
+        return Ranges(refine(model, observers, sample.crops, contract, threads=threads), so_far.curve)
     return Ranges({name: finish(one) for name, one in observers.items()}, so_far.curve)
 
 

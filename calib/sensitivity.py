@@ -92,16 +92,19 @@ def sensitivity(
     return blocks
 
 
-def keypoint_loss(heatmaps: NDArray[np.float32], reference: NDArray[np.float32], contract: Contract) -> float:
+def keypoint_loss(
+    heatmaps: NDArray[np.float32], reference: NDArray[np.float32], contract: Contract, zoom: float = 1.0
+) -> float:
     """Mean 1 - OKS of the joints of heatmaps `(N, K, h, w)` against those of the reference's, on 0 to 1.
 
-    A joint counts by the reference's score: where the float network sees nothing, a moved peak is no loss.
+    A joint counts by the reference's score: where the float network sees nothing, a moved peak is no loss. `zoom`
+    judges as if the people were that many times smaller, to see shifts far below those that cost AP.
     """
     c = contract
     ours, theirs = (decode(maps, c.decode, c.kernel) for maps in (heatmaps, reference))
     unit = np.array([c.width / c.heatmap_width, c.height / c.heatmap_height])
     squared = (((ours[0] - theirs[0]) * unit) ** 2).sum(axis=2)
-    area = c.width * c.height / c.padding**2 * _BODY
+    area = c.width * c.height / (c.padding * zoom) ** 2 * _BODY
     loss = 1 - np.exp(-squared / (2 * area * (2 * np.array(c.sigmas)) ** 2))
     weight = np.clip(theirs[1], 0, 1).astype(np.float64)
     return float((loss * weight).sum() / weight.sum()) if weight.sum() > 0 else float(loss.mean())
