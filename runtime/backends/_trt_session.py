@@ -55,18 +55,19 @@ class EngineNetwork:
         if len(inputs) != 1 or len(outputs) != 1:
             raise BackendError(f"the engine has the inputs {inputs} and the outputs {outputs}; expected one of each")
         self._input, self._output = inputs[0], outputs[0]
-        self._crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
+        self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
         self._profiles = [
             tuple(shape[0] for shape in self._engine.get_tensor_profile_shape(self._input, i))
             for i in range(self._engine.num_optimization_profiles)
         ]
         self.largest = max(profile[2] for profile in self._profiles)
+        self.best = max(profile[1] for profile in self._profiles)
         self._scratch: dict[int, Memory] = {}
 
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """See `Network.output`."""
-        if crop != self._crop:
-            raise BackendError(f"the engine takes crops {self._crop}, not {crop}")
+        if crop != self.crop:
+            raise BackendError(f"the engine takes crops {self.crop}, not {crop}")
         kind = self._engine.get_tensor_dtype(self._output).name
         if kind not in ("FLOAT", "HALF"):
             raise BackendError(f"the engine gives {kind} heatmaps; expected FLOAT or HALF")
@@ -81,7 +82,7 @@ class EngineNetwork:
         if context is None or not context.set_optimization_profile_async(profile, stream.address):
             raise BackendError(f"{title(trt)} gives no context for batch {batch}: {self._messages.text()}")
         stream.synchronize()
-        placed = context.set_input_shape(self._input, (batch, *self._crop))
+        placed = context.set_input_shape(self._input, (batch, *self.crop))
         placed = placed and context.set_tensor_address(self._input, crops)
         if not (placed and context.set_tensor_address(self._output, heatmaps)):
             raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
@@ -158,13 +159,15 @@ class EngineNetwork:
 class EngineSession:
     """An engine from arrays to arrays, see `backends.Session`; `network` is what the CUDA pipeline runs."""
 
-    def __init__(self, trt: Any, model: bytes, precision: str) -> None:
+    def __init__(self, trt: Any, model: bytes, precision: str, engine: Engine | None = None) -> None:
+        """The engine of a graph; or `engine`, which is then run as it is."""
         reason = unavailable(trt)  # before the library is touched: without a driver its runtime crashes
         if reason is not None:
             raise BackendError(reason)
         self.device = Device()
         with self.device.active():
-            engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
+            if engine is None:
+                engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
             compiled = cache_folder() / f"{engine.made.file_name}.{self.device.name.replace(' ', '_')}.compiled"
             self.network = EngineNetwork(trt, engine, compiled)
         self._runner: ArrayRunner | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import enum
 import hashlib
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime.backends import _engine, _trt, _trt_session
+from posert.runtime import choice
+from posert.runtime.backends import _engine, _trt, _trt_session, _trt_times
 from posert.runtime.backends._engine import Engine, Made, find_engine, read_engine, read_made, write_engine
 from posert.runtime.backends._trt import Options
 from posert.runtime.cuda.driver import Device
@@ -352,6 +355,110 @@ def test_a_version_compatible_engine_may_bring_its_code(fake_gpu: ctypes.CDLL) -
         network = _trt_session.EngineNetwork(trt, engine_of(options={"version_compatible": True}))
         assert network._runtime.engine_host_code_allowed is True
         assert not hasattr(_trt_session.EngineNetwork(trt, engine_of())._runtime, "engine_host_code_allowed")
+
+
+def test_engines_are_timed_at_the_batch_that_they_were_made_for(
+    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]
+) -> None:
+    trt = library_of(fake_gpu)
+    found = _trt_times.times(trt, {"fp16": b"half", "int8": b"eighth"})
+    assert found.keys() == {"fp16", "int8"} and all(ms >= 0 for ms in found.values())
+    assert [c.batch for c in trt.engine.contexts] == [4]
+    (path,) = cache.glob("*.times")
+    kept = json.loads(path.read_text())
+    assert (kept["ms"], kept["device"], kept["library"]) == (found, "Fake GPU", "TensorRT 10.9.0")
+
+
+@pytest.fixture
+def stopwatch(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+    """In place of the GPU's clock: what the next engines take, one after the other."""
+    clock: list[list[float]] = []
+
+    def prepared(session: _trt_session.EngineSession) -> Callable[[], list[float]]:
+        ms = clock.pop(0)
+        return lambda: ms
+
+    monkeypatch.setattr(_trt_times, "_prepared", prepared)
+    return clock
+
+
+def test_engines_are_timed_once(
+    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], stopwatch: list[list[float]]
+) -> None:
+    trt, graphs = library_of(fake_gpu), {"fp16": b"half", "int8": b"eighth"}
+    stopwatch[:] = [[2.0, 9.0, 2.1], [3.0, 1.0, 3.1]]  # medians decide, not the best run
+    for _ in range(2):
+        assert _trt_times.times(trt, graphs) == {"fp16": 2.1, "int8": 3.0}
+    assert len(builds) == 2 and not stopwatch
+    # other graphs are other engines
+    stopwatch[:] = [[1.0], [1.5]]
+    assert _trt_times.times(trt, {**graphs, "int8": b"another"}) == {"fp16": 1.0, "int8": 1.5}
+    assert len(builds) == 3
+
+
+@pytest.mark.parametrize("damage", ["engine made anew", "engine gone", "no JSON", "no ms", "another precision"])
+def test_times_that_hold_no_longer(
+    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], stopwatch: list[list[float]], damage: str
+) -> None:
+    trt, graphs = library_of(fake_gpu), {"fp16": b"half", "int8": b"eighth"}
+    stopwatch[:] = [[2.0], [3.0], [5.0], [4.0]]
+    _trt_times.times(trt, graphs)
+    (path,), engine = cache.glob("*.times"), sorted(cache.glob("*.engine"))[0]
+    if damage == "engine made anew":
+        later = path.stat().st_mtime_ns + 10**9
+        os.utime(engine, ns=(later, later))
+    elif damage == "engine gone":
+        engine.unlink()
+    else:
+        path.write_text({"no JSON": "{", "no ms": "{}", "another precision": '{"ms": {"fp16": 1}}'}[damage])
+    assert _trt_times.times(trt, graphs) == {"fp16": 5.0, "int8": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "ms", "expected"),
+    [
+        ({"fp16": "passed", "int8_gpu": "passed"}, {"fp16": 2.0, "int8": 1.5}, "int8"),
+        ({"fp16": "passed", "int8_gpu": "passed"}, {"fp16": 1.0, "int8": 1.5}, "fp16"),
+        ({"fp16": "passed", "int8_gpu": "failed"}, None, "fp16"),
+        ({"fp16": "failed", "int8_gpu": "passed"}, None, "int8"),
+        ({"fp16": "unproven", "int8_gpu": "unproven"}, None, "fp32"),
+    ],
+)
+def test_the_faster_that_passed_the_gate_is_taken(
+    monkeypatch: pytest.MonkeyPatch, verdicts: dict[str, str], ms: dict[str, float] | None, expected: str
+) -> None:
+    timed: list[dict[str, bytes]] = []
+
+    def times(graphs: dict[str, bytes]) -> dict[str, float]:
+        timed.append(graphs)
+        assert ms is not None
+        return ms
+
+    module = SimpleNamespace(PRECISIONS={"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"}, times=times)
+    monkeypatch.setattr(choice, "load_backend", lambda name: module)
+    rows = [{"verdict": "reference", "backend": "pytorch", "precision": "fp32"}]
+    rows += [
+        {"verdict": v, "backend": "onnxruntime", "precision": a, "artifact": a}
+        for a, v in {**verdicts, "fp32": "passed" if ms else "unproven"}.items()
+    ]
+    bundle = SimpleNamespace(
+        name="a bundle",
+        artifacts={a: SimpleNamespace(name=a, precision=a.split("_")[0]) for a in ("fp32", "fp16", "int8_gpu")},
+        accuracy={"rows": rows},
+        read=lambda artifact: artifact.name.encode(),
+    )
+    found = choice.choose(bundle, "tensorrt")  # type: ignore[arg-type]
+    assert (found.backend, found.precision) == ("tensorrt", expected)
+    assert timed == ([{"fp16": b"fp16", "int8": b"int8_gpu"}] if ms else [])
+    if ms:
+        assert f"int8 {ms['int8']:.2f} ms" in found.reason
+
+
+def test_an_engine_from_a_file(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    session = _trt_session.EngineSession(library_of(fake_gpu), b"", "fp16", engine_of())
+    crops = np.random.default_rng(2).integers(0, 256, (3, *CROP)).astype(np.uint8)
+    np.testing.assert_array_equal(session.infer(crops), heatmaps_of(crops))
+    assert not builds
 
 
 @pytest.mark.parametrize(
