@@ -52,7 +52,8 @@ class CalibrationSet:
         evaluation: the images that accuracy is measured on, which must not be among these.
 
     Raises (while iterating):
-        CalibrationError: an image cannot be read or is in the evaluation set; it is named.
+        CalibrationError: an image cannot be read or is in the evaluation set, a box lies outside its image (the image
+            is named), or no crop shows anything but a single colour.
     """
 
     def __init__(
@@ -77,19 +78,28 @@ class CalibrationSet:
         c = self.contract
         batch = np.empty((min(_BATCH, len(self)), c.height, c.width, 3), np.uint8)
         filled, name, frame = 0, "", np.empty((0, 0, 3), np.uint8)
+        plain = True
         for person in self.people:
             if person.file_name != name:
                 name, frame = person.file_name, self._frame(person.file_name)
+            _check_inside(person, frame)
             box = np.array([person.box])
             center, extent = boxes_to_center_scale(box, c.width, c.height, c.padding)
             matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
             crop(frame, matrices, c.width, c.height, out=batch[filled : filled + 1])
+            plain = plain and bool((batch[filled] == batch[filled, 0, 0]).all())
             filled += 1
             if filled == len(batch):
                 yield batch.copy()
                 filled = 0
         if filled:
             yield batch[:filled].copy()
+        if plain:
+            raise CalibrationError(
+                f"each of the {len(self)} calibration crops shows a single colour, such as annotation "
+                f"{self.people[0].annotation} of {self.people[0].file_name!r}: ranges found there would fit no "
+                "picture. Look at the images and the boxes."
+            )
 
     def provenance(self) -> dict[str, Any]:
         """What the set is made of, for the manifest: files with sha256, people per stratum, a hash of it all."""
@@ -149,7 +159,7 @@ def crops_from_coco(
 
     Args:
         annotations: a loaded person-keypoints JSON: "images" (id, file_name), "annotations" (id, image_id, bbox xywh,
-            keypoints, num_keypoints).
+            keypoints). An empty list of keypoints says that only the box is known, as `frames.box_frames` has it.
         read: gives the encoded bytes of an image by its file_name; `folder(path)` makes one.
         contract: of the network; its crops are cut as at run time.
         count: people wanted; all are taken where there are fewer.
@@ -201,9 +211,18 @@ def folder(path: Path) -> Callable[[str], bytes]:
 def _usable(a: Mapping[str, Any]) -> bool:
     x, y, w, h = (float(v) for v in a["bbox"])
     joints = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)
-    return bool(np.isfinite([x, y, w, h]).all() and w > 1 and h > 1 and (joints[:, 2] > 0).any()) and not a.get(
-        "iscrowd"
-    )
+    known = not len(joints) or (joints[:, 2] > 0).any()
+    return bool(np.isfinite([x, y, w, h]).all() and w > 1 and h > 1 and known) and not a.get("iscrowd")
+
+
+def _check_inside(person: Person, frame: NDArray[np.uint8]) -> None:
+    height, width = frame.shape[:2]
+    x1, y1, x2, y2 = person.box
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        raise CalibrationError(
+            f"the box of annotation {person.annotation}, {x1:.0f}, {y1:.0f} to {x2:.0f}, {y2:.0f}, lies outside its "
+            f"image {person.file_name!r} of {width} x {height} px; mend the annotations, or leave it out"
+        )
 
 
 def _stratum(a: Mapping[str, Any]) -> str:
@@ -211,6 +230,8 @@ def _stratum(a: Mapping[str, Any]) -> str:
     _, _, w, h = (float(v) for v in a["bbox"])
     flags = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)[:, 2]
     size = "large" if float(a.get("area", w * h)) > 96**2 else "medium"
+    if not len(flags):
+        return f"{size}/box"
     labelled = float((flags > 0).mean())
     joints = "few" if labelled < 1 / 3 else "some" if labelled < 2 / 3 else "most"
     return f"{size}/{joints}/{'occluded' if (flags == 1).any() else 'clear'}"

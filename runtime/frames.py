@@ -12,9 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .box_file import BoxFile
 from .contract import Contract
 from .errors import InputError
 from .metrics.coco_files import images_of, numbers, read_json, require
+from .sources import IMAGES
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Frames:
         k = len(contract.keypoints)
         for a in self.coco["annotations"]:
             count = len(a["keypoints"]) / 3
-            if count != k:
+            if count != k and (count or a["num_keypoints"]):
                 raise InputError(
                     f"annotation {a['id']} has {count:g} joints, the model has {k} ({contract.dataset}): these "
                     "annotations belong to another data set"
@@ -93,6 +95,42 @@ def read_frames(
 
     note = f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
     return Frames(coco, load, read, "user", note)
+
+
+def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) -> Frames:
+    """Frames of a folder of images and a file of boxes (`box_file.FORMATS`): people of whom only the box is known.
+
+    Their annotations have an empty list of keypoints. One can calibrate on them, and not judge.
+
+    Raises:
+        InputError: the folder is missing, the file is none of boxes, or it has none for these images.
+    """
+    path, folder = Path(boxes), Path(images)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected the images that {path.name} has boxes for")
+    known = BoxFile(path)
+    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGES)
+    known.check(names)
+    records, annotations = [], []
+    for image, name in enumerate(names, 1):
+        found = known.of(name).astype(float).tolist()
+        if found:
+            records.append({"id": image, "file_name": name})
+        for x1, y1, x2, y2 in found:
+            box = [x1, y1, x2 - x1, y2 - y1]
+            row = {"image_id": image, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, **row, "keypoints": [], "num_keypoints": 0})
+    if not annotations:
+        raise InputError(f"{path} has no box for the {len(names)} images in {folder}")
+    note = f"{path.name}, boxes of {len(annotations)} people in {len(records)} images"
+    coco = {"images": records, "annotations": annotations}
+    return Frames(
+        coco,
+        lambda record: read_image(folder / record["file_name"]),
+        lambda name: (folder / name).read_bytes(),
+        "user",
+        note,
+    )
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

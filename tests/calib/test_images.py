@@ -138,6 +138,59 @@ def test_an_image_of_the_evaluation_set_is_refused(pictures, contract):
         list(chosen)
 
 
+def test_a_re_encoded_image_of_the_evaluation_set_is_refused(pictures, contract, tmp_path):
+    """Another file, another name, another format: the same picture."""
+    path, annotations = pictures
+    soft = cv2.GaussianBlur(cv2.imread(str(path / "3.png")), (0, 0), 6)  # noise is no picture that JPEG could keep
+    cv2.imwrite(str(tmp_path / "held-out.jpg"), soft, [cv2.IMWRITE_JPEG_QUALITY, 60])
+
+    def read(name):
+        return cv2.imencode(".png", soft)[1].tobytes() if name == "3.png" else (path / name).read_bytes()
+
+    held_out = EvaluationSet(["held-out.jpg"], folder(tmp_path))
+    with pytest.raises(CalibrationError, match=r"'3.png' is also in the evaluation set, as 'held-out.jpg' \(.*bits"):
+        list(crops_from_coco(annotations, read, contract, count=18, evaluation=held_out))
+
+
+@pytest.mark.parametrize("box", [[260, 5, 40, 50], [-60, 5, 50, 50], [10, 220, 50, 50], [10, -80, 50, 70]])
+def test_a_box_outside_its_image_is_named(pictures, contract, box):
+    path, annotations = pictures
+    rows = [{**a, "bbox": box} if a["id"] == 7 else a for a in annotations["annotations"]]
+    chosen = crops_from_coco({**annotations, "annotations": rows}, folder(path), contract, count=18)
+    with pytest.raises(CalibrationError, match=r"annotation 7, .* lies outside its image '2.png' of 240 x 200 px"):
+        list(chosen)
+
+
+def test_constant_images_are_refused_when_there_is_nothing_else(pictures, contract):
+    path, annotations = pictures
+
+    def read(name, left=()):
+        grey = np.full((200, 240, 3), 90, np.uint8)
+        return (path / name).read_bytes() if name in left else cv2.imencode(".png", grey)[1].tobytes()
+
+    inner = [{**a, "bbox": [100, 80, 20, 30]} for a in annotations["annotations"]]  # far from the black border
+    with pytest.raises(CalibrationError, match="each of the 18 calibration crops shows a single colour, .*'0.png'"):
+        list(crops_from_coco({**annotations, "annotations": inner}, read, contract, count=18))
+    some = crops_from_coco({**annotations, "annotations": inner}, lambda n: read(n, ("4.png",)), contract, count=18)
+    assert sum(len(batch) for batch in some) == 18, "a black frame among pictures is what happens"
+
+
+def test_one_person_is_a_set(pictures, contract):
+    path, annotations = pictures
+    chosen = crops_from_coco({**annotations, "annotations": annotations["annotations"][:1]}, folder(path), contract)
+    assert [batch.shape for batch in chosen] == [(1, 64, 48, 3)]
+    assert chosen.provenance()["people"] == 1
+
+
+def test_boxes_alone(pictures, contract):
+    """Without joints people are told apart by size alone."""
+    path, annotations = pictures
+    rows = [{**a, "keypoints": [], "num_keypoints": 0} for a in annotations["annotations"]]
+    chosen = crops_from_coco({**annotations, "annotations": rows}, folder(path), contract, count=12)
+    assert chosen.provenance()["strata"] == {"large/box": 6, "medium/box": 6}
+    assert sum(len(batch) for batch in chosen) == 12
+
+
 def test_unreadable_images_are_named(pictures, contract, tmp_path):
     path, annotations = pictures
     with pytest.raises(CalibrationError, match=r"'0.png' cannot be read: .*No such file"):

@@ -13,7 +13,7 @@ import pytest
 
 from posert.runtime.contract import Contract
 from posert.runtime.errors import InputError
-from posert.runtime.frames import Frames, read_frames, read_image
+from posert.runtime.frames import Frames, box_frames, read_frames, read_image
 
 IMAGES = 7
 
@@ -169,3 +169,40 @@ def test_joints_of_another_data_set(folder: Path, content: dict[str, Any]) -> No
         other["annotations"][1]["keypoints"] = [1] * joints
         with pytest.raises(InputError, match=r"annotation 11 has .* joints, the model has 3 \(three\)"):
             Frames(other, frames.load, frames.read, "user", "").check_joints(contract)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("boxes.csv", "file,x1,y1,x2,y2\n0.png,1,2,4,8\n2.png,0,0,3,3\n2.png,1,1,5,5\n"),
+        ("boxes.json", '{"0.png": [[1, 2, 4, 8]], "2.png": [[0, 0, 3, 3], [1, 1, 5, 5]], "9.png": [[0, 0, 1, 1]]}'),
+    ],
+)
+def test_a_folder_and_boxes(folder: Path, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    frames = box_frames(tmp_path / name, folder)
+    assert [r["file_name"] for r in frames.coco["images"]] == ["0.png", "2.png"]
+    assert [a["bbox"] for a in frames.coco["annotations"]] == [[1, 2, 3, 6], [0, 0, 3, 3], [1, 1, 4, 4]]
+    owners = [
+        r["file_name"] for a in frames.coco["annotations"] for r in frames.coco["images"] if r["id"] == a["image_id"]
+    ]
+    assert owners == ["0.png", "2.png", "2.png"]
+    assert all(a["keypoints"] == [] and a["num_keypoints"] == 0 for a in frames.coco["annotations"])
+    np.testing.assert_array_equal(frames.load(frames.coco["images"][1]), picture(2))
+    assert frames.read("2.png") == (folder / "2.png").read_bytes()
+    assert frames.note == f"{name}, boxes of 3 people in 2 images"
+    frames.check_joints(
+        Contract("three", ("a", "b", "c"), (), (), (0.1, 0.1, 0.1), 8, 8, 2, 2)
+    )  # without joints they are anybody's
+
+
+def test_boxes_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("file,x1,y1,x2,y2\n77.png,1,2,4,8\n")
+    with pytest.raises(InputError, match=r"boxes.csv: has boxes for 77.png; none for 0.png"):
+        box_frames(boxes, folder)
+    boxes.write_text("file,x1,y1,x2,y2\n")
+    with pytest.raises(InputError, match=r"boxes.csv has no box for the \d images"):
+        box_frames(boxes, folder)
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        box_frames(boxes, tmp_path / "nowhere")
