@@ -178,8 +178,15 @@ def test_decoding(
 
 def test_decoding_of_combined_targets(shim: Shim, golden_combined: NDArray[np.float32]) -> None:
     contract = contract_of(192, 256, decode="udp_combined", udp=True)
-    # OpenCV blurs in single precision on the CPU: a few units in the last place of the score
-    check_decoding(shim, golden_combined[:6], contract, 1e-5, 5e-7)
+    maps = golden_combined[:6]
+    # The score is the peak of a blurred map. OpenCV blurs in single precision, as the published pipeline does: over the
+    # goldens its scores lie up to 4.1e-7 from the exact ones, in an order of sums that is its own on every processor.
+    check_decoding(shim, maps, contract, 1e-5, 5e-7)
+    # The kernel blurs in double precision, so that only the last rounding is left: nearer than the goldens' 2e-7.
+    classes = maps.reshape(-1, 3, *maps.shape[2:])[:, 0].astype(np.float64)
+    exact = np.stack([cv2.GaussianBlur(one, (23, 23), 0) for one in classes]).max(axis=(1, 2))
+    seen = shim.decode(contract, maps, *frame_regions(len(maps)))[..., 2]
+    np.testing.assert_allclose(seen.ravel(), exact, rtol=1e-7)
 
 
 @pytest.mark.parametrize("rule", DECODE_RULES)
