@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from .backends import Backend, Session, backends, load_backend, pip_line, usable_backends
 from .bundle import Bundle
@@ -119,9 +120,17 @@ def _fastest(backend: str, verdicts: dict[str, str], why: str) -> Choice | None:
 
 
 def open_session(
-    bundle: Bundle, backend: str, precision: str, threads: int | None = None, throughput: bool = False
+    bundle: Bundle,
+    backend: str,
+    precision: str,
+    threads: int | None = None,
+    throughput: bool = False,
+    keep: bool = False,
 ) -> Session:
-    """Compile one artifact of a bundle on one backend; `throughput` prefers many frames to the shortest answer.
+    """Compile one artifact of a bundle on one backend.
+
+    `throughput` prefers many frames to the shortest answer; `keep` lets a backend that can keep what it compiled, and
+    find it the next time.
 
     Raises:
         BackendError: the backend is not installed, cannot run this precision, or refused the graph.
@@ -138,6 +147,11 @@ def open_session(
             f"{backend} runs {', '.join(module.PRECISIONS)} and {bundle.name} holds {', '.join(bundle.artifacts)}: "
             f"{precision!r} is not in both. Build it in: posert build --precision {precision}"
         )
-    session = getattr(module, "Throughput", module.Session) if throughput else module.Session
-    opened: Session = session(bundle.read(bundle.artifacts[artifact]), precision, threads)
-    return opened
+    graph = bundle.artifacts[artifact]
+    kind: Any = getattr(module, "Throughput", module.Session) if throughput else module.Session
+    session: Session
+    if keep and hasattr(kind, "kept"):
+        session = kind.kept(graph.sha256, lambda: bundle.read(graph), precision, threads)
+    else:
+        session = kind(bundle.read(graph), precision, threads)
+    return session

@@ -61,7 +61,7 @@ class PoseEstimator:
         opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         try:
             choice = choose(opened, backend, precision)
-            session = open_session(opened, choice.backend, choice.precision, threads, throughput)
+            session = open_session(opened, choice.backend, choice.precision, threads, throughput, keep=True)
         finally:
             if opened is not bundle:
                 opened.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -15,6 +16,14 @@ from posert.export.to_torchscript import to_torchscript
 from posert.runtime.bundle import Artifact, Golden, describe, write_bundle
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled graphs of tests do not go to the user's cache, nor come from there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSERT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

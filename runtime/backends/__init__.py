@@ -4,7 +4,8 @@ A backend file imports its library at its head and defines `PRECISIONS`, the pre
 with the bundle's artifact that holds it, and the class `Session`. What else it may have: `missing()`, where it needs
 more than its library to run here, such as a GPU: what is missing, or None; `LACKING`, precisions that it runs on other
 machines, each with what this one lacks; `Throughput`, a `Session` for many frames where that is another engine than the
-one with the shortest answer.
+one with the shortest answer; `Session.kept(digest, read, precision, threads)`, which keeps what it compiles: `digest`
+is the graph's sha256 and `read` gives it where it is not there yet.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Engine:
     """An engine and what it was made of."""
 
     made: Made
-    plan: bytes
+    plan: bytes | memoryview
 
 
 def write_engine(path: Path, engine: Engine) -> None:
@@ -75,7 +75,8 @@ def write_engine(path: Path, engine: Engine) -> None:
     header = {**asdict(engine.made), "sha256": hashlib.sha256(engine.plan).hexdigest(), "bytes": len(engine.plan)}
     text = json.dumps(header, sort_keys=True).encode()
     with whole_file(path) as file:
-        file.write(_MAGIC + struct.pack("<I", len(text)) + text + engine.plan)
+        file.write(_MAGIC + struct.pack("<I", len(text)) + text)
+        file.write(engine.plan)
 
 
 def read_made(path: Path) -> Made:
