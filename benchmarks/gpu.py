@@ -28,7 +28,7 @@ from ..runtime.bundle import Bundle
 from ..runtime.choice import open_session
 from ..runtime.contract import Contract
 from ..runtime.cuda.driver import Device, Memory, Stream
-from ..runtime.cuda.driver import missing as no_driver
+from ..runtime.cuda.library import missing as no_driver
 from ..runtime.cuda.network import Network, bucket_of, record, timed_ms
 from ..runtime.cuda.pipeline import Pipeline
 from ..runtime.decode import decode, to_frame

@@ -218,8 +218,9 @@ def _look(what: str) -> Probe:
 
 
 def _look_at_driver() -> Probe:
-    from .cuda.driver import Device, missing
+    from .cuda.driver import Device
     from .cuda.kernels import images
+    from .cuda.library import missing
 
     reason = missing()
     if reason is not None:

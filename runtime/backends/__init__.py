@@ -17,7 +17,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cuda.driver import missing as no_driver
+from ..cuda.library import missing as no_driver
 from ..errors import BackendError
 from ..registry import load_module, module_names, unknown_name
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cuda.driver import Device, Memory, Stream, missing
+from ..cuda.driver import Device, Memory, Stream
+from ..cuda.library import missing
 from ..cuda.network import ArrayRunner
 from ..errors import BackendError
 from ..files import whole_file

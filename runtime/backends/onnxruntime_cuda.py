@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..cuda.driver import Device, Stream
-from ..cuda.driver import missing as no_driver
+from ..cuda.library import missing as no_driver
 from ..cuda.network import ArrayRunner
 from ..errors import BackendError
 

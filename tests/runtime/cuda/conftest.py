@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from posert.runtime.cuda import driver
+from posert.runtime.cuda import library
 
 FAILS, REFUSED_IMAGES, CAPABILITY = range(3)
 
@@ -29,7 +29,7 @@ def shim_module() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="session", params=["cpu"] if driver.missing() else ["cpu", "gpu"])
+@pytest.fixture(scope="session", params=["cpu"] if library.missing() else ["cpu", "gpu"])
 def shim(request: pytest.FixtureRequest) -> Any:
     """The kernels on the CPU, and where there is a GPU on that too."""
     if request.param == "gpu":
@@ -60,12 +60,12 @@ def fake_library(shim_module: ModuleType, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def fake_gpu(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.CDLL]:
     """That driver in place of the machine's; its switches are `fake_set`."""
-    monkeypatch.setenv(driver.LIBRARY, str(fake_library))
-    driver._driver.cache_clear()
-    library = ctypes.CDLL(str(fake_library))
-    library.fake_allocated.restype = ctypes.c_longlong
-    library.fake_set(CAPABILITY, 86)
-    yield library
+    monkeypatch.setenv(library.LIBRARY, str(fake_library))
+    library.symbols.cache_clear()
+    fake = ctypes.CDLL(str(fake_library))
+    fake.fake_allocated.restype = ctypes.c_longlong
+    fake.fake_set(CAPABILITY, 86)
+    yield fake
     for switch in (FAILS, REFUSED_IMAGES):
-        library.fake_set(switch, 0)
-    driver._driver.cache_clear()
+        fake.fake_set(switch, 0)
+    library.symbols.cache_clear()

@@ -21,7 +21,7 @@ from posert.runtime.backends import installed_backends, load_backend
 from posert.runtime.bundle import Bundle
 from posert.runtime.choice import open_session
 from posert.runtime.contract import Contract
-from posert.runtime.cuda import driver
+from posert.runtime.cuda import library
 from posert.runtime.cuda.driver import Device, Memory, Pinned, Stream
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.decode import decode, to_frame
@@ -29,8 +29,8 @@ from posert.runtime.errors import BackendError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.preprocess import boxes_to_center_scale
 
-if driver.missing():
-    pytest.skip(f"no GPU: {driver.missing()}", allow_module_level=True)
+if library.missing():
+    pytest.skip(f"no GPU: {library.missing()}", allow_module_level=True)
 
 CUDA_BACKENDS = [
     n for n in installed_backends() if n in ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
-from posert.runtime.cuda import driver, kernels
-from posert.runtime.cuda.driver import CudaError, Device, Event, Memory, Module, Pinned, Stream
+from posert.runtime.cuda import kernels, library
+from posert.runtime.cuda.driver import Device, Event, Memory, Module, Pinned, Stream
 from posert.runtime.cuda.kernels import Format
+from posert.runtime.cuda.library import CudaError
 from posert.runtime.cuda.network import ArrayRunner, bucket_of
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError
@@ -431,15 +432,15 @@ def test_batch_sizes() -> None:
 
 
 def test_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(driver.LIBRARY, raising=False)
-    monkeypatch.setattr(driver.ctypes, "CDLL", _no_library)
-    driver._driver.cache_clear()
+    monkeypatch.delenv(library.LIBRARY, raising=False)
+    monkeypatch.setattr(library.ctypes, "CDLL", _no_library)
+    library.symbols.cache_clear()
     try:
-        assert "no NVIDIA driver here" in (driver.missing() or "")
+        assert "no NVIDIA driver here" in (library.missing() or "")
         with pytest.raises(BackendError, match="no NVIDIA driver here.*--gpus.*--backend openvino"):
             Device()
     finally:
-        driver._driver.cache_clear()
+        library.symbols.cache_clear()
 
 
 def _no_library(name: str) -> Any:
@@ -447,9 +448,9 @@ def _no_library(name: str) -> Any:
 
 
 def test_an_old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver.ctypes, "CDLL", lambda name: object())
-    driver._driver.cache_clear()
+    monkeypatch.setattr(library.ctypes, "CDLL", lambda name: object())
+    library.symbols.cache_clear()
     try:
-        assert "older than CUDA 11.4" in (driver.missing() or "")
+        assert "older than CUDA 11.4" in (library.missing() or "")
     finally:
-        driver._driver.cache_clear()
+        library.symbols.cache_clear()
