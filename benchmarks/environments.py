@@ -45,18 +45,19 @@ class Answer:
     peak_mb: float
 
 
-def environment(name: str, requirements: Sequence[str], root: Path = ROOT) -> Path:
+def environment(name: str, requirements: Sequence[str], root: Path = ROOT, bare: Sequence[str] = ()) -> Path:
     """The Python of a virtual environment in which these requirements are installed; made if it is not there.
 
     Args:
         name: of the tool; one environment is kept for each.
         requirements: as pip takes them, pinned: the same ones are installed once.
         root: where environments are kept.
+        bare: packages that are installed without what they ask for, because that cannot be had and is not needed.
 
     Raises:
         ToolError: pip could not install them; it says what pip said.
     """
-    pins = "\n".join([sys.version, *requirements])
+    pins = "\n".join([sys.version, *requirements, *(f"--no-deps {package}" for package in bare)])
     folder = root.absolute() / name / hashlib.sha256(pins.encode()).hexdigest()[:12]
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if python.exists():
@@ -67,13 +68,16 @@ def environment(name: str, requirements: Sequence[str], root: Path = ROOT) -> Pa
     try:
         venv.create(draft, with_pip=True)
         install = [str(draft / python.relative_to(folder)), "-m", "pip", "install", "--quiet"]
-        done = subprocess.run(
-            [*install, "--disable-pip-version-check", *requirements], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise ToolError(f"{name} cannot be installed: pip install {' '.join(requirements)}\n{_tail(done.stderr)}")
+        for wanted in (requirements, ["--no-deps", *bare] if bare else ()):
+            if not wanted:
+                continue
+            done = subprocess.run(
+                [*install, "--disable-pip-version-check", *wanted], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                raise ToolError(f"{name} cannot be installed: pip install {' '.join(wanted)}\n{_tail(done.stderr)}")
         for old in folder.parent.iterdir():
-            if old not in (draft, folder):
+            if not old.name.startswith(".") and not (old == folder and python.exists()):  # not another one's draft
                 shutil.rmtree(old, ignore_errors=True)
         try:
             draft.rename(folder)

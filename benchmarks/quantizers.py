@@ -20,7 +20,7 @@ from typing import Any
 
 from ..export.catalog import Row, find
 from ..export.environment import machine, versions
-from ..export.graphs import METHOD
+from ..export.int8 import METHOD
 from ..runtime.errors import PosertError
 from ..runtime.files import check_place, whole_file
 from ..runtime.progress import track
