@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..runtime.errors import InputError
-from .paired import Ratio, apart, per_round, ratio
+from .paired import Ratio, Series, apart, per_round, ratio
 
 KIND, SCHEMA = "posert bench", 1
 
@@ -72,12 +74,13 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Verdict]:
     def one(key: Key, part: str) -> Ratio | None:
         if part not in rows_a[key] or part not in rows_b[key]:
             return None
-        (x, yard_x), (y, yard_y) = rows_a[key][part], rows_b[key][part]
+        x, y = rows_a[key][part], rows_b[key][part]
         try:
-            if in_turn:
-                n = min(len(x), len(y))  # one may have been interrupted
-                return ratio(per_round(x[:n]), per_round(y[:n]), confidence=confidence)
-            return apart(per_round(x), per_round(y), per_round(yard_x), per_round(yard_y), confidence)
+            if not in_turn:
+                return apart(x, y, confidence)
+            n = min(np.size(x.seconds), np.size(y.seconds))  # one may have been interrupted
+            first, second, launches = (np.asarray(s)[:n] for s in (x.seconds, y.seconds, x.launches))
+            return ratio(first, second, launches, confidence=confidence)
         except ValueError as error:
             raise InputError(f"{' '.join(map(str, key))}: {error}; measure with --rounds 20 or more") from error
 
@@ -130,12 +133,16 @@ def _name(result: dict[str, Any]) -> str:
     return f"{bundle['name']} ({bundle['path']}), posert {version}, {result['date']}"
 
 
-def _rows(result: dict[str, Any]) -> Iterator[tuple[Key, dict[str, tuple[Any, Any]]]]:
-    """Per backend, precision, mode and people: seconds by round of the whole and the bare engine, with yardsticks."""
+def _rows(result: dict[str, Any]) -> Iterator[tuple[Key, dict[str, Series]]]:
+    """Per backend, precision, mode and people: seconds per frame of the whole and of the bare engine."""
     for cell in result["cells"]:
-        found: dict[int, dict[str, tuple[Any, Any]]] = {}
+        found: dict[int, dict[str, Series]] = {}
         for row in cell.get("rows", ()):
             if row["part"] in ("whole", "bare engine"):
-                found.setdefault(row["people"], {})[row["part"]] = row["seconds"], cell["yardstick"]
+                # An interrupt may have left the cell's lists one round longer or shorter.
+                n = min(len(row["seconds"]), len(cell["yardstick"]))
+                seconds, yardstick = (per_round(times[:n]) for times in (row["seconds"], cell["yardstick"]))
+                series = Series(seconds / row["frames"], yardstick, cell["launches"][:n])
+                found.setdefault(row["people"], {})[row["part"]] = series
         for people, parts in found.items():
             yield (cell["backend"], cell["precision"], cell["mode"], people), parts

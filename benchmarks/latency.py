@@ -110,8 +110,8 @@ def sweep(sides: Sequence[Side], how: Settings, cells: list[Cells], outputs: Seq
                 records = stop.records
                 for result in results:
                     result["interrupted"] = True
-            for result, record in zip(results, records, strict=False):
-                if not record.get("absent") or asked:
+            for result, record in zip(results, records, strict=True):
+                if record.get("launches") or ("error" in record and (asked or not record["absent"])):
                     result["cells"].append(record | accuracy(result, record))
             _write(results, outputs)
             if results[0]["interrupted"]:

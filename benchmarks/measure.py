@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ import cv2
 
 from ..runtime.errors import PosertError
 from .meters import Meters
-from .paired import orders
 from .workload import crowd
 
 WHOLE, STAGE, YARDSTICK = 0.2, 0.05, 0.05
 """Seconds for which a part is called again within its turn: the whole and the bare engine, a stage, the yardstick."""
 _WARM_UP = 20.0
+_ROUNDS, _ROUNDS_IN_TURN = 4, 2
+"""Rounds in one launch of the processes. A program is lucky or unlucky with memory and processors once per launch, so a
+comparison takes many."""
+_LONG = ("whole", "bare engine")
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,13 @@ class Worker:
         WorkerError: it cannot run this backend and precision here, or it ended.
     """
 
-    def __init__(self, side: Side, cell: tuple[str, str, str], settings: Settings, scene: Scene) -> None:
+    def __init__(
+        self, side: Side, cell: tuple[str, str, str], settings: Settings, scene: Scene, frames: dict[str, int]
+    ) -> None:
         s = settings
         command = [side.python, "-m", "posert.benchmarks.worker", str(side.bundle), *cell]
         command += ["--image", str(scene.image), "--boxes", scene.boxes, "--people", json.dumps(s.people)]
-        command += ["--planted", str(side.planted)] + ["--flip-test"] * s.flip_test
+        command += ["--frames", json.dumps(frames), "--planted", str(side.planted)] + ["--flip-test"] * s.flip_test
         command += ["--threads", str(s.threads)] if s.threads is not None else []
         command += ["--cpus", json.dumps(s.cpus)] if s.cpus else []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
@@ -85,6 +91,11 @@ class Worker:
             self.close()
             raise
         self.parts: list[dict[str, Any]] = hello["parts"]
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """Of a call in throughput mode, by people: to be the same in all processes that are compared."""
+        return {str(p["people"]): p["frames"] for p in self.parts}
 
     def ask(self, **values: Any) -> dict[str, Any]:
         """Send a request and wait for its answer."""
@@ -132,33 +143,32 @@ def measure(
     meters: Meters,
     advance: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """One backend, precision and mode on each side, in turn.
+    """One backend, precision and mode on each side, in turn, in several launches of the processes.
 
     Returns:
-        for each side a record: `rows` with the seconds of each call by round, or `error`. What an interrupt leaves is
-        in the records of `Interrupted`.
+        for each side a record: `rows` with the seconds of each call by round, `launches` of the rounds, or `error`.
+
+    Raises:
+        Interrupted: by the user; it holds the records so far.
     """
-    opened: list[Worker | None] = []
-    records: list[dict[str, Any]] = []
-    for side in sides:
-        record: dict[str, Any] = dict(zip(("backend", "precision", "mode"), cell, strict=True))
-        try:
-            opened.append(Worker(side, cell, settings, scene))
-        except WorkerError as error:
-            opened.append(None)
-            record |= {"error": str(error), "absent": isinstance(error, AbsentError)}
-        records.append(record)
-    workers = [(w, r) for w, r in zip(opened, records, strict=True) if w is not None]
+    records: list[dict[str, Any]] = [dict(zip(("backend", "precision", "mode"), cell, strict=True)) for _ in sides]
+    throttled, frames = meters.throttled(), dict[str, int]()
+    per_launch = _ROUNDS_IN_TURN if len(sides) > 1 else _ROUNDS
     try:
-        _rounds(workers, len(sides) > 1, settings.rounds, meters, advance)
-    except WorkerError as error:
-        for _, record in workers:
-            record["error"] = str(error)
+        for first in range(0, settings.rounds, per_launch):
+            rounds = min(per_launch, settings.rounds - first)
+            with ExitStack() as stack:
+                workers = _launch(sides, cell, settings, scene, frames, records, stack)
+                frames = workers[0][0].frames if workers else {}
+                _rounds(workers, len(sides) > 1, rounds, first // per_launch, meters)
+            advance()
+            if not workers:
+                break
     except KeyboardInterrupt:
         raise Interrupted(records) from None
-    finally:
-        for worker, _ in workers:
-            worker.close()
+    now = meters.throttled()
+    for record in records:
+        record["throttled"] = {name: count - throttled.get(name, 0) for name, count in now.items()}
     return records
 
 
@@ -167,47 +177,69 @@ class Interrupted(Exception):
 
     def __init__(self, records: list[dict[str, Any]]) -> None:
         super().__init__()
-        self.records = [r for r in records if "error" in r or r.get("yardstick")]
+        self.records = records
+
+
+def _launch(
+    sides: Sequence[Side],
+    cell: tuple[str, str, str],
+    settings: Settings,
+    scene: Scene,
+    frames: dict[str, int],
+    records: list[dict[str, Any]],
+    stack: ExitStack,
+) -> list[tuple[Worker, dict[str, Any]]]:
+    """Start and warm the workers of the sides that work, each with its record."""
+    workers: list[tuple[Worker, dict[str, Any]]] = []
+    for side, record in zip(sides, records, strict=True):
+        if "error" in record:
+            continue
+        try:
+            worker = Worker(side, cell, settings, scene, frames)
+            stack.callback(worker.close)
+            if "rows" not in record:
+                record["steady"] = worker.ask(do="warm", seconds=_WARM_UP)["steady"]
+            else:  # what a machine has to get used to is over; what a process has takes a call or two
+                for _ in range(2):
+                    worker.ask(do="warm", seconds=0)
+        except WorkerError as error:
+            record |= {"error": str(error), "absent": isinstance(error, AbsentError)}
+            continue
+        frames = frames or worker.frames
+        workers.append((worker, record))
+    return workers
 
 
 def _rounds(
-    workers: list[tuple[Worker, dict[str, Any]]],
-    in_turn: bool,
-    rounds: int,
-    meters: Meters,
-    advance: Callable[[], None],
+    workers: list[tuple[Worker, dict[str, Any]]], in_turn: bool, rounds: int, launch: int, meters: Meters
 ) -> None:
     if not workers:
         return
-    throttled, rng = meters.throttled(), random.Random(1)
+    rng = random.Random(launch)
     # Stages explain one program; a comparison needs the whole and the engine only.
-    wanted = [i for i, p in enumerate(workers[0][0].parts) if not in_turn or p["part"] in ("whole", "bare engine")]
+    wanted = [i for i, p in enumerate(workers[0][0].parts) if not in_turn or p["part"] in _LONG]
     for worker, record in workers:
-        record["steady"] = worker.ask(do="warm", seconds=_WARM_UP)["steady"]
-        record["rows"] = [{**worker.parts[i], "seconds": [], "joules": []} for i in wanted]
-        record |= {"yardstick": [], "moments": []}
-    for order in orders([str(i) for i in range(len(wanted))], rounds):
-        done: list[dict[str, Any]] = []
-        for i in map(int, order):
+        if "rows" not in record:
+            record["rows"] = [{**worker.parts[i], "seconds": [], "joules": []} for i in wanted]
+            record |= {"launches": [], "yardstick": [], "moments": []}
+    for _ in range(rounds):
+        done: list[tuple[dict[str, Any], list[float], float | None]] = []
+        for i in rng.sample(range(len(wanted)), len(wanted)):
             for worker, record in rng.sample(workers, len(workers)):
                 row = record["rows"][i]
                 before = meters.energy()
-                burst = WHOLE if row["part"] in ("whole", "bare engine") else STAGE
-                answer = worker.ask(do="time", part=wanted[i], burst=burst)
+                answer = worker.ask(do="time", part=wanted[i], burst=WHOLE if row["part"] in _LONG else STAGE)
                 after = meters.energy()
                 spent = None if before is None or after is None else after - before
-                done.append({"row": row, "seconds": answer["seconds"], "joules": spent})
-                record["peak_mb"] = answer["peak_mb"]
+                done.append((row, answer["seconds"], spent))
+                record["peak_mb"] = max(answer["peak_mb"] or 0, record.get("peak_mb") or 0) or None
         for worker, record in workers:
             record["yardstick"].append(worker.ask(do="yardstick", burst=YARDSTICK)["seconds"])
             record["moments"].append(meters.moment())
-        for one in done:  # all of a round or nothing
-            one["row"]["seconds"].append(one["seconds"])
-            one["row"]["joules"].append(one["joules"])
-        advance()
-    now = meters.throttled()
-    for _, record in workers:
-        record["throttled"] = {name: count - throttled.get(name, 0) for name, count in now.items()}
+            record["launches"].append(launch)
+        for row, seconds, spent in done:  # all of a round or nothing
+            row["seconds"].append(seconds)
+            row["joules"].append(spent)
 
 
 def processors(text: str) -> tuple[int, ...]:

@@ -45,10 +45,10 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """ "slower" or "faster" if the whole interval says so and the difference is above the margin."""
-        if self.low > 1 and self.point > 1 + self.margin:
+        """ "slower" or "faster" if the whole interval lies beyond the margin."""
+        if self.low > 1 + self.margin:
             return "slower"
-        if self.high < 1 and self.point < 1 / (1 + self.margin):
+        if self.high < 1 / (1 + self.margin):
             return "faster"
         return "no difference"
 
@@ -128,15 +128,24 @@ def per_round(calls: list[list[float]]) -> NDArray[np.float64]:
     return np.array([np.median(one) for one in calls])
 
 
-def ratio(a: ArrayLike, b: ArrayLike, margin: float = MARGIN, confidence: float = _CONFIDENCE) -> Ratio:
+def ratio(
+    a: ArrayLike,
+    b: ArrayLike,
+    launches: ArrayLike | None = None,
+    *,
+    margin: float = MARGIN,
+    confidence: float = _CONFIDENCE,
+) -> Ratio:
     """How many times as long `b` took as `a`, timed in the same rounds.
 
-    The interval is the percentile interval of the median of `log(b / a)` under a circular block bootstrap over rounds
-    (Politis and Romano 1992), with blocks of the cube root of the rounds, widened for the small number of blocks by
+    The interval is the percentile interval of the median of `log(b / a)` under a bootstrap of blocks: launches where
+    they are given, since a program has its luck with memory and processors once for each launch, else runs of rounds as
+    long as the cube root of all (circular: Politis and Romano 1992). It is widened for the small number of blocks by
     Student's t (Hesterberg 2015, "expanded percentile interval").
 
     Args:
         a, b: `(rounds,)` seconds, in the order of the rounds.
+        launches: `(rounds,)`, equal for rounds that were timed in the same processes; None where all were.
         margin: differences that count as none.
         confidence: of the interval; who asks about m contenders at once takes `1 - 0.05 / m` (Bonferroni).
 
@@ -146,14 +155,26 @@ def ratio(a: ArrayLike, b: ArrayLike, margin: float = MARGIN, confidence: float 
     x, y = _times(a), _times(b)
     if len(x) != len(y):
         raise ValueError(f"{len(x)} rounds of one and {len(y)} of the other: expected as many of both")
-    logs = np.log(y / x)
-    low, high = np.quantile(_resampled_medians(logs), _tails(len(logs), confidence))
-    return _ratio(float(np.median(logs)), low, high, margin)
+    blocks = _blocks(np.log(y / x), launches)
+    low, high = np.quantile(_resampled_medians(blocks), _tails(len(blocks), confidence))
+    return _ratio(float(np.nanmedian(blocks)), low, high, margin)
 
 
-def apart(
-    a: ArrayLike, b: ArrayLike, yardstick_a: ArrayLike, yardstick_b: ArrayLike, confidence: float = _CONFIDENCE
-) -> Ratio:
+@dataclass(frozen=True)
+class Series:
+    """What was timed at one moment.
+
+    Attributes:
+        seconds, yardstick: `(rounds,)`, of what is compared and of work that never changes.
+        launches: see `ratio`.
+    """
+
+    seconds: ArrayLike
+    yardstick: ArrayLike
+    launches: ArrayLike | None = None
+
+
+def apart(a: Series, b: Series, confidence: float = _CONFIDENCE) -> Ratio:
     """How many times as long `b` took as `a`, where each was timed at a moment of its own.
 
     Between two moments a machine changes by more than any interval from within one of them can tell. What a round's
@@ -162,16 +183,14 @@ def apart(
     units of the yardstick, and `APART` counts as no difference. Timing both in turn tells far smaller differences.
 
     Args:
-        a, b: `(rounds,)` seconds.
-        yardstick_a, yardstick_b: what the yardstick took in these rounds.
+        a, b: what was timed.
         confidence: see `ratio`.
 
     Raises:
         ValueError: as `ratio`.
     """
-    x, y = _times(a), _times(b)
-    plain = _two_samples(np.log(x), np.log(y), confidence)
-    relative = _two_samples(np.log(x / _times(yardstick_a)), np.log(y / _times(yardstick_b)), confidence)
+    plain = _two_samples(np.log(_times(a.seconds)), np.log(_times(b.seconds)), a, b, confidence)
+    relative = _two_samples(_in_yardsticks(a), _in_yardsticks(b), a, b, confidence)
     return _ratio(relative[0], min(plain[1], relative[1]), max(plain[2], relative[2]), APART)
 
 
@@ -187,30 +206,43 @@ def _ratio(point: float, low: float, high: float, margin: float) -> Ratio:
     return Ratio(math.exp(point), math.exp(min(low, point)), math.exp(max(high, point)), margin)
 
 
-def _two_samples(a: NDArray[np.float64], b: NDArray[np.float64], confidence: float) -> tuple[float, float, float]:
+def _in_yardsticks(series: Series) -> NDArray[np.float64]:
+    logs: NDArray[np.float64] = np.log(_times(series.seconds) / _times(series.yardstick))
+    return logs
+
+
+def _two_samples(
+    x: NDArray[np.float64], y: NDArray[np.float64], a: Series, b: Series, confidence: float
+) -> tuple[float, float, float]:
     """Difference of the medians of two series, low and high."""
-    differences = _resampled_medians(b, 1) - _resampled_medians(a)
-    low, high = np.quantile(differences, _tails(min(len(a), len(b)), confidence))
-    return float(np.median(b) - np.median(a)), float(low), float(high)
+    p, q = _blocks(x, a.launches), _blocks(y, b.launches)
+    differences = _resampled_medians(q, 1) - _resampled_medians(p)
+    low, high = np.quantile(differences, _tails(min(len(p), len(q)), confidence))
+    return float(np.median(y) - np.median(x)), float(low), float(high)
 
 
-def _resampled_medians(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
-    n, block = len(values), _block(len(values))
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, n, (_RESAMPLES, math.ceil(n / block)))
-    rows = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, :n] % n
-    medians: NDArray[np.float64] = np.median(values[rows], axis=1)
+def _blocks(values: NDArray[np.float64], launches: ArrayLike | None) -> NDArray[np.float64]:
+    """What is resampled together, one row each, `(blocks, longest)`; NaN behind the shorter ones."""
+    if launches is None:
+        length = math.ceil(len(values) ** (1 / 3))
+        ids = np.arange(len(values)) // length
+    else:
+        ids = np.unique(np.asarray(launches)[: len(values)], return_inverse=True)[1]
+    blocks = np.full((ids.max() + 1, np.bincount(ids).max()), np.nan)
+    for i in range(len(blocks)):
+        blocks[i, : (ids == i).sum()] = values[ids == i]
+    return blocks
+
+
+def _resampled_medians(blocks: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    rows = np.random.default_rng(seed).integers(0, len(blocks), (_RESAMPLES, len(blocks)))
+    medians: NDArray[np.float64] = np.nanmedian(blocks[rows].reshape(_RESAMPLES, -1), axis=1)
     return medians
 
 
-def _block(rounds: int) -> int:
-    return math.ceil(rounds ** (1 / 3))
-
-
-def _tails(rounds: int, confidence: float) -> tuple[float, float]:
+def _tails(blocks: int, confidence: float) -> tuple[float, float]:
     """Quantiles that make a percentile interval as wide as Student's t asks for so few blocks."""
-    blocks = rounds / _block(rounds)
-    df = max(1.0, blocks - 1)
+    df = max(1, blocks - 1)
     tail = NormalDist().cdf(-_student(0.5 + confidence / 2, df) * math.sqrt(blocks / df))
     return tail, 1 - tail
 

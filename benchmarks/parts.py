@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ from ..runtime.estimator import PoseEstimator
 from ..runtime.flip import flip_index
 from ..runtime.preprocess import boxes_to_center_scale
 from ..runtime.stream import CropBuffer, People
-from .workload import Boxes, Image
+
+Image = NDArray[np.uint8]
+Boxes = NDArray[np.float64]
 
 MODES = ("latency", "throughput")
 _SECONDS, _FRAMES = 0.5, (4, 32)  # of one call in throughput mode: so long, but not fewer or more frames
@@ -68,8 +70,15 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     return parts
 
 
-def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Part]:
-    """Frame after frame, as of a video that is read faster than it is worked on; arguments as for `latency`."""
+def throughput(
+    pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int], frames_of: Mapping[str, int]
+) -> list[Part]:
+    """Frame after frame, as of a video that is read faster than it is worked on.
+
+    Args:
+        pose, image, boxes, people: as for `latency`.
+        frames_of: frames in one call, by the number of people as text; what is missing is chosen by the time it takes.
+    """
     frame, parts = _read(image), []
     for n in people:
         batches: list[Image] = []
@@ -77,8 +86,8 @@ def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]
         pose(frame, boxes[:n])
         start = time.perf_counter()
         pose(frame, boxes[:n])
-        frames = math.ceil(_SECONDS / (time.perf_counter() - start))
-        frames = min(max(frames, _FRAMES[0]), _FRAMES[1])
+        fitting = math.ceil(_SECONDS / (time.perf_counter() - start))
+        frames = frames_of.get(str(n), min(max(fitting, _FRAMES[0]), _FRAMES[1]))
         parts += [
             Part("bare engine", n, _bare_stream(pose.session, batches * frames), frames),
             Part("whole", n, partial(_stream, pose, frame, boxes[:n], frames), frames),
