@@ -109,7 +109,7 @@ def write_scales(path: str | os.PathLike[str], scales: Scales) -> None:
         "method": s.method,
         "crops": s.seen.crops,
         "sets": list(s.sets),
-        "curve": [list(point) for point in s.ranges.curve],
+        "curve": [list(point) for point in (s.ranges.curve if s.finished else s.seen.curve)],
         "settled": s.ranges.settled,
         "ranges": _plain(s.ranges),
         "seen": {name: one.to_json() for name, one in s.seen.observers.items()},

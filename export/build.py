@@ -104,7 +104,8 @@ def main(args: argparse.Namespace) -> int:
     else:
         print_table(built.parity, Console())
         if built.meta["calibration"]:
-            print(f"int8: {built.meta['calibration']['verdict']}")
+            console = Console()
+            console.print(f"int8: {built.meta['calibration']['verdict']}", markup=False, highlight=False)
         print(f"bundle {built.path}\nreport {page}")
     return 1 if built.parity.verdict == "failed" else 0
 
@@ -145,7 +146,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         output,
         held_out,
         labelled,
-        calibration_frames(args, row),
+        calibration_frames(args, row.keypoints),
         args.onnx,
         args.opset,
         args.max_drop,
@@ -156,18 +157,21 @@ def make_plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def calibration_frames(args: argparse.Namespace, row: Row) -> Frames:
+def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
     """The user's training images, or else synthetic people."""
     if args.calib:
         return read_frames(args.calib, args.calib_images)
-    return demo_frames(row, "calib", _CALIBRATION_IMAGES, "synthetic people")
+    return _synthetic(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
 
 
 def demo_frames(row: Row, split: str, count: int, note: str) -> Frames:
     """Synthetic people as frames. Their joints are COCO's; for a model of another data set they are boxes only."""
+    return _synthetic(row.keypoints, split, count, note)
+
+
+def _synthetic(k: int, split: str, count: int, note: str) -> Frames:
     pixels, coco = cached(split, count)
     index = {record["file_name"]: i for i, record in enumerate(coco["images"])}
-    k = row.keypoints
     if k != 17:
         for a in coco["annotations"]:
             a["keypoints"] = [1.0] * 3 * k if a["num_keypoints"] else [0.0] * 3 * k

@@ -119,18 +119,17 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
         if args.arch or args.model:
             raise PosertError("give a bundle, or --arch or --model: one of them")
         with Bundle(args.bundle) as bundle:
-            row = catalog.row(str(bundle.manifest["model"].get("id")))
             if "fp32" not in bundle.artifacts:
                 raise PosertError(
                     f"{args.bundle} holds {', '.join(bundle.artifacts)}; calibration needs its fp32 graph"
                 )
             data = bundle.read(bundle.artifacts["fp32"])
-            return bundle.name, bundle.contract, data, calibration_frames(args, row)
+            return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
     if args.stages is not None:
         catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
     check_source(row, args.weights)
-    frames = calibration_frames(args, row)
+    frames = calibration_frames(args, row.keypoints)
     row, reference, _ = load_reference(row, args.weights, args.stages, report)
     report("ONNX graph", 0, 0)
     data = with_crops(to_onnx(reference), reference.contract).SerializeToString()

@@ -23,7 +23,7 @@ def int8_section(record: Mapping[str, Any] | None) -> str:
     return section("What int8 costs", record["verdict"], body) + section(
         "Ranges of the activations",
         f"What {record['people']} calibration people showed of each quantised tensor, on a logarithmic scale; upwards "
-        f"the maximum, downwards the minimum. {settled}",
+        f"the maximum, downwards the minimum; orange: never negative. {settled}",
         both(lambda width: plots_int8.ranges(record["ranges"], width)),
     )
 

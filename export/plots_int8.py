@@ -43,9 +43,14 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str, width: int) -> st
     """
     height, right = 290, width - 16
     bottom = height - _BOTTOM
-    ends = [v for p in points for v in (p.interval or ())] + [p.drop for p in points] + [0.0, 1.3 * limit]
-    low, high = min(ends), max(ends)
-    low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    ends = [v for p in points for v in (p.interval or ())] + [p.drop for p in points] + [-limit, 1.5 * limit]
+
+    def bent(drop: float) -> float:
+        """Even within the allowed loss, logarithmic beyond: what failed by far does not flatten what was decided."""
+        return float(np.arcsinh(2 * drop / max(limit, 1e-4)))
+
+    low, high = bent(min(ends)), bent(max(ends))
+    low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
     costs = [p.cost for p in points]
     margin = 0.12 * (max(costs) - min(costs)) or 0.1 * max(costs) or 1.0
     near, far = max(0.0, min(costs) - margin), max(costs) + margin
@@ -54,15 +59,19 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str, width: int) -> st
         return _LEFT + (cost - near) / (far - near) * (right - _LEFT)
 
     def y(drop: float) -> float:
-        return bottom - (drop - low) / (high - low) * (bottom - _TOP)
+        return bottom - (bent(drop) - low) / (high - low) * (bottom - _TOP)
 
     body = [
         f'<rect class="zone" x="{_LEFT}" y="{_TOP}" width="{right - _LEFT}" height="{max(0.0, y(limit) - _TOP):.1f}"/>'
     ]
-    for value in ticks(low, high, 5):
-        kind = "zero" if value == 0 else "grid"
-        body.append(f'<line class="{kind}" x1="{_LEFT}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        body.append(f'<text class="tick end" x="{_LEFT - 7}" y="{y(value) + 4:.1f}">{value:g}</text>')
+    taken: list[float] = []
+    for value in (0.0, limit, -limit, *(sign * 10.0**k for k in range(-3, 1) for sign in (1, -1))):
+        level = y(value)
+        if _TOP <= level <= bottom and all(abs(level - other) > 15 for other in taken):
+            taken.append(level)
+            kind = "zero" if value == 0 else "grid"
+            body.append(f'<line class="{kind}" x1="{_LEFT}" x2="{right}" y1="{level:.1f}" y2="{level:.1f}"/>')
+            body.append(f'<text class="tick end" x="{_LEFT - 7}" y="{level + 4:.1f}">{value:g}</text>')
     body.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{y(limit):.1f}" y2="{y(limit):.1f}"/>')
     for value in ticks(near, far, 4 if width < 480 else 8):
         body.append(f'<text class="tick middle" x="{x(value):.1f}" y="{bottom + 18}">{value:g}</text>')

@@ -114,9 +114,9 @@ class Tuner:
             advance=lambda name, done, total: report(self._what, done, total),
         )
         self._crop = np.full((1, contract.height, contract.width, 3), 127, np.uint8)
-        self._base: Session | None = None
-        self._base_ms = math.nan
-        self.fp32_ms = self._time(load_backend(main).Session(fp32, "fp32"))
+        self._float = load_backend(main).Session(fp32, "fp32")
+        self._float.infer(self._crop)
+        self.fp32_ms = 1e3 * statistics.median(_seconds(self._float, self._crop) for _ in range(_ROUNDS))
 
     @property
     def row(self) -> Row:
@@ -139,20 +139,10 @@ class Tuner:
         rows = [self._judge.hear(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
         worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
         drop = math.inf if worst.ap_drop is None else worst.ap_drop
-        return Measured(drop, worst.ap_drop_interval, self._race(twins["int8"]))
-
-    def _race(self, data: bytes) -> float:
-        """Time per person, by turns with the first graph that was measured: a machine that slows down slows both."""
-        session = load_backend(self.backends["int8"]).Session(data, "int8")
-        if self._base is None:
-            self._base, self._base_ms = session, self._time(session)
-            return self._base_ms
-        ratio = _ratio(session, self._base, self._crop)
-        return ratio * self._base_ms
-
-    def _time(self, session: Session) -> float:
-        session.infer(self._crop)
-        return 1e3 * statistics.median(_seconds(session, self._crop) for _ in range(_ROUNDS))
+        # By turns with the float32 graph: a machine that slows down slows both.
+        session = load_backend(self.backends["int8"]).Session(twins["int8"], "int8")
+        ms = self.fp32_ms * _ratio(session, self._float, self._crop)
+        return Measured(drop, worst.ap_drop_interval, ms)
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         def open_it() -> PoseEstimator:
@@ -179,7 +169,6 @@ def _seconds(session: Session, crop: NDArray[np.uint8]) -> float:
 
 
 def _ratio(one: Session, other: Session, crop: NDArray[np.uint8]) -> float:
-    for session in (one, other):
-        session.infer(crop)
+    one.infer(crop)
     pairs = [(_seconds(one, crop), _seconds(other, crop)) for _ in range(_ROUNDS)]
     return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)

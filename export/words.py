@@ -69,7 +69,7 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
     if not best["blocks"]:
         return f"{seen}. Nothing had to stay in float."
     names = ", ".join(best["blocks"][:_NAMED]) + (", ..." if len(best["blocks"]) > _NAMED else "")
-    stay = "block stays" if len(best["blocks"]) == 1 else "blocks stay"
+    stay = "blocks stays" if len(best["blocks"]) == 1 else "blocks stay"
     return (
         f"{seen}. {len(best['blocks'])} of {len(found['blocks'])} {stay} in float because with all in int8 it "
         f"{_fell(all_int8)}: {names}."
