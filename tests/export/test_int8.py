@@ -181,7 +181,6 @@ class TestOneHardBlock:
         worst = max(found["blocks"], key=lambda b: b["loss"])
         assert worst["name"] == "hard" and worst["float"] and worst["nodes"] == 2
         assert [b["float"] for b in found["blocks"]].count(True) == 1
-        work = dict.fromkeys(LAYERS, 24 * 24) | {"colour.conv": 0}
         # 1x1 convolutions on the halved picture, beside 3 and 24 channels on the whole one and a 5x5 convolution
         share = 2 * K * K / (4 * (3 * K + K * K) + 25 * K * K + 6 * K * K + 17 * K)
         assert best["float_macs"] == pytest.approx(share) and worst["macs"] == pytest.approx(share)
