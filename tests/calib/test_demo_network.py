@@ -1,0 +1,70 @@
+"""On a trained network: the trap that a heatmap is to entropy calibration, and that two calibrations are one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from posert.benchmarks._ablation import with_quantized_output
+from posert.calib.images import crops_from_coco
+from posert.calib.methods import KEYPOINTS, METHODS, entropy
+from posert.calib.methods import method as find_method
+from posert.calib.qdq import place, quantize
+from posert.calib.ranges import collect, observe
+from posert.calib.sensitivity import infer, keypoint_loss
+from posert.export.archs import build_arch
+from posert.export.build import demo_frames
+from posert.export.catalog import find
+from posert.export.reference import Reference
+from posert.export.to_onnx import to_onnx, with_crops
+from posert.export.weights import load_weights
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """(float32 graph, contract, calibration set, held-out crops)"""
+    row = find("hrnet_demo")
+    network = build_arch(row.arch, row.keypoints)
+    load_weights(row, network, "demo")
+    contract = row.contract()
+    model = with_crops(to_onnx(Reference(network, contract)), contract)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        sets = []
+        for split in ("calib", "val"):
+            frames = demo_frames(row, split, 8, "synthetic people")
+            sets.append(crops_from_coco(frames.coco, frames.read, contract, 12))
+    return model, contract, sets[0], np.concatenate(list(sets[1]))
+
+
+def test_entropy_ruins_a_heatmap_and_posert_keeps_it_out_of_the_heatmap(demo):
+    model, contract, crops, held_out = demo
+    reference = infer(model, held_out, 1)
+    placed = place(model)
+    assert "heatmaps" not in placed.tensors, "no range of it is even looked for"
+    made = quantize(model, collect(model, crops, placed.tensors, "entropy", threads=1), unsigned=True).model
+    # OKS lost: small even by the method that would ruin the output
+    assert keypoint_loss(infer(made, held_out, 1), reference, contract) < 0.01
+
+    seen = observe(model, crops, ["heatmaps"], find_method("entropy")[0], threads=1)["heatmaps"]
+    clipped = entropy(seen)
+    assert clipped.amax < 0.75 * seen.hi, "what is cut off is the peak that the decoder reads"
+    forced = with_quantized_output(made, clipped.amax / 127)
+    assert keypoint_loss(infer(forced, held_out, 1), reference, contract) > 0.05
+
+
+@pytest.mark.parametrize("method", sorted({*METHODS} - {KEYPOINTS}))  # whose searches would take a minute
+def test_the_same_people_give_the_same_bytes(demo, method):
+    """However they are cut into batches, and on any number of threads."""
+    model, _, crops, _ = demo
+    people = np.concatenate(list(crops))
+
+    def scales(batches, threads):
+        found = collect(model, batches, place(model).tensors[:12], method, threads=threads).to_json()
+        return json.dumps(found["ranges"]).encode()
+
+    first = scales(crops, 1)
+    assert scales([people], 1) == first
+    assert scales([people[i : i + 5] for i in range(0, len(people), 5)], 2) == first
