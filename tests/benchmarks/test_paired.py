@@ -64,7 +64,7 @@ def test_the_interval_holds_the_point_and_needs_no_spread():
     [([1.0] * 5, [1.0] * 5), ([1.0] * 8, [1.0] * 7), ([0.0] * 8, [1.0] * 8), ([float("nan")] * 8, [1.0] * 8)],
 )
 def test_what_cannot_be_compared_is_refused(a: list[float], b: list[float]):
-    with pytest.raises(ValueError, match="expected 6 rounds"):
+    with pytest.raises(ValueError, match="expected"):
         ratio(a, b)
 
 
