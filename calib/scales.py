@@ -21,6 +21,7 @@ from ..runtime.files import whole_file
 from ..runtime.json_shape import NUMBER, check_shape
 from .histogram import Range
 from .leak import EvaluationSet
+from .methods import KEYPOINTS
 from .methods import method as find_method
 from .ranges import Ranges, Seen, mean_change
 
@@ -162,7 +163,8 @@ def merge_scales(parts: Sequence[tuple[str, Scales]]) -> Scales:
     """What one calibration over the people of all parts would have found.
 
     Minima and maxima are united and histograms added, so the ranges are those of one run; only the curve is not: its
-    one point says how far the ranges moved from those of the first part.
+    one point says how far the ranges moved from those of the first part. Ranges that were chosen by looking at crops
+    again cannot be merged.
 
     Args:
         parts: name of the file, for messages, and scales; two or more.
@@ -171,6 +173,11 @@ def merge_scales(parts: Sequence[tuple[str, Scales]]) -> Scales:
         CalibrationError: graphs, methods or tensors differ, a part is unfinished, or a set is there twice.
     """
     (first_name, first), *others = parts
+    if first.method == KEYPOINTS:
+        raise CalibrationError(
+            f"{first_name} holds ranges by {KEYPOINTS}, which are found on the crops, and no file keeps those: give "
+            "all people to one calibration, or merge scales of --method mse"
+        )
     sets = list(first.sets)
     for name, other in others:
         other.check_graph(first.graph, name)

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from ..runtime.errors import PosertError
 from ..runtime.files import check_place
-from ..runtime.frames import Frames, read_frames
+from ..runtime.frames import Frames, box_frames, read_frames
+from ..runtime.metrics.coco_files import read_json
 from . import catalog
 from .catalog import Row
 from .demo.data import cached
@@ -49,7 +50,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
     """Whose images to calibrate on."""
-    group.add_argument("--calib", type=Path, help="COCO key point file of training images to calibrate int8 on")
+    group.add_argument(
+        "--calib",
+        type=Path,
+        help="training images to calibrate int8 on: a COCO key point file, or a file of boxes as `posert run` takes it",
+    )
     group.add_argument("--calib-images", type=Path, help="the folder of these images")
 
 
@@ -158,10 +163,17 @@ def make_plan(args: argparse.Namespace) -> Plan:
 
 
 def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
-    """The user's training images, or else synthetic people."""
+    """The user's training images, labelled or with boxes alone, or else synthetic people."""
     if args.calib:
-        return read_frames(args.calib, args.calib_images)
+        read = read_frames if _has_joints(args.calib) else box_frames
+        return read(args.calib, args.calib_images)
     return _synthetic(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
+
+
+def _has_joints(path: Path) -> bool:
+    content = None if path.suffix.lower() == ".csv" else read_json(path)
+    people = content.get("annotations") if isinstance(content, dict) else None
+    return isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
 
 
 def demo_frames(row: Row, split: str, count: int, note: str) -> Frames:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ..calib.images import CalibrationSet, crops_from_coco
 from ..calib.leak import fingerprint
+from ..calib.methods import METHODS
 from ..calib.methods import method as find_method
 from ..calib.qdq import place
 from ..calib.ranges import Ranges, Seen, collect
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("calibration")
     add_calibration_arguments(group)
     group.add_argument("--people", type=int, metavar="N", help=f"people to draw (default: {CALIBRATION_PEOPLE})")
-    group.add_argument("--method", default=METHOD, help=f"minmax, mse, percentile:99.99, ... (default: {METHOD})")
+    group.add_argument("--method", default=METHOD, help=f"{', '.join(METHODS)} (default: {METHOD})")
     group.add_argument("--scales", type=Path, required=True, metavar="FILE", help="the file to write, in JSON")
     group.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="make it of these files and no new crops")
 
@@ -109,7 +110,7 @@ def _calibrated(args: argparse.Namespace, console: Console) -> Scales:
                 write_scales(partial, scales)
                 saved = done
 
-        ranges = collect(model, crops, tensors, args.method, progress=progress, seen=scales.seen)
+        ranges = collect(model, crops, tensors, args.method, progress=progress, seen=scales.seen, contract=contract)
     return replace(scales, ranges=ranges, finished=True)
 
 

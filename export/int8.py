@@ -124,9 +124,12 @@ def _ranges(
 ) -> tuple[Ranges, dict[str, Any], Drawn]:
     """Ranges, the record of where they come from, and whether they rest on an annotated person."""
     if plan.scales is None:
-        ranges = collect(
-            fp32, crops, place(fp32).tensors, METHOD, progress=lambda done: report("calibration", done, len(crops))
-        )
+        tensors = place(fp32).tensors
+
+        def progress(done: int) -> None:
+            report("calibration", done, len(crops))
+
+        ranges = collect(fp32, crops, tensors, METHOD, progress=progress, contract=crops.contract)
         ids = {person.annotation for person in crops.people}
         record = {"method": METHOD, "data": plan.calibration.note, **crops.provenance()}
         return ranges, _with_curve(record, ranges), lambda a: a["id"] in ids

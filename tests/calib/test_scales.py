@@ -86,6 +86,9 @@ def test_what_cannot_be_merged(model, crops):
     ):
         with pytest.raises(CalibrationError, match=message):
             merge_scales([("a.json", a), ("b.json", other)])
+    by_joints = [(name, replace(part, method="keypoints")) for name, part in (("a.json", a), ("b.json", b))]
+    with pytest.raises(CalibrationError, match="a.json holds ranges by keypoints, .* merge scales of --method mse"):
+        merge_scales(by_joints)
 
 
 def test_scales_of_another_graph_are_refused_with_both_hashes(model, crops):

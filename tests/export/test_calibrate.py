@@ -86,6 +86,21 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     assert "moved the ranges by" in said
 
 
+def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
+    coco = json.loads((data / "first.json").read_text())
+    names = {r["id"]: r["file_name"] for r in coco["images"]}
+    rows = [(names[a["image_id"]], *a["bbox"]) for a in coco["annotations"]]
+    lines = [f"{name},{x},{y},{x + w},{y + h}" for name, x, y, w, h in rows]
+    (tmp_path / "boxes.csv").write_text("\n".join(["file,x1,y1,x2,y2", *lines]))
+    (tmp_path / "boxes.json").write_text(json.dumps({n: [[x, y, x + w, y + h]] for n, x, y, w, h in rows}))
+    for name, people in (("boxes.csv", len(rows)), ("boxes.json", len(coco["images"]))):
+        own = ["--calib", tmp_path / name, "--calib-images", data / "images", "--people", "99"]
+        status, _, err = posert("calibrate", narrow_bundle, *own, "--scales", tmp_path / "out.json")
+        assert status == 0, err
+        scales = read_scales(tmp_path / "out.json")
+        assert scales.seen.crops == people and scales.sets[0]["data"].startswith(f"{name}, boxes of ")
+
+
 def test_two_files_merge_to_what_one_run_over_both_sets_finds(narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
     with Bundle(narrow_bundle) as bundle:
         model, contract = onnx.load_from_string(bundle.read(bundle.artifacts["fp32"])), bundle.contract

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from posert.export import plots
+from posert.export import plots, plots_int8
+from posert.export.plots_int8 import Point
 from posert.export.report import print_table, write_report
-from posert.export.words import headline, joint_drift, limits, number, signed
+from posert.export.words import headline, int8_verdict, joint_drift, limits, number, settled_text, signed
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.parity import Parity, Row, Worst
@@ -243,3 +244,126 @@ def test_figures_have_the_digits_that_mean_something(value: float | None, text: 
 @pytest.mark.parametrize(("value", "text"), [(1e-6, "0.0000"), (-1e-6, "0.0000"), (0.002, "+0.0020"), (None, "–")])
 def test_differences_have_a_sign_unless_there_is_none(value: float | None, text: str) -> None:
     assert signed(value) == text
+
+
+def step(blocks: list[str], macs: float, drop: float | None, ms: float | None) -> dict[str, Any]:
+    interval = None if drop is None else [drop - 0.001, drop + 0.002]
+    return {"blocks": blocks, "float_macs": macs, "drop": drop, "interval": interval, "ms": ms}
+
+
+def record(steps: list[dict[str, Any]], best: int, blocks: int = 20) -> dict[str, Any]:
+    chosen = steps[best]["blocks"]
+    found = {
+        "max_drop": 0.002,
+        "people": 120,
+        "images": 70,
+        "ap": 0.9,
+        "backends": {"int8": "openvino", "int8_gpu": "onnxruntime"},
+        "fp32_ms": 20.0,
+        "steps": steps,
+        "best": best,
+        "blocks": [
+            {"name": f"stage{i}.<b>", "nodes": 2, "macs": 0.05, "loss": 0.001 * i, "float": f"stage{i}.<b>" in chosen}
+            for i in range(blocks)
+        ],
+    }
+    values = {
+        "method": "mse",
+        "data": "synthetic people",
+        "people": 64,
+        "images": 50,
+        "curve": [[16, 0.05], [64, 0.034]],
+        "settled": False,
+        "search": found,
+        "int8_macs": 0.982,
+        "ranges": {"planes": [-2.1, 2.6], "silent": [0.0, 0.0], "conv.<i>": [0.0, 1.2e4]},
+    }
+    return {**values, "verdict": int8_verdict(values)}
+
+
+SEARCHED = record(
+    [
+        step([], 0.0, None, 8.0),
+        step(["stage19.<b>"], 0.05, 0.004, 9.0),
+        step(["stage19.<b>", "stage18.<b>"], 0.1, 0.001, 9.5),
+    ],
+    2,
+)
+AT_ONCE = record([step([], 0.0, -0.001, None)], 0, blocks=0)
+UNTUNED = {**AT_ONCE, "search": {"reason": "the weights are random"}}
+UNTUNED["verdict"] = int8_verdict(UNTUNED)
+
+
+class TestInt8:
+    def test_verdicts(self) -> None:
+        assert SEARCHED["verdict"] == (
+            "98.2% of the multiply-adds are in int8. On 120 people whom neither the ranges nor the gate know, AP fell "
+            "by 0.0010 (95 % interval of the loss 0.0000 to +0.0030); 0.002 may be lost. 2 of 20 blocks stay in float "
+            "because with all in int8 it could not be measured, for the graph gives no heatmaps: stage19.<b>, "
+            "stage18.<b>."
+        )
+        assert AT_ONCE["verdict"].endswith(
+            "AP rose by 0.0010 (95 % interval of the loss -0.0020 to +0.0010); 0.002 "
+            "may be lost. Nothing had to stay in float."
+        )
+        assert UNTUNED["verdict"] == (
+            "98.2% of the multiply-adds are in int8; what that costs in AP was not tuned: the weights are random."
+        )
+
+    @pytest.mark.parametrize("values", [SEARCHED, AT_ONCE, UNTUNED], ids=["searched", "at once", "untuned"])
+    def test_the_page_tells_and_draws_it(self, tmp_path: Path, values: dict[str, Any]) -> None:
+        html, page, stored = pages(tmp_path, PASSED, {**META, "calibration": values})
+        assert values["verdict"] in page.text and stored["meta"]["calibration"]["verdict"] == values["verdict"]
+        assert "Going up to 64 people moved the ranges by 3.4% on average: more people would still" in page.text
+        labels = [value for key, value in page.attributes if key == "aria-label"]
+        assert labels.count("range of each quantised activation") == 2, "one wide, one narrow"
+        drawn = "AP lost against cost of each network that was measured"
+        assert labels.count(drawn) == (0 if values is UNTUNED else 2)
+        assert "conv.<i>: 0 to 1.2e+04" in page.text and "nan" not in re.sub(r"base64,[^\"]*", "", html)
+
+    def test_blocks_in_float_come_first(self, tmp_path: Path) -> None:
+        _, page, _ = pages(tmp_path, PASSED, {**META, "calibration": SEARCHED})
+        table = page.text[page.text.index("Left in") :]
+        assert table.index("stage19.<b> 5.00% 0.01900 float") < table.index("stage18.<b> 5.00% 0.01800 float")
+        assert "stage17.<b> 5.00% 0.01700 int8" in table and "8 more lose less" in page.text
+        assert "stage7.<b>" not in table
+
+    def test_the_limit_divides_the_plot(self) -> None:
+        points = [Point("a", 8.0, 0.5, (0.4, 0.6), "tried"), Point("b", 9.0, 0.001, (-0.001, 0.003), "best")]
+        drawing = plots_int8.tradeoff(points, 0.002, "ms", 980)
+        limit = float(re.search(r'class="limit"[^>]*y1="([\d.]+)"', drawing)[1])  # type: ignore[index]
+        high, low = (float(v) for v in re.findall(r'cy="([\d.]+)"', drawing))
+        assert high < limit < low, "what loses too much lies above"
+        for width in (980, 350):
+            inside = re.findall(r'c[xy]="([\d.]+)"', plots_int8.tradeoff(points, 0.002, "ms", width))
+            assert all(0 <= float(v) <= width for v in inside)
+
+    def test_bars_are_as_long_as_their_values(self) -> None:
+        drawing = plots_int8.ranges({"a": (0.0, 1.0), "b": (0.0, 10.0), "c": (-10.0, 10.0), "d": (0.0, 0.0)}, 980)
+        a, b, c, d = (float(v) for v in re.findall(r'<rect [^>]*height="([\d.]+)"', drawing))
+        assert a > 0 and b > a and c == pytest.approx(2 * b, abs=0.2) and d == 0
+
+    @pytest.mark.parametrize(
+        ("curve", "settled", "said"),
+        [
+            ([], False, "cannot be told from so few"),
+            ([(8, 0.1), (64, 0.011)], True, "up to 64 people moved the ranges by 1.1% on average: more would hardly"),
+        ],
+    )
+    def test_whether_more_people_would_help(self, curve: list[tuple[int, float]], settled: bool, said: str) -> None:
+        assert said in settled_text(curve, settled)
+
+
+def test_a_graph_that_could_not_be_judged(tmp_path: Path) -> None:
+    nan = float("nan")
+    figures = dict.fromkeys(("pixel_drift_median", "pixel_drift_p95", "heatmap_error", "ms_per_person"), nan)
+    dead = replace(INT8, **_BLANK, **figures, verdict="failed", reason="7.png, openvino int8: the <heatmaps> hold NaN")
+    result = parity([REFERENCE, FP32, dead], "failed")
+    result = replace(result, drift={FP32.key: result.drift[FP32.key]}, worst=result.worst[:1])
+    html, page, values = pages(tmp_path, result)
+    assert "openvino int8 could not be judged: 7.png, openvino int8: the <heatmaps> hold NaN. 1 of 2" in page.text
+    assert values["rows"][2]["ms_per_person"] is None and values["headline"] in page.text
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", html)
+    out = io.StringIO()
+    print_table(result, Console(file=out, width=100))
+    assert "could not be judged" in out.getvalue() and "nan" not in out.getvalue().lower().replace("hold nan", "")
