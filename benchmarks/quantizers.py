@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,9 @@ def main() -> int:
 
 def compare(row: Row, args: argparse.Namespace) -> dict[str, Any]:
     """Quantise, judge and time what the output does not have yet; returns what it has then."""
+    result = _read(args.output).get(row.id, {"rows": {}})
     folder = args.output.with_suffix("") / row.id
     bench = Bench(row, args.weights, args.people, folder)
-    result = _read(args.output).get(row.id, {"rows": {}})
     rows: dict[str, Any] = result["rows"]
     result |= {"model": row.id, "weights": args.weights, "calibration_people": args.people, "tool_gb": args.memory}
     keep = partial(_write, args.output, row.id, result)
@@ -88,9 +88,10 @@ def compare(row: Row, args: argparse.Namespace) -> dict[str, Any]:
     judged = {"images": images, "reference": bench.digest}
     missing = {name: file for name, file in files.items() if rows[name].get("judged") != judged}
     if missing:
-        for name, accuracy in bench.judge(missing, images).items():
+        for name, accuracy in track(bench.judge(missing, images), "judged", len(missing)):
             rows[name] |= {"judged": judged, **accuracy}
-        keep()
+            keep()
+        files = {name: file for name, file in files.items() if "failed" not in rows[name]}
     timed = {"rows": {name: rows[name]["key"] for name in files}, "rounds": args.rounds}
     if result.get("timed") != timed:
         result |= {"timed": timed, "machine": machine(), "versions": versions(), **bench.time(files, rows, args.rounds)}
@@ -126,24 +127,26 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def standing(rows: Mapping[str, Any]) -> list[str]:
-    """Where ours stands among the int8 graphs, one sentence for each figure."""
+    """Where ours stands among the int8 graphs, one sentence for each figure. AP gained is chance, and counts as none
+    lost."""
     done = {name: r for name, r in rows.items() if "failed" not in r and name != FLOAT}
     if OURS not in done:
         return ["Ours failed: see its row."]
+    figures: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
+        "AP lost": (".4f", lambda r: round(max(r["ap_drop"], 0.0), 4)),
+        "p95 drift, px": (".3f", lambda r: r["pixel_drift_p95"]),
+        "peak memory, MB": (".0f", lambda r: r["peak_mb"]),
+        "time of a person, x fastest": (".3f", lambda r: r["ratio"]["point"]),
+    }
     lines = []
-    for what, field, form in (
-        ("AP lost", "ap_drop", "+.4f"),
-        ("p95 drift", "pixel_drift_p95", ".3f"),
-        ("peak memory", "peak_mb", ".0f"),
-        ("ms per person", "ms_per_person", ".3f"),
-    ):
-        order = sorted(done, key=lambda name: done[name][field])
-        place, value = order.index(OURS) + 1, done[OURS][field]
-        other = order[0] if place > 1 else order[1] if len(order) > 1 else OURS
-        relation = "behind" if place > 1 else "before"
+    for what, (form, figure) in figures.items():
+        value = figure(done[OURS])
+        others = {name: figure(r) for name, r in done.items() if name != OURS}
+        best = min(others, key=lambda name: others[name], default=OURS)
+        place = 1 + sum(other < value for other in others.values())
         lines.append(
-            f"- {what}: ours {value:{form}}, place {place} of {len(order)}, {relation} {other} "
-            f"({done[other][field]:{form}})"
+            f"- {what}: ours {value:{form}}, place {place} of {len(done)}; best of the others: {best}, "
+            f"{others.get(best, value):{form}}"
         )
     return lines
 
