@@ -19,6 +19,7 @@ from ..errors import BackendError
 from .library import ADDRESS, HANDLE, INT, SIZE, CudaError, call, symbols
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR, _INTEGRATED = 75, 76, 18
+_CONTEXT = 1  # of CUpointer_attribute
 _MAPPED, _NON_BLOCKING, _THREAD_LOCAL, _NO_TIMING = 2, 1, 1, 2
 # An image that this driver or GPU cannot load, though another image may do.
 _IMAGE = {200, 209, 218, 221, 222, 223}
@@ -68,6 +69,16 @@ class Pinned:
         call("cuMemHostGetDevicePointer_v2", ctypes.byref(address), host, 0)
         self.address, self.size = int(address.value), self.array.nbytes
         _own(self, "cuMemFreeHost", host)
+
+
+def foreign(address: int) -> bool:
+    """Whether memory of the device lies in another context than the current one, whose kernels cannot read it."""
+    owner, current = HANDLE(), HANDLE()
+    # Memory of a pool belongs to no context, and memory of the system is not known: both can be read.
+    if symbols()["cuPointerGetAttribute"](ctypes.byref(owner), _CONTEXT, address) or not owner.value:
+        return False
+    call("cuCtxGetCurrent", ctypes.byref(current))
+    return owner.value != current.value
 
 
 class Event:

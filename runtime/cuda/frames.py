@@ -1,4 +1,4 @@
-"""Frames as the kernels read them: from arrays of the host, and without a copy from anything that lies on the GPU.
+"""Arrays and streams of other libraries: frames as the kernels read them, without a copy where they lie on the GPU.
 
 An array of the GPU is known by `__cuda_array_interface__` (PyTorch, CuPy, Numba, pycuda) or DLPack (JAX and the rest).
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .driver import Event, Stream
+from .driver import Event, Stream, foreign
 from .kernels import BYTES_PER_PIXEL, Format
 
 _LEGACY_STREAM = 1
@@ -92,28 +92,87 @@ def image_at(
     return Image(address, chroma, strides[0], width, height, kind, owner)
 
 
-def device_image(frame: Any, format: Format | None, stream: Stream) -> Image:
+def device_image(frame: Any, format: Format | None, stream: Stream, writer: Stream | None = None) -> Image:
     """A frame that lies on the GPU, without a copy; `stream` waits for what still writes it.
 
+    Args:
+        frame: the array.
+        format: of its pixels; None as in `geometry`.
+        stream: in which it will be read.
+        writer: the stream that writes it, where the array does not say; None is the default one.
+
     Raises:
-        InputError: it is not uint8, or not a frame.
+        InputError: it is not uint8, not a frame, or in another context.
     """
     if hasattr(frame, "__cuda_array_interface__"):
-        return _by_array_interface(frame, format, stream)
+        return _by_array_interface(frame, format, stream, writer)
     return _by_dlpack(frame, format, stream)
 
 
-def _by_array_interface(frame: Any, format: Format | None, stream: Stream) -> Image:
+def stream_of(stream: Any) -> Stream:
+    """A stream of another library: of pycuda, CuPy, PyTorch, cuda.core, or a handle; None is the default stream.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(stream, Stream):
+        return stream
+    if hasattr(stream, "__cuda_stream__"):
+        stream = stream.__cuda_stream__()[1]
+    names = ("handle", "ptr", "cuda_stream")  # pycuda and Numba, CuPy, PyTorch
+    handle = next((getattr(stream, name) for name in names if hasattr(stream, name)), stream)
+    handle = getattr(handle, "value", handle)  # Numba's is of ctypes
+    if handle is not None and not isinstance(handle, int):
+        raise InputError(f"the stream is {type(stream).__name__}; expected one of pycuda, CuPy, PyTorch, or a handle")
+    return Stream(handle or _LEGACY_STREAM)
+
+
+def device_output(out: Any, shape: tuple[int, ...]) -> int:
+    """The address of an array on the GPU that takes float32 results.
+
+    Raises:
+        InputError: it is not there, of another type or shape, read-only, not contiguous, or in another context.
+    """
+    interface = getattr(out, "__cuda_array_interface__", None)
+    if interface is None:
+        raise InputError(f"out is {type(out).__name__}; expected a float32 array of torch, CuPy, pycuda, Numba")
+    strides = tuple(4 * int(np.prod(shape[k + 1 :])) for k in range(len(shape)))
+    seen = interface["typestr"], tuple(interface["shape"]), interface.get("strides") or strides
+    if seen != ("<f4", shape, strides):
+        raise InputError(f"out is {seen[0]} {seen[1]} with strides {seen[2]}; expected float32 {shape}, contiguous")
+    address, read_only = interface["data"]
+    if read_only:
+        raise InputError("out is read-only")
+    _check_context(address, "out")
+    return int(address)
+
+
+def _check_context(address: int, what: str) -> None:
+    if foreign(address):
+        raise InputError(
+            f"{what} lies in a CUDA context of its own, as pycuda.autoinit makes one: import pycuda.autoprimaryctx "
+            "instead, whose context all libraries share"
+        )
+
+
+def _by_array_interface(frame: Any, format: Format | None, stream: Stream, writer: Stream | None) -> Image:
     interface = frame.__cuda_array_interface__
     if interface["typestr"] != "|u1":
         raise InputError(f"the frame is {interface['typestr']} on the GPU; expected uint8")
-    # Before version 3 nobody says which stream writes: it is the default one.
-    writer = interface.get("stream") if interface["version"] >= 3 else _LEGACY_STREAM
-    if writer is not None and writer != stream.address:
-        written = Event()
-        Stream(writer).record(written)
-        stream.wait(written)
-    return image_at(interface["data"][0], tuple(interface["shape"]), interface.get("strides"), format, frame)
+    image = image_at(interface["data"][0], tuple(interface["shape"]), interface.get("strides"), format, frame)
+    _check_context(image.pixels, "the frame")
+    # None should say that the array is written, but pycuda says so whatever its streams still do.
+    told = interface.get("stream") if interface["version"] >= 3 else None
+    after(stream, writer if told is None and writer is not None else stream_of(told))
+    return image
+
+
+def after(stream: Stream, earlier: Stream) -> None:
+    """What is put into a stream from now on waits for what another one holds."""
+    if stream.address != earlier.address:
+        event = Event()
+        earlier.record(event)
+        stream.wait(event)
 
 
 class _Tensor(ctypes.Structure):

@@ -47,6 +47,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuMemcpyHtoDAsync_v2": (ADDRESS, HANDLE, SIZE, HANDLE),
     "cuMemcpyDtoHAsync_v2": (HANDLE, ADDRESS, SIZE, HANDLE),
     "cuMemcpyDtoDAsync_v2": (ADDRESS, ADDRESS, SIZE, HANDLE),
+    "cuPointerGetAttribute": (HANDLE, INT, ADDRESS),
     "cuMemsetD8Async": (ADDRESS, ctypes.c_ubyte, SIZE, HANDLE),
     "cuStreamCreate": (OUT(HANDLE), UINT),
     "cuStreamDestroy_v2": (HANDLE,),

@@ -8,11 +8,9 @@ with fewer people than its batch size computes slots that nobody reads, which `U
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
@@ -21,22 +19,11 @@ from numpy.typing import NDArray
 
 from ..contract import Contract
 from ..errors import BackendError, InputError
-from ..flip import flip_index
-from ..preprocess import crop_matrices
-from .driver import Device, Memory, Module, Pinned, Stream
-from .frames import Image, device_image, geometry, host_frame, image_at, on_device
-from .kernels import DecodeArguments, Format, WarpArguments, batch_dtype, describe_batch, images
-from .network import Network, bucket_of, record, timed_ms
-
-Joints = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-
-@dataclass
-class Usage:
-    """What was run so far: `people` in `slots` of batches, `slots - people` of them padding."""
-
-    people: int = 0
-    slots: int = 0
+from .driver import Device, Module
+from .frames import stream_of
+from .kernels import Format, images
+from .lane import Joints, Lane, Usage
+from .network import Network
 
 
 class Pipeline:
@@ -72,7 +59,7 @@ class Pipeline:
         with device.active():
             module = Module(images(device.capability))
             kernels = module.kernel("warp"), module.kernel("decode")
-            self._lanes = [_Lane(network, contract, device, kernels, flip_test) for _ in range(lanes)]
+            self._lanes = [Lane(network, contract, device, kernels, flip_test) for _ in range(lanes)]
 
     def __call__(
         self,
@@ -81,6 +68,7 @@ class Pipeline:
         extent: NDArray[np.float32],
         *,
         format: Format | None = None,
+        stream: Any = None,
     ) -> Joints:
         """Joints of N people.
 
@@ -88,6 +76,8 @@ class Pipeline:
             frame: uint8 `(H, W, 3)` BGR, `(H, W, 4)` BGRA or `(H, W)` grey, on the host or on the GPU.
             center, extent: `(N, 2)` float32, px of the frame: the regions to look at, see `posert.runtime.preprocess`.
             format: of the frame, where it is another one; NV12 is `(3 * H / 2, W)`.
+            stream: that writes a frame on the GPU, where the array does not say: of pycuda, CuPy, PyTorch, or a handle;
+                None is the default stream.
 
         Returns:
             xy `(N, K, 2)`, px of the frame, and score `(N, K)`, both float32.
@@ -96,7 +86,32 @@ class Pipeline:
             InputError: the frame cannot be used, or heatmaps were not finite.
         """
         with self._lane() as lane, self.device.active():
-            return lane.run(frame, center, extent, format, self.usage)
+            return lane.run(lane.take(frame, format, stream_of(stream)), center, extent, self.usage)
+
+    def into(
+        self,
+        out: Any,
+        frame: Any,
+        center: NDArray[np.float32],
+        extent: NDArray[np.float32],
+        *,
+        format: Format | None = None,
+        stream: Any = None,
+    ) -> None:
+        """Joints of N people into an array of the GPU; the host does not wait for them.
+
+        Args:
+            out: `(N, K, 3)` float32 on the GPU, contiguous: x and y, px of the frame, and score. NaN where heatmaps
+                were not finite.
+            frame, center, extent, format: as above.
+            stream: that writes the frame and then reads `out`; as above.
+
+        Raises:
+            InputError: the frame or `out` cannot be used.
+        """
+        with self._lane() as lane, self.device.active():
+            user = stream_of(stream)
+            lane.into(out, lane.take(frame, format, user), center, extent, user, self.usage)
 
     def video(
         self, frames: Iterable[tuple[Any, NDArray[np.float32], NDArray[np.float32]]], *, format: Format | None = None
@@ -105,7 +120,7 @@ class Pipeline:
 
         With two lanes the next frame goes up while one is computed, so results are one frame late.
         """
-        waiting: deque[tuple[_Lane, int]] = deque()
+        waiting: deque[tuple[Lane, int]] = deque()
         with ExitStack() as locks:
             for lane in self._lanes:
                 locks.enter_context(lane.lock)
@@ -125,12 +140,12 @@ class Pipeline:
         with self._lane() as lane, self.device.active():
             return lane.replay_ms(rounds)
 
-    def _finish(self, lane: _Lane, people: int) -> Joints:
+    def _finish(self, lane: Lane, people: int) -> Joints:
         with self.device.active():
             return lane.finish(people)
 
     @contextmanager
-    def _lane(self) -> Iterator[_Lane]:
+    def _lane(self) -> Iterator[Lane]:
         """A lane that nobody uses; if there is none, the first, when it is free."""
         lane = next((one for one in self._lanes if one.lock.acquire(blocking=False)), None)
         if lane is None:
@@ -140,146 +155,3 @@ class Pipeline:
             yield lane
         finally:
             lane.lock.release()
-
-
-class _Lane:
-    """A stream, its buffers and its graphs."""
-
-    def __init__(
-        self, network: Network, contract: Contract, device: Device, kernels: tuple[Any, Any], flip_test: bool
-    ) -> None:
-        c, self.lock = contract, threading.Lock()
-        self._network, self._contract, self._kernels, self._flip = network, contract, kernels, flip_test
-        self._copies = 2 if flip_test else 1
-        self.most = network.largest // self._copies
-        self._stream = Stream()
-        heatmap, self._dtype = network.output((c.height, c.width, 3))
-        self._crops = Memory(network.largest * c.height * c.width * 3)
-        self._heatmaps = Memory(network.largest * int(np.prod(heatmap)) * self._dtype.itemsize)
-        self._block = Pinned((), batch_dtype(self.most))
-        self._keypoints = Pinned((self.most, len(c.keypoints), 3), np.float32)
-        # The GPU of a Jetson reads and writes the host's memory: what goes up and down can stay where it is.
-        self._shared = device.integrated
-        self._block_on_device = None if self._shared else Memory(self._block.size)
-        self._keypoints_on_device = None if self._shared else Memory(self._keypoints.size)
-        self._mirror: Memory | None = None
-        if flip_test:
-            index = Pinned((len(c.keypoints),), np.int32)
-            index.array[:] = flip_index(len(c.keypoints), c.flip_pairs)
-            self._mirror = Memory(index.size)
-            self._stream.upload(self._mirror.address, index, index.size)
-            self._stream.synchronize()
-        self._frame: tuple[Pinned, Memory | None] | None = None
-        self._reading: Any = None
-        self._graphs: dict[int, Callable[[], None]] = {}
-        self._last: Callable[[], None] | None = None
-
-    def run(
-        self,
-        frame: Any,
-        center: NDArray[np.float32],
-        extent: NDArray[np.float32],
-        format: Format | None,
-        usage: Usage,
-    ) -> Joints:
-        """A frame from start to end, in as many runs as its people need."""
-        image, k = self.take(frame, format), len(self._contract.keypoints)
-        xy, score = np.empty((len(center), k, 2), np.float32), np.empty((len(center), k), np.float32)
-        for first in range(0, len(center), self.most):
-            part = slice(first, first + self.most)
-            self.start(image, center[part], extent[part], usage)
-            xy[part], score[part] = self.finish(len(center[part]), first)
-        self._stream.synchronize()
-        self._reading = None
-        return xy, score
-
-    def take(self, frame: Any, format: Format | None) -> Image:
-        """The frame on the GPU; on its way there when this returns."""
-        self._stream.synchronize()  # a run that nobody waited for may still read what is written now
-        if on_device(frame):
-            return device_image(frame, format, self._stream)
-        image = host_frame(frame)
-        geometry(image.shape, format)  # before anything is allocated
-        if self._frame is None or self._frame[0].size < image.nbytes:
-            staging = Pinned((image.nbytes,), np.uint8)
-            self._frame = staging, None if self._shared else Memory(image.nbytes)
-        staging, memory = self._frame
-        np.copyto(staging.array[: image.nbytes].reshape(image.shape), image)
-        if memory is None:
-            return image_at(staging.address, image.shape, None, format, staging)
-        self._stream.upload(memory.address, staging, image.nbytes)
-        return image_at(memory.address, image.shape, None, format, memory)
-
-    def start(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], usage: Usage) -> None:
-        """Put one run into the stream."""
-        people, c = len(center), self._contract
-        if not people:
-            return
-        self._reading = image.owner
-        describe_batch(
-            self._block.array,
-            pixels=image.pixels,
-            chroma=image.chroma,
-            pitch=image.pitch,
-            size=(image.width, image.height),
-            format=image.format,
-            matrices=crop_matrices(center, extent, c.width, c.height, c.udp),
-            center=center,
-            extent=extent,
-        )
-        bucket = bucket_of(people, self.most)
-        if bucket not in self._graphs:
-            self._graphs[bucket] = self._prepare(bucket)
-        self._last = self._graphs[bucket]
-        self._last()
-        usage.people += people
-        usage.slots += bucket
-
-    def finish(self, people: int, first: int = 0) -> Joints:
-        """Wait for the run, and its joints; `first` is the number of its first person, for messages.
-
-        Raises:
-            InputError: heatmaps were not finite.
-        """
-        self._stream.synchronize()
-        joints = self._keypoints.array[:people]
-        bad = ~np.isfinite(joints).all(axis=2)
-        if bad.any():
-            person, joint = np.argwhere(bad)[0]
-            raise InputError(
-                f"the heatmaps of {int(bad.sum())} of {bad.size} joints hold NaN or infinity, the first at person "
-                f"{first + person} joint {joint}: the network overflowed; use the precision fp32"
-            )
-        return joints[..., :2].copy(), joints[..., 2].copy()
-
-    def replay_ms(self, rounds: int) -> list[float]:
-        """See `Pipeline.replay_ms`."""
-        return timed_ms(self._last, self._stream, rounds) if self._last else []
-
-    def _prepare(self, bucket: int) -> Callable[[], None]:
-        c, stream = self._contract, self._stream
-        block = self._block_on_device or self._block
-        keypoints = self._keypoints_on_device or self._keypoints
-        network = self._network.bind(bucket * self._copies, self._crops.address, self._heatmaps.address, stream)
-        warp = WarpArguments.of(c, bucket, block.address, self._crops.address, self._flip)
-        decode = DecodeArguments.of(
-            c,
-            bucket,
-            self._dtype,
-            heatmaps=self._heatmaps.address,
-            batch=block.address,
-            keypoints=keypoints.address,
-            flip_index=self._mirror.address if self._mirror else 0,
-        )
-        up, down = batch_dtype(bucket).itemsize, self._keypoints.array[:bucket].nbytes
-
-        def work() -> None:
-            if self._block_on_device:
-                stream.upload(block.address, self._block, up)
-            stream.launch(self._kernels[0], warp.grid, warp.block, warp)
-            network()
-            stream.launch(self._kernels[1], decode.grid, decode.block, decode)
-            if self._keypoints_on_device:
-                stream.download(self._keypoints, keypoints.address, down)
-
-        return record(work, stream, self._network.capturable)

@@ -15,7 +15,7 @@ import pytest
 
 from posert.runtime.cuda import library
 
-FAILS, REFUSED_IMAGES, CAPABILITY = range(3)
+FAILS, REFUSED_IMAGES, CAPABILITY, FOREIGN = range(4)
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +66,6 @@ def fake_gpu(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ct
     fake.fake_allocated.restype = ctypes.c_longlong
     fake.fake_set(CAPABILITY, 86)
     yield fake
-    for switch in (FAILS, REFUSED_IMAGES):
+    for switch in (FAILS, REFUSED_IMAGES, FOREIGN):
         fake.fake_set(switch, 0)
     library.symbols.cache_clear()

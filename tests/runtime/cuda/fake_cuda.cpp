@@ -13,10 +13,11 @@ typedef struct CUmod_st* CUmodule;
 typedef struct CUfunc_st* CUfunction;
 typedef struct CUgraph_st* CUgraph;
 typedef struct CUgraphExec_st* CUgraphExec;
-typedef int CUdevice_attribute, CUstreamCaptureMode;
+typedef int CUdevice_attribute, CUstreamCaptureMode, CUpointer_attribute;
 typedef unsigned long long cuuint64_t;
 #endif
 #include <functional>
+#include <mutex>
 #include <string>
 
 #include "shim.cpp"
@@ -27,7 +28,7 @@ struct CUgraph_st { Work work; };
 struct CUgraphExec_st { Work work; };
 struct CUfunc_st { std::string name; };
 struct CUctx_st { int unused; };
-struct CUevent_st { int unused; };
+struct CUevent_st { CUstream recorded; };
 struct CUmod_st { int unused; };
 
 static CUctx_st primary;
@@ -36,6 +37,8 @@ static long long allocated;    // buffers that are not freed
 static int fails;              // the status of the next calls, for tests of errors
 static int refused_images;     // images that the driver does not load
 static int capability = 86;
+static int foreign;            // whether memory belongs to another context
+static std::vector<std::pair<CUstream, CUstream>> waits;  // which stream waited for which
 
 #define CHECKED if (fails) return (CUresult)fails
 #define IN_CONTEXT CHECKED; if (!current_context) return (CUresult)201
@@ -45,6 +48,12 @@ extern "C" void fake_set(int what, int value) {
     if (what == 0) fails = value;
     if (what == 1) refused_images = value;
     if (what == 2) capability = value;
+    if (what == 3) foreign = value;
+}
+extern "C" int fake_waited(CUstream stream, CUstream earlier) {
+    int count = 0;
+    for (auto& pair : waits) count += pair.first == stream && pair.second == earlier;
+    return count;
 }
 extern "C" long long fake_allocated() { return allocated; }
 
@@ -86,13 +95,23 @@ API cuMemcpyDtoHAsync_v2(void* d, CUdeviceptr s, size_t n, CUstream q) {
 API cuMemcpyDtoDAsync_v2(CUdeviceptr d, CUdeviceptr s, size_t n, CUstream q) {
     IN_CONTEXT; return put(q, [=] { memcpy((void*)d, (void*)s, n); });
 }
+API cuPointerGetAttribute(void* v, CUpointer_attribute, CUdeviceptr) {
+    static CUctx_st other;
+    IN_CONTEXT; *(CUcontext*)v = foreign ? &other : &primary; return (CUresult)0;
+}
 API cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream q) {
     IN_CONTEXT; return put(q, [=] { memset((void*)d, v, n); });
 }
 API cuStreamCreate(CUstream* s, unsigned) { IN_CONTEXT; *s = new CUstream_st{nullptr}; return (CUresult)0; }
 API cuStreamDestroy_v2(CUstream s) { delete s; return (CUresult)0; }
 API cuStreamSynchronize(CUstream s) { IN_CONTEXT; return (CUresult)(s && s->capturing ? 900 : 0); }
-API cuStreamWaitEvent(CUstream, CUevent, unsigned) { IN_CONTEXT; return (CUresult)0; }
+API cuStreamWaitEvent(CUstream s, CUevent e, unsigned) {
+    IN_CONTEXT;
+    static std::mutex one;
+    std::lock_guard<std::mutex> lock(one);
+    waits.push_back({s, e->recorded});
+    return (CUresult)0;
+}
 API cuStreamBeginCapture_v2(CUstream s, CUstreamCaptureMode) { IN_CONTEXT; s->capturing = new Work; return (CUresult)0; }
 API cuStreamEndCapture(CUstream s, CUgraph* g) {
     *g = new CUgraph_st{*s->capturing};
@@ -107,7 +126,7 @@ API cuGraphLaunch(CUgraphExec e, CUstream) { IN_CONTEXT; for (auto& w : e->work)
 API cuGraphDestroy(CUgraph g) { delete g; return (CUresult)0; }
 API cuGraphExecDestroy(CUgraphExec e) { delete e; return (CUresult)0; }
 API cuEventCreate(CUevent* e, unsigned) { IN_CONTEXT; *e = new CUevent_st{0}; return (CUresult)0; }
-API cuEventRecord(CUevent, CUstream) { IN_CONTEXT; return (CUresult)0; }
+API cuEventRecord(CUevent e, CUstream s) { IN_CONTEXT; e->recorded = s; return (CUresult)0; }
 API cuEventSynchronize(CUevent) { IN_CONTEXT; return (CUresult)0; }
 API cuEventElapsedTime(float* ms, CUevent, CUevent) { IN_CONTEXT; *ms = 1; return (CUresult)0; }
 API cuEventDestroy_v2(CUevent e) { delete e; return (CUresult)0; }

@@ -10,6 +10,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -29,7 +30,7 @@ from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.preprocess import boxes_to_center_scale
 
-FAILS, REFUSED_IMAGES, CAPABILITY = range(3)
+FAILS, REFUSED_IMAGES, CAPABILITY, FOREIGN = range(4)
 OUT_OF_MEMORY, LOST, CAPTURE = 2, 700, 900
 SIZE = (160, 120)
 BOXES = [[10, 10, 60, 100], [40, 20, 90, 110], [-20, -10, 40, 60], [100, 60, 180, 130], [70, 5, 95, 50]]
@@ -198,6 +199,96 @@ def test_frames_on_the_gpu_are_read_in_place(fake_gpu: ctypes.CDLL, frame: NDArr
     given = ByDlpack(part)
     np.testing.assert_array_equal(pipeline(given, *regions(BOXES))[0], people.xy)
     assert given.streams == [pipeline._lanes[0]._stream.address]
+
+
+def waited(library: ctypes.CDLL, stream: int, earlier: int) -> int:
+    return int(library.fake_waited(ctypes.c_void_p(stream), ctypes.c_void_p(earlier)))
+
+
+class CudaStream:
+    """As cuda.core and newer libraries show their streams."""
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, 7009
+
+
+STREAMS = [
+    (None, 1),  # the default stream
+    (7001, 7001),
+    (SimpleNamespace(handle=7002), 7002),  # pycuda
+    (SimpleNamespace(ptr=7003), 7003),  # CuPy
+    (SimpleNamespace(cuda_stream=7004), 7004),  # PyTorch
+    (SimpleNamespace(cuda_stream=0), 1),
+    (SimpleNamespace(handle=ctypes.c_void_p(7005)), 7005),  # Numba
+    (CudaStream(), 7009),
+]
+
+
+@pytest.mark.parametrize(("stream", "handle"), STREAMS)
+def test_frames_are_read_when_their_stream_has_written_them(
+    fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], stream: Any, handle: int
+) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    ours = pipeline._lanes[0]._stream.address
+    before = waited(fake_gpu, ours, handle)
+    # version 2 says nothing of streams, and pycuda says None in version 3 whatever its streams do
+    for version, seen in enumerate((OnDevice(frame, 2), OnDevice(frame, 3, stream=None)), 1):
+        pipeline(seen, *regions(BOXES), stream=stream)
+        assert waited(fake_gpu, ours, handle) == before + version
+    # an array that names its stream knows better
+    pipeline(OnDevice(frame, 3, stream=7010), *regions(BOXES), stream=stream)
+    assert waited(fake_gpu, ours, 7010) >= 1 and waited(fake_gpu, ours, handle) == before + 2
+    with pytest.raises(InputError, match="the stream is str"):
+        pipeline(OnDevice(frame), *regions(BOXES), stream="main")
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 19])
+def test_joints_that_stay_on_the_gpu(
+    fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], on_device: bool, count: int
+) -> None:
+    """In as many runs as they need; the host waits for nothing, the user's stream for all."""
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    boxes = np.resize(BOXES, (count, 4))
+    people = expected(frame, boxes, contract_of())
+    out, stream = np.full((count, 4, 3), -5, np.float32), SimpleNamespace(handle=7011)
+    ours = pipeline._lanes[0]._stream.address
+    before = waited(fake_gpu, 7011, ours), waited(fake_gpu, ours, 7011)
+    pipeline.into(OnDevice(out), OnDevice(frame) if on_device else frame, *regions(boxes), stream=stream)
+    np.testing.assert_array_equal(out[..., :2], people.xy)
+    np.testing.assert_array_equal(out[..., 2], people.score)
+    assert waited(fake_gpu, 7011, ours) == before[0] + 1
+    assert waited(fake_gpu, ours, 7011) == before[1] + 1 + on_device
+    np.testing.assert_array_equal(pipeline(frame, *regions(boxes))[0], people.xy)  # the lane is free again
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (np.zeros((2, 4, 3), np.float32), "out is ndarray; expected a float32 array of torch"),
+        (OnDevice(np.zeros((2, 4, 3))), "out is <f8"),
+        (OnDevice(np.zeros((3, 4, 3), np.float32)), r"expected float32 \(2, 4, 3\), contiguous"),
+        (OnDevice(np.zeros((2, 4, 6), np.float32)[..., ::2]), "contiguous"),
+        (OnDevice(np.zeros((2, 4, 3), np.float32), data=(64, True)), "read-only"),
+    ],
+)
+def test_outputs_that_cannot_be_used(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], out: Any, message: str) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    with pytest.raises(InputError, match=message):
+        pipeline.into(out, frame, *regions(np.resize(BOXES, (2, 4))))
+
+
+def test_memory_of_another_context_is_refused(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    """`pycuda.autoinit` makes a context of its own; a kernel that reads its memory would end all of ours."""
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    out = OnDevice(np.zeros((len(BOXES), 4, 3), np.float32))
+    fake_gpu.fake_set(FOREIGN, 1)
+    with pytest.raises(InputError, match="the frame lies in a CUDA context of its own.*import pycuda.autoprimaryctx"):
+        pipeline(OnDevice(frame), *regions(BOXES))
+    with pytest.raises(InputError, match="out lies in a CUDA context of its own"):
+        pipeline.into(out, frame, *regions(BOXES))
+    fake_gpu.fake_set(FOREIGN, 0)
+    pipeline.into(out, OnDevice(frame), *regions(BOXES))
 
 
 def test_a_frame_may_be_let_go_while_it_is_read(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
