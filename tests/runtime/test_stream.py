@@ -22,7 +22,7 @@ from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
-from posert.runtime.stream import MAX_BATCH
+from posert.runtime.stream import COLLECTED, MAX_BATCH
 
 INSTALLED = list(installed_backends())
 COCO = dataset("coco")
@@ -59,6 +59,7 @@ class Lazy:
     def __init__(self, slots: int = 3, fail_at: int = -1) -> None:
         self.slots, self.fail_at = slots, fail_at
         self.made: list[Later] = []
+        self.batches: list[int] = []
         self.started = self.most = 0
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -80,6 +81,7 @@ class Later:
     def start(self, crops: NDArray[np.uint8]) -> None:
         assert self.thread is None, "started twice"
         self.cancelled, number = False, self.session.started
+        self.session.batches.append(len(crops))
         self.session.started += 1
         delay = random.Random(number).uniform(0, 0.004)
 
@@ -126,9 +128,27 @@ def test_the_same_as_one_by_one(counts: list[int], slots: int, flip_test: bool) 
     expected = [pose(*pair) for pair in pairs]
     for seen, one in zip(pose.stream(iter(pairs)), expected, strict=True):
         same(seen, one)
-    parts = sum(-(-count // MAX_BATCH) for count in counts)
-    assert session.started == parts
+    assert session.started <= sum(-(-count // MAX_BATCH) for count in counts)
     assert session.most <= slots
+
+
+@pytest.mark.parametrize(
+    ("counts", "runs"),
+    [
+        ([1] * 8, [4, 4]),
+        ([1] * 9, [4, 4, 1]),
+        ([0, 1, 0, 2, 0, 0, 1, 0], [4]),
+        ([3, 2, 2, 1], [3, 4, 1]),
+        ([1, 5, 1, 4, 1], [1, 5, 1, 4, 1]),
+        ([MAX_BATCH + 1, 1, 1], [MAX_BATCH, 3]),
+    ],
+    ids=str,
+)
+def test_frames_with_few_people_share_a_run(counts: list[int], runs: list[int]) -> None:
+    assert COLLECTED == 4
+    session = Lazy(2)
+    assert [len(people) for people in estimator(session).stream(pairs_of(counts))] == counts
+    assert session.batches == runs
 
 
 def test_runs_overlap() -> None:
@@ -143,12 +163,12 @@ def test_no_more_frames_are_taken_than_runs_can_be_under_way() -> None:
 
     def frames() -> Iterator[Pair]:
         nonlocal taken
-        for pair in pairs_of([2, *[0] * 40, 1, 1, 1, 1]):
+        for pair in pairs_of([2, *[0] * 80, 1, 1, 1, 1]):
             taken += 1
             yield pair
 
     for done, _ in enumerate(estimator(Lazy(3)).stream(frames())):
-        assert taken <= done + 1 + 3
+        assert taken <= done + 1 + COLLECTED * (3 + 1)
 
 
 def test_frames_are_let_go_of_and_may_be_overwritten() -> None:
@@ -191,9 +211,9 @@ def test_a_network_that_overflows_raises_in_its_place_and_the_rest_is_cancelled(
     session = Lazy(4, fail_at=3)
     seen = []
     with pytest.raises(InputError, match="person 1 joint 3"):
-        for people in estimator(session).stream(pairs_of([2] * 9)):
+        for people in estimator(session).stream(pairs_of([2] * 20)):
             seen.append(people)
-    assert len(seen) == 3
+    assert len(seen) == 7  # two frames share a run, and it is the last of the fourth run
     assert all(request.thread is None for request in session.made)
     assert sum(request.cancelled for request in session.made) >= 3
 
@@ -232,15 +252,21 @@ def test_two_streams_and_calls_between_do_not_touch_each_other() -> None:
 @pytest.mark.parametrize("flip_test", [False, True])
 @pytest.mark.parametrize("throughput", [False, True])
 def test_openvino(narrow_bundle: Path, throughput: bool, flip_test: bool) -> None:
-    """Bit for bit the same in a stream, one by one, and in the other mode."""
+    """Bit for bit the same in a stream, one by one, and in the other mode, where the engine does not mind the batch."""
     pytest.importorskip("openvino")
     pairs = pairs_of([1, 3, 0, 7, 2, 2, 1, 5], seed=3, size=(180, 240))
     options: dict[str, Any] = {"backend": "openvino", "precision": "fp32", "threads": 2, "flip_test": flip_test}
     pose = PoseEstimator(narrow_bundle, throughput=throughput, **options)
     other = PoseEstimator(narrow_bundle, throughput=not throughput, **options)
+    crops = np.random.default_rng(0).integers(0, 256, (4, 128, 96, 3), np.uint8)
+    together = pose.session.infer(crops).copy()
+    alone = np.concatenate([pose.session.infer(crops[i : i + 1].copy()).copy() for i in range(4)])
     for seen, pair in zip(pose.stream(iter(pairs)), pairs, strict=True):
-        same(seen, pose(*pair))
-        same(seen, other(*pair))
+        for expected in (pose(*pair), other(*pair)):
+            if np.array_equal(together, alone):
+                same(seen, expected)
+            else:  # a CPU on which a batch is summed in another order
+                np.testing.assert_allclose(seen.xy, expected.xy, atol=1e-3)
 
 
 @pytest.mark.parametrize("backend", [name for name in INSTALLED if name != "openvino"])
