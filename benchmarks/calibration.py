@@ -20,7 +20,7 @@ from ..export.catalog import find
 from ..export.environment import machine
 from ..export.weights import DEMO_NOTE
 from ..runtime.errors import PosertError
-from ..runtime.files import whole_file
+from ..runtime.registry import unknown_name
 from ._contest import Bench
 from .environments import call
 
@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--weights", default="demo", help="demo, or a checkpoint file of synthetic people (demo)")
     parser.add_argument("--images", type=int, default=1000, help="held-out images to judge on (1000); 0: do not judge")
     parser.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows whose name holds one of these")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="rows by name, such as 'mse, unsigned' (all)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     try:
@@ -73,29 +73,30 @@ def main() -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Make and judge the graphs; a row for each."""
     row = find(args.arch)
+    known = settings({**row.contract().to_json(), "decode": "unbiased"})
+    for name in args.only or ():
+        if name not in known:
+            raise PosertError(unknown_name("row", name, known))
     folder = Path("out/calibration") / f"{row.id}-{args.people}"
     bench = Bench(row, args.weights, args.people, folder)
     rows: dict[str, dict[str, Any]] = {}
     files: dict[str, str] = {}
-    for name, (function, arguments) in settings(bench.contract.to_json()).items():
-        if args.only and not any(text in name for text in args.only):
-            continue
+    for name in args.only or known:
+        function, arguments = known[name]
         files[name] = str(folder / f"{len(files)}.onnx")
         given = {"model": bench.graph, "crops": bench.crops, "target": files[name], **arguments}
         answer = call(sys.executable, f"posert.benchmarks.{function}", given)
         rows[name] = {"seconds": answer.value, "peak_mb": answer.peak_mb}
         print(f"{name}: {answer.value:.1f} s, {answer.peak_mb:.0f} MB", file=sys.stderr, flush=True)
-    if args.images:
-        trap = {name: files.pop(name) for name in [TRAP] if name in files}
-        for name, accuracy in bench.judge(files, args.images).items():
-            rows[name] |= accuracy
-        if trap:  # DARK blurs the maps first and so finds the middle of a peak that was cut off
-            bench.contract = row.contract()
-            rows[TRAP] |= bench.judge(trap, args.images)[TRAP]
-    result = {"model": row.id, "calibration_people": args.people, "machine": machine(), "rows": rows}
-    with whole_file(folder / "rows.json") as file:
-        file.write(json.dumps(result, indent=1).encode())
-    return result
+    trap = {name: files.pop(name) for name in [TRAP] if name in files}
+    for graphs, contract in ((files, bench.contract), (trap, row.contract())):
+        # DARK would blur the maps first and so find the middle of a peak that was cut off.
+        bench.contract = contract
+        if graphs and args.images:
+            for name, figures in bench.judge(graphs, args.images):
+                rows[name] |= figures
+                print(f"{name}: {figures}", file=sys.stderr, flush=True)
+    return {"model": row.id, "calibration_people": args.people, "machine": machine(), "rows": rows}
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -110,7 +111,7 @@ def table(result: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, r in rows.items():
-        cells = [name, "", "", ""]
+        cells = [name, r.get("failed", ""), "", ""]
         if "ap_drop" in r:
             low, high = r["ap_drop_interval"]
             cells[1] = f"{r['ap_drop']:+.4f} ({low:+.4f} to {high:+.4f})"
