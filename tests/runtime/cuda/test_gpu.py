@@ -159,6 +159,60 @@ def test_keypoints_on_the_gpu_are_those_of_its_heatmaps(
         np.testing.assert_allclose(people.score, expected.score, rtol=1e-3, err_msg=name)
 
 
+def outputs_of(shape: tuple[int, ...]) -> dict[str, tuple[Any, Any, Callable[[Any], Any]]]:
+    """Arrays of the libraries that are here, each with a stream of its own and the way back to numpy behind it."""
+    found: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {}
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            ours = torch.cuda.Stream()
+
+            def back(array: Any) -> Any:
+                with torch.cuda.stream(ours):
+                    return array.cpu().numpy()
+
+            found["torch"] = torch.zeros(shape, device="cuda"), ours, back
+    except ImportError:
+        pass
+    try:
+        import cupy
+
+        stream = cupy.cuda.Stream(non_blocking=True)
+        found["cupy"] = cupy.zeros(shape, cupy.float32), stream, lambda array: array.get(stream=stream)
+    except ImportError:
+        pass
+    try:
+        import pycuda.autoprimaryctx  # noqa: F401
+        import pycuda.driver
+        from pycuda import gpuarray
+
+        queue = pycuda.driver.Stream()
+
+        def fetch(array: Any) -> Any:
+            host = array.get_async(stream=queue)
+            queue.synchronize()
+            return host
+
+        found["pycuda"] = gpuarray.zeros(shape, np.float32), queue, fetch
+    except ImportError:
+        pass
+    return found
+
+
+def test_joints_that_stay_on_the_gpu(session: Any, frame: NDArray[np.uint8], contract: Contract) -> None:
+    """What follows in the user's stream finds them there, although the host never waited."""
+    pipeline = Pipeline(session.network, contract, session.device)
+    center, extent = boxes_to_center_scale(BOXES, contract.width, contract.height)
+    xy, score = pipeline(frame, center, extent)
+    for name, (out, stream, back) in outputs_of((len(BOXES), len(contract.keypoints), 3)).items():
+        for _ in range(20):
+            pipeline.into(out, frame, center, extent, stream=stream)
+            joints = back(out)
+            np.testing.assert_array_equal(joints[..., :2], xy, err_msg=name)
+            np.testing.assert_array_equal(joints[..., 2], score, err_msg=name)
+
+
 def test_memory_does_not_grow(session: Any, frame: NDArray[np.uint8], contract: Contract) -> None:
     pipeline = Pipeline(session.network, contract, session.device, lanes=2)
     regions = [boxes_to_center_scale(BOXES[:n], contract.width, contract.height) for n in range(1, 6)]
