@@ -154,7 +154,8 @@ class _Trial:
         graph = _with_scales(model, placed).SerializeToString()
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        self._crops = self._reference = np.empty(0)
+        self._crops: NDArray[Any] = np.empty(0)
+        self._reference: NDArray[Any] = np.empty(0)
 
     def look_at(self, crops: NDArray[Any]) -> None:
         self._crops = crops

@@ -111,7 +111,8 @@ def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) ->
     known = BoxFile(path)
     names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGES)
     known.check(names)
-    records, annotations = [], []
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image, name in enumerate(names, 1):
         found = known.of(name).astype(float).tolist()
         if found:
