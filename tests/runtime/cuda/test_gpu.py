@@ -183,7 +183,7 @@ def outputs_of(shape: tuple[int, ...]) -> dict[str, tuple[Any, Any, Callable[[An
     except ImportError:
         pass
     try:
-        import pycuda.autoprimaryctx  # noqa: F401
+        import pycuda.autoprimaryctx
         import pycuda.driver
         from pycuda import gpuarray
 
