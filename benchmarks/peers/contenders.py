@@ -1,0 +1,90 @@
+"""Who takes part, and what each needs to be installed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..environments import environment
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row.
+
+    Attributes:
+        name: of the row.
+        module: the one that opens it, ".name" in this package.
+        options: what its `open` is given beside what all are given.
+        requirements: of an environment of its own, as pip takes them; None runs in ours.
+        bare: see `environments.environment`.
+    """
+
+    name: str
+    module: str
+    options: dict[str, Any] = field(default_factory=dict)
+    requirements: tuple[str, ...] | None = None
+    bare: tuple[str, ...] = ()
+
+    def python(self) -> Path:
+        """The Python that it runs in, made if need be.
+
+        Raises:
+            ToolError: its environment cannot be made.
+        """
+        if self.requirements is None:
+            return Path(sys.executable)
+        return environment(self.module.strip("."), self.requirements, bare=self.bare)
+
+
+def contenders() -> list[Contender]:
+    """Ours first, then peers. Where a peer uses a library that we use, it has the same version of it."""
+    torch, ort = _same("torch"), _same("onnxruntime")
+    # OpenCV 5 cuts other crops than the models were trained on.
+    cv = ("opencv-python<5", "opencv-contrib-python<5")
+    return [
+        *(
+            Contender(f"posert {precision}", ".ours", {"precision": precision, "mode": "latency"})
+            for precision in ("int8", "bf16", "fp16", "fp32")
+        ),
+        *(
+            Contender(f"posert {precision}, video", ".ours", {"precision": precision, "mode": "throughput"})
+            for precision in ("int8", "bf16", "fp32")
+        ),
+        Contender("OpenVINO bf16, by hand", ".openvino", {"precision": "bf16"}),
+        Contender("OpenVINO fp32, by hand", ".openvino", {"precision": "fp32"}),
+        Contender("ONNX Runtime, by hand", ".onnxruntime"),
+        Contender("PyTorch, by hand", ".eager"),
+        Contender("rtmlib", ".rtmlib", requirements=("rtmlib==0.0.16", ort, *cv)),
+        Contender("mmdeploy-runtime", ".mmdeploy", requirements=("mmdeploy-runtime==1.3.1", "numpy<2")),
+        Contender("MMPose", ".mmpose", requirements=(torch, *_MMPOSE), bare=_MMPOSE_BARE),
+    ]
+
+
+# What mmpose and mmdet import; xtcocotools was compiled for numpy 1.
+_MMPOSE = (
+    "mmengine==0.10.7",
+    "numpy<2",
+    "opencv-python-headless<4.12",
+    "xtcocotools==1.14.3",
+    "json_tricks",
+    "munkres",
+    "scipy",
+    "pillow",
+    "six",
+    "setuptools<81",
+    "pycocotools",
+    "shapely",
+    "terminaltables",
+    "tqdm",
+)
+# mmpose asks for chumpy, which does not build any more and is not imported; mmcv-lite is mmcv without compiled code.
+_MMPOSE_BARE = ("mmcv-lite==2.1.0", "mmdet==3.3.0", "mmpose==1.3.2")
+
+
+def _same(package: str) -> str:
+    """The requirement of the version that is installed here, without the build's label."""
+    return f"{package}=={version(package).split('+')[0]}"

@@ -1,0 +1,30 @@
+"""mmdeploy-runtime: MMDeploy's C++ SDK with ONNX Runtime inside."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import mmdeploy_runtime
+import numpy as np
+from numpy.typing import NDArray
+
+from .worker import Given, Joints, Opened
+
+
+def open(given: Given) -> Opened:
+    """The SDK directory as `materials.sdk` writes it."""
+    detector = mmdeploy_runtime.PoseDetector(model_path=given["sdk"], device_name="cpu", device_id=0)
+
+    def call(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> Joints:
+        joints = detector(frame, boxes.tolist())
+        return joints[..., :2], joints[..., 2]
+
+    does = {
+        "tool": f"mmdeploy-runtime {version('mmdeploy-runtime')}, its ONNX Runtime",
+        "precision": "fp32",
+        "threads": "default",
+        "people": "one by one",
+        "decode": f"its own C++, rule {given['decode']}",
+        "pipeline": "its own C++",
+    }
+    return Opened(call, does)
