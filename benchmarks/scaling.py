@@ -110,9 +110,10 @@ def whole(
     width: int,
     seconds: float,
     threads: int | None = None,
+    flip_test: bool = False,
 ) -> dict[str, Any]:
     """Frame to keypoints, a frame at a time."""
-    pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads)
+    pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads, flip_test=flip_test)
     frame, boxes = crowd(people, height, width)
     return _figures(lambda: pose(frame, boxes), people, seconds)
 
