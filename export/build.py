@@ -24,7 +24,7 @@ from .demo.data import cached
 from .pipeline import Built, build, name_of
 from .plan import PRECISIONS, Plan
 from .progress import steps
-from .report import print_table, write_report
+from .report import print_blocks, print_table, write_report
 from .to_onnx import OPSET, check_opset
 from .weights import DEMO_NOTE, RANDOM_NOTE, check_source
 
@@ -109,8 +109,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         print_table(built.parity, Console())
         if built.meta["calibration"]:
-            console = Console()
-            console.print(f"int8: {built.meta['calibration']['verdict']}", markup=False, highlight=False)
+            print_blocks(built.meta["calibration"], Console())
         print(f"bundle {built.path}\nreport {page}")
     return 1 if built.parity.verdict == "failed" else 0
 

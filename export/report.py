@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..runtime.contract import Contract
 from ..runtime.files import whole_file
@@ -19,6 +20,7 @@ from ..runtime.parity import Parity
 from .page import page
 from .words import headline, interval_text, joint_drift, limits, number, signed
 
+_BLOCKS = 8  # in the terminal; the page shows more
 _COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "reference": "dim"}
 
 
@@ -85,6 +87,21 @@ def print_table(parity: Parity, console: Console) -> None:
     console.print(headline(parity), markup=False, highlight=False)
     if parity.data.get("note"):
         console.print(parity.data["note"], style="dim", markup=False, highlight=False)
+
+
+def print_blocks(record: Mapping[str, Any], console: Console) -> None:
+    """Print what int8 cost and, where blocks were looked at one by one, those that it costs most."""
+    console.print(f"int8: {record['verdict']}", markup=False, highlight=False)
+    blocks = sorted(record["search"].get("blocks", ()), key=lambda b: (not b["float"], -b["loss"]))
+    if not blocks:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("block", overflow="fold")
+    for name in ("multiply-adds", "OKS lost alone", "left in"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for b in blocks[:_BLOCKS]:
+        table.add_row(Text(b["name"]), f"{b['macs']:.2%}", f"{b['loss']:.5f}", "float" if b["float"] else "int8")
+    console.print(table)
 
 
 def _finite(value: Any) -> Any:

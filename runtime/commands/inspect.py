@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from typing import Any
 
 from ..bundle import Bundle
@@ -40,7 +41,8 @@ def describe(bundle: Bundle) -> list[str]:
         opset = f", opset {a.opset}" if a.opset else ""
         lines.append(f"  {a.name:10} {a.file}, {a.bytes / 1e6:.1f} MB{opset}{kept}")
     if (m["calibration"] or {}).get("verdict"):
-        lines.append(f"  int8       {m['calibration']['verdict']}")
+        first, *more = textwrap.wrap(m["calibration"]["verdict"], 100)
+        lines += [f"  int8 costs {first}", *(f"             {line}" for line in more)]
     lines += _accuracy(bundle.accuracy)
     lines.append("  versions   " + ", ".join(f"{k} {v}" for k, v in sorted(m.get("versions", {}).items())))
     return lines

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from posert.export import plots, plots_int8
 from posert.export.plots_int8 import Point
-from posert.export.report import print_table, write_report
+from posert.export.report import print_blocks, print_table, write_report
 from posert.export.words import headline, int8_verdict, joint_drift, limits, number, settled_text, signed
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
@@ -320,6 +320,14 @@ class TestInt8:
         drawn = "AP lost against cost of each network that was measured"
         assert labels.count(drawn) == (0 if values is UNTUNED else 2)
         assert "conv.<i>: 0 to 1.2e+04" in page.text and "nan" not in re.sub(r"base64,[^\"]*", "", html)
+
+    def test_the_terminal_shows_the_worst_blocks(self) -> None:
+        out = io.StringIO()
+        print_blocks(SEARCHED, Console(file=out, width=80))
+        text = " ".join(out.getvalue().split())
+        assert SEARCHED["verdict"] in text and max(map(len, out.getvalue().splitlines())) <= 80
+        assert text.endswith("stage13.<b> 5.00% 0.01300 int8 stage12.<b> 5.00% 0.01200 int8")
+        assert "stage19.<b> 5.00% 0.01900 float stage18.<b> 5.00% 0.01800 float stage17" in text
 
     def test_blocks_in_float_come_first(self, tmp_path: Path) -> None:
         _, page, _ = pages(tmp_path, PASSED, {**META, "calibration": SEARCHED})
