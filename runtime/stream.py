@@ -19,7 +19,7 @@ from .flip import merge
 from .preprocess import crop, crop_matrices
 
 # People per run: bounds the memory of a crowd scene; larger batches are no faster per person.
-MAX_BATCH = 32
+MAX_BATCH = 16
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
