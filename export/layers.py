@@ -2,7 +2,7 @@
 
 The graphs of a bundle name their tensors after the network's modules, and precisions keep the names; so do the modules
 of the PyTorch model. ONNX Runtime computes the tensors without its own rewriting, which would merge them away: what is
-compared is what each graph says. A few dozen at a time, so that memory stays low.
+compared is what each graph says. Some at a time, so that memory stays low.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..runtime.errors import InputError
 from .reference import Reference
 from .sides import Side, normalised, takes_crops
 
-CHUNK = 48  # tensors at a time
+CHUNK = 160  # tensors at a time: every chunk is a session of its own
 _CALL = re.compile(r"_\d+$")  # what the exporter appends where a module is called again
 
 Arrays = dict[str, NDArray[Any]]
