@@ -100,7 +100,8 @@ def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress 
         return Provenance("random", note=RANDOM_NOTE)
     if weights == "demo":
         network.load_state_dict(demo_weights(row.arch))
-        return Provenance("demo", note=DEMO_NOTE)
+        # Trained on RGB crops, as MMPose trains: a row whose own weights saw BGR must know.
+        return Provenance("demo", layout="mmpose", note=DEMO_NOTE)
     path = checkpoint.fetch(row, progress) if weights == "auto" else Path(weights)
     found = checkpoint.load(path, network)
     _refuse_other_row(path, found.sha256, row)

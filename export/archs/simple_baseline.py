@@ -23,22 +23,33 @@ class PoseResNet(nn.Module):
         caffe: put the stride of each layer on its first 1x1 convolution (`STYLE: caffe` of the original repository).
             The weights have the same names and shapes either way and the maps differ, so a checkpoint cannot tell:
             whoever trained it has to.
+        stem: channels of the first convolution.
+        planes: inner channels of the four layers' bottlenecks.
         deconv: channels of each of the three deconvolutions.
     """
 
-    def __init__(self, keypoints: int, blocks: Sequence[int], caffe: bool = False, deconv: int = 256) -> None:
+    def __init__(
+        self,
+        keypoints: int,
+        blocks: Sequence[int],
+        caffe: bool = False,
+        stem: int = 64,
+        planes: Sequence[int] = (64, 128, 256, 512),
+        deconv: int = 256,
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         block = CaffeBottleneck if caffe else Bottleneck
-        self.layer1 = residual_layer(block, 64, 64, blocks[0])
-        self.layer2 = residual_layer(block, 256, 128, blocks[1], stride=2)
-        self.layer3 = residual_layer(block, 512, 256, blocks[2], stride=2)
-        self.layer4 = residual_layer(block, 1024, 512, blocks[3], stride=2)
+        inner, wide = planes, [p * block.expansion for p in planes]
+        self.layer1 = residual_layer(block, stem, inner[0], blocks[0])
+        self.layer2 = residual_layer(block, wide[0], inner[1], blocks[1], stride=2)
+        self.layer3 = residual_layer(block, wide[1], inner[2], blocks[2], stride=2)
+        self.layer4 = residual_layer(block, wide[2], inner[3], blocks[3], stride=2)
         layers: list[nn.Module] = []
-        for cin in (2048, deconv, deconv):
+        for cin in (wide[3], deconv, deconv):
             layers += [
                 nn.ConvTranspose2d(cin, deconv, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(deconv),
@@ -55,6 +66,12 @@ class PoseResNet(nn.Module):
 
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
-ARCHS = {f"pose_resnet_{depth}": partial(PoseResNet, blocks=blocks) for depth, blocks in _BLOCKS.items()} | {
-    f"pose_resnet_{depth}_caffe": partial(PoseResNet, blocks=blocks, caffe=True) for depth, blocks in _BLOCKS.items()
+# Not published: small enough to train on one core, and nowhere wider or deeper than pose_resnet_50, so that its weights
+# can be embedded there (see export/demo/embed.py).
+_DEMO = partial(PoseResNet, blocks=(2, 2, 2, 2), stem=32, planes=(16, 32, 64, 128), deconv=64)
+
+ARCHS = {
+    **{f"pose_resnet_{depth}": partial(PoseResNet, blocks=blocks) for depth, blocks in _BLOCKS.items()},
+    **{f"pose_resnet_{d}_caffe": partial(PoseResNet, blocks=blocks, caffe=True) for d, blocks in _BLOCKS.items()},
+    "pose_resnet_demo": _DEMO,
 }

@@ -10,7 +10,9 @@ from ...runtime.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEMOS = {"hrnet_demo": "hrnet_demo", "hrnet_w32": "hrnet_demo", "hrnet_w48": "hrnet_demo"}
+DEMOS = dict.fromkeys(("hrnet_demo", "hrnet_w32", "hrnet_w48"), "hrnet_demo") | dict.fromkeys(
+    ("pose_resnet_demo", "pose_resnet_50", "pose_resnet_101", "pose_resnet_152"), "pose_resnet_demo"
+)
 """Architectures with demo weights, and the trained network that each is, or holds."""
 
 

@@ -32,9 +32,11 @@ def heatmaps(arch: str, state: dict[str, Tensor]) -> Tensor:
         return network.eval()(images)
 
 
-@pytest.mark.parametrize("arch", ["hrnet_w32", "hrnet_w48"])
-def test_embedding_keeps_the_function(arch: str, narrow: dict[str, Tensor]) -> None:
-    expected = heatmaps("hrnet_demo", narrow)
+@pytest.mark.parametrize("arch", ["hrnet_w32", "hrnet_w48", "pose_resnet_50", "pose_resnet_101"])
+def test_embedding_keeps_the_function(arch: str) -> None:
+    small = demo.DEMOS[arch]
+    narrow = random_weights(build_arch(small, 17), seed=3)
+    expected = heatmaps(small, narrow)
     seen = heatmaps(arch, embed(narrow, arch))
     assert expected.std() > 0.1
     # Only the order of sums differs: 2e-6 of the range was measured, and a lost channel would move it by percents.
@@ -58,7 +60,7 @@ def test_a_network_that_does_not_fit_is_refused(narrow: dict[str, Tensor]) -> No
 
 
 def test_demo_weights_load_strictly() -> None:
-    for arch in ("hrnet_demo", "hrnet_w32"):
+    for arch in ("hrnet_demo", "hrnet_w32", "pose_resnet_demo", "pose_resnet_50"):
         state = demo.demo_weights(arch)
         assert all(value.dtype == torch.float32 for key, value in state.items() if not key.endswith("tracked"))
         build_arch(arch, 17).load_state_dict(state)
