@@ -31,7 +31,8 @@ from .sensitivity import keypoint_loss
 
 CROPS = 16  # to search on; 17 joints each
 _FIRST = 4  # of them tell which scales matter
-_MATTERS = 0.97  # of the loss is with the scales that are searched
+_MATTERS = 0.97  # of the loss is with the scales that are searched,
+_MOST = 40  # but no more of them than this: hrnet_w32 has 272
 _STEP = 2 ** (1 / 6)  # from one range to the next; finer ones cannot be told apart on so few crops
 _HOPELESS = 1.5  # times the least loss: the search does not go on from there
 _WORTH = 0.95  # of the first loss, or the range stays
@@ -97,7 +98,7 @@ def refine(
     trial.look_at(crops[:: max(1, len(crops) // _FIRST)])
     alone = np.array([trial.loss(k, start[k]) for k in range(len(start))])
     order = [int(k) for k in np.argsort(-alone, kind="stable")]
-    matter = 1 + int(np.searchsorted(np.cumsum(alone[order]), _MATTERS * alone.sum()))
+    matter = min(_MOST, 1 + int(np.searchsorted(np.cumsum(alone[order]), _MATTERS * alone.sum())))
 
     trial.look_at(crops)
     chosen = list(start)
