@@ -30,7 +30,7 @@ def main() -> int:
     )
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--people", type=_numbers, default=[1, 8], help="people per frame (1,8)")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each (15); ratios need 6")
+    parser.add_argument("--rounds", type=int, default=12, help="turns of each (12); ratios need 6")
     parser.add_argument("--only", metavar="TEXT,...", help="rows whose name contains one of these")
     parser.add_argument("--weights", help="file of the weights, where the bundle was made from one")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON")

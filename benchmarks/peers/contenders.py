@@ -52,12 +52,12 @@ def contenders() -> list[Contender]:
         ),
         *(
             Contender(f"posert {precision}, video", ".ours", {"precision": precision, "mode": "throughput"})
-            for precision in ("int8", "bf16", "fp32")
+            for precision in ("int8", "bf16")
         ),
-        Contender("OpenVINO bf16, by hand", ".openvino", {"precision": "bf16"}),
-        Contender("OpenVINO fp32, by hand", ".openvino", {"precision": "fp32"}),
-        Contender("ONNX Runtime, by hand", ".onnxruntime"),
-        Contender("PyTorch, by hand", ".eager"),
+        Contender("plain OpenVINO bf16", ".openvino", {"precision": "bf16"}),
+        Contender("plain OpenVINO fp32", ".openvino", {"precision": "fp32"}),
+        Contender("plain ONNX Runtime", ".onnxruntime"),
+        Contender("plain PyTorch", ".eager"),
         Contender("rtmlib", ".rtmlib", requirements=("rtmlib==0.0.16", ort, *cv)),
         Contender("mmdeploy-runtime", ".mmdeploy", requirements=("mmdeploy-runtime==1.3.1", "numpy<2")),
         Contender("MMPose", ".mmpose", requirements=(torch, *_MMPOSE), bare=_MMPOSE_BARE),

@@ -25,7 +25,7 @@ from .process import Gone, Process
 Result = dict[str, Any]
 BURST = 0.3
 """Seconds for which a contender is called again within its turn."""
-_WARM_UP = 2  # rounds
+_WARM_UP = 1  # rounds, after all have found the joints of 25 people
 
 
 def compete(
@@ -58,6 +58,9 @@ def compete(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tell("preparing the frame, the weights and the graph")
+        begun = min(map(len, result["rounds"].values()))
+        if begun:
+            tell(f"going on after {begun} rounds")
         given, reference = prepare(bundle, weights, folder, max(people))
         open_ones: dict[str, Process] = {}
 
@@ -87,7 +90,8 @@ def compete(
         finally:
             for name in list(open_ones):
                 end(name)
-            write(output, result)
+            if result["complete"] or any(result["rounds"].values()):  # else an older file is worth more
+                write(output, result)
     return result | {"summary": summary(result)}
 
 

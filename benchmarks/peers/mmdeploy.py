@@ -16,7 +16,8 @@ def open(given: Given) -> Opened:
     detector = mmdeploy_runtime.PoseDetector(model_path=given["sdk"], device_name="cpu", device_id=0)
 
     def call(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> Joints:
-        joints = detector(frame, boxes.tolist())
+        # Its boxes include their last pixel.
+        joints = detector(frame, (boxes - [0, 0, 1, 1]).tolist())
         return joints[..., :2], joints[..., 2]
 
     does = {

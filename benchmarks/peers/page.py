@@ -15,16 +15,17 @@ _STYLE = (
     '<rect width="100%" height="100%" fill="#fff"/>'
 )
 
-_WIDTHS = (15, 9, 19, 19, 19)
+_WIDTHS = (15, 9, 21, 21, 21)
 
 
 def table(result: Mapping[str, Any]) -> str:
     """Figures of each number of people, then what each row does and why a row is missing."""
     rows = result["rows"]
     ours = [name for name in ("posert fp32", "posert bf16", "posert int8") if _timed(result, name)]
-    lines = [f"{result['bundle']}, frame to keypoints, {result['machine']}"]
+    cpu, cores = result["machine"]["cpu"], result["machine"]["cores"]
+    lines = [f"{result['bundle']}, frame to keypoints, {cpu} with {cores} cores"]
     for people, figures in result["summary"].items():
-        head = ["ms per person", "p95", *(f"x {name.removeprefix('posert ')}" for name in ours)]
+        head = ["ms per person", "p95", *(f"times {name}" for name in ours)]
         lines += ["", _line(f"{people} in a frame", head)]
         for name in rows:
             if name not in figures:
@@ -60,14 +61,14 @@ def plot(result: Mapping[str, Any], people: str) -> str:
     series = [Series(name, _OURS if name.startswith("posert") else _THEIRS) for name in names]
     values = [figures[name]["ms_per_person"] for name in names]
     notes = [f"{figures[name]['ms_per_person']:.1f} ms{_times(figures[name])}" for name in names]
-    drawing = bars(series, values, notes, 720, f"ms per person, {people} in a frame")
+    drawing = bars(series, values, notes, 760, f"ms per person, {people} in a frame")
     head, body = drawing.split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{body}'
 
 
 def _times(figure: Mapping[str, Any]) -> str:
     seen = figure["times_ours"].get("posert int8")
-    return f", x {seen[0]:.2f}" if seen else ""
+    return f", {seen[0]:.1f}x" if seen else ""
 
 
 def _timed(result: Mapping[str, Any], name: str) -> bool:

@@ -134,7 +134,7 @@ def test_who_cannot_take_part_is_a_row(bundle: Path, tmp_path: Path, monkeypatch
         sham("absent", absent="this CPU does not compute in bf16"),
         sham("no library", **{"import": True}),
         sham("refused", raises=True),
-        sham("died", lives=8),
+        sham("died", lives=6),
         uninstallable,
         sham("peer"),
     ]
