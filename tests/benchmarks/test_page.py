@@ -14,7 +14,7 @@ from posert.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (
-    "# A\n\n```text\n$ posert one\nold\n```\n\nwords\n\n```text\n$ python -m posert.two x\n```\n\n```bash\n$ no\n```\n"
+    "# A\n\n```text\n$ posert one\nold\n```\n\nor\n\n```text\n$ python -m posert.two x\n```\n\n```bash\n$ no\n```\n"
 )
 
 
