@@ -54,6 +54,7 @@ def quantize(
     float_nodes: Collection[str] = (),
     unsigned: bool = False,
     rest: Literal["float32", "float16"] = "float32",
+    wide: Collection[str] = (),
 ) -> Quantized:
     """Write the Q/DQ pairs that `place` decides on.
 
@@ -65,6 +66,7 @@ def quantize(
             more there than the symmetric int8 which TensorRT demands, and what x86 multiplies fastest. Use it on CPUs
             for correctness, too: OpenVINO 2026.4 errs by a fifth in a signed Concat.
         rest: type of all that is not int8; "float16" (GPUs) needs opset 19 or newer.
+        wide: with a float16 rest, names of nodes that compute in float32 all the same, see `fp16.overflows`.
 
     Raises:
         CalibrationError: as for `place`; also for a missing or impossible range, and for `rest="float16"` with an older
@@ -83,7 +85,7 @@ def quantize(
         )
     _Writer(graph, placed, ranges, unsigned, half=rest == "float16").run()
     result = graph.finish()
-    return Quantized(to_fp16(result) if rest == "float16" else result, placed)
+    return Quantized(to_fp16(result, wide) if rest == "float16" else result, placed)
 
 
 class _Writer:

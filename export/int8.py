@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -30,8 +30,10 @@ from .tuning import Drawn, Tuner, Unproven, tuning_frames
 from .words import int8_verdict
 
 METHOD = "mse"
-# One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only.
+# One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only. What is not
+# int8 is float16 on GPUs, where TensorRT 10 and later compute it in the type that the graph says.
 _UNSIGNED = {"int8": True, "int8_gpu": False}
+_HALF_OPSET = 19  # the first whose scales may be float16; TensorRT 8 reads older ones, and takes a float32 rest
 _SENSITIVITY_BATCHES = 2  # 16 crops tell blocks apart
 
 
@@ -53,6 +55,7 @@ def make_int8(
     contract: Contract,
     folder: Path,
     report: Report,
+    wide: Collection[str] = (),
 ) -> Int8:
     """Calibrate, or take the scales that were given; write the twins; leave in float what `--max-drop` demands.
 
@@ -65,6 +68,7 @@ def make_int8(
         contract: of the network.
         folder: for the twins.
         report: told of progress.
+        wide: nodes that float16 cannot hold.
 
     Raises:
         CalibrationError: the data or the scales cannot be used.
@@ -72,7 +76,7 @@ def make_int8(
     """
     ranges, record, drawn = _ranges(plan, fp32, sha256, crops, held_out, report)
     report("int8 graphs", 0, 0)
-    twins = _Twins(fp32, ranges, folder)
+    twins = _Twins(fp32, ranges, folder, wide)
     placement = twins.write(())
     frames = _frames(plan, drawn, held_out)
     reasons: dict[str, str] = {}
@@ -102,15 +106,19 @@ def make_int8(
 class _Twins:
     """Both int8 graphs as files; written anew for each set of float nodes that is tried."""
 
-    def __init__(self, fp32: onnx.ModelProto, ranges: Ranges, folder: Path) -> None:
-        self.fp32, self.ranges = fp32, ranges
+    def __init__(self, fp32: onnx.ModelProto, ranges: Ranges, folder: Path, wide: Collection[str]) -> None:
+        self.fp32, self.ranges, self.wide = fp32, ranges, wide
+        self.half = next(o.version for o in fp32.opset_import if o.domain == "") >= _HALF_OPSET
         self.files = {name: folder / f"{name}.onnx" for name in _UNSIGNED}
         self._written: tuple[tuple[str, ...], Placement] | None = None
 
     def write(self, float_nodes: tuple[str, ...]) -> Placement:
         if self._written is None or self._written[0] != float_nodes:
             for name, unsigned in _UNSIGNED.items():
-                made = quantize(self.fp32, self.ranges, float_nodes=float_nodes, unsigned=unsigned)
+                rest: Literal["float16", "float32"] = "float16" if self.half and not unsigned else "float32"
+                made = quantize(
+                    self.fp32, self.ranges, float_nodes=float_nodes, unsigned=unsigned, rest=rest, wide=self.wide
+                )
                 self.files[name].write_bytes(made.model.SerializeToString())
                 self._written = float_nodes, made.placement
                 del made

@@ -129,6 +129,18 @@ def test_float16_rest_computes_what_float32_rest_computes(kind, build, run, crop
     assert relative(run(half, crops), single) < 0.04
 
 
+def test_a_float16_rest_leaves_wide_nodes_in_float32(build, run, crops):
+    model = build("exchange")
+    ranges = collect(model, [crops], place(model).tensors)
+    added = next(n.name for n in model.graph.node if n.op_type == "Add")
+    half = quantize(model, ranges, rest="float16", wide=[added]).model
+    makers = {o: n for n in half.graph.node for o in n.output}
+    inputs = [makers[i] for i in next(n.input for n in half.graph.node if n.name == added)]
+    casts = [n.attribute[0].i for n in inputs if n.op_type == "Cast"]
+    assert casts and set(casts) == {TensorProto.FLOAT}
+    assert relative(run(half, crops), run(quantize(model, ranges).model, crops)) < 0.04
+
+
 def test_zero_point_of_the_unsigned_twin(build, crops):
     model = build("exchange")
     ranges = collect(model, [crops], place(model).tensors)

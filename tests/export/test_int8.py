@@ -150,6 +150,13 @@ def quantised(path: Path) -> set[str]:
     return {n.name for n in nodes if n.op_type == "Conv" and n.input[0] in back}
 
 
+def rest_of(path: Path) -> set[int]:
+    """The types of what the convolutions add, which is not int8."""
+    graph = onnx.load(path).graph
+    types = {t.name: t.data_type for t in graph.initializer}
+    return {types[n.input[2]] for n in graph.node if n.op_type == "Conv" and len(n.input) > 2}
+
+
 LAYERS = {f"{b}.conv{i}" for b in ("easy", "hard", "plain") for i in (1, 2)}
 LAYERS |= {f"{b}.conv" for b in ("colour", "match", "blur", "head")}
 
@@ -165,6 +172,8 @@ class TestOneHardBlock:
         assert [f.name for f in made.files] == ["int8.onnx", "int8_gpu.onnx"]
         for file in made.files:
             assert LAYERS - quantised(file) == {"hard.conv1", "hard.conv2"}
+        cpu, gpu = (rest_of(file) for file in made.files)
+        assert (cpu, gpu) == ({onnx.TensorProto.FLOAT}, {onnx.TensorProto.FLOAT16})
         for name in ("hard.conv1", "hard.conv2"):
             assert made.left[name] == "int8 costs accuracy in hard"
 
@@ -254,8 +263,10 @@ class TestScales:
         ]
         graph = onnx.load(made.files[1]).graph
         stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        # symmetric: the largest magnitude at 127, rounded up to a float32
-        assert stored["blur.conv.relu/scale"] == pytest.approx(scales.ranges["blur.conv.relu"].hi / 127, rel=1e-6)
+        # symmetric: the largest magnitude at 127, rounded up to a float16
+        step = scales.ranges["blur.conv.relu"].hi / 127
+        (scale,) = [stored[n.input[1]] for n in graph.node if n.output[0] == "blur.conv.relu/int8"]
+        assert scale.dtype == np.float16 and step <= float(scale) <= step * (1 + 2**-10)
 
     def test_of_another_graph_they_are_refused(self, tmp_path: Path) -> None:
         write_scales(tmp_path / "s.json", self.scales(network(hard=False)))
