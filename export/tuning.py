@@ -138,11 +138,12 @@ class Tuner:
         self._what = what
         rows = [self._judge.hear(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
         worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
-        drop = math.inf if worst.ap_drop is None else worst.ap_drop
+        if worst.ap_drop is None:  # it gives NaN, or was refused
+            return Measured(math.inf)
         # By turns with the float32 graph: a machine that slows down slows both.
         session = load_backend(self.backends["int8"]).Session(twins["int8"], "int8")
         ms = self.fp32_ms * _ratio(session, self._float, self._crop)
-        return Measured(drop, worst.ap_drop_interval, ms)
+        return Measured(worst.ap_drop, worst.ap_drop_interval, ms)
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         def open_it() -> PoseEstimator:

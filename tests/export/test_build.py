@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +20,17 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from posert.calib.scales import read_scales
+from posert.calib.search import Measured
+from posert.calib.sensitivity import Block
 from posert.export import build as build_module
-from posert.export import graphs, pipeline
+from posert.export import graphs, int8, pipeline, tuning
 from posert.export.archs import build_arch
 from posert.export.demo import demo_weights
 from posert.export.demo.data import cached
 from posert.export.plan import Plan
 from posert.export.to_onnx import run
+from posert.export.tuning import Tuner
 from posert.runtime import PoseEstimator
 from posert.runtime.backends import installed_backends
 from posert.runtime.bundle import Bundle
@@ -121,9 +125,22 @@ class TestOneBuild:
             checkpoint = bundle.manifest["model"]["checkpoint"]
             assert checkpoint["source"] == "demo" and "say nothing about real photographs" in checkpoint["note"]
             assert bundle.accuracy["data"]["people"] > 8
-            assert bundle.manifest["calibration"]["images"] > 1
+            calibration = bundle.manifest["calibration"]
+            assert calibration["images"] > 1 and calibration["int8_macs"] >= 0.95
+            # twelve images: all people are needed for the ranges
+            assert "0 labelled people are left of the calibration set" in calibration["search"]["reason"]
+            assert calibration["verdict"] == json.loads(built.out)["int8"]
             assert {"torch", "onnx", "numpy", "python"} <= bundle.manifest["versions"].keys()
             assert bundle.artifacts["fp32"].golden_error < 1e-4 < bundle.artifacts["int8"].golden_error
+
+    def test_calibrate_finds_the_graph_and_the_ranges_of_the_build(self, built: Built, tmp_path: Path) -> None:
+        status, _, err = posert("calibrate", *DEMO[1:], "--scales", tmp_path / "s.json")
+        assert status == 0, err
+        scales = read_scales(tmp_path / "s.json")
+        with Bundle(built.folder / "demo.pose") as bundle:
+            scales.check_graph(bundle.artifacts["fp32"].sha256, "s.json")
+            assert {n: [r.lo, r.hi] for n, r in scales.ranges.items()} == bundle.manifest["calibration"]["ranges"]
+            assert scales.sets[0]["sha256"] == bundle.manifest["calibration"]["sha256"]
 
     def test_nothing_of_this_machine_is_in_it(self, built: Built) -> None:
         data = (built.folder / "demo.pose").read_bytes()
@@ -190,7 +207,7 @@ class TestTheGateFails:
         with Bundle(output) as bundle:
             assert bundle.accuracy["verdict"] == "failed"
         pose = PoseEstimator(output, threads=1)
-        assert pose.choice.precision == "fp32"
+        assert pose.choice.precision in ("fp32", "bf16")
         assert json.loads((tmp_path / "broken-report" / "report.json").read_text())["verdict"] == "failed"
 
     def test_a_graph_that_gives_nan_fails_and_the_others_are_built(
@@ -216,7 +233,24 @@ class TestTheGateFails:
         assert "could not be judged" in report["headline"] and "NaN" in report["headline"]
         status, out, _ = posert("inspect", output)
         assert status == 0 and "NaN" in out
-        assert PoseEstimator(output, threads=1).choice.precision == "fp32"
+        assert PoseEstimator(output, threads=1).choice.precision in ("fp32", "bf16")
+
+    def test_a_target_that_no_int8_graph_holds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def hopeless(self: Tuner, twins: Mapping[str, bytes], what: str) -> Measured:
+            assert set(twins) == {"int8", "int8_gpu"}
+            return Measured(0.04 if "search" in what else 0.05, (0.03, 0.06), 10.0)
+
+        def two(*_: object, **__: object) -> list[Block]:
+            return [Block("layer1.0", ("layer1.0.conv1",), 0.1, 0.5), Block("layer1.1", ("layer1.1.conv1",), 0.9, 0.1)]
+
+        monkeypatch.setattr(tuning, "FEWEST", 1)
+        monkeypatch.setattr(Tuner, "measure", hopeless)
+        monkeypatch.setattr(int8, "sensitivity", two)
+        arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]
+        status, out, err = posert(*DEMO, *arguments, "--output", tmp_path / "x.pose", "--json")
+        assert status == 1 and json.loads(out)["kind"] == "GateError", err
+        assert "no int8 network keeps the drop within 0.01: the best of 2 measured falls by 0.04" in err
+        assert "with 1 of 2 blocks in float" in err and not list(tmp_path.iterdir())
 
     def test_an_error_leaves_the_old_bundle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object, **__: object) -> None:
@@ -313,6 +347,7 @@ class TestRefusedBeforeAnyWork:
             (["--arch", "hrnet_w32", "--annotations", "x.json"], "--annotations and --images go together"),
             (["--arch", "hrnet_w32", "--images", "folder"], "--annotations and --images go together"),
             (["--arch", "hrnet_w32", "--calib", "x.json"], "--calib and --calib-images go together"),
+            (["--arch", "hrnet_w32", "--scales", "s.json"], "--scales is for int8, which is not asked for"),
             (["--arch", "hrnet_w32", "--max-drop", "-0.1"], "--max-drop -0.1"),
             (["--arch", "hrnet_w32", "--max-drop", "1"], "--max-drop 1"),
             (["--arch", "hrnet_w32", "--max-drop", "nan"], "--max-drop nan"),
@@ -387,6 +422,11 @@ class TestPlan:
     )
     def test_precisions(self, arguments: list[str], precisions: tuple[str, ...]) -> None:
         assert self.plan(*arguments).precisions == precisions
+
+    def test_labels_that_mean_something_for_the_weights(self, tmp_path: Path) -> None:
+        assert self.plan().tunable
+        random = make_plan("--arch", "hrnet_w32", "--weights", "random")
+        assert not random.tunable and not random.labelled
 
     def test_defaults(self) -> None:
         plan = self.plan()
