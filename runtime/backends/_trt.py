@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
+from ..files import whole_file
 from ._engine import Engine, Made, cache_folder
 
 log = logging.getLogger("posert")
@@ -106,7 +108,7 @@ def build(
         BackendError: the library refused the graph or an option, or this machine has too little memory.
     """
     options = options or Options()
-    _check_memory(trt, len(model))
+    _check_memory(memory_needed(trt, len(model)))
     messages = messages_of(trt)
     builder = trt.Builder(messages)
     flags = trt.NetworkDefinitionCreationFlag
@@ -141,8 +143,8 @@ def build(
     log.info("%s: %s engine in %.1f s", title(trt), precision, time.perf_counter() - start)
     if timing_cache is not None and backend_of(trt) == "tensorrt":
         timed = bytes(config.get_timing_cache().serialize())
-        timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        timing_cache.write_bytes(timed)
+        with whole_file(timing_cache) as file:
+            file.write(timed)
     made = Made(
         model=hashlib.sha256(model).hexdigest(),
         precision=precision,
@@ -282,10 +284,15 @@ def messages_of(trt: Any) -> Any:
     return Messages()
 
 
-def _check_memory(trt: Any, size: int) -> None:
-    """Refuse before the kernel's out-of-memory killer does."""
+def memory_needed(trt: Any, size: int) -> int:
+    """Bytes of the host's memory that building the engine of a graph of so many bytes takes, about."""
     floor, factor = _BUILD_MEMORY[backend_of(trt)]
-    need, free = floor + factor * size, _free_memory()
+    return floor + factor * size
+
+
+def _check_memory(need: int) -> None:
+    """Refuse before the kernel's out-of-memory killer does."""
+    free = _free_memory()
     if free is not None and free < need:
         raise BackendError(
             f"building this engine takes about {need / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: close "
@@ -293,14 +300,26 @@ def _check_memory(trt: Any, size: int) -> None:
         )
 
 
-def _free_memory() -> int | None:
+def _free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that are free on this machine, or within the limit of its container; None where that cannot be seen."""
+    free = []
     try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
+        free += [int(found[1]) << 10] if found else []
     except OSError:
-        pass  # not Linux: unknown
-    return None
+        pass  # not Linux
+    for folder, limit, used, cache in (
+        ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            # the files that are cached count as used, and are given up when memory is short
+            given_up = re.search(rf"^{cache} (\d+)", (root / folder / "memory.stat").read_text(), re.MULTILINE)
+            most, now = ((root / folder / name).read_text().strip() for name in (limit, used))
+            free.append(int(most) - int(now) + (int(given_up[1]) if given_up else 0))
+        except (OSError, ValueError):
+            continue  # no such limit: "max" is no number
+    return min(free, default=None)
 
 
 def title(trt: Any) -> str:

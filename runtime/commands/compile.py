@@ -12,7 +12,7 @@ from typing import Any
 
 from ..backends import load_backend
 from ..backends._engine import cache_folder, write_engine
-from ..backends._trt import Options, Progress, build, targets_of, timing_file
+from ..backends._trt import Options, Progress, build, memory_needed, targets_of, timing_file
 from ..bundle import Bundle
 from ..errors import InputError
 
@@ -51,6 +51,8 @@ def main(args: argparse.Namespace) -> int:
             if artifact is None:
                 here = [p for p, a in module.PRECISIONS.items() if a in bundle.artifacts]
                 raise InputError(f"{bundle.name} has {', '.join(here)} for {args.backend}, not {precision!r}")
+            needed = memory_needed(trt, artifact.bytes) / 1e9
+            print(f"{bundle.name} {precision}: building takes about {needed:.1f} GB of memory", file=sys.stderr)
             start = time.perf_counter()
             engine = build(
                 trt,
@@ -72,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
                     "devices": list(engine.made.devices),
                     "batch": [":".join(map(str, b)) for b in engine.made.batch],
                     "bytes": len(engine.plan),
+                    "timing_cache": engine.made.timing_cache,
                     "seconds": round(time.perf_counter() - start, 2),
                     "layers": engine.made.layers,
                 }
