@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-gpu test-tensorrt check types clean
+.PHONY: demo test test-gpu test-tensorrt engines check types clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,7 +38,12 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 	for wheel in $(BINDINGS); do \
 		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d $(WHEELS) $$wheel || exit 1; done
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
-		tests/runtime/cuda/test_images.py tests/runtime/test_tensorrt_names.py tests/runtime/test_tensorrt_rtx.py
+		tests/runtime/cuda/test_images.py tests/runtime/test_tensorrt_names.py tests/runtime/test_tensorrt_rtx.py \
+		tests/runtime/test_tensorrt_build.py tests/runtime/cuda/test_tensorrt_session.py
+
+engines: $(STAMP) ## engines of every family of networks, without a GPU, into docs/engines.md; a few minutes
+	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
+	$(BIN)/python -m posert.benchmarks.engines --output docs/engines.md
 
 check: $(STAMP) types ## lint, types, import rules
 	$(BIN)/ruff check .
