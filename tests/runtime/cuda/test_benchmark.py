@@ -1,0 +1,75 @@
+"""The GPU benchmark's contest on the driver whose GPU is the CPU: what is timed runs, and rows have their names."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from posert.benchmarks import gpu
+from posert.benchmarks.roofline import Ceilings, Work, place
+from posert.runtime.contract import Contract
+from posert.runtime.cuda.driver import Device, Stream
+
+
+class Still:
+    """Heatmaps that stay at zero."""
+
+    largest, capturable = 8, True
+
+    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        return (4, 16, 12), np.dtype(np.float32)
+
+    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+        return lambda: stream.clear(heatmaps, batch * 4 * 16 * 12 * 4)
+
+
+def on_host(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return frame  # this GPU has no memory of its own
+
+
+def test_a_contest(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gpu, "FRAME", (700, 500, 3))
+    monkeypatch.setattr(gpu, "WARM_UP", 1)
+    monkeypatch.setattr(gpu, "VIDEO", 2)
+    contract = Contract(
+        dataset="test",
+        keypoints=("nose", "left", "right", "top"),
+        flip_pairs=((1, 2),),
+        skeleton=(),
+        sigmas=(0.1,) * 4,
+        width=48,
+        height=64,
+        heatmap_width=12,
+        heatmap_height=16,
+    )
+    contest = gpu.Contest(contract, Device(), 3, on_host)
+    contest.add_network("around the network", gpu.NoNetwork((4, 16, 12)))
+    contest.add_network("still fp16", Still())
+    rows = contest.timed(2)
+    assert set(rows) == {
+        "around the network",
+        *("still fp16" + more for more in ("", ", frame from the host", ", bare network")),
+        "still fp16, bare network without a graph",
+        *(f"still fp16, video from the host, {lanes} streams" for lanes in gpu.LANES),
+    }
+    assert rows["still fp16, bare network"]["gpu_ms"] == 1.0  # as the fake GPU's clock goes
+    assert all(row.get("wall_ms", 1) > 0 for row in rows.values())
+    bare = rows["still fp16, bare network"]
+    bare["roofline"] = vars(place(Work(10, 10, 10), 3, "fp16", bare["gpu_ms"], Ceilings(1e9, {"fp16": 1e12})))
+    text = "\n".join(
+        gpu.table(
+            {
+                **{"bundle": "net", "rounds": 2, "gpu": "fake", "driver": "12.0", "torch": "2", "date": "2026-01-01"},
+                "machine": {"energy": "none", "governor": "none"},
+                "ceilings": {"bandwidth": 1e9, "flops": {"fp16": 1e12}},
+                "people": {"3": {"rows": rows, "moments": [{"gpu_mhz": 900, "gpu_slowed_by": "power cap"}]}},
+                "left out": {"tensorrt fp16": "not installed"},
+            }
+        )
+    )
+    assert "| still fp16 | 3 |" in text and "left out: tensorrt fp16" in text and "throttled: power cap" in text
