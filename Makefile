@@ -38,8 +38,7 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 	for wheel in $(BINDINGS); do \
 		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d $(WHEELS) $$wheel || exit 1; done
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
-		tests/runtime/cuda/test_images.py tests/runtime/test_tensorrt_names.py tests/runtime/test_tensorrt_rtx.py \
-		tests/runtime/test_tensorrt_build.py tests/runtime/cuda/test_tensorrt_session.py
+		tests/runtime/cuda/test_images.py tests/runtime/test_tensorrt_names.py tests/runtime/test_tensorrt_rtx.py
 
 engines: $(STAMP) ## engines of every family of networks, without a GPU, into docs/engines.md; a few minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
