@@ -20,9 +20,12 @@ from ._engine import Engine, Made, cache_folder, read_engine, write_engine
 log = logging.getLogger("posert")
 
 _CORE = ov.Core()
-_CAN = _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-# What a compiled graph depends on beside the release: it is not run on another CPU.
-_CPU = " ".join([_CORE.get_property("CPU", "FULL_DEVICE_NAME"), *sorted(_CAN)])
+try:
+    _CAN = _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    # What a compiled graph depends on beside the release: it is not run on another CPU.
+    _CPU = " ".join([_CORE.get_property("CPU", "FULL_DEVICE_NAME"), *sorted(_CAN)])
+except RuntimeError as error:
+    raise ImportError(f"OpenVINO {ov.__version__} has no plugin for this CPU: {error}") from error
 _MOST_KEPT = 16  # compiled graphs in the cache; one is as large as the graph, 30 MB for hrnet_w32 in int8
 
 # bf16 is no graph of its own: the fp32 graph, computed in bfloat16 by CPUs that have it in hardware.
