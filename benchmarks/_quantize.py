@@ -18,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def posert(model: str, crops: str, target: str, method: str) -> float:
+def posert(model: str, crops: str, target: str, contract: dict[str, Any], method: str) -> float:
     """Ours as `posert build` does it for CPUs."""
     import onnx
 
     from ..calib.qdq import place, quantize
     from ..calib.ranges import collect
+    from ..runtime.contract import Contract
 
     start = time.perf_counter()
     fp32 = onnx.load(model)
-    ranges = collect(fp32, _batches(crops, 8), place(fp32).tensors, method)
+    known = Contract.from_json(contract)
+    ranges = collect(fp32, _batches(crops, 8), place(fp32).tensors, method, contract=known)
     onnx.save(quantize(fp32, ranges, unsigned=True).model, target)
     return time.perf_counter() - start
 

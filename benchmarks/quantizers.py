@@ -21,6 +21,7 @@ from typing import Any
 from ..export.catalog import Row, find
 from ..export.environment import machine, versions
 from ..export.int8 import METHOD
+from ..runtime.contract import Contract
 from ..runtime.errors import PosertError
 from ..runtime.files import check_place, whole_file
 from ..runtime.progress import track
@@ -32,9 +33,9 @@ _IMAGES = {"small": 1000, "large": 60}  # held-out images: 1000 tell differences
 _NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "numpy==2.4.6", "opencv-python-headless==4.14.0.94")
 
 
-def tools(validation: Path) -> dict[str, Tool]:
+def tools(contract: Contract, validation: Path) -> dict[str, Tool]:
     """All rows by name; `validation` is the folder that accuracy control measures on."""
-    found = {OURS: Tool("posert", {"method": METHOD})}
+    found = {OURS: Tool("posert", {"contract": contract.to_json(), "method": METHOD})}
     for method, name in (("MinMax", "min-max"), ("Entropy", "entropy"), ("Percentile", "percentile")):
         for unsigned, kind in ((False, "int8 symmetric"), (True, "uint8")):
             arguments = {"method": method, "unsigned": unsigned}
@@ -75,7 +76,7 @@ def compare(row: Row, args: argparse.Namespace) -> dict[str, Any]:
     rows: dict[str, Any] = result["rows"]
     result |= {"model": row.id, "weights": args.weights, "calibration_people": args.people, "tool_gb": args.memory}
     keep = partial(_write, args.output, row.id, result)
-    wanted = {FLOAT: None, **tools(folder / "validation")}
+    wanted = {FLOAT: None, **tools(row.contract(), folder / "validation")}
     for name in set(rows) - set(wanted):
         del rows[name]
     for name, tool in track(list(wanted.items()), "tools"):

@@ -13,9 +13,11 @@ from posert.benchmarks._quantize import Validation
 from posert.benchmarks.environments import ToolError
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
+from posert.export.catalog import find
 from posert.export.int8 import METHOD
 
 IMAGES, PEOPLE = 6, 6
+CONTRACT = find("hrnet_demo").contract()
 OURS, FLOAT, ORT = quantizers.OURS, quantizers.FLOAT, "ONNX Runtime, min-max, uint8"
 
 
@@ -34,9 +36,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raise ToolError(f"{name} cannot be installed: pip install {' '.join(requirements)}\nno such version")
 
     with pytest.MonkeyPatch.context() as patch:
-        wanted = quantizers.tools(path)
+        wanted = quantizers.tools(CONTRACT, path)
         some = {name: wanted[name] for name in (OURS, ORT, "NNCF, mixed")}
-        patch.setattr(quantizers, "tools", lambda validation: some)
+        patch.setattr(quantizers, "tools", lambda contract, validation: some)
         patch.setattr(_contest, "environment", missing)
         assert run(patch, path) == 0
     return path
@@ -58,7 +60,7 @@ def test_ours_is_what_the_product_makes(output: Path, result: dict[str, Any]):
     crops = np.load(output.with_suffix("") / "demo_hrnet_coco_256x192" / "crops.npy")
     assert crops.shape == (PEOPLE, 256, 192, 3)
     fp32 = onnx.load(result["rows"][FLOAT]["file"])
-    ranges = collect(fp32, [crops], place(fp32).tensors, METHOD)
+    ranges = collect(fp32, [crops], place(fp32).tensors, METHOD, contract=CONTRACT)
     made = quantize(fp32, ranges, unsigned=True).model
     assert onnx.load(result["rows"][OURS]["file"]) == made
 
@@ -92,9 +94,9 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(
         made.append(function)
         raise ToolError(f"{function} was ended at 8.1 GB of memory; 8 GB were allowed")
 
-    everything = quantizers.tools(output)
+    everything = quantizers.tools(CONTRACT, output)
     some = {name: everything[name] for name in (OURS, ORT, "NNCF, mixed")}
-    monkeypatch.setattr(quantizers, "tools", lambda validation: some)
+    monkeypatch.setattr(quantizers, "tools", lambda contract, validation: some)
     monkeypatch.setattr(_contest, "environment", lambda name, requirements: Path("python"))
     monkeypatch.setattr(_contest, "call", call)
     monkeypatch.setattr(_contest.Bench, "judge", None)
@@ -160,9 +162,9 @@ def test_a_damaged_output_is_refused(
 def test_the_key_follows_the_tool_and_the_crops(output: Path):
     bench = object.__new__(_contest.Bench)
     bench.digest = "a"
-    tools = quantizers.tools(output)
+    tools = quantizers.tools(CONTRACT, output)
     keys = {name: bench.key(tool) for name, tool in tools.items()}
     assert len(set(keys.values())) == len(tools) == 10
-    assert bench.key(Tool("posert", {"method": "minmax"})) != keys[OURS]
+    assert bench.key(Tool("posert", {"contract": CONTRACT.to_json(), "method": "minmax"})) != keys[OURS]
     bench.digest = "b"
     assert not set(keys.values()) & {bench.key(tool) for tool in tools.values()}
