@@ -90,7 +90,7 @@ def probe_all() -> dict[str, Probe]:
 def precisions(backend: str, seen: Probe, machine: Machine, driver: Probe) -> dict[str, str]:
     """Each precision that a backend runs, with what this machine makes of it."""
     notes = _gpu_notes(backend, seen, driver) if backend in _GPU_BACKENDS else _cpu_notes(backend, machine)
-    return {p: notes[p] for p in seen.facts.get("precisions", ())}
+    return {p: notes.get(p, "yes") for p in seen.facts.get("precisions", ())}
 
 
 def _cpu_notes(backend: str, machine: Machine) -> dict[str, str]:
