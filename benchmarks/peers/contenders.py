@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..environments import environment
+from .materials import SDK_BATCHES
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ def contenders() -> list[Contender]:
         Contender("plain ONNX Runtime", ".onnxruntime"),
         Contender("plain PyTorch", ".eager"),
         Contender("rtmlib", ".rtmlib", requirements=("rtmlib==0.0.16", ort, *cv)),
-        Contender("mmdeploy-runtime", ".mmdeploy", requirements=("mmdeploy-runtime==1.3.1", "numpy<2")),
+        *(
+            Contender(name, ".mmdeploy", {"batch": batch}, ("mmdeploy-runtime==1.3.1", "numpy<2"))
+            for name, batch in zip(("mmdeploy-runtime", "mmdeploy-runtime, batch"), SDK_BATCHES, strict=True)
+        ),
         Contender("MMPose", ".mmpose", requirements=(torch, *_MMPOSE), bare=_MMPOSE_BARE),
     ]
 

@@ -12,8 +12,9 @@ from .worker import Given, Joints, Opened
 
 
 def open(given: Given) -> Opened:
-    """The SDK directory as `materials.sdk` writes it."""
-    detector = mmdeploy_runtime.PoseDetector(model_path=given["sdk"], device_name="cpu", device_id=0)
+    """The SDK directory that `materials.sdk` writes, with the `batch` that is given."""
+    folder = f"{given['sdk']}-{given['batch']}"
+    detector = mmdeploy_runtime.PoseDetector(model_path=folder, device_name="cpu", device_id=0)
 
     def call(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> Joints:
         # Its boxes include their last pixel.
@@ -24,7 +25,7 @@ def open(given: Given) -> Opened:
         "tool": f"mmdeploy-runtime {version('mmdeploy-runtime')}, its ONNX Runtime",
         "precision": "fp32",
         "threads": "default",
-        "people": "one by one",
+        "people": "one by one" if given["batch"] == 1 else "a batch",
         "decode": f"its own C++, rule {given['decode']}",
         "pipeline": "its own C++",
     }

@@ -250,7 +250,7 @@ def test_agreement_counts_joints_that_the_reference_sees(reference: Keypoints):
 
 
 def test_the_sdk_directory(tmp_path: Path, narrow_reference: Reference, narrow_onnx: onnx.ModelProto):
-    sdk(narrow_onnx, narrow_reference.contract, tmp_path / "sdk")
+    sdk(narrow_onnx, narrow_reference.contract, tmp_path / "sdk", 16)
     graph = onnx.load(tmp_path / "sdk" / "end2end.onnx")
     onnx.checker.check_model(graph)
     assert [v.name for v in (*graph.graph.input, *graph.graph.output)] == ["input", "output"]
@@ -263,7 +263,11 @@ def test_the_sdk_directory(tmp_path: Path, narrow_reference: Reference, narrow_o
         assert set(task["input"]) <= known
         known |= set(task["output"])
     model = json.loads((tmp_path / "sdk" / "deploy.json").read_text())["models"][0]
-    assert (tmp_path / "sdk" / model["net"]).exists() and model["name"] in [t["name"] for t in tasks]
+    assert (
+        (tmp_path / "sdk" / model["net"]).exists()
+        and model["name"] in [t["name"] for t in tasks]
+        and model["batch_size"] == 16
+    )
 
 
 def test_every_row_has_its_file():
