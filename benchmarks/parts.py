@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.backends import Request, Session
+from ..runtime.cuda.pipeline import Pipeline
 from ..runtime.estimator import PoseEstimator
 from ..runtime.flip import flip_index
 from ..runtime.preprocess import boxes_to_center_scale
@@ -24,6 +25,7 @@ Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
 
 MODES = ("latency", "throughput")
+_STEPS = ("upload", "crop", "network", "decode", "download")  # on a GPU
 _SECONDS, _FRAMES = 0.5, (4, 32)  # of one call in throughput mode: so long, but not fewer or more frames
 
 
@@ -56,6 +58,13 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     frame = _read(image)
     parts = [Part("decode image", 0, partial(_read, image))]
     for n in people:
+        on_gpu = _on_gpu(pose)
+        if on_gpu is not None:
+            on_gpu(frame, *_region(pose, boxes[:n]))
+            steps = [("bare engine" if s == "network" else s, partial(on_gpu.step, s, frame)) for s in _STEPS]
+            parts += [Part(name, n, step) for name, step in steps]
+            parts.append(Part("whole", n, partial(pose, frame, boxes[:n])))
+            continue
         batches: list[Image] = []
         cut = partial(_cut, pose, frame, boxes[:n], CropBuffer(pose.contract))
         cut(batches)
@@ -88,8 +97,14 @@ def throughput(
         pose(frame, boxes[:n])
         fitting = math.ceil(_SECONDS / (time.perf_counter() - start))
         frames = frames_of.get(str(n), min(max(fitting, _FRAMES[0]), _FRAMES[1]))
+        on_gpu = _on_gpu(pose)
+        if on_gpu is not None:
+            on_gpu(frame, *_region(pose, boxes[:n]))
+            bare: Callable[[], object] = partial(_repeat, partial(on_gpu.step, "network", frame), frames)
+        else:
+            bare = _bare_stream(pose.session, batches * frames)
         parts += [
-            Part("bare engine", n, _bare_stream(pose.session, batches * frames), frames),
+            Part("bare engine", n, bare, frames),
             Part("whole", n, partial(_stream, pose, frame, boxes[:n], frames), frames),
         ]
     return parts
@@ -99,10 +114,23 @@ def _read(image: Path) -> Image:
     return np.asarray(cv2.imread(str(image)), np.uint8)
 
 
+def _on_gpu(pose: PoseEstimator) -> Pipeline | None:
+    """A pipeline of its own for a session that runs on a GPU: it remembers its last run, whose steps are timed."""
+    network, device = getattr(pose.session, "network", None), getattr(pose.session, "device", None)
+    if network is None or device is None:
+        return None
+    return Pipeline(network, pose.contract, device, flip_test=pose.flip_test)
+
+
+def _region(pose: PoseEstimator, boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    c = pose.contract
+    return boxes_to_center_scale(boxes, c.width, c.height, c.padding)
+
+
 def _people(pose: PoseEstimator, frame: Image, boxes: Boxes) -> People:
     c = pose.contract
     flip = flip_index(len(c.keypoints), c.flip_pairs) if pose.flip_test else None
-    return People(c, frame, *boxes_to_center_scale(boxes, c.width, c.height, c.padding), flip)
+    return People(c, frame, *_region(pose, boxes), flip)
 
 
 def _cut(pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer, keep: list[Image] | None = None) -> None:
@@ -126,6 +154,11 @@ def _joints(people: People, maps: list[NDArray[np.float32]]) -> None:
 def _stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> None:
     for _ in pose.stream((frame, boxes) for _ in range(frames)):
         pass
+
+
+def _repeat(call: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        call()
 
 
 def _bare_stream(session: Session, batches: list[Image]) -> Callable[[], object]:

@@ -60,7 +60,10 @@ class Lane:
         self._frame: tuple[Pinned, Memory | None] | None = None
         self._reading: Any = None
         self._graphs: dict[int, Callable[[], None]] = {}
+        self._steps: dict[int, dict[str, Callable[[], None]]] = {}
+        self._networks: dict[int, Callable[[], None]] = {}
         self._last: Callable[[], None] | None = None
+        self._bucket = 0
 
     def run(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], usage: Usage) -> Joints:
         """A frame from start to end, in as many runs as its people need."""
@@ -134,7 +137,7 @@ class Lane:
         bucket = bucket_of(people, self.most)
         if bucket not in self._graphs:
             self._graphs[bucket] = self._prepare(bucket)
-        self._last = self._graphs[bucket]
+        self._last, self._bucket = self._graphs[bucket], bucket
         self._last()
         usage.people += people
         usage.slots += bucket
@@ -160,6 +163,19 @@ class Lane:
         """See `Pipeline.replay_ms`."""
         return timed_ms(self._last, self._stream, rounds) if self._last else []
 
+    def step(self, name: str, frame: Any) -> None:
+        """See `Pipeline.step`."""
+        steps = self._steps[self._bucket]
+        if name == "upload":
+            self.take(frame, None)
+        elif name == "network":  # a graph of its own: kernels that are launched one by one take longer
+            if self._bucket not in self._networks:
+                self._networks[self._bucket] = record(steps[name], self._stream, self._network.capturable)
+            steps = {name: self._networks[self._bucket]}
+        if name in steps:
+            steps[name]()
+        self._stream.synchronize()
+
     def _prepare(self, bucket: int) -> Callable[[], None]:
         c, stream = self._contract, self._stream
         block = self._block_on_device or self._block
@@ -177,13 +193,19 @@ class Lane:
         )
         up, down = batch_dtype(bucket).itemsize, self._keypoints.array[:bucket].nbytes
 
+        steps: dict[str, Callable[[], None]] = {
+            "crop": lambda: stream.launch(self._kernels[0], warp.grid, warp.block, warp),
+            "network": network,
+            "decode": lambda: stream.launch(self._kernels[1], decode.grid, decode.block, decode),
+        }
+        if self._block_on_device:
+            steps = {"upload": lambda: stream.upload(block.address, self._block, up), **steps}
+        if self._keypoints_on_device:
+            steps["download"] = lambda: stream.download(self._keypoints, keypoints.address, down)
+        self._steps[bucket] = steps
+
         def work() -> None:
-            if self._block_on_device:
-                stream.upload(block.address, self._block, up)
-            stream.launch(self._kernels[0], warp.grid, warp.block, warp)
-            network()
-            stream.launch(self._kernels[1], decode.grid, decode.block, decode)
-            if self._keypoints_on_device:
-                stream.download(self._keypoints, keypoints.address, down)
+            for step in steps.values():
+                step()
 
         return record(work, stream, self._network.capturable)

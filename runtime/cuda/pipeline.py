@@ -140,6 +140,16 @@ class Pipeline:
         with self._lane() as lane, self.device.active():
             return lane.replay_ms(rounds)
 
+    def step(self, name: str, frame: Any) -> None:
+        """One step of the last call's last run again, alone and waited for: what a benchmark times.
+
+        Args:
+            name: "upload" (the frame and its people's matrices), "crop", "network", "decode" or "download".
+            frame: that "upload" sends.
+        """
+        with self._lane() as lane, self.device.active():
+            lane.step(name, frame)
+
     def _finish(self, lane: Lane, people: int) -> Joints:
         with self.device.active():
             return lane.finish(people)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from posert.benchmarks import gpu
+from posert.benchmarks.parts import latency
 from posert.benchmarks.roofline import Ceilings, Work, place
+from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
 from posert.runtime.cuda.driver import Device, Stream
+from posert.runtime.estimator import PoseEstimator
 
 
 class Still:
@@ -32,22 +38,39 @@ def on_host(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return frame  # this GPU has no memory of its own
 
 
+CONTRACT = Contract(
+    dataset="test",
+    keypoints=("nose", "left", "right", "top"),
+    flip_pairs=((1, 2),),
+    skeleton=(),
+    sigmas=(0.1,) * 4,
+    width=48,
+    height=64,
+    heatmap_width=12,
+    heatmap_height=16,
+)
+
+
+def test_stages_of_the_road_on_a_gpu(fake_gpu: ctypes.CDLL, tmp_path: Path):
+    frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "frame.png"), frame)
+    session = SimpleNamespace(network=Still(), device=Device())
+    pose = PoseEstimator.from_session(CONTRACT, session, Choice("fake", "fp16", ""))  # type: ignore[arg-type]
+    boxes = np.array([[10.0, 10, 60, 100], [40, 20, 90, 110]])
+    parts = latency(pose, tmp_path / "frame.png", boxes, [1, 2])
+    stages = ["upload", "crop", "bare engine", "decode", "download", "whole"]
+    assert [(p.name, p.people) for p in parts] == [("decode image", 0), *((s, n) for n in (1, 2) for s in stages)]
+    before = pose(frame, boxes)
+    for part in reversed(parts):
+        part.call()
+    np.testing.assert_array_equal(pose(frame, boxes).xy, before.xy)
+
+
 def test_a_contest(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gpu, "FRAME", (700, 500, 3))
     monkeypatch.setattr(gpu, "WARM_UP", 1)
     monkeypatch.setattr(gpu, "VIDEO", 2)
-    contract = Contract(
-        dataset="test",
-        keypoints=("nose", "left", "right", "top"),
-        flip_pairs=((1, 2),),
-        skeleton=(),
-        sigmas=(0.1,) * 4,
-        width=48,
-        height=64,
-        heatmap_width=12,
-        heatmap_height=16,
-    )
-    contest = gpu.Contest(contract, Device(), 3, on_host)
+    contest = gpu.Contest(CONTRACT, Device(), 3, on_host)
     contest.add_network("around the network", gpu.NoNetwork((4, 16, 12)))
     contest.add_network("still fp16", Still())
     rows = contest.timed(2)
