@@ -128,7 +128,9 @@ class ModuleLayers:
         """`tensors`: of the graph, by the name of the node that makes it."""
         self._reference, self._tensors = reference, tensors
         kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)
-        self._modules = {m: n for n, m in reference.network.named_modules() if isinstance(m, kinds)}
+        self._modules: dict[nn.Module, str] = {
+            m: n for n, m in reference.network.named_modules() if isinstance(m, kinds)
+        }
         known = set(self._modules.values())
         self.names = {tensor for node, tensor in tensors.items() if _CALL.sub("", node) in known or node in known}
 

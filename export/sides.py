@@ -66,8 +66,8 @@ def normalised(crops: NDArray[np.uint8], contract: Contract) -> NDArray[np.float
     """Crops `(N, H, W, 3)` as the network's input `(N, 3, H, W)` float32."""
     ordered = crops if contract.model_color == contract.color else crops[..., ::-1]
     mean, std = (np.array(v, np.float32) for v in (contract.mean, contract.std))
-    images: NDArray[np.float32] = (ordered.astype(np.float32) / 255 - mean) / std
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    images = (ordered.astype(np.float32) / np.float32(255) - mean) / std
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
 
 
 def open_sides(first: str, second: str, weights: str | None = None) -> tuple[Side, Side]:
