@@ -45,7 +45,7 @@ def contenders() -> list[Contender]:
     """Ours first, then peers. Where a peer uses a library that we use, it has the same version of it."""
     torch, ort = _same("torch"), _same("onnxruntime")
     # OpenCV 5 cuts other crops than the models were trained on.
-    cv = ("opencv-python<5", "opencv-contrib-python<5")
+    cv = ("opencv-python==4.14.0.94", "opencv-contrib-python==4.14.0.94")
     return [
         *(
             Contender(f"posert {precision}", ".ours", {"precision": precision, "mode": "latency"})
@@ -61,7 +61,7 @@ def contenders() -> list[Contender]:
         Contender("plain PyTorch", ".eager"),
         Contender("rtmlib", ".rtmlib", requirements=("rtmlib==0.0.16", ort, *cv)),
         *(
-            Contender(name, ".mmdeploy", {"batch": batch}, ("mmdeploy-runtime==1.3.1", "numpy<2"))
+            Contender(name, ".mmdeploy", {"batch": batch}, ("mmdeploy-runtime==1.3.1", "numpy==1.26.4"))
             for name, batch in zip(("mmdeploy-runtime", "mmdeploy-runtime, batch"), SDK_BATCHES, strict=True)
         ),
         Contender("MMPose", ".mmpose", requirements=(torch, *_MMPOSE), bare=_MMPOSE_BARE),
@@ -71,19 +71,20 @@ def contenders() -> list[Contender]:
 # What mmpose and mmdet import; xtcocotools was compiled for numpy 1.
 _MMPOSE = (
     "mmengine==0.10.7",
-    "numpy<2",
-    "opencv-python-headless<4.12",
+    "numpy==1.26.4",
+    "opencv-python==4.11.0.86",
+    "opencv-python-headless==4.11.0.86",
     "xtcocotools==1.14.3",
-    "json_tricks",
-    "munkres",
-    "scipy",
-    "pillow",
-    "six",
-    "setuptools<81",
-    "pycocotools",
-    "shapely",
-    "terminaltables",
-    "tqdm",
+    "json_tricks==3.17.3",
+    "munkres==3.0.0",
+    "scipy==1.17.1",
+    "pillow==13.0.0",
+    "six==1.17.0",
+    "setuptools==80.10.2",
+    "pycocotools==2.0.11",
+    "shapely==2.2.0",
+    "terminaltables==3.1.10",
+    "tqdm==4.70.1",
 )
 # mmpose asks for chumpy, which does not build any more and is not imported; mmcv-lite is mmcv without compiled code.
 _MMPOSE_BARE = ("mmcv-lite==2.1.0", "mmdet==3.3.0", "mmpose==1.3.2")
