@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NARROW = 480  # px below which labels stand above their bars instead of beside them
-_LABELS = 150  # px that they take beside
+_LABELS = 165  # px that they take beside
 _ROW = 26
 _AXIS = 40
 # px of the frame: differences below it come from float32 rounding of the coordinates themselves.

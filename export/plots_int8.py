@@ -11,6 +11,7 @@ import numpy as np
 from .plots import svg, ticks
 
 _LEFT, _TOP, _BOTTOM = 64, 14, 44
+_LETTER = 7.5  # px of width, about
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str, width: int) -> st
         body.append(f'<text class="tick middle" x="{x(value):.1f}" y="{bottom + 18}">{value:g}</text>')
     body.append(f'<text class="tick end" x="{right}" y="{height - 5}">{escape(unit)}</text>')
     body.append(f'<text class="tick" x="0" y="{height - 5}">up: AP lost</text>')
-    for p in points:
+    written = [(x(p.cost) - 5, x(p.cost) + 5, y(p.drop)) for p in points]
+    for p in sorted(points, key=lambda p: p.kind == "tried"):  # whose label finds no room goes without
         at, level = x(p.cost), y(p.drop)
         told = f"{p.label}: AP lost {p.drop:+.4f}, {p.cost:.3g} {unit}"
         body.append(f'<g class="{p.kind}"><title>{escape(told)}</title>')
@@ -85,11 +87,15 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str, width: int) -> st
             a, b = (y(v) for v in p.interval)
             body.append(f'<line class="whisker" x1="{at:.1f}" x2="{at:.1f}" y1="{a:.1f}" y2="{b:.1f}"/>')
         body.append(f'<circle cx="{at:.1f}" cy="{level:.1f}" r="{6 if p.kind == "best" else 4.5}"/>')
-        beyond = at > (_LEFT + right) / 2
-        body.append(
-            f'<text class="label{" end" if beyond else ""}" x="{at + (-10 if beyond else 10):.1f}" '
-            f'y="{level + 4:.1f}">{escape(p.label)}</text></g>'
-        )
+        beyond, long = at > (_LEFT + right) / 2, 10 + _LETTER * len(p.label)
+        here = (at - long, at - 6, level) if beyond else (at + 6, at + long, level)
+        if all(here[1] < left or far_end < here[0] or abs(level - row) > 13 for left, far_end, row in written):
+            written.append(here)
+            body.append(
+                f'<text class="label{" end" if beyond else ""}" x="{at + (-10 if beyond else 10):.1f}" '
+                f'y="{level + 4:.1f}">{escape(p.label)}</text>'
+            )
+        body.append("</g>")
     return svg(width, height, body, "AP lost against cost of each network that was measured")
 
 

@@ -66,12 +66,14 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
         f"{share}. On {found['people']} people whom neither the ranges nor the gate know, AP {_fell(best)}"
         f"{_between(best['interval'])}; {found['max_drop']:g} may be lost"
     )
+    if best["ms"] is not None:
+        seen += f". A person takes {best['ms']:.1f} ms, in float32 {found['fp32_ms']:.1f} ({found['backends']['int8']})"
     if not best["blocks"]:
         return f"{seen}. Nothing had to stay in float."
-    names = ", ".join(best["blocks"][:_NAMED]) + (", ..." if len(best["blocks"]) > _NAMED else "")
+    names = ", ".join(best["blocks"][:_NAMED]) + (" and others" if len(best["blocks"]) > _NAMED else "")
     stay = "blocks stays" if len(best["blocks"]) == 1 else "blocks stay"
     return (
-        f"{seen}. {len(best['blocks'])} of {len(found['blocks'])} {stay} in float because with all in int8 it "
+        f"{seen}. {len(best['blocks'])} of {len(found['blocks'])} {stay} in float because with all in int8 AP "
         f"{_fell(all_int8)}: {names}."
     )
 

@@ -199,7 +199,7 @@ class TestOneHardBlock:
     def test_the_verdict_is_a_sentence(self, searched: tuple[Int8, list[str]]) -> None:
         verdict = searched[0].record["verdict"]
         assert "% of the multiply-adds are in int8. On 32 people whom neither the ranges nor the gate know" in verdict
-        assert "1 of 7 blocks stays in float because with all in int8 it fell by 0." in verdict
+        assert "1 of 7 blocks stays in float because with all in int8 AP fell by 0." in verdict
         assert verdict.endswith(": hard.")
 
     def test_progress_names_every_step(self, searched: tuple[Int8, list[str]]) -> None:
