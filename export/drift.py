@@ -20,7 +20,7 @@ from .sides import Side
 
 WORST = 6
 _MARGIN = 0.15  # of a person's size, around it
-_LEAST = 320  # px: smaller pictures are enlarged
+_LEAST = 480  # px: smaller pictures are enlarged
 _SURE = 0.5  # of a person's highest peak: a hidden joint's faint map has no one place
 
 
@@ -129,14 +129,18 @@ def _picture(person: Person, frame: NDArray[np.uint8], contract: Contract, names
         panel = part.copy()
         found = Keypoints((xy - corner)[None] * enlarge, score[None], box[None], contract.keypoints)
         draw(panel, found, contract, threshold=_SURE * float(person.score[0].max()))
-        _label(panel, name)
+        _label(panel, name.rpartition(":")[2].rpartition("/")[2], 16)
         panels.append(panel)
-    _label(panels[1], f"{person.drift:.2f} px", below=True)
+    sure = person.score[0] >= _SURE * person.score[0].max()
+    moved = np.where(sure, np.linalg.norm(person.xy[1] - person.xy[0], axis=1), 0)
+    most = int(moved.argmax())
+    _label(panels[1], f"mean {person.drift:.2f} px", panel.shape[0] - 26)
+    _label(panels[1], f"{contract.keypoints[most]} {moved[most]:.2f} px", panel.shape[0] - 8)
     return np.hstack(panels)
 
 
-def _label(panel: NDArray[np.uint8], text: str, below: bool = False) -> None:
-    place = (6, panel.shape[0] - 8 if below else 16)
+def _label(panel: NDArray[np.uint8], text: str, row: int) -> None:
+    place = (6, row)
     for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(panel, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, width, cv2.LINE_AA)
 
