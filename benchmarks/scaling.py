@@ -204,7 +204,7 @@ def _one_of_many(barrier: Any, answers: Any, job: tuple[Any, ...]) -> None:
     barrier.wait()
     times: list[float] = []
     begin = time.perf_counter()
-    while time.perf_counter() - begin < seconds:
+    while not times or time.perf_counter() - begin < seconds:
         times += timed(lambda: pose(frame, boxes))
     spent = time.perf_counter() - begin
     status = Path("/proc/self/status")
