@@ -49,8 +49,8 @@ def _tradeoff(found: Mapping[str, Any]) -> str:
     ]
     points.append(Point("fp32", found["fp32_ms"] if timed else 1.0, 0.0, None, "float"))
     text = (
-        "Each dot is a measured network with its number of blocks in float; lines: 95 % intervals; dashed: the loss that "
-        "is allowed, up to which the axis is even, and logarithmic beyond."
+        "Each dot is a measured network with its number of blocks in float; lines: 95 % intervals; dashed: the loss "
+        "that is allowed, up to which the axis is even, and logarithmic beyond."
     )
     return f"{both(lambda width: plots_int8.tradeoff(points, found['max_drop'], unit, width))}<p>{text}</p>"
 
