@@ -50,7 +50,7 @@ def test_going_on_gives_what_one_run_gives(build, crops, method, stop):
 @given(st.data())
 def test_absorbing_is_seeing_both_streams(data):
     seed = data.draw(st.integers(0, 2**32))
-    # OpenCV counts in float64: beside values 2**46 times as large it puts the smallest negative ones on zero's other side
+    # OpenCV counts in float64: beside values 2**46 times as large the smallest negative ones fall on zero's other side
     exponents = data.draw(st.lists(st.integers(-20, 20), min_size=2, max_size=2))
     rng = np.random.default_rng(seed)
     parts = [np.float32(2.0**e) * rng.standard_normal(50).astype(np.float32) for e in exponents]
