@@ -17,6 +17,7 @@ from .worker import Given
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 _PATIENCE = 600.0  # seconds until a contender that does not answer is given up
+_GRACE = 10.0  # seconds that it has to end
 # Every tool chooses its threads as it does for its users.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -50,6 +51,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                start_new_session=True,  # an interrupt from the keyboard is for the contest, which ends them
                 env={name: value for name, value in os.environ.items() if name not in _THREADS},
             )
         try:
@@ -80,8 +82,8 @@ class Process:
     def close(self) -> float | None:
         """End it; its peak of resident memory in MB, if it ended as it should."""
         self._wake()
-        with contextlib.suppress(BrokenPipeError):
-            self._process.communicate(timeout=30)
+        with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
+            self._process.communicate(timeout=_GRACE)
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()

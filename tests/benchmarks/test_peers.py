@@ -201,10 +201,10 @@ def test_silence_is_given_up(bundle: Path, tmp_path: Path, monkeypatch: pytest.M
     given = {"folder": str(tmp_path), "sleeps": 60}
     slow = Process(Path(sys.executable), "sham", given, tmp_path / "slow")
     monkeypatch.setattr(process, "_PATIENCE", 0.2)
+    monkeypatch.setattr(process, "_GRACE", 0.2)
     with pytest.raises(Gone, match="no answer within"):
         slow.ask(do="time", people=1, burst=0)
-    slow._process.kill()
-    assert slow.close() is None
+    assert slow.close() is None and slow._process.returncode is not None
 
 
 def test_the_pipeline_by_hand_finds_what_the_reference_finds(narrow_reference: Reference, narrow_onnx: onnx.ModelProto):
