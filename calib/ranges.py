@@ -47,23 +47,6 @@ class Ranges(dict[str, Range]):
         """As plain JSON values, readable and exact: {"ranges": {tensor: [lo, hi]}, "curve": [[crops, change]]}."""
         return {"ranges": {name: [r.lo, r.hi] for name, r in self.items()}, "curve": [list(p) for p in self.curve]}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Ranges:
-        """Read back what `to_json` gave.
-
-        Raises:
-            CalibrationError: it is something else; the message says what.
-        """
-        try:
-            ranges = {str(name): Range(float(lo), float(hi)) for name, (lo, hi) in values["ranges"].items()}
-            curve = [(int(crops), float(change)) for crops, change in values["curve"]]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CalibrationError(
-                f"not a file of ranges ({type(error).__name__}: {error}); expected ranges by tensor as [lo, hi] and a "
-                "curve, as posert writes them"
-            ) from error
-        return cls(ranges, curve)
-
 
 @dataclass
 class Seen:

@@ -95,9 +95,8 @@ def make_int8(
         give_back()
     record["int8_macs"] = placement.int8_macs
     order = {name: i for i, node in enumerate(fp32.graph.node) for name in node.output}
-    record["ranges"] = {
-        name: [r.lo, r.hi] for name, r in sorted(ranges.items(), key=lambda item: order.get(item[0], -1))
-    }
+    found_ranges = ranges.to_json()["ranges"]
+    record["ranges"] = {name: found_ranges[name] for name in sorted(ranges, key=lambda name: order.get(name, -1))}
     record["verdict"] = int8_verdict(record)
     left = {name: reasons.get(name, why) if why == "asked for" else why for name, why in placement.left.items()}
     return Int8(tuple(twins.files.values()), left, record)
