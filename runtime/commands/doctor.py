@@ -89,7 +89,10 @@ def _backend(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
         lines.append("      no GPU, see above" if row["reason"] == gpu["reason"] else f"      {row['reason']}")
     if row["state"] == "missing":
         return lines
-    return lines + [f"      {name:9} {note}" for name, note in row["precisions"].items()]
+    alike: dict[str, list[str]] = {}
+    for name, note in row["precisions"].items():
+        alike.setdefault(note, []).append(name)
+    return lines + [f"      {', '.join(names):9} {note}" for note, names in alike.items()]
 
 
 def _findings(report: Mapping[str, Any]) -> list[str]:
