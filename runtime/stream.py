@@ -18,17 +18,16 @@ from .decode import decode, to_frame
 from .flip import merge
 from .preprocess import crop, crop_matrices
 
-# People per run: bounds the memory of a crowd scene; larger batches are no faster per person.
-MAX_BATCH = 16
+# People per run. A person costs less in a batch (hrnet_w32 in int8: 30 ms alone, 22 each of four, 21 of eight, 20 of
+# sixteen; benchmarks/batches), but OpenVINO keeps some 20 MB of code for every size of batch that it has seen.
+MAX_BATCH = 8
+# A stream makes up its runs of full size, or of this one where frames have fewer people: what is under way may be held
+# by who waits for its result.
+COLLECTED = 4
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
 Flip = tuple[int, ...] | None
-
-
-# People per run that a stream collects from frames with fewer: hrnet_w32 in int8 takes 30 ms for one person, 22 ms each
-# for 4 and 21 ms each for 8 (benchmarks/batches), and every frame under way may be held by who waits for its result.
-COLLECTED = 4
 
 
 class CropBuffer:
@@ -56,7 +55,7 @@ class People:
         flip: for a flip test, which joint stands for which in a mirror image (`flip.flip_index`); None for none.
 
     Attributes:
-        parts: the people of one run each.
+        parts: everyone, in parts that are one run each.
         error: what went wrong with them on the way.
         xy, score: `(N, K, 2)`, px of the frame, and `(N, K)`, both float32; filled part by part by `read`.
     """
@@ -70,25 +69,25 @@ class People:
         self.parts = [slice(start, min(start + MAX_BATCH, n)) for start in range(0, n, MAX_BATCH)]
         self.xy, self.score = np.empty((n, k, 2), np.float32), np.empty((n, k), np.float32)
         self.error: Exception | None = None
-        self._read = 0
+        self._unread = n
 
     @property
     def done(self) -> bool:
-        """Whether all parts were read, or one went wrong."""
-        return self._read == len(self.parts) or self.error is not None
+        """Whether everyone was read, or something went wrong."""
+        return self._unread == 0 or self.error is not None
 
     def cut(self, part: slice, buffer: CropBuffer, first: int = 0) -> Image:
         """What the network takes of a part, as rows of the buffer from `first` on.
 
         These are the crops and, for a flip test, their mirror images behind them.
         """
-        assert self._frame is not None, "every part is cut once, in order"
+        assert self._frame is not None, "everyone is cut once, in order"
         c, n = self._contract, part.stop - part.start
         crops = buffer.rows(first + (n if self._flip is None else 2 * n))[first:]
         crop(self._frame, self._matrices[part], c.width, c.height, out=crops[:n])
         if self._flip is not None:
             crops[n:] = crops[:n, :, ::-1]
-        if part == self.parts[-1]:
+        if part.stop == len(self._center):
             self._frame = None
         return crops
 
@@ -105,7 +104,7 @@ class People:
         self.xy[part] = to_frame(
             peaks, self._center[part], self._extent[part], c.heatmap_width, c.heatmap_height, c.udp
         )
-        self._read += 1
+        self._unread -= part.stop - part.start
 
 
 class _Run:
@@ -115,12 +114,21 @@ class _Run:
         self.request, self._buffer = request, CropBuffer(contract)
         self._shares: list[tuple[People, slice, slice]] = []
         self._rows = self.people = 0
+        self._size = COLLECTED
 
-    def add(self, people: People, part: slice) -> None:
-        first = self._rows
-        self._rows += len(people.cut(part, self._buffer, first))
-        self._shares.append((people, part, slice(first, self._rows)))
-        self.people += part.stop - part.start
+    @property
+    def full(self) -> bool:
+        return self.people == self._size
+
+    def add(self, people: People, first: int) -> int:
+        """Take in people of a frame, from `first` on, as many as there is room for; gives the first one left."""
+        if not self.people:
+            self._size = MAX_BATCH if len(people.xy) - first >= MAX_BATCH else COLLECTED
+        part = slice(first, min(first + self._size - self.people, len(people.xy)))
+        rows = slice(self._rows, self._rows + len(people.cut(part, self._buffer, self._rows)))
+        self._shares.append((people, part, rows))
+        self._rows, self.people = rows.stop, self.people + part.stop - part.start
+        return part.stop
 
     def start(self) -> None:
         self.request.start(self._buffer.rows(self._rows))
@@ -144,8 +152,8 @@ class _Run:
 def overlap(frames: Iterable[People], requests: Iterable[Request], contract: Contract) -> Iterator[People]:
     """Send frames through the network, as many runs at a time as there are requests; they come back in order.
 
-    Frames with few people share a run. What raises in `frames` raises here in its place, after the frames before it.
-    When the generator ends early, what is under way is cancelled.
+    A run takes people of one or of several frames. What raises in `frames` raises here in its place, after the frames
+    before it. When the generator ends early, what is under way is cancelled.
     """
     idle = deque(_Run(request, contract) for request in requests)
     most = COLLECTED * (len(idle) + 1)  # frames under way, which bounds those without people too
@@ -185,14 +193,13 @@ def overlap(frames: Iterable[People], requests: Iterable[Request], contract: Con
                 failure = error
                 break
             waiting.append(people)
-            for part in people.parts:
-                if idle and idle[0].people + part.stop - part.start > COLLECTED:
-                    start()
+            first = 0
+            while first < len(people.xy):
                 if not idle:
                     yield from read_oldest()
-                idle[0].add(people, part)
-            if idle and idle[0].people >= COLLECTED:
-                start()
+                first = idle[0].add(people, first)
+                if idle[0].full:
+                    start()
             yield from ended()
             while len(waiting) >= most:
                 yield from read_oldest()

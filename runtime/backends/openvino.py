@@ -14,6 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ..errors import BackendError, InputError
+from ..memory import give_back
 from . import Request
 from ._engine import Engine, Made, cache_folder, read_engine, write_engine
 
@@ -43,6 +44,7 @@ class Session:
             self._take(_CORE.compile_model(_CORE.read_model(model), "CPU", self._config(precision, threads)))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO {ov.__version__} refused the {precision} graph: {error}") from error
+        give_back()  # 75 MB of hrnet_w32 in int8
 
     @classmethod
     def kept(cls, digest: str, read: Callable[[], bytes], precision: str, threads: int | None = None) -> Session:

@@ -128,7 +128,7 @@ def test_the_same_as_one_by_one(counts: list[int], slots: int, flip_test: bool) 
     expected = [pose(*pair) for pair in pairs]
     for seen, one in zip(pose.stream(iter(pairs)), expected, strict=True):
         same(seen, one)
-    assert session.started <= sum(-(-count // MAX_BATCH) for count in counts)
+    assert session.started <= sum(-(-count // COLLECTED) for count in counts)
     assert session.most <= slots
 
 
@@ -138,14 +138,17 @@ def test_the_same_as_one_by_one(counts: list[int], slots: int, flip_test: bool) 
         ([1] * 8, [4, 4]),
         ([1] * 9, [4, 4, 1]),
         ([0, 1, 0, 2, 0, 0, 1, 0], [4]),
-        ([3, 2, 2, 1], [3, 4, 1]),
-        ([1, 5, 1, 4, 1], [1, 5, 1, 4, 1]),
-        ([MAX_BATCH + 1, 1, 1], [MAX_BATCH, 3]),
+        ([3, 2, 2, 1], [4, 4]),
+        ([1, 5, 1, 4, 1], [4, 4, 4]),
+        ([8, 8], [8, 8]),
+        ([19], [8, 8, 3]),
+        ([9, 1, 1], [8, 3]),
+        ([2, 9], [4, 4, 3]),
     ],
     ids=str,
 )
 def test_frames_with_few_people_share_a_run(counts: list[int], runs: list[int]) -> None:
-    assert COLLECTED == 4
+    assert (COLLECTED, MAX_BATCH) == (4, 8)
     session = Lazy(2)
     assert [len(people) for people in estimator(session).stream(pairs_of(counts))] == counts
     assert session.batches == runs
