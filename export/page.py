@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..runtime.contract import Contract
 from ..runtime.draw import SIDES, layout
-from ..runtime.parity import Parity, Row, Worst
+from ..runtime.judgement import Parity, Row, Worst
 from . import plots, words
 from .markup import both, section
 from .page_int8 import int8_section

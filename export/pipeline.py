@@ -13,7 +13,8 @@ from ..runtime.choice import Choice, open_session
 from ..runtime.contract import Contract
 from ..runtime.estimator import PoseEstimator
 from ..runtime.files import whole_file
-from ..runtime.parity import Candidate, Parity, judge
+from ..runtime.judgement import Parity
+from ..runtime.parity import Candidate, judge
 from .archs import build_arch
 from .catalog import Row
 from .environment import machine, versions

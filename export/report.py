@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..runtime.contract import Contract
 from ..runtime.files import whole_file
-from ..runtime.parity import Parity
+from ..runtime.judgement import Parity
 from .page import page
 from .words import headline, interval_text, joint_drift, limits, number, signed
 

@@ -24,7 +24,8 @@ from ..runtime.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.estimator import PoseEstimator
 from ..runtime.frames import Frames
-from ..runtime.parity import Candidate, Judge, Row
+from ..runtime.judgement import Row
+from ..runtime.parity import Candidate, Judge
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
 FEWEST = 20  # of fewer people AP says nothing about thousandths

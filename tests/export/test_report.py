@@ -20,7 +20,7 @@ from posert.export.report import print_blocks, print_table, write_report
 from posert.export.words import headline, int8_verdict, joint_drift, limits, number, settled_text, signed
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
-from posert.runtime.parity import Parity, Row, Worst
+from posert.runtime.judgement import Parity, Row, Worst
 
 COCO = dataset("coco")
 CONTRACT = Contract(

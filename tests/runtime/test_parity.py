@@ -24,7 +24,8 @@ from posert.runtime.datasets import dataset
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.frames import Frames
-from posert.runtime.parity import HEATMAP_BOUND, Candidate, Parity, judge
+from posert.runtime.judgement import Parity
+from posert.runtime.parity import HEATMAP_BOUND, Candidate, judge
 from posert.runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
 
 IMAGES, WIDTH, HEIGHT = 30, 200, 160

@@ -1,0 +1,84 @@
+"""What the accuracy gate found: a row per graph, the verdict, and the people on whom graphs differ most."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate against the PyTorch model.
+
+    Attributes:
+        precision, backend: what ran; the first row of a result is the reference, backend "pytorch".
+        ap: COCO AP (OKS 0.50:0.95), None where nothing labelled was there to judge on.
+        ap_drop: AP of the reference minus this one's; `ap_drop_interval` its paired bootstrap 95 % interval.
+        pixel_drift_median, pixel_drift_p95: distance of the joints from the reference's, px of the frame.
+        heatmap_error: relative L2 error of the heatmaps.
+        ms_per_person: crop, network and decoding, median over frames.
+        size_mb: of the graph.
+        verdict: "reference", "passed", "failed" or "unproven".
+        artifact: the bundle's graph that ran; its verdict counts on backends that were not there to be judged.
+        reason: why a graph that could not be judged at all has failed, such as that it gives NaN; its figures are NaN.
+    """
+
+    precision: str
+    backend: str
+    ap: float | None
+    ap_drop: float | None
+    ap_drop_interval: tuple[float, float] | None
+    pixel_drift_median: float
+    pixel_drift_p95: float
+    heatmap_error: float
+    ms_per_person: float
+    size_mb: float
+    verdict: str
+    artifact: str = ""
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """Such as "openvino int8"."""
+        return f"{self.backend} {self.precision}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; what was not measured is None."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A person on whom a candidate and the reference differ most; coordinates in px of `image`."""
+
+    key: str
+    image: NDArray[np.uint8]
+    reference_xy: NDArray[np.float32]
+    candidate_xy: NDArray[np.float32]
+    truth: NDArray[np.float32] | None
+    drift: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The gate's result.
+
+    Attributes:
+        rows: the reference first.
+        verdict: "passed", "failed", or "unproven" where nothing labelled was there.
+        max_drop: the AP drop that was allowed.
+        data: kind, number of images and people, note.
+        drift: per row key `(N, K)` float32, px of the frame; NaN where a joint is not labelled.
+        worst: people on whom a candidate differs most from the reference.
+    """
+
+    rows: list[Row]
+    verdict: str
+    max_drop: float
+    data: dict[str, Any]
+    drift: dict[str, NDArray[np.float32]] = field(repr=False)
+    worst: list[Worst] = field(repr=False)
