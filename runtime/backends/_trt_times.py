@@ -28,14 +28,14 @@ def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
     """GPU time of one run of each engine, ms, at the batch that it was made for.
 
     Engines are built where the cache has none. They are timed once; the result lies beside them, and holds for as long
-    as none of them is made anew.
+    as none of them is made anew. One that cannot be built is left out, with a warning.
 
     Args:
         trt: the library's module.
         graphs: ONNX graphs of one network by precision.
 
     Raises:
-        BackendError: an engine cannot be built or run.
+        BackendError: no engine can be built and run.
     """
     reason = unavailable(trt)
     if reason is not None:
@@ -46,14 +46,24 @@ def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
     kept = _kept(path, models)
     if kept is not None:
         return kept
-    runs = {precision: _prepared(EngineSession(trt, graph, precision)) for precision, graph in graphs.items()}
+    runs: dict[str, Callable[[], list[float]]] = {}
+    refused: list[BackendError] = []
+    for precision, graph in graphs.items():
+        try:
+            runs[precision] = _prepared(EngineSession(trt, graph, precision))
+        except BackendError as error:
+            refused.append(error)
+            log.warning("%s is left out: %s", precision, error)
+    if not runs:
+        raise refused[0]
     seen: dict[str, list[float]] = {precision: [] for precision in runs}
     for _ in range(_ROUNDS):  # in turn, because clocks rise and fall
         for precision, run in runs.items():
             seen[precision] += run()
     found = {precision: float(np.median(ms)) for precision, ms in seen.items()}
+    written = {"device": Device().name, "library": title(trt), "models": models, "ms": found}
     with whole_file(path) as file:
-        file.write(json.dumps({"device": Device().name, "library": title(trt), "models": models, "ms": found}).encode())
+        file.write(json.dumps(written).encode())
     told = ", ".join(f"{precision} {ms:.3f} ms" for precision, ms in found.items())
     log.warning("%s on %s: %s; the choice is kept in %s", title(trt), Device().name, told, path)
     return found
@@ -62,11 +72,10 @@ def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
 def _kept(path: Path, models: Mapping[str, str]) -> dict[str, float] | None:
     """What was found before; None where an engine is newer, or gone."""
     try:
-        engines = [[p.stat().st_mtime_ns for p in path.parent.glob(f"{m[:16]}-*.engine")] for m in models.values()]
-        if not all(engines) or path.stat().st_mtime_ns < max(map(max, engines)):
-            return None
         found = {precision: float(ms) for precision, ms in json.loads(path.read_bytes())["ms"].items()}
-        return found if found.keys() == models.keys() else None
+        engines = [[p.stat().st_mtime_ns for p in path.parent.glob(f"{models[p][:16]}-*.engine")] for p in found]
+        whole = bool(engines) and all(engines)
+        return found if whole and path.stat().st_mtime_ns >= max(map(max, engines)) else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -396,11 +396,39 @@ def test_engines_are_timed_once(
     assert len(builds) == 3
 
 
-@pytest.mark.parametrize("damage", ["engine made anew", "engine gone", "no JSON", "no ms", "another precision"])
+def test_an_engine_that_cannot_be_built_is_left_out(
+    fake_gpu: ctypes.CDLL,
+    cache: Path,
+    builds: list[Options],
+    stopwatch: list[list[float]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once: the next start does not try again."""
+    trt, tried, build = library_of(fake_gpu), list[bytes](), _trt_session.build
+
+    def some(trt: Any, model: bytes, *rest: Any, **more: Any) -> Engine:
+        tried.append(model)
+        if model == b"eighth":
+            raise BackendError("no kernel fits")
+        return build(trt, model, *rest, **more)
+
+    monkeypatch.setattr(_trt_session, "build", some)
+    stopwatch[:] = [[2.0]]
+    for _ in range(2):
+        assert _trt_times.times(trt, {"fp16": b"half", "int8": b"eighth"}) == {"fp16": 2.0}
+    assert tried == [b"half", b"eighth"]
+    with pytest.raises(BackendError, match="no kernel fits"):
+        _trt_times.times(trt, {"int8": b"eighth"})
+
+
+@pytest.mark.parametrize(
+    "damage", ["engine made anew", "engine gone", "no JSON", "no ms", "another precision", "no precision"]
+)
 def test_times_that_hold_no_longer(
     fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], stopwatch: list[list[float]], damage: str
 ) -> None:
     trt, graphs = library_of(fake_gpu), {"fp16": b"half", "int8": b"eighth"}
+    damages = {"no JSON": "{", "no ms": "{}", "another precision": '{"ms": {"fp8": 1}}', "no precision": '{"ms": {}}'}
     stopwatch[:] = [[2.0], [3.0], [5.0], [4.0]]
     _trt_times.times(trt, graphs)
     (path,), engine = cache.glob("*.times"), sorted(cache.glob("*.engine"))[0]
@@ -410,7 +438,7 @@ def test_times_that_hold_no_longer(
     elif damage == "engine gone":
         engine.unlink()
     else:
-        path.write_text({"no JSON": "{", "no ms": "{}", "another precision": '{"ms": {"fp16": 1}}'}[damage])
+        path.write_text(damages[damage])
     assert _trt_times.times(trt, graphs) == {"fp16": 5.0, "int8": 4.0}
 
 
