@@ -26,7 +26,7 @@ def open(given: Given) -> Opened:
         "precision": "fp32",
         "threads": "default",
         "people": "one by one" if given["batch"] == 1 else "a batch",
-        "decode": f"its own C++, rule {given['decode']}",
-        "pipeline": "its own C++",
+        "decode": f"C++, rule {given['decode']}",
+        "pipeline": "C++",
     }
     return Opened(call, does)

@@ -36,7 +36,7 @@ class _StandIn(types.ModuleType):
 def open(given: Given) -> Opened:
     """The same weights in MMPose's own network; the flip test is off."""
     if given["row"] not in CONFIGS:
-        raise Absent(f"no configuration of MMPose is known here for {given['size']}, only for {', '.join(CONFIGS)}")
+        raise Absent(f"no configuration of MMPose is known here for {given['row']}, only for {', '.join(CONFIGS)}")
     # mmpose imports them at its start. There is no CPU build of mmcv's compiled operators for current PyTorch, and
     # torchvision must fit PyTorch's build; heatmap networks touch neither.
     for module in ("mmcv.ops", "torchvision", "torchvision.transforms"):

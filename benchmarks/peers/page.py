@@ -45,9 +45,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append("")
     for name, row in rows.items():
         if "does" in row:
-            does = dict(row["does"])
-            threads = f"{does.pop('threads')} threads"
-            lines.append(f"{name}: {', '.join([*map(str, does.values()), threads])}")
+            lines.append(f"{name}: {'; '.join(f'{key} {value}' for key, value in row['does'].items())}")
     for name, row in rows.items():
         if "missing" in row:
             lines.append(f"{name}: missing: {_short(row['missing'])}")

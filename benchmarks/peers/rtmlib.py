@@ -36,7 +36,7 @@ def open(given: Given) -> Opened:
         "precision": "fp32",
         "threads": "default",
         "people": "one by one",
-        "decode": "DARK-UDP, its only one",
+        "decode": "DARK-UDP, the only one for heatmaps",
         "pipeline": "its own",
     }
     return Opened(call, does)
