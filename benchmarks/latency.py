@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", default="all", help="comma list (all that the bundle holds)")
     add("--mode", default=",".join(MODES), help="comma list (latency,throughput)")
     add("--people", default="1,5,20", help="comma list: people per frame (1,5,20)")
-    add("--rounds", type=int, default=20, help="rounds that are timed (20)")
+    add("--rounds", type=int, help="rounds that are timed (20; 40 with --against)")
     add("--threads", type=int, metavar="N", help="bound on CPU threads")
     add("--cpus", metavar="LIST", help="processors to stay on, such as 0,2-3")
     add("--flip-test", action="store_true", help="run mirror images too")
@@ -89,9 +89,10 @@ def settings(args: argparse.Namespace) -> Settings:
         cpus = processors(args.cpus) if args.cpus else None
     except ValueError as error:
         raise InputError(f"--people {args.people} --cpus {args.cpus}: {error}; expected such as 1,5,20") from error
-    if min(people) < 1 or args.rounds < 1 or (args.threads is not None and args.threads < 1):
+    rounds = args.rounds if args.rounds is not None else 40 if args.against or args.against_python else 20
+    if min(people) < 1 or rounds < 1 or (args.threads is not None and args.threads < 1):
         raise InputError("expected 1 or more --people, --rounds and --threads")
-    return Settings(people, args.rounds, args.threads, cpus, args.flip_test)
+    return Settings(people, rounds, args.threads, cpus, args.flip_test)
 
 
 def sweep(sides: Sequence[Side], how: Settings, cells: list[Cells], outputs: Sequence[Path | None]) -> list[Result]:

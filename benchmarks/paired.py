@@ -25,6 +25,7 @@ APART = 0.05
 """The same for two that were not timed in turn."""
 
 _CONFIDENCE, _RESAMPLES = 0.95, 2000
+_LAUNCHES = 5  # fewer say nothing about their own spread
 _STABLE, _WINDOW = 0.05, 3  # warm is who has changed by less than this between two windows of rounds
 
 
@@ -150,7 +151,7 @@ def ratio(
         confidence: of the interval; who asks about m contenders at once takes `1 - 0.05 / m` (Bonferroni).
 
     Raises:
-        ValueError: fewer than 6 rounds, unequal numbers of them, or times that are not positive.
+        ValueError: fewer than 6 rounds or 5 launches, unequal numbers of them, or times that are not positive.
     """
     x, y = _times(a), _times(b)
     if len(x) != len(y):
@@ -228,6 +229,8 @@ def _blocks(values: NDArray[np.float64], launches: ArrayLike | None) -> NDArray[
         ids = np.arange(len(values)) // length
     else:
         ids = np.unique(np.asarray(launches)[: len(values)], return_inverse=True)[1]
+        if ids.max() + 1 < _LAUNCHES:
+            raise ValueError(f"{ids.max() + 1} launches: expected {_LAUNCHES} or more")
     blocks = np.full((ids.max() + 1, np.bincount(ids).max()), np.nan)
     for i in range(len(blocks)):
         blocks[i, : (ids == i).sum()] = values[ids == i]

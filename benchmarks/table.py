@@ -94,20 +94,20 @@ def _figures(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             *((f"{percentiles[1]:.2f}", f"{percentiles[2]:.2f}{'*' if len(calls) < _FEW else ''}")),
             f"{percentiles[0] / people:.2f}",
             f"{people / calls.mean():.1f}",
-            _of_engine(engine, row, cell["launches"]),
+            _of_engine(engine, row),
             f"{np.mean(spent) / row['frames'] / people:.3f}" if spent else "",
             "" if cell.get("peak_mb") is None else f"{cell['peak_mb']:.0f}",
             f"{cell['ap']:.4f}, {cell['ap_note']}" if cell["ap"] is not None else cell["ap_note"],
         )
 
 
-def _of_engine(engine: dict[str, Any] | None, whole: dict[str, Any], launches: list[int]) -> str:
+def _of_engine(engine: dict[str, Any] | None, whole: dict[str, Any]) -> str:
     if engine is None:
         return ""
     a, b = per_round(engine["seconds"]), per_round(whole["seconds"])
     if len(a) < 6:
         return f"{np.median(b / a):.3f}"
-    r = ratio(a, b, launches[: len(a)])
+    r = ratio(a, b)  # both of the same processes: what luck these had is in both
     return f"{r.point:.3f} ({r.low:.3f}-{r.high:.3f})"
 
 

@@ -229,3 +229,4 @@ def test_settings_come_from_the_options():
     latency.add_arguments(parser)
     args = parser.parse_args(["x.pose", "--people", "3", "--threads", "2", "--flip-test"])
     assert latency.settings(args) == Settings((3,), 20, 2, None, True)
+    assert latency.settings(parser.parse_args(["x.pose", "--against", "y.pose"])).rounds == 40

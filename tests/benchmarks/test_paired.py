@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.benchmarks.paired import Ratio, interleave, orders, per_round, ratio, settled
+from posert.benchmarks.paired import Ratio, Series, apart, interleave, orders, per_round, ratio, settled
 
 
 def noisy(rng: np.random.Generator, rounds: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -96,3 +96,34 @@ def test_warm_is_who_has_stopped_changing():
     assert not settled([1.0, 1.0])
     assert not settled([5.0, 4.0, 3.0, 2.0, 1.5, 1.2])
     assert settled([5.0, 3.0, 1.0, 1.01, 9.0, 1.0, 1.02])
+
+
+def test_luck_of_a_launch_is_no_difference():
+    """Of two equal programs, each launch of one is up to 4 % faster or slower than the other's, for all its rounds."""
+    rng = np.random.default_rng(5)
+    launches, false = np.arange(240) // 40, {True: 0, False: 0}
+    for _ in range(60):
+        luck = np.exp(rng.normal(0, 0.04, (2, 6)))[:, launches]
+        times = np.exp(rng.normal(0, 0.005, (2, 240))) * luck
+        for known in (True, False):
+            ids = launches if known else None
+            false[known] += ratio(times[0], times[1], ids).verdict != "no difference"
+    assert false[True] <= 6  # of 60, 3 expected
+    assert false[False] > 5  # who takes rounds for independent is deceived
+    with pytest.raises(ValueError, match="5 or more"):
+        ratio(times[0], times[1], launches // 2)
+
+
+def test_moments_apart():
+    rng = np.random.default_rng(1)
+
+    def series(times: float, machine: float) -> Series:
+        noise = np.exp(rng.normal(0, 0.03, (2, 40)))
+        return Series(times * machine * noise[0], machine * noise[1], np.arange(40) // 4)
+
+    a = series(1.0, 1.0)
+    assert apart(a, series(1.0, 1.0)).verdict == "no difference"
+    assert apart(a, series(1.0, 1.4)).verdict == "no difference"  # the machine became slower, and the yardstick says so
+    assert apart(a, series(1.2, 1.0)).verdict == "slower"
+    assert apart(a, series(1.03, 1.0)).verdict == "no difference"  # too little to tell from two moments
+    assert apart(a, series(0.8, 1.0)).verdict == "faster"
