@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -31,6 +32,30 @@ OURS, FLOAT = "ours", "float32"
 _SMALL_MACS = 1e9
 _IMAGES = {"small": 1000, "large": 60}  # held-out images: 1000 tell differences of 0.002 of AP
 _NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "numpy==2.4.6", "opencv-python-headless==4.14.0.94")
+
+_PAGE = f"""# Quantisers, side by side
+
+The int8 graphs of one float32 graph, by posert, ONNX Runtime's `quantize_static` and NNCF. Everybody has the same
+graph (uint8 crops in, heatmaps out; all of them take it), the same calibration crops, cut as at run time from
+synthetic people, and is judged on the same held-out synthetic people, who are others. Each table is printed by the
+command above it.
+
+- **ours** is the graph for CPUs that `posert build` writes: its method, its placement, unsigned activations.
+- **ONNX Runtime** is prepared as its documentation says (`quant_pre_process`), then Q/DQ, int8 weights per channel,
+  with its own defaults for the rest. Activations are symmetric int8, which GPUs take, or uint8 with a zero point,
+  which CPU users take.
+- **NNCF** quantises the OpenVINO model for CPUs: preset *performance* is symmetric, *mixed* is not. Its accuracy
+  control measures AP itself, on labelled calibration people whom ranges do not rest on, and may lose {MAX_DROP} of
+  it.
+- **AP lost** against the PyTorch network, with the paired bootstrap interval over images; below zero is gained, by
+  chance. **Drift** is how far joints moved from PyTorch's, in px of the frame; it tells graphs apart that AP cannot.
+  Joints are decoded with DARK here, whatever the network's own rule.
+- **s, peak MB** of a process that did nothing else, from reading the graph to having written the int8 one; tools
+  whose documentation has no other way hold all their activations at once.
+- **ms per person** in OpenVINO, eight people at once, all cores, in turn with all the others; **x fastest** is the
+  median of the ratios within a round. With a load above 0.1 something else ran on the machine, and times are upper
+  bounds.
+"""
 
 
 def tools(contract: Contract, validation: Path) -> dict[str, Tool]:
@@ -57,10 +82,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30, help="rounds that are timed (30)")
     parser.add_argument("--memory", type=float, default=8.0, help="GB that a tool may take before it is ended (8)")
     parser.add_argument("--output", type=Path, default=Path("out/quantizers.json"))
+    parser.add_argument("--page", type=Path, help="write the tables of all networks in the output there, as Markdown")
     args = parser.parse_args()
     try:
-        check_place(args.output)
+        for path in filter(None, (args.output, args.page)):
+            check_place(path)
         result = compare(find(args.arch), args)
+        if args.page is not None:
+            with whole_file(args.page) as file:
+                file.write(page(_read(args.output)).encode())
     except PosertError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -74,7 +104,14 @@ def compare(row: Row, args: argparse.Namespace) -> dict[str, Any]:
     folder = args.output.with_suffix("") / row.id
     bench = Bench(row, args.weights, args.people, folder)
     rows: dict[str, Any] = result["rows"]
-    result |= {"model": row.id, "weights": args.weights, "calibration_people": args.people, "tool_gb": args.memory}
+    result |= {
+        "model": row.id,
+        "arch": row.arch,
+        "command": _command(),
+        "weights": args.weights,
+        "calibration_people": args.people,
+        "tool_gb": args.memory,
+    }
     keep = partial(_write, args.output, row.id, result)
     wanted = {FLOAT: None, **tools(row.contract(), folder / "validation")}
     for name in set(rows) - set(wanted):
@@ -127,6 +164,12 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *standing(rows)])
 
 
+def page(results: Mapping[str, Any]) -> str:
+    """The tables of all networks that are finished, with what they rest on."""
+    done = [result for result in results.values() if "timed" in result]
+    return "\n".join([_PAGE, *(f"## {r['arch']}\n\n`{r['command']}`\n\n{table(r)}\n" for r in done)])
+
+
 def standing(rows: Mapping[str, Any]) -> list[str]:
     """Where ours stands among the int8 graphs, one sentence for each figure. AP gained is chance, and counts as none
     lost."""
@@ -150,6 +193,10 @@ def standing(rows: Mapping[str, Any]) -> list[str]:
             f"{others.get(best, value):{form}}"
         )
     return lines
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "posert.benchmarks.quantizers", *sys.argv[1:]])
 
 
 def _read(output: Path) -> dict[str, Any]:

@@ -84,6 +84,12 @@ def test_a_tool_that_cannot_be_installed_is_a_row_that_says_so(result: dict[str,
     assert "place 1 of 2" in page or "place 2 of 2" in page
 
 
+def test_the_page_has_each_finished_network(result: dict[str, Any]):
+    page = quantizers.page({"one": result, "unfinished": {"rows": {}}})
+    assert page.count("\n## ") == 1 and "## hrnet_demo\n\n`python -m posert.benchmarks.quantizers --people 6" in page
+    assert quantizers.table(result) in page and "{" not in page
+
+
 def test_finished_rows_are_kept_and_failed_ones_tried_again(
     output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
