@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from posert.benchmarks import latency, measure
 from posert.benchmarks.compare import compare, load, summary
 from posert.benchmarks.measure import Settings, Side, Worker, WorkerError, processors
 from posert.benchmarks.table import table
+from posert.benchmarks.worker import _Longer
 from posert.benchmarks.workload import crowd
 from posert.runtime import PoseEstimator
 from posert.runtime.cli import main
@@ -97,6 +99,23 @@ def test_a_worker_that_dies_is_a_row(narrow_bundle: Path, tmp_path: Path):
     broken = Side(narrow_bundle, python="/bin/false")
     with pytest.raises(WorkerError, match="ended with status 1"):
         Worker(broken, ("openvino", "fp32", "latency"), Settings((1,)), scene, {})
+
+
+def test_a_planted_slow_down_has_its_size():
+    """In processor time, which others on the machine do not change: 60 % more than the call alone."""
+
+    def work() -> None:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    longer = _Longer(work, 1.6)
+    longer()
+    before = time.process_time()
+    for _ in range(5):
+        longer()
+    # A tenth for what other threads of this process do, and for the loops themselves.
+    assert time.process_time() - before == pytest.approx(5 * 1.6 * 0.02, rel=0.1)
 
 
 def test_an_interrupt_keeps_what_there_is(
