@@ -26,7 +26,8 @@ Boxes = NDArray[np.float64]
 
 MODES = ("latency", "throughput")
 _STEPS = ("upload", "crop", "network", "decode", "download")  # on a GPU
-_SECONDS, _FRAMES = 0.5, (4, 32)  # of one call in throughput mode: so long, but not fewer or more frames
+# One call in throughput mode takes so long, but not fewer people than fill an engine several times, nor more frames.
+_SECONDS, _PEOPLE, _FRAMES = 0.5, 32, 32
 
 
 @dataclass(frozen=True)
@@ -90,19 +91,17 @@ def throughput(
     """
     frame, parts = _read(image), []
     for n in people:
-        batches: list[Image] = []
-        _cut(pose, frame, boxes[:n], CropBuffer(pose.contract), batches)
         pose(frame, boxes[:n])
         start = time.perf_counter()
         pose(frame, boxes[:n])
         fitting = math.ceil(_SECONDS / (time.perf_counter() - start))
-        frames = frames_of.get(str(n), min(max(fitting, _FRAMES[0]), _FRAMES[1]))
+        frames = frames_of.get(str(n), min(max(fitting, math.ceil(_PEOPLE / n), 4), _FRAMES))
         on_gpu = _on_gpu(pose)
         if on_gpu is not None:
             on_gpu(frame, *_region(pose, boxes[:n]))
             bare: Callable[[], object] = partial(_repeat, partial(on_gpu.step, "network", frame), frames)
         else:
-            bare = _bare_stream(pose.session, batches * frames)
+            bare = _bare_stream(pose, frame, boxes[:n], frames)
         parts += [
             Part("bare engine", n, bare, frames),
             Part("whole", n, partial(_stream, pose, frame, boxes[:n], frames), frames),
@@ -161,21 +160,47 @@ def _repeat(call: Callable[[], object], times: int) -> None:
         call()
 
 
-def _bare_stream(session: Session, batches: list[Image]) -> Callable[[], object]:
-    """The engine alone, with as many batches under way as it likes; one after the other where it takes no more."""
-    open_requests = getattr(session, "requests", None)
+def _bare_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> Callable[[], object]:
+    """The engine alone, with as many runs under way as it likes and as many people in each as the stream gives it."""
+    batches: list[Image] = []
+    _cut(pose, frame, boxes, CropBuffer(pose.contract), batches)
+    open_requests = getattr(pose.session, "requests", None)
     if open_requests is None:
-        return partial(_infer, session, batches)
+        return partial(_infer, pose.session, batches * frames)
     requests: list[Request] = open_requests()
+    sizes: list[int] = []
+    recorder = _Recorder(pose.session, requests, sizes)
+    _stream(PoseEstimator.from_session(pose.contract, recorder, pose.choice, pose.flip_test), frame, boxes, frames)
+    crops = np.concatenate(batches * math.ceil(max(sizes) / sum(map(len, batches))))
+    runs = [crops[:size] for size in sizes]
 
     def run() -> None:
         running: deque[Request] = deque()
-        for i, crops in enumerate(batches):
+        for i, batch in enumerate(runs):
             if len(running) == len(requests):
                 running.popleft().wait()
-            requests[i % len(requests)].start(crops)
+            requests[i % len(requests)].start(batch)
             running.append(requests[i % len(requests)])
         for request in running:
             request.wait()
 
     return run
+
+
+class _Recorder:
+    """A session whose requests note how many crops each run has."""
+
+    def __init__(self, session: Session, requests: list[Request], sizes: list[int]) -> None:
+        self.infer, self._requests, self._sizes = session.infer, requests, sizes
+
+    def requests(self) -> list[Request]:
+        return [_Noting(request, self._sizes) for request in self._requests]
+
+
+class _Noting:
+    def __init__(self, request: Request, sizes: list[int]) -> None:
+        self._sizes, self.wait, self.cancel, self._start = sizes, request.wait, request.cancel, request.start
+
+    def start(self, crops: Image) -> None:
+        self._sizes.append(len(crops))
+        self._start(crops)

@@ -79,6 +79,29 @@ def test_the_parts_of_the_road_make_the_whole(narrow_bundle: Path, tmp_path: Pat
     np.testing.assert_array_equal(parts["decode image", 0](), frame)
 
 
+def test_the_bare_engine_of_a_stream_does_the_same_runs(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    from posert.benchmarks.parts import _bare_stream, _stream
+    from posert.runtime.backends import openvino
+
+    runs: list[int] = []
+    start = openvino._Request.start
+
+    def noting(self: Any, crops: Any) -> None:
+        runs.append(len(crops))
+        start(self, crops)
+
+    monkeypatch.setattr(openvino._Request, "start", noting)
+    frame, boxes = crowd(3)
+    pose = PoseEstimator(narrow_bundle, backend="openvino", precision="fp32", throughput=True)
+    bare = _bare_stream(pose, frame, boxes, 5)
+    runs.clear()
+    bare()
+    engine = runs.copy()
+    runs.clear()
+    _stream(pose, frame, boxes, 5)
+    assert runs == engine and sum(runs) == 15
+
+
 def test_what_cannot_run_is_a_row(narrow_bundle: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["--people", "1", "--rounds", "1", "--backend", "tensorrt,openvino", "--mode", "latency"]
     assert main(["bench", str(narrow_bundle), *arguments, "--precision", "int8,fp32"]) == 0
