@@ -66,7 +66,11 @@ def table(result: Result) -> list[str]:
 
 def _machine(result: Result, m: dict[str, Any]) -> list[str]:
     cpu = m["cpu"]
-    jetson = f", {m['jetson']['name']}, power mode {m['jetson']['power_mode']}" if m["jetson"] else ""
+    jetson = (
+        f", {m['jetson']['name']}, power mode {m['jetson']['power_mode']}, clocks {m['jetson']['clocks']}"
+        if m["jetson"]
+        else ""
+    )
     return [
         f"{result['date']}, {cpu['name']}, {cpu['cores']} cores{jetson}; load before: {m['load']}",
         *(f"{name}: {_mhz(m[key])}" for name, key in _SETTINGS.items()),
@@ -139,6 +143,10 @@ def _notes(measured: list[dict[str, Any]]) -> Iterator[str]:
         name = f"{c['backend']} {c['precision']} {c['mode']}"
         if not c["steady"]:
             yield f"{name}: still changing by more than 5 % after the warm-up; the machine is not quiet"
+        for unit in ("cpu_mhz", "gpu_mhz"):
+            seen = [m[unit] for m in c["moments"] if unit in m]
+            if seen:
+                yield f"{name}: {unit[:3].upper()} at {min(seen):.0f} to {max(seen):.0f} MHz meanwhile"
         slowed = {k: v for k, v in c.get("throttled", {}).items() if v}
         reasons = {m["gpu_slowed_by"] for m in c["moments"] if "gpu_slowed_by" in m}
         if slowed or reasons:
