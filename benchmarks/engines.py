@@ -73,23 +73,35 @@ def main() -> int:
         return 0
     args.state.mkdir(parents=True, exist_ok=True)
     rows = _finished(args.state / "rows.jsonl")
+    stuck = False
     for family in track(list(args.families), "engines"):
-        wanted = [f"{family}-{name}" for name in names() if f"{family}-{name}" not in rows]
-        if any(not (args.state / f"{key}.onnx").exists() for key in wanted):
-            _process("--graphs", family, "--state", str(args.state))
-        for key in wanted:
-            rows[key] = {"key": key, **json.loads(_process("--build", str(args.state / f"{key}.onnx")))}
-            with (args.state / "rows.jsonl").open("a") as file:
-                file.write("\n" + json.dumps(rows[key]))  # on a line of its own even behind one that was cut off
-            (args.state / f"{key}.onnx").unlink()
-            print(_summary(rows[key]), file=sys.stderr, flush=True)
+        try:
+            for row in _family(family, rows, args.state):
+                rows[row["key"]] = row
+                with (args.state / "rows.jsonl").open("a") as file:
+                    file.write("\n" + json.dumps(row))  # on a line of its own even behind one that was cut off
+                print(_summary(row), file=sys.stderr, flush=True)
+        except PosertError as error:  # the others can still be built; this one is tried again the next time
+            stuck = True
+            print(error, file=sys.stderr, flush=True)
     shown = [rows[key] for family in args.families for name in names() if (key := f"{family}-{name}") in rows]
     if args.output is not None:
         with whole_file(args.output) as file:
             file.write(table(shown).encode())
     else:
         print(table(shown))
-    return 1 if any(trouble(row) for row in shown) else 0
+    return 1 if stuck or any(trouble(row) for row in shown) else 0
+
+
+def _family(family: str, rows: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a family that are not there yet."""
+    wanted = [f"{family}-{name}" for name in names() if f"{family}-{name}" not in rows]
+    if any(not (folder / f"{key}.onnx").exists() for key in wanted):
+        _process("--graphs", family, "--state", str(folder))
+    for key in wanted:
+        graph = folder / f"{key}.onnx"
+        yield {"key": key, **json.loads(_process("--build", str(graph)))}
+        graph.unlink()
 
 
 def names() -> Iterator[str]:
@@ -99,7 +111,7 @@ def names() -> Iterator[str]:
 
 def write_graphs(family: str, folder: Path) -> None:
     """Export a network and write its graphs as `FAMILY-NAME.onnx`."""
-    row = next(row for row in catalog.rows().values() if row.arch == family)
+    row = catalog.find(family)
     network = build_arch(row.arch, row.keypoints)
     load_weights(row, network, "random")
     reference = Reference(network, row.contract())
@@ -178,10 +190,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         return "no engine was built\n"
     first, days = rows[0], sorted({row["date"] for row in rows})
     versions = ", ".join(sorted({row["version"] for row in rows}))
-    m = first["machine"]
+    m, when = first["machine"], f"{days[0]} to {days[-1]}" if len(days) > 1 else days[0]
     head = (
-        f"# Engines built without a GPU\n\nTensorRT-RTX {versions}, {days[0]} to {days[-1]}, {m['cores']} cores of {m['cpu']}, "
-        f"random weights. Every engine is for {', '.join(first['targets'])}.\n"
+        f"# Engines built without a GPU\n\nTensorRT-RTX {versions}, {when}, {m['cores']} cores of {m['cpu']}, random weights. "
+        f"Every engine is for {', '.join(first['targets'])}.\n"
         "Made by `python -m posert.benchmarks.engines --output docs/engines.md`."
     )
     bad = [f"* {row['key']}: {trouble(row)}" for row in rows if trouble(row)]
