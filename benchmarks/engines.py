@@ -192,8 +192,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     versions = ", ".join(sorted({row["version"] for row in rows}))
     m, when = first["machine"], f"{days[0]} to {days[-1]}" if len(days) > 1 else days[0]
     head = (
-        f"# Engines built without a GPU\n\nTensorRT-RTX {versions}, {when}, {m['cores']} cores of {m['cpu']}, random weights. "
-        f"Every engine is for {', '.join(first['targets'])}.\n"
+        f"# Engines built without a GPU\n\nTensorRT-RTX {versions}, {when}, {m['cores']} cores of {m['cpu']}, "
+        f"random weights. Every engine is for {', '.join(first['targets'])}.\n"
         "Made by `python -m posert.benchmarks.engines --output docs/engines.md`."
     )
     bad = [f"* {row['key']}: {trouble(row)}" for row in rows if trouble(row)]
