@@ -65,37 +65,30 @@ class AbsentError(WorkerError):
 
 
 class Worker:
-    """A process of `posert.benchmarks.worker`, see there.
+    """A process of `posert.benchmarks.worker`, see there; `open` waits until it is ready."""
 
-    Raises:
-        WorkerError: it cannot run this backend and precision here, or it ended.
-    """
-
-    def __init__(
-        self, side: Side, cell: tuple[str, str, str], settings: Settings, scene: Scene, frames: dict[str, int]
-    ) -> None:
+    def __init__(self, side: Side, cell: tuple[str, str, str], settings: Settings, scene: Scene) -> None:
         s = settings
         command = [side.python, "-m", "posert.benchmarks.worker", str(side.bundle), *cell]
         command += ["--image", str(scene.image), "--boxes", scene.boxes, "--people", json.dumps(s.people)]
-        command += ["--frames", json.dumps(frames), "--planted", str(side.planted)] + ["--flip-test"] * s.flip_test
+        command += ["--planted", str(side.planted)] + ["--flip-test"] * s.flip_test
         command += ["--threads", str(s.threads)] if s.threads is not None else []
         command += ["--cpus", json.dumps(s.cpus)] if s.cpus else []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True, bufsize=1)
-        try:
-            hello = self._read()
-            if "error" in hello:
-                raise (AbsentError if hello["absent"] else WorkerError)(hello["error"])
-        except BaseException:
-            self.close()
-            raise
-        self.parts: list[dict[str, Any]] = hello["parts"]
+        self.parts: list[dict[str, Any]] = []
 
-    @property
-    def frames(self) -> dict[str, int]:
-        """Of a call in throughput mode, by people: to be the same in all processes that are compared."""
-        return {str(p["people"]): p["frames"] for p in self.parts}
+    def open(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            WorkerError: it cannot run this backend and precision here, or it ended.
+        """
+        hello = self._read()
+        if "error" in hello:
+            raise (AbsentError if hello["absent"] else WorkerError)(hello["error"])
+        self.parts = hello["parts"]
 
     def ask(self, **values: Any) -> dict[str, Any]:
         """Send a request and wait for its answer."""
@@ -152,14 +145,13 @@ def measure(
         Interrupted: by the user; it holds the records so far.
     """
     records: list[dict[str, Any]] = [dict(zip(("backend", "precision", "mode"), cell, strict=True)) for _ in sides]
-    throttled, frames = meters.throttled(), dict[str, int]()
+    throttled = meters.throttled()
     per_launch = _ROUNDS_IN_TURN if len(sides) > 1 else _ROUNDS
     try:
         for first in range(0, settings.rounds, per_launch):
             rounds = min(per_launch, settings.rounds - first)
             with ExitStack() as stack:
-                workers = _launch(sides, cell, settings, scene, frames, records, stack)
-                frames = workers[0][0].frames if workers else {}
+                workers = _launch(sides, cell, settings, scene, records, stack)
                 _rounds(workers, len(sides) > 1, rounds, first // per_launch, meters)
             advance()
             if not workers:
@@ -185,18 +177,19 @@ def _launch(
     cell: tuple[str, str, str],
     settings: Settings,
     scene: Scene,
-    frames: dict[str, int],
     records: list[dict[str, Any]],
     stack: ExitStack,
 ) -> list[tuple[Worker, dict[str, Any]]]:
     """Start and warm the workers of the sides that work, each with its record."""
-    workers: list[tuple[Worker, dict[str, Any]]] = []
+    started: list[tuple[Worker, dict[str, Any]]] = []
     for side, record in zip(sides, records, strict=True):
-        if "error" in record:
-            continue
+        if "error" not in record:
+            started.append((Worker(side, cell, settings, scene), record))  # they get ready side by side
+            stack.callback(started[-1][0].close)
+    workers: list[tuple[Worker, dict[str, Any]]] = []
+    for worker, record in started:
         try:
-            worker = Worker(side, cell, settings, scene, frames)
-            stack.callback(worker.close)
+            worker.open()
             if "rows" not in record:
                 record["steady"] = worker.ask(do="warm", seconds=_WARM_UP)["steady"]
             else:  # what a machine has to get used to is over; what a process has takes a call or two
@@ -205,7 +198,6 @@ def _launch(
         except WorkerError as error:
             record |= {"error": str(error), "absent": isinstance(error, AbsentError)}
             continue
-        frames = frames or worker.frames
         workers.append((worker, record))
     return workers
 

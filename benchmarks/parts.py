@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,8 +25,7 @@ Boxes = NDArray[np.float64]
 
 MODES = ("latency", "throughput")
 _STEPS = ("upload", "crop", "network", "decode", "download")  # on a GPU
-# One call in throughput mode takes so long, but not fewer people than fill an engine several times, nor more frames.
-_SECONDS, _PEOPLE, _FRAMES = 0.5, 32, 32
+_PEOPLE, _FRAMES = 48, 4  # at least, in one call in throughput mode: they fill an engine several times
 
 
 @dataclass(frozen=True)
@@ -80,22 +78,11 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     return parts
 
 
-def throughput(
-    pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int], frames_of: Mapping[str, int]
-) -> list[Part]:
-    """Frame after frame, as of a video that is read faster than it is worked on.
-
-    Args:
-        pose, image, boxes, people: as for `latency`.
-        frames_of: frames in one call, by the number of people as text; what is missing is chosen by the time it takes.
-    """
+def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Part]:
+    """Frame after frame, as of a video that is read faster than it is worked on; arguments as for `latency`."""
     frame, parts = _read(image), []
     for n in people:
-        pose(frame, boxes[:n])
-        start = time.perf_counter()
-        pose(frame, boxes[:n])
-        fitting = math.ceil(_SECONDS / (time.perf_counter() - start))
-        frames = frames_of.get(str(n), min(max(fitting, math.ceil(_PEOPLE / n), 4), _FRAMES))
+        frames = max(_FRAMES, math.ceil(_PEOPLE / n))
         on_gpu = _on_gpu(pose)
         if on_gpu is not None:
             on_gpu(frame, *_region(pose, boxes[:n]))

@@ -39,7 +39,6 @@ def main() -> int:
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--boxes", type=json.loads, required=True, help="JSON, xyxy")
     parser.add_argument("--people", type=json.loads, required=True, help="JSON, numbers of people")
-    parser.add_argument("--frames", type=json.loads, default={}, help="JSON, of a call in throughput mode, by people")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--cpus", type=json.loads, help="JSON, numbers of processors")
     parser.add_argument("--flip-test", action="store_true")
@@ -77,10 +76,7 @@ def _parts(args: argparse.Namespace) -> list[Part]:
         choice = Choice(args.backend, args.precision, "measured")
         pose = PoseEstimator.from_session(bundle.contract, session, choice, args.flip_test)
     boxes = np.array(args.boxes, np.float64)
-    if args.mode == "latency":
-        parts = latency(pose, args.image, boxes, args.people)
-    else:
-        parts = throughput(pose, args.image, boxes, args.people, args.frames)
+    parts = (latency if args.mode == "latency" else throughput)(pose, args.image, boxes, args.people)
     if args.planted > 1:
         longer = {i: _Longer(p.call, args.planted) for i, p in enumerate(parts) if p.name == "whole"}
         parts = [dataclasses.replace(p, call=longer.get(i, p.call)) for i, p in enumerate(parts)]

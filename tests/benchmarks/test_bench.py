@@ -113,15 +113,18 @@ def test_what_cannot_run_is_a_row(narrow_bundle: Path, capsys: pytest.CaptureFix
 
 def test_a_worker_that_dies_is_a_row(narrow_bundle: Path, tmp_path: Path):
     scene = measure.Scene(tmp_path, 1)
-    side = Side(narrow_bundle, planted=1.0)
-    worker = Worker(side, ("openvino", "fp32", "latency"), Settings((1,)), scene, {})
+    side = Side(narrow_bundle)
+    worker = Worker(side, ("openvino", "fp32", "latency"), Settings((1,)), scene)
+    worker.open()
     worker._process.kill()
     with pytest.raises(WorkerError, match="ended with status -9"):
         worker.ask(do="time", part=0, burst=0)
     worker.close()
     broken = Side(narrow_bundle, python="/bin/false")
+    worker = Worker(broken, ("openvino", "fp32", "latency"), Settings((1,)), scene)
     with pytest.raises(WorkerError, match="ended with status 1"):
-        Worker(broken, ("openvino", "fp32", "latency"), Settings((1,)), scene, {})
+        worker.open()
+    worker.close()
 
 
 def test_a_planted_slow_down_has_its_size():

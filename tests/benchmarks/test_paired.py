@@ -24,18 +24,21 @@ def noisy(rng: np.random.Generator, rounds: int) -> tuple[NDArray[np.float64], N
     return pairs[:, 0], pairs[:, 1]
 
 
-def test_the_same_is_no_different_and_a_tenth_is_found():
+@pytest.mark.parametrize("luck", [0.0, 0.02])
+def test_the_same_is_no_different_and_a_tenth_is_found(luck: float):
+    """As `posert bench --against` measures: 40 rounds, two in each launch, which has its luck."""
     rng = np.random.default_rng(3)
-    runs, false, found, missed = 100, 0, 0, 0
+    launches = np.arange(40) // 2
+    runs, false, found, missed = 60, 0, 0, 0
     for _ in range(runs):
-        a, b = noisy(rng, 30)
-        same, slower = ratio(a, b), ratio(a, 1.1 * b)
+        a, b = np.array(noisy(rng, 40)) * np.exp(rng.normal(0, luck, (2, 20)))[:, launches]
+        same, slower = ratio(a, b, launches), ratio(a, 1.1 * b, launches)
         false += same.verdict != "no difference"
         found += slower.verdict == "slower"
         missed += not slower.low <= 1.1 <= slower.high
-    # Of 95 % intervals one in twenty misses: 5 of 100 are expected, and more than 13 once in ten thousand times.
-    assert false <= 5 and missed <= 13
-    assert found >= 97
+    # Of 95 % intervals one in twenty misses: 3 of 60 are expected, and more than 9 once in a thousand times.
+    assert false <= 1 and missed <= 9
+    assert found >= 57
 
 
 def test_a_faster_one_is_the_inverse_of_a_slower():
