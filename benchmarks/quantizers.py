@@ -192,6 +192,12 @@ def standing(rows: Mapping[str, Any]) -> list[str]:
             f"- {what}: ours {value:{form}}, place {place} of {len(done)}; best of the others: {best}, "
             f"{others.get(best, value):{form}}"
         )
+    unclear = [name for name, r in done.items() if r["ap_drop_interval"][0] <= 0 <= r["ap_drop_interval"][1]]
+    ours = "ours" if OURS in unclear else "not ours"
+    lines.append(
+        f"- {len(unclear)} of {len(done)} graphs, {ours} among them, lose so little AP that its interval holds zero: "
+        "their order is chance"
+    )
     return lines
 
 

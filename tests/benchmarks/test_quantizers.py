@@ -133,7 +133,7 @@ def test_accuracy_control_is_told_the_ap_that_the_judge_finds(output: Path, resu
 
 
 def row(**changes: float) -> dict[str, Any]:
-    values = {"ap_drop": 0.001, "pixel_drift_p95": 0.2, "peak_mb": 200.0}
+    values = {"ap_drop": 0.001, "ap_drop_interval": [-0.001, 0.002], "pixel_drift_p95": 0.2, "peak_mb": 200.0}
     return {**values, "ratio": {"point": 1.0}, **changes}
 
 
@@ -148,7 +148,10 @@ def row(**changes: float) -> dict[str, Any]:
 )
 def test_where_ours_stands(changes: dict[str, float], expected: str):
     lines = quantizers.standing({FLOAT: row(peak_mb=1), OURS: row(**changes), "other": row(), "gone": {"failed": "x"}})
-    assert f"- {expected}" in lines and len(lines) == 4
+    assert f"- {expected}" in lines and len(lines) == 5
+    assert lines[4].startswith("- 2 of 2 graphs, ours among them, lose so little")
+    clear = row() | {"ap_drop_interval": [0.001, 0.002]}
+    assert "- 1 of 2 graphs, not ours among them, lose" in quantizers.standing({OURS: clear, "other": row()})[4]
     assert quantizers.standing({OURS: {"failed": "no"}}) == ["Ours failed: see its row."]
 
 
