@@ -46,31 +46,22 @@ def correct_bias(
     Raises:
         CalibrationError: as for `qdq.quantize`; no crops, or values that are not finite (the layer is named).
     """
-    quantized = quantize(model, ranges, float_nodes=float_nodes, unsigned=unsigned)
-    graph = Graph(model)
-    beside, shifts = _beside(graph, quantized)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Integer kernels would take a second form of the bias, which is what is being measured.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = onnxruntime.InferenceSession(beside.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session, layers = _session(model, quantize(model, ranges, float_nodes=float_nodes, unsigned=unsigned), threads)
     source = session.get_inputs()[0].name
-    total: list[Any] = [0.0] * len(shifts)
+    total: list[Any] = [0.0] * len(layers)
     done = 0
-    for batch in batches:
-        if not len(batch):
-            continue
-        for k, mean in enumerate(session.run(list(shifts.values()), {source: batch})):
-            total[k] = total[k] + mean.astype(np.float64).sum(axis=(0, 2, 3))
-        done += len(batch)
+    for crop in (batch[i : i + 1] for batch in batches for i in range(len(batch))):
+        # One at a time: most outputs of all layers are alive at once.
+        for k, mean in enumerate(session.run(list(layers.values()), {source: crop})):
+            total[k] = total[k] + mean.astype(np.float64).reshape(-1)
+        done += 1
         if progress is not None:
             progress(done)
     if not done:
         raise CalibrationError("the calibration set is empty: biases need at least one crop; a few hundred are usual")
     graph = Graph(model)
     nodes = {n.name: n for n in graph.nodes}
-    for name, shift in zip(shifts, total, strict=True):
+    for name, shift in zip(layers, total, strict=True):
         if not np.isfinite(shift).all():
             raise CalibrationError(f"layer {name!r} gives NaN or infinity on calibration crops; check its weights")
         node = nodes[name]
@@ -79,6 +70,22 @@ def correct_bias(
         bias = graph.add_initializer((old - shift / done).astype(np.float32), f"{node.input[1]}/bias")
         node.input[:] = [*node.input[:2], bias]
     return graph.finish()
+
+
+def _session(
+    model: onnx.ModelProto, quantized: Quantized, threads: int
+) -> tuple[onnxruntime.InferenceSession, dict[str, str]]:
+    """What measures the shifts, and the name of the shift by layer; nothing else is kept of the graphs."""
+    beside, layers = _beside(Graph(model), quantized)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Integer kernels would take a second form of the bias, which is what is being measured.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.enable_cpu_mem_arena = False
+    data = beside.SerializeToString()
+    del beside
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]), layers
 
 
 def _beside(graph: Graph, quantized: Quantized) -> tuple[onnx.ModelProto, dict[str, str]]:
