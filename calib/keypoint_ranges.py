@@ -201,7 +201,7 @@ def _with_scales(model: onnx.ModelProto, placed: Placement) -> onnx.ModelProto:
 
     scalars: dict[int, list[str]] = {}
     rounded: dict[str, str] = {}
-    for name, position in placed.edges:
+    for name, position in (*placed.edges, *placed.enlarged):
         tensor = nodes[name].input[position]
         if tensor not in rounded:
             k = group[tensor]

@@ -11,6 +11,9 @@ The rules are those of NVIDIA's documentation for explicitly quantised networks:
 4. Operators that only move values (MaxPool, nearest Resize, Concat, ...) and whose result is quantised are quantised
    before, too, with the same scale, and so run in int8 without a rescale.
 5. Convolutions with very few channels stay float: int8 kernels pad them and lose.
+6. On CPUs alone: what a nearest Resize enlarges for an Add is quantised before, where a layer computed it. The Add
+   still reads floats, but the Resize moves a quarter of the bytes (OpenVINO, one core: 5 % of a narrow HRNet's time,
+   1 % of HRNet-W32's).
 """
 
 from __future__ import annotations
@@ -36,13 +39,15 @@ class Placement:
     Attributes:
         layers: names of the Conv and ConvTranspose nodes that compute in int8.
         edges: (node name, input index) of every float input that gets a Q/DQ pair.
-        groups: sets of tensors that share one scale; together they are all quantised activations.
+        enlarged: the same of the nearest Resizes whose input only the twin for CPUs quantises.
+        groups: sets of tensors that share one scale; together they are all quantised activations of both twins.
         left: names of the layers that stay in float, each with the reason.
         int8_macs: share of the multiply-accumulates that are in int8, 0 to 1.
     """
 
     layers: tuple[str, ...]
     edges: tuple[tuple[str, int], ...]
+    enlarged: tuple[tuple[str, int], ...]
     groups: tuple[tuple[str, ...], ...]
     left: dict[str, str]
     int8_macs: float
@@ -94,7 +99,10 @@ def place(graph: Graph, float_nodes: Collection[str] = ()) -> Placement:
     for node in graph.nodes:
         if node.op_type == "Add" and node.name not in float_nodes:
             edges.update({(node.name, k): name for k, name in enumerate(node.input) if name in quantized})
-    return Placement(tuple(layers), tuple(edges), groups, left, _int8_share(graph, layers))
+    enlarged = _enlarged(graph, edges, layers, float_nodes)
+    known = {name for group in groups for name in group}
+    groups += tuple((name,) for name in dict.fromkeys(enlarged.values()) if name not in known)
+    return Placement(tuple(layers), tuple(edges), tuple(enlarged), groups, left, _int8_share(graph, layers))
 
 
 def _reason_to_leave(graph: Graph, node: onnx.NodeProto, prelude: set[str]) -> str | None:
@@ -160,6 +168,23 @@ def _carry_back(graph: Graph, edges: dict[tuple[str, int], str], prelude: set[st
                 group[member] = joined
     unique = {id(g): g for g in group.values()}
     return tuple(tuple(sorted(g)) for g in unique.values())
+
+
+def _enlarged(
+    graph: Graph, edges: Mapping[tuple[str, int], str], layers: Collection[str], float_nodes: Collection[str]
+) -> dict[tuple[str, int], str]:
+    """Float inputs of nearest Resizes that a quantised layer computed and that an Add reads when they are enlarged."""
+    found = {}
+    for node in graph.nodes:
+        if node.op_type != "Resize" or not _only_moves(node) or (node.name, 0) in edges:
+            continue
+        producer = graph.producer.get(node.input[0])
+        if producer is None or producer.name not in layers or node.input[0] in graph.outputs:
+            continue
+        readers = [reader for reader, _ in graph.consumers.get(node.output[0], ())]
+        if readers and all(reader.op_type == "Add" and reader.name not in float_nodes for reader in readers):
+            found[node.name, 0] = node.input[0]
+    return found
 
 
 def _only_moves(node: onnx.NodeProto) -> bool:

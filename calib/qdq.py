@@ -97,6 +97,7 @@ class _Writer:
         self.graph = graph
         self.placed = placed
         self.half = half
+        self.edges = (*placed.edges, *placed.enlarged) if unsigned else placed.edges
         self.scale: dict[str, float] = {}
         self.zero: dict[str, NDArray[Any]] = {}
         for group in placed.groups:
@@ -110,7 +111,7 @@ class _Writer:
     def run(self) -> None:
         nodes = {n.name: n for n in self.graph.nodes}
         pairs: dict[str, str] = {}
-        for name, k in self.placed.edges:
+        for name, k in self.edges:
             tensor = nodes[name].input[k]
             if tensor not in pairs:
                 pairs[tensor] = self._pair(tensor)

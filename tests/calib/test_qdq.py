@@ -169,6 +169,19 @@ def test_one_scale_through_nodes_that_only_move_values(build, crops):
     assert w.source("maxpool0", 0)[1] == w.source("conv1", 0)[1]
 
 
+def test_the_twin_for_cpus_quantises_what_an_add_reads_enlarged(build, crops):
+    model = build("exchange")
+    for_gpus, for_cpus = (Wiring(quantized(model, crops, unsigned=unsigned)) for unsigned in (False, True))
+    for resize, tensor in (("resize0", "conv2.out"), ("resize1", "conv4.out")):
+        assert for_gpus.source(resize, 0) is None and for_cpus.source(resize, 0)[0] == tensor
+    # once: the Add reads what comes out of the Resize as it is
+    assert for_cpus.source("add0", 1) is None and for_cpus.source("add2", 1) is None
+    for float_node in ("conv2", "add0"):
+        left = Wiring(quantized(model, crops, unsigned=True, float_nodes=[float_node]))
+        assert left.source("resize0", 0) is None and left.source("resize1", 0) is not None
+    assert place(build("concat")).enlarged == ()  # that Resize is quantised in both twins
+
+
 def test_a_linear_resize_mixes_values_and_stays_float(net, crops):
     n = net()
     up = n.resize(n.relu(n.conv(n.x, 3, 16)), "linear")
