@@ -195,17 +195,16 @@ class PoseEstimator:
 
     def _center_extent(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         c = self.contract
-        return self._preprocess.boxes_to_center_scale(rows, c.width, c.height, c.padding)
+        return self._preprocess.center_scale(rows, c.width, c.height, c.padding)
 
     def _check_boxes(self, boxes: ArrayLike | None, width: int, height: int) -> NDArray[np.float64]:
         """Boxes as `(N, 4)` float64 xyxy; None is the whole frame, an empty list no people."""
         if boxes is None:
             return np.array([[0.0, 0.0, width, height]])
         rows = self._preprocess.check_boxes(boxes)
-        x1, y1, x2, y2 = rows.T
-        outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+        outside = (rows[:, 2:] <= 0) | (rows[:, :2] >= (width, height))
         if outside.any():
-            i = int(outside.argmax())
+            i = int(outside.any(axis=1).argmax())
             raise InputError(
                 f"box {i} of {len(rows)} {rows[i].tolist()} lies outside the {width}x{height} frame: drop it, or check "
                 "that boxes and frame have the same scale"
@@ -219,6 +218,8 @@ def check_frame(frame: ArrayLike) -> NDArray[np.uint8]:
     Raises:
         InputError: anything else; the message holds the line that converts it.
     """
+    if type(frame) is np.ndarray and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3 and frame.size:
+        return frame
     try:
         image = np.asarray(frame)
     except (TypeError, ValueError) as error:

@@ -27,6 +27,8 @@ PIXEL_STD = np.float32(200)
 
 _OPENCV_LIMIT = 32766
 """OpenCV keeps source coordinates in 16 bits: larger frames are refused by it."""
+_REACH = 2**20
+"""And computes them in 32 bits with 10 behind the point; one more is left as room."""
 
 
 def boxes_to_center_scale(
@@ -48,7 +50,13 @@ def boxes_to_center_scale(
     Raises:
         InputError: a box is not finite or has no area; the first one is named.
     """
-    box = check_boxes(boxes)
+    return center_scale(check_boxes(boxes), width, height, padding)
+
+
+def center_scale(
+    box: NDArray[np.float64], width: int, height: int, padding: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`boxes_to_center_scale` of boxes that `check_boxes` has seen."""
     size = box[:, 2:] - box[:, :2]
     center = (box[:, :2] + size * 0.5).astype(np.float32)
     return center, _to_aspect(size, width, height, padding)
@@ -129,7 +137,9 @@ def check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
 def _to_aspect(size: NDArray[np.float64], width: int, height: int, padding: float) -> NDArray[np.float32]:
     """Grow `(N, 2)` sizes to the aspect ratio of the crop and pad them, with the reference's float32 steps."""
     ratio = width / height
-    grown = np.stack([np.maximum(size[:, 0], size[:, 1] * ratio), np.maximum(size[:, 1], size[:, 0] / ratio)], axis=1)
+    grown = np.empty_like(size)
+    np.maximum(size[:, 0], size[:, 1] * ratio, out=grown[:, 0])
+    np.maximum(size[:, 1], size[:, 0] / ratio, out=grown[:, 1])
     return grown.astype(np.float32) / PIXEL_STD * np.float32(padding) * PIXEL_STD
 
 
@@ -208,9 +218,10 @@ def crop(
         raise InputError(f"out must be a C-contiguous uint8 array {shape}, not {out.dtype} {out.shape}")
     if frame.strides[2] != 1 or frame.strides[1] != 3 or frame.strides[0] < 0:
         frame = np.ascontiguousarray(frame)  # once, instead of once per person inside OpenCV
-    inverse = invert(matrices)
-    warp = _fastest_warp() if _within_opencv(frame, inverse, width, height) else _warp_fixed_point
-    for matrix, back, target in zip(np.asarray(matrices, np.float64), inverse, out, strict=True):
+    matrices = np.asarray(matrices, np.float64)
+    warp = _fastest_warp() if _within_opencv(frame, matrices, width, height) else _warp_fixed_point
+    inverse = matrices if warp is _warp_affine else invert(matrices)  # which OpenCV does itself
+    for matrix, back, target in zip(matrices, inverse, out, strict=True):
         warp(frame, matrix, back, target)
     return out
 
@@ -225,10 +236,17 @@ def invert(matrices: Matrix) -> Matrix:
     return np.stack([a, b, -a * tx - b * ty, c, d, -c * tx - d * ty], axis=1).reshape(-1, 2, 3)
 
 
-def _within_opencv(frame: Image, inverse: Matrix, width: int, height: int) -> bool:
+def _within_opencv(frame: Image, matrices: Matrix, width: int, height: int) -> bool:
     """Whether OpenCV's 16-bit frame sizes and 32-bit fixed-point coordinates suffice."""
-    reach = np.abs(inverse) @ np.array([width, height, 1.0])
-    return max(frame.shape[:2]) < _OPENCV_LIMIT and bool((reach < 2**20).all())
+    if max(frame.shape[:2]) >= _OPENCV_LIMIT:
+        return False
+    for a, b, tx, c, d, ty in matrices.reshape(-1, 6).tolist():
+        # Upright crops, which all are that come from boxes: told without an inverse, in plain numbers. After a run of
+        # the network nothing of numpy is in the caches, and each of its functions costs tens of microseconds.
+        if b or c or not (width + abs(tx) < a * _REACH and height + abs(ty) < d * _REACH):
+            reach = np.abs(invert(matrices)) @ np.array([width, height, 1.0])
+            return bool((reach < _REACH).all())
+    return True
 
 
 # Three ways to the same crop: `(frame, matrix, its inverse, out)`, of which each takes the matrix that it needs.
