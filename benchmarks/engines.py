@@ -178,7 +178,8 @@ _NOTE = f"""
 `int8-half` is int8 with a float16 rest, which strongly typed TensorRT (10 and later) fuses; `int8` has a float32 rest,
 and `int8-opset{OLD_OPSET}` is that for TensorRT 8. *int8 of all* are the convolutions, transposed ones too, that the
 parsed network computes from int8 data and int8 weights; those of few channels stay as they are. *Q / DQ* are its layers
-that quantise and dequantise, *rest* the type of its activation functions. Peak memory is that of the whole process.
+that quantise and dequantise, *rest* the type of its activation functions. Peak memory is that of the process, into
+which PyTorch was imported too.
 
 | network | graph | opset | graph MB | engine MB | seconds | CPU seconds | peak GB | int8 of all | Q / DQ | rest |
 |---|---|---|---|---|---|---|---|---|---|---|"""
