@@ -64,10 +64,10 @@ def _run(args: argparse.Namespace) -> Result:
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError(text)
-    return numbers
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of people such as 1,8")
+    return [int(part) for part in parts]
 
 
 if __name__ == "__main__":

@@ -309,6 +309,14 @@ def test_mistakes_are_told(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["", "0", "1,-2", "many"])
+def test_numbers_of_people(text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", ["peers", "no.pose", "--output", "peers.json", f"--people={text}"])
+    with pytest.raises(SystemExit) as stopped:
+        __main__.main()
+    assert stopped.value.code == 2 and "expected numbers of people such as 1,8" in capsys.readouterr().err
+
+
 def test_a_bundle_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
