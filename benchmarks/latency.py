@@ -70,12 +70,11 @@ def main(args: argparse.Namespace) -> int:
         sides.append(Side(args.against or sides[0].bundle, args.against_python or sys.executable))
     outputs = _outputs(args.output, len(sides))
     results = sweep(sides, settings(args), _cells(args), outputs)
-    if len(results) == 2:
-        status = _verdict(results[0], results[1], args.json)
-    else:
-        print(json.dumps(results[0]) if args.json else "\n".join(table(results[0])))
-        status = 0
-    return 130 if results[0]["interrupted"] else status
+    if len(results) == 2 and not results[0]["interrupted"]:
+        return _verdict(results[0], results[1], args.json)
+    for result in results:
+        print(json.dumps(result) if args.json else "\n".join(table(result)))
+    return 130 if results[0]["interrupted"] else 0
 
 
 def settings(args: argparse.Namespace) -> Settings:
