@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
 import subprocess
@@ -23,7 +24,7 @@ from .workload import crowd
 
 WHOLE, STAGE, YARDSTICK = 0.2, 0.05, 0.05
 """Seconds for which a part is called again within its turn: the whole and the bare engine, a stage, the yardstick."""
-_WARM_UP = 20.0
+_WARM_UP = 60.0
 _ROUNDS, _ROUNDS_IN_TURN = 4, 2
 """Rounds in one launch of the processes. A program is lucky or unlucky with memory and processors once per launch, so a
 comparison takes many."""
@@ -146,10 +147,12 @@ def measure(
     """
     records: list[dict[str, Any]] = [dict(zip(("backend", "precision", "mode"), cell, strict=True)) for _ in sides]
     throttled = meters.throttled()
-    per_launch = _ROUNDS_IN_TURN if len(sides) > 1 else _ROUNDS
+    per_launch, total = _ROUNDS_IN_TURN if len(sides) > 1 else _ROUNDS, settings.rounds
+    if cell[2] == "throughput":  # a call is of many frames already
+        per_launch, total = per_launch // 2, math.ceil(total / 2)
     try:
-        for first in range(0, settings.rounds, per_launch):
-            rounds = min(per_launch, settings.rounds - first)
+        for first in range(0, total, per_launch):
+            rounds = min(per_launch, total - first)
             with ExitStack() as stack:
                 workers = _launch(sides, cell, settings, scene, records, stack)
                 _rounds(workers, len(sides) > 1, rounds, first // per_launch, meters)
@@ -192,9 +195,8 @@ def _launch(
             worker.open()
             if "rows" not in record:
                 record["steady"] = worker.ask(do="warm", seconds=_WARM_UP)["steady"]
-            else:  # what a machine has to get used to is over; what a process has takes a call or two
-                for _ in range(2):
-                    worker.ask(do="warm", seconds=0)
+            else:  # what a machine has to get used to is over; what a process has takes a call of each part
+                worker.ask(do="warm", seconds=0)
         except WorkerError as error:
             record |= {"error": str(error), "absent": isinstance(error, AbsentError)}
             continue

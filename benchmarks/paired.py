@@ -26,7 +26,7 @@ APART = 0.05
 
 _CONFIDENCE, _RESAMPLES = 0.95, 2000
 _LAUNCHES = 5  # fewer say nothing about their own spread
-_STABLE, _WINDOW = 0.05, 3  # warm is who has changed by less than this between two windows of rounds
+_STABLE, _WINDOW, _LONG = 0.05, 3, 0.5  # warm is who has changed by less than this between two windows of rounds
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,11 @@ def warm(contenders: Mapping[str, Callable[[], object]], limit: float = 20.0, se
 
 
 def settled(times: list[float]) -> bool:
-    """Whether the last rounds took as long as those before them."""
-    if len(times) < 2 * _WINDOW:
+    """Whether the last rounds took as long as those before them; of long calls one is enough."""
+    window = 1 if times and times[-1] > _LONG else _WINDOW
+    if len(times) < 2 * window:
         return False
-    before, last = min(times[-2 * _WINDOW : -_WINDOW]), min(times[-_WINDOW:])
+    before, last = min(times[-2 * window : -window]), min(times[-window:])
     return abs(last / before - 1) < _STABLE
 
 

@@ -96,9 +96,10 @@ def test_orders_differ_and_hold_everybody():
 
 
 def test_warm_is_who_has_stopped_changing():
-    assert not settled([1.0, 1.0])
-    assert not settled([5.0, 4.0, 3.0, 2.0, 1.5, 1.2])
-    assert settled([5.0, 3.0, 1.0, 1.01, 9.0, 1.0, 1.02])
+    assert not settled([0.1, 0.1])
+    assert not settled([0.05, 0.04, 0.03, 0.02, 0.015, 0.012])
+    assert settled([0.05, 0.03, 0.01, 0.0101, 0.09, 0.01, 0.0102])
+    assert settled([2.0, 1.0, 1.01]) and not settled([2.0, 1.0])  # seconds: each is an average already
 
 
 def test_luck_of_a_launch_is_no_difference():
