@@ -18,8 +18,9 @@ from .decode import decode, to_frame
 from .flip import merge
 from .preprocess import crop, crop_matrices
 
-# People per run. A person costs less in a batch (hrnet_w32 in int8: 30 ms alone, 22 each of four, 21 of eight, 20 of
-# sixteen; benchmarks/batches), but OpenVINO keeps some 20 MB of code for every size of batch that it has seen.
+# People per run. A person costs less in a batch (hrnet_w32 in int8: 23.6 ms alone, 19.6 each of four, 19.0 of eight;
+# benchmarks/batches), but OpenVINO keeps some 20 MB for every size of batch that it has seen, and a run of another size
+# than the one before takes 6 to 11 ms more.
 MAX_BATCH = 8
 # A stream makes up its runs of full size, or of this one where frames have fewer people: what is under way may be held
 # by who waits for its result.
