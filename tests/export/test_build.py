@@ -366,7 +366,7 @@ class TestRefusedBeforeAnyWork:
             (["--arch", "hrnet_w32", "--onnx", "folder"], "there is a folder of this name"),
             (["--arch", "hrnet_w32", "--report", "file"], "is no folder"),
             (["--arch", "hrnet_w32", "--weights", "none.pth"], "there is no checkpoint file none.pth"),
-            (["--arch", "pose_resnet_50", "--weights", "demo"], "no demo weights for pose_resnet_50"),
+            (["--arch", "mspn_50", "--weights", "demo"], "no demo weights for mspn_50"),
             (["--model", "mm_hrnet_w32_mpii_256x256", "--weights", "demo"], "COCO's 17 joints"),
             (
                 ["--arch", "hrnet_w32", "--weights", "random", "--annotations", "none.json", "--images", "folder"],

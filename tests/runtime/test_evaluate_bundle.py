@@ -16,11 +16,13 @@ import pytest
 from posert.runtime import evaluate_bundle
 from posert.runtime.cli import main
 from posert.runtime.datasets import dataset
+from posert.runtime.decode import decode, to_frame
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.evaluate_bundle import Estimation, Journal, collect, compare, fingerprint, read_people
 from posert.runtime.flip import merge
 from posert.runtime.metrics.oks import evaluate_oks
+from posert.runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
 
 Data = tuple[Path, Path]
 COCO = dataset("coco")
@@ -108,16 +110,14 @@ def test_flip_test_is_the_mean_of_two_runs(narrow_bundle: Path) -> None:
     frame = np.random.default_rng(1).integers(0, 256, (120, 160, 3)).astype(np.uint8)
     boxes = [[10, 10, 70, 100], [40, 20, 150, 110]]
     c = pose.contract
-    center, extent = pose._preprocess.boxes_to_center_scale(boxes, c.width, c.height, c.padding)
-    crops = pose._preprocess.crop(
-        frame, pose._preprocess.crop_matrices(center, extent, c.width, c.height, c.udp), c.width, c.height
-    )
+    center, extent = boxes_to_center_scale(boxes, c.width, c.height, c.padding)
+    crops = crop(frame, crop_matrices(center, extent, c.width, c.height, c.udp), c.width, c.height)
     maps = np.concatenate([pose.session.infer(one).copy() for one in (crops, np.ascontiguousarray(crops[:, :, ::-1]))])
-    peaks, score = pose._decode.decode(merge(maps, COCO.flip_index, c.flip_shift), c.decode, c.kernel)
+    peaks, score = decode(merge(maps, COCO.flip_index, c.flip_shift), c.decode, c.kernel)
     seen = pose(frame, boxes)
     np.testing.assert_allclose(seen.score, score, rtol=1e-5)  # another batch size may round differently
     np.testing.assert_allclose(
-        seen.xy, pose._decode.to_frame(peaks, center, extent, c.heatmap_width, c.heatmap_height, c.udp), atol=1e-3
+        seen.xy, to_frame(peaks, center, extent, c.heatmap_width, c.heatmap_height, c.udp), atol=1e-3
     )
 
 
