@@ -13,9 +13,7 @@ from posert.runtime.cli import COMMANDS
 from posert.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (
-    "# A\n\n```text\n$ posert one\nold\n```\n\nor\n\n```text\n$ python -m posert.two x\n```\n\n```bash\n$ no\n```\n"
-)
+TEXT = "# A\n\n```text\n$ posert one\nold\n```\n\nor\n\n```text\n$ python -m posert.two x\n```\n\n```bash\n$ no\n```\n"
 
 
 def test_blocks_are_replaced_and_nothing_else(tmp_path: Path):
