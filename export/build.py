@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from ..calib.scales import read_scales
 from ..runtime.errors import PosertError
 from ..runtime.files import check_place
 from ..runtime.frames import Frames, box_frames, read_frames
@@ -126,6 +127,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     together(args, "calib", "calib_images")
     if args.scales is not None and "int8" not in precisions:
         raise PosertError("--scales is for int8, which is not asked for: add it to --precision")
+    if args.scales is not None:
+        read_scales(args.scales)  # refuses what is none
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     if args.limit is not None and args.limit < 1:

@@ -19,7 +19,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
         InputError: there is a folder of this name, or no folder that may be written.
     """
     path = Path(path)
-    folder = next(p for p in path.absolute().parents if p.exists())
+    folder = next((p for p in path.absolute().parents if p.exists()), path)  # the root has no parents
     reason = "there is a folder of this name" if path.is_dir() else ""
     if not folder.is_dir():
         reason = f"{folder} is no folder"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from posert.benchmarks import latency, measure
+from posert.benchmarks import latency, measure, worker
 from posert.benchmarks.compare import compare, load, summary
 from posert.benchmarks.measure import Settings, Side, Worker, WorkerError, processors
 from posert.benchmarks.table import table
@@ -127,21 +127,25 @@ def test_a_worker_that_dies_is_a_row(narrow_bundle: Path, tmp_path: Path):
     worker.close()
 
 
-def test_a_planted_slow_down_has_its_size():
-    """In processor time, which others on the machine do not change: 60 % more than the call alone."""
+def test_a_planted_slow_down_has_its_size(monkeypatch: pytest.MonkeyPatch):
+    """By a clock of its own: 60 % more than the call alone, to the millisecond in which the clock is looked at."""
+    now = 0.0
+
+    def look() -> float:
+        nonlocal now
+        now += 0.001
+        return now
 
     def work() -> None:
-        end = time.thread_time() + 0.02
-        while time.thread_time() < end:
-            pass
+        nonlocal now
+        now += 0.02
 
+    clock = SimpleNamespace(perf_counter=lambda: now, process_time=lambda: now, thread_time=look)
+    monkeypatch.setattr(worker, "time", clock)
     longer = _Longer(work, 1.6)
-    longer()
-    before = time.process_time()
     for _ in range(5):
         longer()
-    # A tenth for what other threads of this process do, and for the loops themselves.
-    assert time.process_time() - before == pytest.approx(5 * 1.6 * 0.02, rel=0.1)
+    assert now == pytest.approx(5 * 1.6 * 0.02, abs=5 * 0.002)
 
 
 def test_an_interrupt_keeps_what_there_is(

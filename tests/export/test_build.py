@@ -355,6 +355,7 @@ class TestRefusedBeforeAnyWork:
             (["--arch", "hrnet_w32", "--images", "folder"], "--annotations and --images go together"),
             (["--arch", "hrnet_w32", "--calib", "x.json"], "--calib and --calib-images go together"),
             (["--arch", "hrnet_w32", "--scales", "s.json"], "--scales is for int8, which is not asked for"),
+            (["--arch", "hrnet_w32", "--int8", "--scales", "file"], "file is not a file of scales"),
             (["--arch", "hrnet_w32", "--max-drop", "-0.1"], "--max-drop -0.1"),
             (["--arch", "hrnet_w32", "--max-drop", "1"], "--max-drop 1"),
             (["--arch", "hrnet_w32", "--max-drop", "nan"], "--max-drop nan"),

@@ -51,7 +51,7 @@ def test_others_may_read_it(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "file" / "c.bin", tmp_path / "folder"):
+    for path in (tmp_path / "file" / "c.bin", tmp_path / "folder", Path("/")):
         with pytest.raises(InputError, match=f"cannot write {path}"), whole_file(path) as file:
             file.write(b"x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
