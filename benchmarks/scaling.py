@@ -151,8 +151,7 @@ def processes(
 
 def start(bundle: str, backend: str, precision: str, people: int) -> dict[str, Any]:
     """From the start of a process to its first keypoints, see `posert.benchmarks.startup`."""
-    wanted = {"threads": None, "throughput": False, "rounds": 5}
-    found = start_up(argparse.Namespace(bundle=bundle, backend=backend, precision=precision, people=people, **wanted))
+    found = start_up(bundle, backend, precision, [people], rounds=5)
     cold, warm_ = found["cold"], found["warm"]
     return {"ms": 1e3 * warm_["total"], "cold_ms": 1e3 * cold["total"], "peak_mb": warm_["peak_mb"], "people": people}
 

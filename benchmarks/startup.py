@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +38,32 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="processes with a warm cache; a third as many cold (5)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    result = measure(args)
+    asked = {k: v for k, v in vars(args).items() if k != "json"}
+    result = measure(**asked | {"people": [int(n) for n in args.people.split(",")]})
     print(json.dumps(result) if args.json else "\n".join(_table(result)))
     return 0
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    bundle: str,
+    backend: str,
+    precision: str,
+    people: Sequence[int],
+    rounds: int,
+    threads: int | None = None,
+    throughput: bool = False,
+) -> dict[str, Any]:
     """Start the processes; medians of the seconds by stage, the largest peak in MB, cold and warm."""
+    asked = {"bundle": bundle, "people": list(people), "threads": threads, "throughput": throughput}
+    job = {**asked, "backend": backend, "precision": precision}
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
-        cold = [_start(args, Path(folder, str(i))) for i in range(max(1, args.rounds // 3))]
-        _start(args, Path(folder, "0"))  # files that were just written are in the page cache, libraries too
-        warm = [_start(args, Path(folder, "0")) for _ in range(args.rounds)]
-    asked = {k: getattr(args, k) for k in ("bundle", "people", "threads", "throughput", "rounds")}
-    return {**asked, "engine": warm[0]["engine"], "cold": _median(cold), "warm": _median(warm)}
+        cold = [_start(job, Path(folder, str(i))) for i in range(max(1, rounds // 3))]
+        _start(job, Path(folder, "0"))  # files that were just written are in the page cache, libraries too
+        warm = [_start(job, Path(folder, "0")) for _ in range(rounds)]
+    return {**asked, "rounds": rounds, "engine": warm[0]["engine"], "cold": _median(cold), "warm": _median(warm)}
 
 
-def _start(args: argparse.Namespace, cache: Path) -> dict[str, Any]:
-    job = {k: getattr(args, k) for k in ("bundle", "backend", "precision", "people", "threads", "throughput")}
+def _start(job: dict[str, Any], cache: Path) -> dict[str, Any]:
     environment = {**os.environ, "POSERT_CACHE": str(cache)}
     command = [sys.executable, "-c", f"from {__spec__.name} import work; work()", json.dumps(job)]
     done = subprocess.run([*command, repr(time.monotonic())], env=environment, capture_output=True, text=True)
@@ -87,7 +97,7 @@ def work() -> None:
     laps.append(time.monotonic())
     frame = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
     boxes = [[200.0 * (i % 9) + 10, 100, 200 * (i % 9) + 200, 900] for i in range(99)]
-    counts = [int(n) for n in job["people"].split(",")]
+    counts = job["people"]
     pose(frame, boxes[: counts[0]])
     laps.append(time.monotonic())
     used = cpu()
@@ -116,7 +126,8 @@ def _median(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _table(result: dict[str, Any]) -> list[str]:
-    lines = [f"{result['bundle']}, {result['engine']}, {result['people']} people, {result['rounds']} processes"]
+    people = ",".join(map(str, result["people"]))
+    lines = [f"{result['bundle']}, {result['engine']}, {people} people, {result['rounds']} processes"]
     lines.append(f"{'':6}" + "".join(f"{name:>11}" for name in (*STAGES, "slowest", "cpu")) + f"{'peak':>11}")
     for kind in ("cold", "warm"):
         row = result[kind]

@@ -81,7 +81,11 @@ class Session:
         # one that was asked for and gated.
         hint = "bf16" if precision == "bf16" else "f32"
         config = {"PERFORMANCE_HINT": cls._HINT, "INFERENCE_PRECISION_HINT": hint}
-        return config if threads is None else {**config, "INFERENCE_NUM_THREADS": str(threads)}
+        if threads is None:
+            return config
+        # Who bounds the threads leaves processors to others. Pinned ones would all sit on the first processors, those
+        # of two processes on the same: half the people per second (docs/decisions.md).
+        return {**config, "INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": False}
 
     def _take(self, compiled: ov.CompiledModel) -> None:
         self._compiled = compiled

@@ -27,6 +27,8 @@ def test_a_cell_is_measured_for_real(narrow_bundle: Path):
     together = {**arguments, "people": 1, "height": 180, "width": 320, "count": 2}
     both = scaling.call(sys.executable, "posert.benchmarks.scaling:processes", together).value
     assert both["calls"] >= 2 and both["per_second"] > 0 and both["peak_mb"] > 40
+    start = scaling.start(str(narrow_bundle), "openvino", "fp32", people=2)
+    assert start["people"] == 2 and 0 < start["ms"] < 60_000 and start["cold_ms"] > 0 and start["peak_mb"] > 20
 
 
 def test_a_stopped_run_goes_on(narrow_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

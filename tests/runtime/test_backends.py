@@ -6,7 +6,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,23 @@ def hide(monkeypatch: pytest.MonkeyPatch, backend: str, library: str) -> None:
     """As if the library were not installed."""
     monkeypatch.setitem(sys.modules, library, None)
     monkeypatch.delitem(sys.modules, f"posert.runtime.backends.{backend}", raising=False)
+
+
+def processors_of(work: Callable[[], object]) -> set[int]:
+    """On how many processors the calling thread may run, as another one sees it while it works."""
+    me, seen, done = threading.get_native_id(), set[int](), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(len(os.sched_getaffinity(me)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(50):
+        work()
+    done.set()
+    watcher.join()
+    return seen
 
 
 @pytest.fixture
@@ -140,6 +158,20 @@ class TestSession:
     def test_refuses_a_thread_count_that_means_nothing(self, backend: str, narrow_bundle: Path) -> None:
         with Bundle(narrow_bundle) as bundle, pytest.raises(InputError, match="0 threads"):
             open_session(bundle, backend, "fp32", threads=0)
+
+    @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells where a thread may run")
+    def test_bounded_threads_leave_the_processors_free(
+        self, backend: str, narrow_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two programs of one thread each, which both were pinned to the first processor, ran at half their speed."""
+        if len(os.sched_getaffinity(0)) < 2:
+            pytest.skip("one processor")
+        monkeypatch.setenv("POSERT_CACHE", str(tmp_path))
+        crops = np.zeros((1, 128, 96, 3), np.uint8)
+        with Bundle(narrow_bundle) as bundle:
+            for _ in range(2):  # compiled, and from the cache of compiled graphs
+                session = open_session(bundle, backend, "fp32", threads=1, keep=True)
+                assert processors_of(lambda: session.infer(crops)) == {len(os.sched_getaffinity(0))}
 
     def test_refuses_a_precision_that_is_not_in_the_bundle(self, backend: str, narrow_bundle: Path) -> None:
         with Bundle(narrow_bundle) as bundle, pytest.raises(BackendError, match="posert build --precision fp8"):
