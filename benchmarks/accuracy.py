@@ -22,29 +22,31 @@ from typing import Any
 
 import numpy as np
 
-from ..export.demo.people import write as write_people
-from ..runtime import doctor
-from ..runtime.backends import backends, load_backend
-from ..runtime.bundle import Bundle
-from ..runtime.datasets import dataset
-from ..runtime.errors import InputError, PosertError
-from ..runtime.estimator import PoseEstimator
-from ..runtime.files import whole_file
-from ..runtime.frames import Frames, read_frames
-from ..runtime.metrics.bootstrap import paired_interval
-from ..runtime.metrics.oks import OksEvaluation, evaluate_oks
-from ..runtime.preprocess import boxes_to_center_scale
-from ..runtime.progress import track
-from ..runtime.results import to_results
-from .environments import ToolError, call
-from .frontier import Point, frontier
-from .meters import Meters
-from .scaling import whole
-from .workload import HEIGHT, WIDTH
+from posert.benchmarks.harness.environments import ToolError, call
+from posert.benchmarks.harness.frontier import Point, frontier
+from posert.benchmarks.harness.meters import Meters
+from posert.benchmarks.harness.script import script
+from posert.benchmarks.harness.workload import HEIGHT, WIDTH
+from posert.benchmarks.scaling import whole
+from posert.export.demo.people import write as write_people
+from posert.runtime import doctor
+from posert.runtime.backends import backends, load_backend
+from posert.runtime.bundle import Bundle
+from posert.runtime.datasets import dataset
+from posert.runtime.errors import InputError
+from posert.runtime.estimator import PoseEstimator
+from posert.runtime.files import whole_file
+from posert.runtime.frames import Frames, read_frames
+from posert.runtime.metrics.bootstrap import paired_interval
+from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks
+from posert.runtime.preprocess import boxes_to_center_scale
+from posert.runtime.progress import track
+from posert.runtime.results import to_results
 
 _PEOPLE = 5  # in the frame that is timed
 
 
+@script(goes_on=True)
 def main() -> int:
     """Entry point; returns 1 if nothing could be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,14 +58,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
     parser.add_argument("--output", type=Path, default=Path("out/accuracy"), help="folder (out/accuracy)")
     args = parser.parse_args()
-    try:
-        result = sweep(args)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on with {args.output}", file=sys.stderr)
-        return 130
+    result = sweep(args)
     print("\n".join(table(result)))
     print(f"{args.output}/accuracy.json, {args.output}/frontier.svg")
     return 0 if any("ap" in r for r in result["rows"]) else 1
@@ -182,7 +177,7 @@ def _measured(path: Path, arguments: dict[str, Any]) -> dict[str, Any]:
         kept: dict[str, Any] = json.loads(path.read_text())
         return kept
     try:
-        answer = call(sys.executable, f"{__package__}.accuracy:measure", arguments)
+        answer = call(sys.executable, "posert.benchmarks.accuracy:measure", arguments)
     except ToolError as error:
         return {"error": str(error).splitlines()[-1]}
     found = {**answer.value, "peak_mb": answer.peak_mb}

@@ -21,10 +21,12 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ..runtime.backends.openvino import PRECISIONS, Session
-from ..runtime.bundle import Bundle
+from posert.benchmarks.harness.script import script
+from posert.runtime.backends.openvino import PRECISIONS, Session
+from posert.runtime.bundle import Bundle
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

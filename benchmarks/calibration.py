@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..export.catalog import find
-from ..export.environment import machine
-from ..export.weights import DEMO_NOTE
-from ..runtime.errors import PosertError
-from ..runtime.registry import unknown_name
-from ._contest import Bench
-from .environments import call
+from posert.benchmarks.harness.environments import call
+from posert.benchmarks.harness.quantizing import Bench
+from posert.benchmarks.harness.script import script
+from posert.export.catalog import find
+from posert.export.environment import machine
+from posert.export.weights import DEMO_NOTE
+from posert.runtime.errors import PosertError
+from posert.runtime.registry import unknown_name
 
 BASE = "ONNX Runtime, min-max symmetric"
 TRAP = "mse, signed, heatmap output by entropy, the model's own decoding"
@@ -32,12 +33,12 @@ _METHODS = ("minmax", "percentile:99.99", "percentile:99.9", "entropy", "mse", "
 def settings(contract: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Function and arguments of each row of the table, beside the graph, the crops and the target."""
     found: dict[str, tuple[str, dict[str, Any]]] = {
-        BASE: ("_quantize:onnxruntime", {"method": "MinMax", "unsigned": False}),
-        "fp16": ("_ablation:float16", {}),
+        BASE: ("quantize:onnxruntime", {"method": "MinMax", "unsigned": False}),
+        "fp16": ("ablation:float16", {}),
     }
 
     def ours(name: str, **arguments: Any) -> None:
-        found[name] = ("_ablation:int8", {"contract": dict(contract), **arguments})
+        found[name] = ("ablation:int8", {"contract": dict(contract), **arguments})
 
     for method in _METHODS:
         ours(f"{method}, signed", method=method, unsigned=False)
@@ -51,6 +52,7 @@ def settings(contract: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]
     return found
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; prints a Markdown table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,11 +63,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows by name, such as 'mse, unsigned' (all)")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    try:
-        result = measure(args)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    result = measure(args)
     print(json.dumps(result) if args.json else table(result))
     return 0
 
@@ -85,7 +83,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         function, arguments = known[name]
         files[name] = str(folder / f"{len(files)}.onnx")
         given = {"model": bench.graph, "crops": bench.crops, "target": files[name], **arguments}
-        answer = call(sys.executable, f"posert.benchmarks.{function}", given)
+        answer = call(sys.executable, f"posert.benchmarks.harness.{function}", given)
         rows[name] = {"seconds": answer.value, "peak_mb": answer.peak_mb}
         print(f"{name}: {answer.value:.1f} s, {answer.peak_mb:.0f} MB", file=sys.stderr, flush=True)
     trap = {name: files.pop(name) for name in [TRAP] if name in files}

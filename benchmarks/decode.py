@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.decode import decode
-from ..runtime.machine import machine
+from posert.benchmarks.harness.script import script
+from posert.runtime.decode import decode
+from posert.runtime.machine import machine
 
 JOINTS, HEIGHT, WIDTH = 17, 64, 48
 RULES = {
@@ -30,6 +31,7 @@ RULES = {
 """Each rule with the height of the blobs that its networks were trained with."""
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -24,18 +24,19 @@ from typing import Any
 
 import onnx
 
-from ..calib.fp16 import to_fp16
-from ..calib.qdq import place, quantize
-from ..calib.ranges import collect
-from ..export import catalog
-from ..export.archs import build_arch
-from ..export.environment import machine
-from ..export.reference import Reference, random_crops
-from ..export.to_onnx import OPSET, to_onnx, with_crops
-from ..export.weights import load_weights
-from ..runtime.errors import PosertError
-from ..runtime.files import whole_file
-from ..runtime.progress import track
+from posert.benchmarks.harness.script import finished, keep, script
+from posert.calib.fp16 import to_fp16
+from posert.calib.qdq import place, quantize
+from posert.calib.ranges import collect
+from posert.export import catalog
+from posert.export.archs import build_arch
+from posert.export.environment import machine
+from posert.export.reference import Reference, random_crops
+from posert.export.to_onnx import OPSET, to_onnx, with_crops
+from posert.export.weights import load_weights
+from posert.runtime.errors import PosertError
+from posert.runtime.files import whole_file
+from posert.runtime.progress import track
 
 TARGETS = ("sm75", "sm86", "sm89", "sm120")
 FAMILIES = (
@@ -54,6 +55,7 @@ SECONDS, GIGABYTES = 20.0, 1.5
 _CROPS = 2  # of noise: what is asked is whether the builder takes the graph, not whether it is accurate
 
 
+@script(goes_on=True)
 def main() -> int:
     """Entry point; returns 1 if an engine could not be built, or one of hrnet_w32 took more than it may."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,14 +74,13 @@ def main() -> int:
         write_graphs(args.graphs, args.state)
         return 0
     args.state.mkdir(parents=True, exist_ok=True)
-    rows = _finished(args.state / "rows.jsonl")
+    rows = {row["key"]: row for row in finished(args.state / "rows.jsonl")}
     stuck = False
     for family in track(list(args.families), "engines"):
         try:
             for row in _family(family, rows, args.state):
                 rows[row["key"]] = row
-                with (args.state / "rows.jsonl").open("a") as file:
-                    file.write("\n" + json.dumps(row))  # on a line of its own even behind one that was cut off
+                keep(args.state / "rows.jsonl", row)
                 print(_summary(row), file=sys.stderr, flush=True)
         except PosertError as error:  # the others can still be built; this one is tried again the next time
             stuck = True
@@ -131,7 +132,7 @@ def write_graphs(family: str, folder: Path) -> None:
 
 def measure(path: Path) -> dict[str, Any]:
     """Build an engine of one graph in this process."""
-    from ..runtime.backends._trt import Options, build  # light: the library is imported below
+    from posert.runtime.backends._trt import Options, build  # light: the library is imported below
 
     data = path.read_bytes()
     (note,) = (json.loads(p.value) for p in onnx.load_from_string(data).metadata_props if p.key == "row")
@@ -227,21 +228,12 @@ def _summary(row: Mapping[str, Any]) -> str:
 
 
 def _process(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", __spec__.name, *arguments], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "posert.benchmarks.engines", *arguments], capture_output=True, text=True
+    )
     if done.returncode:
         raise PosertError(f"{' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return done.stdout.splitlines()[-1] if done.stdout else ""
-
-
-def _finished(path: Path) -> dict[str, dict[str, Any]]:
-    rows = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut off
-            continue
-        rows[row["key"]] = row
-    return rows
 
 
 if __name__ == "__main__":

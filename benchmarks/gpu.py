@@ -27,22 +27,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..export.archs import build_arch
-from ..export.reference import Reference
-from ..runtime.bundle import Bundle
-from ..runtime.choice import open_session
-from ..runtime.contract import Contract
-from ..runtime.cuda.driver import Device, Memory, Stream
-from ..runtime.cuda.library import missing as no_driver
-from ..runtime.cuda.network import Network, bucket_of, record, timed_ms
-from ..runtime.cuda.pipeline import Pipeline
-from ..runtime.decode import decode, to_frame
-from ..runtime.errors import BackendError, InputError, PosertError
-from ..runtime.files import whole_file
-from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
-from .meters import Meters
-from .paired import orders
-from .roofline import ceilings, place, work_of
+from posert.benchmarks.harness.meters import Meters
+from posert.benchmarks.harness.paired import orders
+from posert.benchmarks.harness.roofline import ceilings, place, work_of
+from posert.benchmarks.harness.script import script
+from posert.export.archs import build_arch
+from posert.export.reference import Reference
+from posert.runtime.bundle import Bundle
+from posert.runtime.choice import open_session
+from posert.runtime.contract import Contract
+from posert.runtime.cuda.driver import Device, Memory, Stream
+from posert.runtime.cuda.library import missing as no_driver
+from posert.runtime.cuda.network import Network, bucket_of, record, timed_ms
+from posert.runtime.cuda.pipeline import Pipeline
+from posert.runtime.decode import decode, to_frame
+from posert.runtime.errors import BackendError, InputError, PosertError
+from posert.runtime.files import whole_file
+from posert.runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
 
 ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 LANES = (1, 2)
@@ -68,6 +69,7 @@ class NoNetwork:
         return lambda: None
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,9 +84,6 @@ def main() -> int:
     result: dict[str, Any] = {}
     try:
         measure(args, result)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
     except KeyboardInterrupt:
         print("interrupted: what follows is what there is", file=sys.stderr)
     print("\n".join(table(result)))

@@ -5,7 +5,7 @@
     posert bench a.pose --against b.pose               the same, timed in turn: finds the smallest differences
 
 Each backend, precision and mode is measured in a process of its own, warm, in rounds in which its parts take turns. The
-network's own time, "bare engine", is measured in the same rounds.
+network's own time, "bare engine", is measured in the same rounds. `python benchmarks/latency.py` is the same command.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..export.environment import versions
-from ..runtime import doctor
-from ..runtime.backends import backends
-from ..runtime.bundle import Bundle
-from ..runtime.errors import InputError
-from ..runtime.files import check_place, whole_file
-from ..runtime.progress import track
-from ..runtime.registry import unknown_name
-from .compare import KIND, SCHEMA, compare, lines, load, summary, to_json
-from .measure import Interrupted, Scene, Settings, Side, measure, processors
-from .meters import Meters
-from .parts import MODES
-from .table import table
+from posert.benchmarks.harness.compare import KIND, SCHEMA, compare, lines, load, summary, to_json
+from posert.benchmarks.harness.measure import Interrupted, Scene, Settings, Side, measure, processors
+from posert.benchmarks.harness.meters import Meters
+from posert.benchmarks.harness.parts import MODES
+from posert.benchmarks.harness.table import table
+from posert.export.environment import versions
+from posert.runtime import doctor
+from posert.runtime.backends import backends
+from posert.runtime.bundle import Bundle
+from posert.runtime.cli import call
+from posert.runtime.errors import InputError
+from posert.runtime.files import check_place, whole_file
+from posert.runtime.progress import track
+from posert.runtime.registry import unknown_name
 
 Result = dict[str, Any]
 Cells = tuple[str, str, list[str]]  # backend, precision, modes
@@ -211,3 +212,7 @@ def _sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(call("bench", sys.argv[1:]))

@@ -21,15 +21,16 @@ from typing import Any
 
 import onnx
 
-from ..export import catalog
-from ..export.build import demo_frames
-from ..export.environment import machine, versions
-from ..export.pipeline import build
-from ..export.plan import PRECISIONS, Plan
-from ..runtime.bundle import Bundle
-from ..runtime.errors import PosertError
-from ..runtime.files import whole_file
-from ..runtime.progress import track
+from posert.benchmarks.harness.script import finished, keep, script
+from posert.export import catalog
+from posert.export.build import demo_frames
+from posert.export.environment import machine, versions
+from posert.export.pipeline import build
+from posert.export.plan import PRECISIONS, Plan
+from posert.runtime.bundle import Bundle
+from posert.runtime.errors import PosertError
+from posert.runtime.files import whole_file
+from posert.runtime.progress import track
 
 SECONDS, GIGABYTES = 120.0, 4.0
 """What an fp32 build may take: export, TorchScript, gate on every backend, writing. The seconds are those of the
@@ -39,6 +40,7 @@ _IMAGES = 2  # of a dozen people in all: enough to compare heatmaps and to give 
 _HALF = ("fp16", "int8", "calibration")  # steps whose name holds one of these are not of an fp32 build
 
 
+@script(goes_on=True)
 def main() -> int:
     """Entry point; returns 1 if a row failed or took more than it may."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,26 +53,24 @@ def main() -> int:
         print(json.dumps(measure(catalog.row(args.row))))
         return 0
     wanted = [id for id in catalog.rows() if args.pattern in id]
-    finished = _finished(args.state)
-    args.state.parent.mkdir(parents=True, exist_ok=True)
-    troubles = {id: trouble(record) for id, record in finished.items() if id in wanted}
-    for id in track([id for id in wanted if id not in finished], "models"):
+    built = {record["id"]: record for record in finished(args.state)}
+    troubles = {id: trouble(record) for id, record in built.items() if id in wanted}
+    for id in track([id for id in wanted if id not in built], "models"):
         try:
-            finished[id] = _in_a_process(id)
+            built[id] = _in_a_process(id)
         except PosertError as error:  # the others can still be built; this one is tried again the next time
             troubles[id] = str(error)
             print(error, file=sys.stderr, flush=True)
             continue
-        with args.state.open("a") as file:
-            file.write("\n" + json.dumps(finished[id]))  # on a line of its own even behind one that was cut off
-        troubles[id] = trouble(finished[id])
-        print(_summary(finished[id]), file=sys.stderr, flush=True)
+        keep(args.state, built[id])
+        troubles[id] = trouble(built[id])
+        print(_summary(built[id]), file=sys.stderr, flush=True)
         if args.output is not None:
-            _write(args.output, table(wanted, finished))
+            _write(args.output, table(wanted, built))
     if args.output is not None:
-        _write(args.output, table(wanted, finished))
+        _write(args.output, table(wanted, built))
     else:
-        print(table(wanted, finished))
+        print(table(wanted, built))
     return 1 if any(troubles.values()) else 0
 
 
@@ -150,18 +150,6 @@ def _in_a_process(id: str) -> dict[str, Any]:
     return record
 
 
-def _finished(state: Path) -> dict[str, dict[str, Any]]:
-    """Rows of an earlier run; a line that was cut off is left out."""
-    records = {}
-    for line in state.read_text().splitlines() if state.exists() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        records[record["id"]] = record
-    return records
-
-
 def trouble(record: Mapping[str, Any]) -> str:
     """What is wrong with a row, empty where nothing is."""
     found = [f"{key} differs from PyTorch" for key in record["failed"]]
@@ -181,12 +169,12 @@ def _summary(record: dict[str, Any]) -> str:
     )
 
 
-def table(wanted: Sequence[str], finished: Mapping[str, dict[str, Any]]) -> str:
+def table(wanted: Sequence[str], built: Mapping[str, dict[str, Any]]) -> str:
     """The whole page; rows that are not finished are named."""
-    records = [finished[id] for id in wanted if id in finished]
+    records = [built[id] for id in wanted if id in built]
     if not records:
         return "No model was built.\n"
-    missing = [id for id in wanted if id not in finished]
+    missing = [id for id in wanted if id not in built]
     last = records[-1]
     page = _PAGE.format(
         rows=len(records),
@@ -232,7 +220,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+    sys.exit(main())

@@ -18,25 +18,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..runtime.errors import InputError, PosertError
-from ..runtime.files import whole_file
-from .meters import Meters
+from posert.benchmarks.harness.meters import Meters
+from posert.benchmarks.harness.script import script
+from posert.runtime.errors import InputError
+from posert.runtime.files import whole_file
 
 PAGE = Path("docs/benchmarks.md")
 _BLOCK = re.compile(r"(?m)^```text\n\$ (.+)\n(?:.*\n)*?```$")
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; returns 1 if a command failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*", help="only commands that contain one of these")
     parser.add_argument("--page", type=Path, default=PAGE, help=f"({PAGE})")
     args = parser.parse_args()
-    try:
-        failed = refresh(args.page, args.words)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    failed = refresh(args.page, args.words)
     for command, reason in failed.items():
         print(f"kept as it was: {command}: {reason}", file=sys.stderr)
     return 1 if failed else 0

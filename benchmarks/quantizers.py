@@ -19,14 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..export.catalog import Row, find
-from ..export.environment import machine, versions
-from ..export.int8 import METHOD
-from ..runtime.contract import Contract
-from ..runtime.errors import PosertError
-from ..runtime.files import check_place, whole_file
-from ..runtime.progress import track
-from ._contest import MAX_DROP, Bench, Tool
+from posert.benchmarks.harness.quantizing import MAX_DROP, Bench, Tool
+from posert.benchmarks.harness.script import script
+from posert.export.catalog import Row, find
+from posert.export.environment import machine, versions
+from posert.export.int8 import METHOD
+from posert.runtime.contract import Contract
+from posert.runtime.errors import PosertError
+from posert.runtime.files import check_place, whole_file
+from posert.runtime.progress import track
 
 OURS, FLOAT = "ours", "float32"
 _SMALL_MACS = 1e9
@@ -72,6 +73,7 @@ def tools(contract: Contract, validation: Path) -> dict[str, Tool]:
     return found
 
 
+@script(goes_on=True)
 def main() -> int:
     """Entry point; prints a Markdown table and who is first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,16 +86,12 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("out/quantizers.json"))
     parser.add_argument("--page", type=Path, help="write the tables of all networks in the output there, as Markdown")
     args = parser.parse_args()
-    try:
-        for path in filter(None, (args.output, args.page)):
-            check_place(path)
-        result = compare(find(args.arch), args)
-        if args.page is not None:
-            with whole_file(args.page) as file:
-                file.write(page(_read(args.output)).encode())
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    for path in filter(None, (args.output, args.page)):
+        check_place(path)
+    result = compare(find(args.arch), args)
+    if args.page is not None:
+        with whole_file(args.page) as file:
+            file.write(page(_read(args.output)).encode())
     print(table(result))
     return 0
 

@@ -22,18 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from ..export.environment import versions
-from ..runtime.bundle import Bundle
-from ..runtime.choice import choose, open_session
-from ..runtime.errors import PosertError
-from ..runtime.estimator import PoseEstimator
-from ..runtime.files import check_place, whole_file
-from ..runtime.progress import track
-from .environments import ToolError, call
-from .meters import Meters
-from .paired import timed, warm
-from .startup import measure as start_up
-from .workload import crowd
+from posert.benchmarks.harness.environments import ToolError, call
+from posert.benchmarks.harness.meters import Meters
+from posert.benchmarks.harness.paired import timed, warm
+from posert.benchmarks.harness.script import script
+from posert.benchmarks.harness.workload import crowd
+from posert.benchmarks.startup import measure as start_up
+from posert.export.environment import versions
+from posert.runtime.bundle import Bundle
+from posert.runtime.choice import choose, open_session
+from posert.runtime.estimator import PoseEstimator
+from posert.runtime.files import check_place, whole_file
+from posert.runtime.progress import track
 
 PEOPLE, BATCHES = (1, 2, 5, 10, 20, 40), (1, 2, 4, 8, 16, 32)
 FRAMES = ((360, 640), (720, 1280), (1080, 1920), (2160, 3840))  # height, width
@@ -41,6 +41,7 @@ _USUAL = {"people": 5, "height": 1080, "width": 1920}
 _FEWEST = 5  # calls, of a slow cell
 
 
+@script(goes_on=True)
 def main() -> int:
     """Entry point; returns 1 if a cell could not be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -50,14 +51,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
     parser.add_argument("--output", type=Path, default=Path("out/scaling.json"), help="the cells (out/scaling.json)")
     args = parser.parse_args()
-    try:
-        result = sweep(args.bundle, args.backend, args.precision, args.seconds, args.output)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on with {args.output}", file=sys.stderr)
-        return 130
+    result = sweep(args.bundle, args.backend, args.precision, args.seconds, args.output)
     print("\n".join(table(result)))
     return 1 if any("error" in c for c in result["cells"].values()) else 0
 
@@ -75,7 +69,7 @@ def sweep(path: str, backend: str, precision: str, seconds: float, output: Path)
     todo = [(key, function, more) for key, function, more in cells(seconds) if "ms" not in result["cells"].get(key, {})]
     for key, function, more in track(todo, "scaling"):
         try:
-            answer = call(sys.executable, f"{__package__}.scaling:{function}", {**common, **more})
+            answer = call(sys.executable, f"posert.benchmarks.scaling:{function}", {**common, **more})
             cell = {"peak_mb": answer.peak_mb, **answer.value}
         except ToolError as error:
             cell = {"error": str(error).splitlines()[-1]}

@@ -23,9 +23,12 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from posert.benchmarks.harness.script import script
+
 IMAGES, DETECTIONS, PEOPLE = 5000, 104_125, 11_004
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,7 +115,7 @@ def pycocotools(truth: Path, found: list[dict[str, Any]]) -> list[float]:
 
 
 def _score(annotations: str, results: str) -> dict[str, Any]:
-    from ..runtime.evaluate import score_file
+    from posert.runtime.evaluate import score_file
 
     start = time.perf_counter()
     scored = score_file("coco", annotations, results)

@@ -19,11 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from posert.benchmarks.harness.script import script
+
 STAGES = ("python", "import", "libraries", "open", "first", "total")
 """The interpreter and this file; posert.runtime with numpy; OpenCV and the backend's library; the bundle and its
 engine; the first frame; all of it."""
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,7 +68,7 @@ def measure(
 
 def _start(job: dict[str, Any], cache: Path) -> dict[str, Any]:
     environment = {**os.environ, "POSERT_CACHE": str(cache)}
-    command = [sys.executable, "-c", f"from {__spec__.name} import work; work()", json.dumps(job)]
+    command = [sys.executable, "-c", "from posert.benchmarks.startup import work; work()", json.dumps(job)]
     done = subprocess.run([*command, repr(time.monotonic())], env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"the process that was to be timed failed:\n{done.stderr}")
@@ -79,8 +82,8 @@ def work() -> None:
     laps, cpu = [time.monotonic()], time.process_time
     import numpy as np
 
-    from ..runtime import PoseEstimator
-    from ..runtime.backends import load_backend
+    from posert.runtime import PoseEstimator
+    from posert.runtime.backends import load_backend
 
     laps.append(time.monotonic())
     import cv2  # noqa: F401

@@ -23,13 +23,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.backends import Request
-from ..runtime.backends.openvino import PRECISIONS, Session, Throughput
-from ..runtime.bundle import Bundle
+from posert.benchmarks.harness.script import script
+from posert.runtime.backends import Request
+from posert.runtime.backends.openvino import PRECISIONS, Session, Throughput
+from posert.runtime.bundle import Bundle
 
 PEOPLE = 64  # per turn
 
 
+@script(goes_on=False)
 def main() -> int:
     """Entry point; prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

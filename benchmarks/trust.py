@@ -10,20 +10,21 @@ same command goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from ..runtime.bundle import Bundle
-from ..runtime.choice import choose
-from ..runtime.errors import InputError, PosertError
-from ..runtime.progress import track
-from .compare import compare
-from .latency import sweep
-from .measure import Settings, Side
+from posert.benchmarks.harness.compare import compare
+from posert.benchmarks.harness.measure import Settings, Side
+from posert.benchmarks.harness.script import finished, keep, script
+from posert.benchmarks.latency import sweep
+from posert.runtime.bundle import Bundle
+from posert.runtime.choice import choose
+from posert.runtime.errors import InputError
+from posert.runtime.progress import track
 
 
+@script(goes_on=True)
 def main() -> int:
     """Entry point; returns 1 if the verdicts were wrong more often than they may be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,11 +35,7 @@ def main() -> int:
     parser.add_argument("--slower", type=float, default=1.1, help="the slow side takes so many times as long (1.1)")
     parser.add_argument("--state", type=Path, default=Path("out/trust.jsonl"), help="finished runs (out/trust.jsonl)")
     args = parser.parse_args()
-    try:
-        rows = runs(args)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    rows = runs(args)
     print("\n".join(report(rows)))
     return 0 if trusted(rows) else 1
 
@@ -49,8 +46,8 @@ def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
         choice, name = choose(bundle), bundle.name
     setting = {"bundle": name, "backend": choice.backend, "precision": choice.precision}
     setting |= {"people": args.people, "rounds": args.rounds, "slower": args.slower}
-    rows = _kept(args.state, setting)
-    args.state.parent.mkdir(parents=True, exist_ok=True)
+    # finished runs of the same setting
+    rows = [row for row in finished(args.state) if all(row.get(k) == v for k, v in setting.items())]
     sides = [Side(args.bundle), Side(args.bundle), Side(args.bundle, planted=args.slower)]
     how = Settings((args.people,), args.rounds)
     for _ in track(range(len(rows), args.runs), "runs"):
@@ -68,8 +65,7 @@ def runs(args: argparse.Namespace) -> list[dict[str, Any]]:
             "unchanged": [*_figures(unchanged.ratio)],
             "planted": [*_figures(planted.ratio)],
         }
-        with args.state.open("a") as file:
-            file.write("\n" + json.dumps(row))  # on a line of its own even behind one that was cut off
+        keep(args.state, row)
         rows.append(row)
     return rows
 
@@ -99,19 +95,6 @@ def report(rows: list[dict[str, Any]]) -> list[str]:
 
 def _figures(ratio: Any) -> tuple[float, float, float, str]:
     return ratio.point, ratio.low, ratio.high, ratio.verdict
-
-
-def _kept(state: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
-    """Finished runs of the same setting; half a line is what a kill leaves."""
-    rows = []
-    for line in state.read_text().splitlines() if state.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and all(row.get(k) == v for k, v in setting.items()):
-            rows.append(row)
-    return rows
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posert.benchmarks import latency, measure, worker
-from posert.benchmarks.compare import compare, load, summary
-from posert.benchmarks.measure import Settings, Side, Worker, WorkerError, processors
-from posert.benchmarks.table import table
-from posert.benchmarks.worker import _Longer
-from posert.benchmarks.workload import crowd
+from posert.benchmarks import latency
+from posert.benchmarks.harness import measure, worker
+from posert.benchmarks.harness.compare import compare, load, summary
+from posert.benchmarks.harness.measure import Settings, Side, Worker, WorkerError, processors
+from posert.benchmarks.harness.table import table
+from posert.benchmarks.harness.worker import _Longer
+from posert.benchmarks.harness.workload import crowd
 from posert.runtime import PoseEstimator
 from posert.runtime.cli import main
 from posert.runtime.errors import InputError
@@ -67,7 +68,7 @@ def test_a_result_says_what_was_measured(result: dict[str, Any], narrow_bundle: 
 def test_the_parts_of_the_road_make_the_whole(narrow_bundle: Path, tmp_path: Path):
     import cv2
 
-    from posert.benchmarks.parts import latency as parts_of
+    from posert.benchmarks.harness.parts import latency as parts_of
 
     frame, boxes = crowd(2)
     cv2.imwrite(str(tmp_path / "frame.png"), frame)
@@ -80,7 +81,7 @@ def test_the_parts_of_the_road_make_the_whole(narrow_bundle: Path, tmp_path: Pat
 
 
 def test_the_bare_engine_of_a_stream_does_the_same_runs(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    from posert.benchmarks.parts import _bare_stream, _stream
+    from posert.benchmarks.harness.parts import _bare_stream, _stream
     from posert.runtime.backends import openvino
 
     runs: list[int] = []
@@ -256,7 +257,7 @@ def test_processors():
 
 def test_no_torch_is_needed():
     code = (
-        "import sys; import posert.benchmarks.latency, posert.benchmarks.worker; "
+        "import sys; import posert.benchmarks.latency, posert.benchmarks.harness.worker; "
         "print([m for m in ('torch', 'onnx', 'scipy', 'rich', 'pycocotools') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

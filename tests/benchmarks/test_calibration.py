@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from posert.benchmarks import _ablation, _quantize, calibration
+from posert.benchmarks import calibration
+from posert.benchmarks.harness import ablation, quantize
 from posert.calib.methods import method as find_method
 from posert.calib.qdq import place
 from posert.calib.sensitivity import infer
@@ -31,7 +32,7 @@ def made(given, **arguments):
     files, contract, folder = given
     target = str(folder / "made.onnx")
     asked = {"method": "minmax", "unsigned": True, **arguments}
-    assert _ablation.int8(**files, target=target, contract=contract, **asked) > 0
+    assert ablation.int8(**files, target=target, contract=contract, **asked) > 0
     model = onnx.load(target)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -78,7 +79,7 @@ def test_the_trap_quantises_the_output_too(given):
 
 def test_float16(given):
     files, _, folder = given
-    _ablation.float16(**files, target=str(folder / "made.onnx"))
+    ablation.float16(**files, target=str(folder / "made.onnx"))
     assert ops(onnx.load(folder / "made.onnx"))["Cast"] > 0
 
 
@@ -87,7 +88,7 @@ def test_rows_name_methods_and_functions_that_exist():
     assert {calibration.BASE, calibration.TRAP, "fp16", "mse, unsigned", "keypoints, signed"} <= set(rows)
     for function, arguments in rows.values():
         module, name = function.split(":")
-        assert callable(getattr({"_ablation": _ablation, "_quantize": _quantize}[module], name))
+        assert callable(getattr({"ablation": ablation, "quantize": quantize}[module], name))
         if "contract" in arguments:
             find_method(arguments["method"])
 

@@ -14,14 +14,15 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from posert.benchmarks.environments import ToolError
-from posert.benchmarks.peers import __main__, contest, page, process
-from posert.benchmarks.peers.contenders import Contender, contenders
-from posert.benchmarks.peers.handwritten import pipeline
-from posert.benchmarks.peers.materials import PEOPLE, agreement, sdk
-from posert.benchmarks.peers.process import Gone, Process
-from posert.benchmarks.peers.worker import Absent
-from posert.benchmarks.workload import crowd
+from posert.benchmarks import peers
+from posert.benchmarks.contenders import contest, page, process
+from posert.benchmarks.contenders.handwritten import pipeline
+from posert.benchmarks.contenders.materials import PEOPLE, agreement, sdk
+from posert.benchmarks.contenders.process import Gone, Process
+from posert.benchmarks.contenders.roster import Contender, contenders
+from posert.benchmarks.contenders.worker import Absent
+from posert.benchmarks.harness.environments import ToolError
+from posert.benchmarks.harness.workload import crowd
 from posert.export.reference import Reference
 from posert.runtime.choice import Choice
 from posert.runtime.datasets import dataset
@@ -67,7 +68,7 @@ SHAM = '''
 import os, time
 import numpy as np
 from pathlib import Path
-from posert.benchmarks.peers.worker import Absent, Opened
+from posert.benchmarks.contenders.worker import Absent, Opened
 
 def open(given):
     if given.get("absent"):
@@ -271,7 +272,7 @@ def test_the_sdk_directory(tmp_path: Path, narrow_reference: Reference, narrow_o
 
 
 def test_every_row_has_its_file():
-    folder = Path(__main__.__file__).parent
+    folder = Path(contest.__file__).parent
     them = contenders()
     assert len({c.name for c in them}) == len(them)
     for c in them:
@@ -305,7 +306,7 @@ def test_mistakes_are_told(
 ):
     line = ["peers", str(tmp_path / "no.pose"), "--output", str(tmp_path / "peers.json"), *arguments]
     monkeypatch.setattr(sys, "argv", line)
-    assert __main__.main() == 2
+    assert peers.main() == 2
     assert message in capsys.readouterr().err
 
 
@@ -313,7 +314,7 @@ def test_mistakes_are_told(
 def test_numbers_of_people(text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(sys, "argv", ["peers", "no.pose", "--output", "peers.json", f"--people={text}"])
     with pytest.raises(SystemExit) as stopped:
-        __main__.main()
+        peers.main()
     assert stopped.value.code == 2 and "expected numbers of people such as 1,8" in capsys.readouterr().err
 
 
@@ -321,5 +322,5 @@ def test_a_bundle_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(sys, "argv", ["peers", str(tmp_path / "no.pose"), "--output", str(tmp_path / "peers.json")])
-    assert __main__.main() == 2
+    assert peers.main() == 2
     assert "no.pose" in capsys.readouterr().err

@@ -7,10 +7,11 @@ import onnx
 import openvino as ov
 import pytest
 
-from posert.benchmarks import _contest, quantizers
-from posert.benchmarks._contest import Tool
-from posert.benchmarks._quantize import Validation
-from posert.benchmarks.environments import ToolError
+from posert.benchmarks import quantizers
+from posert.benchmarks.harness import quantizing
+from posert.benchmarks.harness.environments import ToolError
+from posert.benchmarks.harness.quantize import Validation
+from posert.benchmarks.harness.quantizing import Tool
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
 from posert.export.catalog import find
@@ -39,7 +40,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         wanted = quantizers.tools(CONTRACT, path)
         some = {name: wanted[name] for name in (OURS, ORT, "NNCF, mixed")}
         patch.setattr(quantizers, "tools", lambda contract, validation: some)
-        patch.setattr(_contest, "environment", missing)
+        patch.setattr(quantizing, "environment", missing)
         assert run(patch, path) == 0
     return path
 
@@ -103,12 +104,12 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(
     everything = quantizers.tools(CONTRACT, output)
     some = {name: everything[name] for name in (OURS, ORT, "NNCF, mixed")}
     monkeypatch.setattr(quantizers, "tools", lambda contract, validation: some)
-    monkeypatch.setattr(_contest, "environment", lambda name, requirements: Path("python"))
-    monkeypatch.setattr(_contest, "call", call)
-    monkeypatch.setattr(_contest.Bench, "judge", None)
-    monkeypatch.setattr(_contest.Bench, "time", None)
+    monkeypatch.setattr(quantizing, "environment", lambda name, requirements: Path("python"))
+    monkeypatch.setattr(quantizing, "call", call)
+    monkeypatch.setattr(quantizing.Bench, "judge", None)
+    monkeypatch.setattr(quantizing.Bench, "time", None)
     assert run(monkeypatch, output) == 0
-    assert made == ["posert.benchmarks._quantize:nncf"]
+    assert made == ["posert.benchmarks.harness.quantize:nncf"]
     after = json.loads(output.read_text())
     assert "8.1 GB" in after["demo_hrnet_coco_256x192"]["rows"]["NNCF, mixed"]["failed"]
     for name in (FLOAT, OURS, ORT):
@@ -169,7 +170,7 @@ def test_a_damaged_output_is_refused(
 
 
 def test_the_key_follows_the_tool_and_the_crops(output: Path):
-    bench = object.__new__(_contest.Bench)
+    bench = object.__new__(quantizing.Bench)
     bench.digest = "a"
     tools = quantizers.tools(CONTRACT, output)
     keys = {name: bench.key(tool) for name, tool in tools.items()}

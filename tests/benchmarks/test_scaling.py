@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from posert.benchmarks import accuracy, scaling
-from posert.benchmarks.environments import Answer, ToolError
-from posert.benchmarks.frontier import Point, best, frontier
+from posert.benchmarks.harness.environments import Answer, ToolError
+from posert.benchmarks.harness.frontier import Point, best, frontier
 from posert.export.demo.people import write
 from posert.runtime.backends import openvino
 from posert.runtime.errors import InputError

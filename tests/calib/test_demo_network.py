@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from posert.benchmarks._ablation import with_quantized_output
+from posert.benchmarks.harness.ablation import with_quantized_output
 from posert.calib.images import crops_from_coco
 from posert.calib.methods import KEYPOINTS, METHODS, entropy
 from posert.calib.methods import method as find_method

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ class TestSession:
         with Bundle(narrow_bundle) as bundle:
             for _ in range(2):  # compiled, and from the cache of compiled graphs
                 session = open_session(bundle, backend, "fp32", threads=1, keep=True)
-                assert processors_of(lambda: session.infer(crops)) == {len(os.sched_getaffinity(0))}
+                assert processors_of(partial(session.infer, crops)) == {len(os.sched_getaffinity(0))}
 
     def test_refuses_a_precision_that_is_not_in_the_bundle(self, backend: str, narrow_bundle: Path) -> None:
         with Bundle(narrow_bundle) as bundle, pytest.raises(BackendError, match="posert build --precision fp8"):

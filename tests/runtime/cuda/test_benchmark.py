@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from posert.benchmarks import gpu
-from posert.benchmarks.parts import latency
-from posert.benchmarks.roofline import Ceilings, Work, place
+from posert.benchmarks.harness.parts import latency
+from posert.benchmarks.harness.roofline import Ceilings, Work, place
 from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
 from posert.runtime.cuda.driver import Device, Stream

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.pop(0)  # this folder: its modules are posert.benchmarks.*, and must not hide a tool's own
+sys.path.pop(0)  # this folder: its modules are posert.benchmarks.harness.*, and must not hide a tool's own
 
 
 def main() -> None:

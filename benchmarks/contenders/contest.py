@@ -16,11 +16,11 @@ import numpy as np
 
 from ...export.environment import machine, versions
 from ...runtime.files import whole_file
-from ..environments import ToolError
-from ..paired import per_round, ratio
-from .contenders import Contender
+from ..harness.environments import ToolError
+from ..harness.paired import per_round, ratio
 from .materials import PEOPLE, agreement, prepare
 from .process import Gone, Process
+from .roster import Contender
 
 Result = dict[str, Any]
 BURST = 0.3

@@ -17,8 +17,8 @@ import onnx
 import torch
 from onnx import shape_inference
 
-from ..runtime.bundle import Bundle
-from ..runtime.errors import InputError
+from ...runtime.bundle import Bundle
+from ...runtime.errors import InputError
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "int8_gpu": 1}
 _SIDE, _COPY = 8192, 1 << 28  # of the matrices, and bytes

@@ -1,7 +1,7 @@
 """Foreign tools, each in a virtual environment of its own, so that their pins disturb neither ours nor each other's.
 
     python = environment("nncf", ["nncf==3.4.0", "openvino==2026.4.1"])
-    answer = call(python, "posert.benchmarks.nncf_job:quantize", {"model": "fp32.onnx"}, memory_gb=8)
+    answer = call(python, "posert.benchmarks.harness.quantize:nncf", {"model": "fp32.onnx"}, memory_gb=8)
 
 `call` runs a function there, in a process of its own, and says what memory it took. Modules of posert can be imported
 in every environment, as far as what they import is installed there.
@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import PosertError
+from ...runtime.errors import PosertError
 
 ROOT = Path("out/environments")
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 _TAIL = 15  # lines of a tool's output that an error repeats
 _POLL = 0.05  # seconds
 

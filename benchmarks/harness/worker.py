@@ -20,11 +20,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..runtime.backends import load_backend
-from ..runtime.bundle import Bundle
-from ..runtime.choice import Choice, open_session
-from ..runtime.errors import PosertError
-from ..runtime.estimator import PoseEstimator
+from ...runtime.backends import load_backend
+from ...runtime.bundle import Bundle
+from ...runtime.choice import Choice, open_session
+from ...runtime.errors import PosertError
+from ...runtime.estimator import PoseEstimator
 from .paired import timed, warm
 from .parts import MODES, Part, latency, throughput
 

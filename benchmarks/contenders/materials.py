@@ -22,7 +22,7 @@ from ...runtime.contract import Contract
 from ...runtime.errors import PosertError
 from ...runtime.estimator import PoseEstimator
 from ...runtime.keypoints import Keypoints
-from ..workload import crowd
+from ..harness.workload import crowd
 from .worker import Given
 
 PEOPLE = 25

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..export.demo.people import render
+from ...export.demo.people import render
 
 HEIGHT, WIDTH = 1080, 1920
 _PICTURES, _COLUMNS = 12, 4  # twelve pictures hold 25 people

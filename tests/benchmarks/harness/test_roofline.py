@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from posert.benchmarks.roofline import Ceilings, Work, place, work_of
+from posert.benchmarks.harness.roofline import Ceilings, Work, place, work_of
 from posert.export.macs import of_graph
 from posert.export.reference import Reference
 from posert.runtime.bundle import Bundle

@@ -44,7 +44,7 @@ class Process:
         request, self._result, self._log = (folder / name for name in ("request.json", "result.json", "log.txt"))
         request.write_text(json.dumps({"module": module, "given": given}))
         function = f"{__package__}.worker:serve"
-        command = [python, Path(__file__).parents[1] / "_child.py", _PACKAGE, function, request, self._result]
+        command = [python, _PACKAGE / "benchmarks/harness/_child.py", _PACKAGE, function, request, self._result]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(part) for part in command],

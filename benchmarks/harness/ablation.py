@@ -10,16 +10,16 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..calib.bias import correct_bias
-from ..calib.equalize import equalize
-from ..calib.fp16 import to_fp16
-from ..calib.graph import Graph
-from ..calib.methods import entropy
-from ..calib.methods import method as find_method
-from ..calib.placement import LAYERS
-from ..calib.qdq import place, quantize
-from ..calib.ranges import collect, observe
-from ..runtime.contract import Contract
+from ...calib.bias import correct_bias
+from ...calib.equalize import equalize
+from ...calib.fp16 import to_fp16
+from ...calib.graph import Graph
+from ...calib.methods import entropy
+from ...calib.methods import method as find_method
+from ...calib.placement import LAYERS
+from ...calib.qdq import place, quantize
+from ...calib.ranges import collect, observe
+from ...runtime.contract import Contract
 
 _BATCH = 8
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from posert.benchmarks import environments
-from posert.benchmarks.environments import ToolError, call, environment
+from posert.benchmarks.harness import environments
+from posert.benchmarks.harness.environments import ToolError, call, environment
 
 SOURCE = """
 import os, time

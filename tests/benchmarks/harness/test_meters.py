@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from posert.benchmarks.meters import Meters
+from posert.benchmarks.harness.meters import Meters
 
 
 def put(root: Path, **files: str) -> None:

@@ -14,17 +14,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...runtime.errors import InputError, PosertError
-from ...runtime.files import check_place, whole_file
-from .contenders import contenders
-from .contest import Result, compete, progress
-from .page import plot, table
+from posert.benchmarks.contenders.contest import Result, compete, progress
+from posert.benchmarks.contenders.page import plot, table
+from posert.benchmarks.contenders.roster import contenders
+from posert.benchmarks.harness.script import script
+from posert.runtime.errors import InputError
+from posert.runtime.files import check_place, whole_file
 
 
+@script(goes_on=True)
 def main() -> int:
     """Entry point; prints a table."""
     parser = argparse.ArgumentParser(
-        prog="python -m posert.benchmarks.peers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -35,14 +36,7 @@ def main() -> int:
     parser.add_argument("--weights", help="file of the weights, where the bundle was made from one")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON")
     args = parser.parse_args()
-    try:
-        result = _run(args)
-    except PosertError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print(f"stopped; what is finished lies in {args.output}, and the same command goes on", file=sys.stderr)
-        return 130
+    result = _run(args)
     print(table(result))
     for people in result["people"]:
         with whole_file(args.output.with_name(f"{args.output.stem}-{people}.svg")) as file:

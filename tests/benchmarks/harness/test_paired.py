@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.benchmarks.paired import Ratio, Series, apart, interleave, orders, per_round, ratio, settled
+from posert.benchmarks.harness.paired import Ratio, Series, apart, interleave, orders, per_round, ratio, settled
 
 
 def noisy(rng: np.random.Generator, rounds: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

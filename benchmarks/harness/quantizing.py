@@ -14,24 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from .. import calib
-from ..calib.images import crops_from_coco
-from ..export.archs import build_arch
-from ..export.build import demo_frames
-from ..export.catalog import Row
-from ..export.environment import versions
-from ..export.reference import Reference
-from ..export.to_onnx import to_onnx, with_crops
-from ..export.weights import DEMO_NOTE, load_weights
-from ..runtime.backends import Session, load_backend
-from ..runtime.choice import Choice
-from ..runtime.contract import Contract
-from ..runtime.errors import PosertError
-from ..runtime.estimator import PoseEstimator
-from ..runtime.files import whole_file
-from ..runtime.frames import Frames
-from ..runtime.parity import Candidate, Judge
-from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from ... import calib
+from ...calib.images import crops_from_coco
+from ...export.archs import build_arch
+from ...export.build import demo_frames
+from ...export.catalog import Row
+from ...export.environment import versions
+from ...export.reference import Reference
+from ...export.to_onnx import to_onnx, with_crops
+from ...export.weights import DEMO_NOTE, load_weights
+from ...runtime.backends import Session, load_backend
+from ...runtime.choice import Choice
+from ...runtime.contract import Contract
+from ...runtime.errors import PosertError
+from ...runtime.estimator import PoseEstimator
+from ...runtime.files import whole_file
+from ...runtime.frames import Frames
+from ...runtime.parity import Candidate, Judge
+from ...runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
 from .environments import call, environment
 from .paired import interleave, per_round, ratio
 
@@ -99,7 +99,7 @@ class Bench:
         arguments = {"model": self.graph, "crops": self.crops, "target": str(target), **tool.arguments}
         try:
             python = environment("nncf", tool.requirements) if tool.requirements else sys.executable
-            answer = call(python, f"posert.benchmarks._quantize:{tool.function}", arguments, memory_gb=memory_gb)
+            answer = call(python, f"posert.benchmarks.harness.quantize:{tool.function}", arguments, memory_gb=memory_gb)
         except PosertError as error:
             print(f"{name}: {error}", file=sys.stderr, flush=True)
             return {"failed": str(error)}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..paired import timed
+from ..harness.paired import timed
 
 Given = dict[str, Any]
 Joints = tuple[NDArray[np.floating], NDArray[np.floating]]

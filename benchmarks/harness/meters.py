@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..runtime.machine import machine
+from ...runtime.machine import machine
 
 _NOT = "not available: "
 # https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html, those that slow a GPU down.

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.backends import Request, Session
-from ..runtime.cuda.pipeline import Pipeline
-from ..runtime.estimator import PoseEstimator
-from ..runtime.flip import flip_index
-from ..runtime.preprocess import boxes_to_center_scale
-from ..runtime.stream import CropBuffer, People
+from ...runtime.backends import Request, Session
+from ...runtime.cuda.pipeline import Pipeline
+from ...runtime.estimator import PoseEstimator
+from ...runtime.flip import flip_index
+from ...runtime.preprocess import boxes_to_center_scale
+from ...runtime.stream import CropBuffer, People
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.errors import InputError
+from ...runtime.errors import InputError
 from .paired import Ratio, Series, apart, per_round, ratio
 
 KIND, SCHEMA = "posert bench", 1

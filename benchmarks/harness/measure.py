@@ -18,7 +18,7 @@ from typing import Any
 
 import cv2
 
-from ..runtime.errors import PosertError
+from ...runtime.errors import PosertError
 from .meters import Meters
 from .workload import crowd
 
@@ -66,11 +66,11 @@ class AbsentError(WorkerError):
 
 
 class Worker:
-    """A process of `posert.benchmarks.worker`, see there; `open` waits until it is ready."""
+    """A process of `posert.benchmarks.harness.worker`, see there; `open` waits until it is ready."""
 
     def __init__(self, side: Side, cell: tuple[str, str, str], settings: Settings, scene: Scene) -> None:
         s = settings
-        command = [side.python, "-m", "posert.benchmarks.worker", str(side.bundle), *cell]
+        command = [side.python, "-m", "posert.benchmarks.harness.worker", str(side.bundle), *cell]
         command += ["--image", str(scene.image), "--boxes", scene.boxes, "--people", json.dumps(s.people)]
         command += ["--planted", str(side.planted)] + ["--flip-test"] * s.flip_test
         command += ["--threads", str(s.threads)] if s.threads is not None else []

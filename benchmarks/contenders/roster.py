@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..environments import environment
+from ..harness.environments import environment
 from .materials import SDK_BATCHES
 
 
