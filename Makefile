@@ -25,7 +25,7 @@ test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sa
 	@if command -v compute-sanitizer >/dev/null; then for tool in memcheck racecheck initcheck synccheck; do \
 		echo "compute-sanitizer $$tool"; compute-sanitizer --tool $$tool --error-exitcode 1 \
 		$(BIN)/python -m pytest -q tests/runtime/cuda/test_kernels.py \
-		-k "gpu and (crops or formats or decoding or flip_merge)" || exit 1; done; \
+		-k "gpu and (regions or crops or formats or decoding or flip_merge)" || exit 1; done; \
 	else echo "compute-sanitizer is not installed: skipped"; fi
 
 # The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/test_tensorrt_names.py.

@@ -7,6 +7,7 @@ their arrays and streams are used as they are. Objects free what they hold when 
 from __future__ import annotations
 
 import ctypes
+import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -159,9 +160,11 @@ class Stream:
 
     def __init__(self, handle: int | None = None) -> None:
         self.handle = HANDLE(handle)
+        self._mark: Event | None = None
         if handle is None:
             call("cuStreamCreate", ctypes.byref(self.handle), _NON_BLOCKING)
             _own(self, "cuStreamDestroy_v2", self.handle)
+            self._mark = Event()  # kept, because making one for each frame takes longer than the rest of `after`
 
     @property
     def address(self) -> int:
@@ -197,6 +200,14 @@ class Stream:
         """Let what follows wait for an event of another stream."""
         call("cuStreamWaitEvent", self.handle, event.handle, 0)
 
+    def after(self, earlier: Stream) -> None:
+        """Let what follows wait for all that another stream holds now; one of the two is not shared with others."""
+        if self.address == earlier.address:
+            return
+        mark = self._mark or earlier._mark or Event()
+        earlier.record(mark)
+        self.wait(mark)
+
     def synchronize(self) -> None:
         """Wait until the stream is empty."""
         call("cuStreamSynchronize", self.handle)
@@ -210,15 +221,21 @@ class Stream:
             assert whole, "the graph is made after the block"
             return Graph(captured)
 
-        call("cuStreamBeginCapture_v2", self.handle, _THREAD_LOCAL)
+        collects = gc.isenabled()
+        gc.disable()  # what it collects here may free a buffer, and that ends a capture
         try:
-            yield finish
-        except BaseException:
-            # the stream leaves the capture, and the first error is the one that is told
-            symbols()["cuStreamEndCapture"](self.handle, ctypes.byref(captured))
-            raise
-        call("cuStreamEndCapture", self.handle, ctypes.byref(captured))
-        whole = True
+            call("cuStreamBeginCapture_v2", self.handle, _THREAD_LOCAL)
+            try:
+                yield finish
+            except BaseException:
+                # the stream leaves the capture, and the first error is the one that is told
+                symbols()["cuStreamEndCapture"](self.handle, ctypes.byref(captured))
+                raise
+            call("cuStreamEndCapture", self.handle, ctypes.byref(captured))
+            whole = True
+        finally:
+            if collects:
+                gc.enable()
 
 
 class Device:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .driver import Event, Stream, foreign
+from .driver import Stream, foreign
 from .kernels import BYTES_PER_PIXEL, Format
 
 _LEGACY_STREAM = 1
@@ -163,16 +163,8 @@ def _by_array_interface(frame: Any, format: Format | None, stream: Stream, write
     _check_context(image.pixels, "the frame")
     # None should say that the array is written, but pycuda says so whatever its streams still do.
     told = interface.get("stream") if interface["version"] >= 3 else None
-    after(stream, writer if told is None and writer is not None else stream_of(told))
+    stream.after(writer if told is None and writer is not None else stream_of(told))
     return image
-
-
-def after(stream: Stream, earlier: Stream) -> None:
-    """What is put into a stream from now on waits for what another one holds."""
-    if stream.address != earlier.address:
-        event = Event()
-        earlier.record(event)
-        stream.wait(event)
 
 
 class _Tensor(ctypes.Structure):

@@ -1,4 +1,4 @@
-// The two kernels of the CUDA path: crops of N people out of one frame, and keypoints out of their heatmaps.
+// The kernels of the CUDA path: where N people are in a frame, their crops, and keypoints out of their heatmaps.
 //
 // No headers, so that NVRTC needs nothing beside it, and compiled without contraction into fused multiply-adds: the
 // results are those of posert.runtime.preprocess and posert.runtime.decode, which are the definition. The tests compile
@@ -20,14 +20,61 @@ struct Frame {
 };
 
 struct Person {
-    double inverse[6];  // crop -> frame
     float center[2], extent[2];  // px of the frame
+    double inverse[6];           // crop -> frame, which `locate` makes of them
 };
 
 struct Batch {
     Frame frame;
     Person people[1];  // as many as the batch has slots
 };
+
+// -------------------------------------------------------------------------------------------------------- regions
+
+#define THREADS 128
+
+struct Locate {
+    Batch* batch;
+    int slots, width, height, udp;
+};
+
+__device__ inline bool is_finite(double v) { return v - v == 0; }
+
+// One thread for each person: the inverse of preprocess.crop_matrices, by its operations in its precisions. A region
+// that has none is left without an extent, so that its keypoints are NaN.
+// grid (slots / THREADS), block THREADS
+extern "C" __global__ void locate(const __grid_constant__ Locate a) {
+    const int slot = blockIdx.x * THREADS + threadIdx.x;
+    if (slot >= a.slots || slot >= a.batch->frame.people) return;
+    Person& person = a.batch->people[slot];
+    const float* c = person.center;
+    const float* e = person.extent;
+    const int size[2] = {a.width, a.height};
+    const float up = c[1] - (float)(c[1] - e[0] * 0.5), left = c[0] - (c[0] + -up);
+    const double reach[2] = {left, up};
+    double scale[2], shift[2];
+    for (int i = 0; i < 2; ++i) {
+        if (a.udp) {
+            scale[i] = (size[i] - 1) / (double)e[i];
+            shift[i] = scale[i] * (e[i] / 2.0 - c[i]);
+        } else {
+            scale[i] = a.width * 0.5 / reach[i];
+            shift[i] = size[i] * 0.5 - scale[i] * c[i];
+        }
+    }
+    const bool found = is_finite(scale[0]) && is_finite(scale[1]) && is_finite(shift[0]) && is_finite(shift[1]);
+    if (a.udp)
+        for (int i = 0; i < 2; ++i) { scale[i] = (float)scale[i]; shift[i] = (float)shift[i]; }
+    const double product = scale[0] * scale[1], determinant = product != 0 ? 1 / product : 0;
+    for (int i = 0; i < 2; ++i) {
+        double* row = person.inverse + 3 * i;
+        const double slope = scale[1 - i] * determinant;
+        row[0] = row[1] = 0;
+        row[i] = found ? slope : 0;
+        row[2] = found ? -slope * shift[i] : 0;
+        if (!found) person.extent[i] = 0.0f / 0.0f;
+    }
+}
 
 // ---------------------------------------------------------------------------------------------------------- crops
 
@@ -125,7 +172,6 @@ extern "C" __global__ void warp(const __grid_constant__ Warp a) {
 
 // ------------------------------------------------------------------------------------------------------ keypoints
 
-#define THREADS 128
 #define MAX_KERNEL 99
 #define MAX_WIDE (2 * MAX_KERNEL + 1)
 #define STRIP 2048  // cells of a map that are blurred at a time, and so its greatest height

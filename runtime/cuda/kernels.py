@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ..blur import gaussian
 from ..contract import Contract
 from ..errors import BackendError
-from ..preprocess import invert
 
 TILE = 32
 ROWS = 8
@@ -52,7 +51,7 @@ _FRAME = np.dtype(
         ("people", np.int32),
     ]
 )
-_PERSON = np.dtype([("inverse", np.float64, 6), ("center", np.float32, 2), ("extent", np.float32, 2)])
+_PERSON = np.dtype([("center", np.float32, 2), ("extent", np.float32, 2), ("inverse", np.float64, 6)])
 
 
 def batch_dtype(slots: int) -> np.dtype[Any]:
@@ -68,25 +67,46 @@ def describe_batch(
     pitch: int,
     size: tuple[int, int],
     format: Format,
-    matrices: NDArray[np.float64],
     center: NDArray[np.float32],
     extent: NDArray[np.float32],
 ) -> None:
-    """Write one frame and its n people into a block of `batch_dtype`.
+    """Write one frame and its n people into a block of `batch_dtype`; `locate` adds their matrices.
 
     Args:
         block: record to write into, of at least n slots.
         pixels, chroma: addresses on the device, of the frame and (NV12) of its second plane.
         pitch: bytes from row to row.
         size: width, height, px.
-        matrices: `(n, 2, 3)` frame -> crop.
         center, extent: `(n, 2)`, px of the frame.
     """
-    n = len(matrices)
+    n = len(center)
     block["frame"] = (pixels, chroma, pitch, size[0], size[1], int(format), n)
     people = block["people"]
-    people["inverse"][:n] = invert(matrices).reshape(-1, 6)
     people["center"][:n], people["extent"][:n] = center, extent
+
+
+class LocateArguments(ctypes.Structure):
+    """`Locate` of kernels.cu; the address is on the device."""
+
+    _fields_ = [
+        ("batch", ctypes.c_uint64),
+        ("slots", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("height", ctypes.c_int),
+        ("udp", ctypes.c_int),
+    ]
+
+    @classmethod
+    def of(cls, contract: Contract, slots: int, batch: int) -> LocateArguments:
+        """Arguments that make the matrices of up to `slots` people."""
+        return cls(batch, slots, contract.width, contract.height, contract.udp)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Blocks."""
+        return -(-self.slots // THREADS), 1, 1
+
+    block = (THREADS, 1, 1)
 
 
 class WarpArguments(ctypes.Structure):

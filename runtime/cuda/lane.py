@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,23 @@ from ..contract import Contract
 from ..errors import InputError
 from ..flip import flip_index
 from ..preprocess import crop_matrices
-from .driver import Device, Memory, Pinned, Stream
-from .frames import Image, after, device_image, device_output, geometry, host_frame, image_at, on_device
-from .kernels import DecodeArguments, Format, WarpArguments, batch_dtype, describe_batch
+from .driver import Device, Kernel, Memory, Pinned, Stream
+from .frames import Image, device_image, device_output, geometry, host_frame, image_at, on_device
+from .kernels import DecodeArguments, Format, LocateArguments, WarpArguments, batch_dtype, describe_batch
 from .network import Network, bucket_of, record, timed_ms
 
 Joints = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+_ALL = slice(None)
+
+
+class Kernels(NamedTuple):
+    """What a lane launches."""
+
+    locate: Kernel
+    warp: Kernel
+    decode: Kernel
 
 
 @dataclass
@@ -33,9 +44,7 @@ class Usage:
 class Lane:
     """A stream, its buffers and its graphs."""
 
-    def __init__(
-        self, network: Network, contract: Contract, device: Device, kernels: tuple[Any, Any], flip_test: bool
-    ) -> None:
+    def __init__(self, network: Network, contract: Contract, device: Device, kernels: Kernels, flip_test: bool) -> None:
         c, self.lock = contract, threading.Lock()
         self._network, self._contract, self._kernels, self._flip = network, contract, kernels, flip_test
         self._copies = 2 if flip_test else 1
@@ -72,7 +81,7 @@ class Lane:
         for first in range(0, len(center), self.most):
             part = slice(first, first + self.most)
             self.start(image, center[part], extent[part], usage)
-            xy[part], score[part] = self.finish(len(center[part]), first)
+            xy[part], score[part] = self.finish(center, extent, part)
         self._stream.synchronize()
         self._reading = None
         return xy, score
@@ -89,7 +98,7 @@ class Lane:
         """See `Pipeline.into`."""
         joint = self._keypoints.array[0].nbytes
         target = device_output(out, (len(center), *self._keypoints.array.shape[1:]))
-        after(self._stream, user)  # which may still read what `out` holds
+        self._stream.after(user)  # which may still read what `out` holds
         for first in range(0, len(center), self.most):
             if first:
                 self._stream.synchronize()  # the last run may still read the people that are written now
@@ -97,7 +106,7 @@ class Lane:
             self.start(image, center[part], extent[part], usage)
             source = (self._keypoints_on_device or self._keypoints).address
             self._stream.copy(target + first * joint, source, len(center[part]) * joint)
-        after(user, self._stream)
+        user.after(self._stream)
         self._reading = image.owner, out
 
     def take(self, frame: Any, format: Format | None, writer: Stream | None = None) -> Image:
@@ -119,7 +128,7 @@ class Lane:
 
     def start(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], usage: Usage) -> None:
         """Put one run into the stream."""
-        people, c = len(center), self._contract
+        people = len(center)
         if not people:
             return
         self._reading = image.owner
@@ -130,7 +139,6 @@ class Lane:
             pitch=image.pitch,
             size=(image.width, image.height),
             format=image.format,
-            matrices=crop_matrices(center, extent, c.width, c.height, c.udp),
             center=center,
             extent=extent,
         )
@@ -142,20 +150,22 @@ class Lane:
         usage.people += people
         usage.slots += bucket
 
-    def finish(self, people: int, first: int = 0) -> Joints:
-        """Wait for the run, and its joints; `first` is the number of its first person, for messages.
+    def finish(self, center: NDArray[np.float32], extent: NDArray[np.float32], part: slice = _ALL) -> Joints:
+        """Wait for the run, and its joints; it is that part of these people.
 
         Raises:
-            InputError: heatmaps were not finite.
+            InputError: a region cannot be cropped, or heatmaps were not finite.
         """
         self._stream.synchronize()
-        joints = self._keypoints.array[:people]
-        bad = ~np.isfinite(joints).all(axis=2)
-        if bad.any():
+        joints = self._keypoints.array[: len(center[part])]
+        if not np.isfinite(joints).all():
+            c = self._contract
+            crop_matrices(center, extent, c.width, c.height, c.udp)  # says which region it is, where that is why
+            bad = ~np.isfinite(joints).all(axis=2)
             person, joint = np.argwhere(bad)[0]
             raise InputError(
                 f"the heatmaps of {int(bad.sum())} of {bad.size} joints hold NaN or infinity, the first at person "
-                f"{first + person} joint {joint}: the network overflowed; use the precision fp32"
+                f"{(part.start or 0) + person} joint {joint}: the network overflowed; use the precision fp32"
             )
         return joints[..., :2].copy(), joints[..., 2].copy()
 
@@ -181,6 +191,7 @@ class Lane:
         block = self._block_on_device or self._block
         keypoints = self._keypoints_on_device or self._keypoints
         network = self._network.bind(bucket * self._copies, self._crops.address, self._heatmaps.address, stream)
+        locate = LocateArguments.of(c, bucket, block.address)
         warp = WarpArguments.of(c, bucket, block.address, self._crops.address, self._flip)
         decode = DecodeArguments.of(
             c,
@@ -193,10 +204,14 @@ class Lane:
         )
         up, down = batch_dtype(bucket).itemsize, self._keypoints.array[:bucket].nbytes
 
+        def cut() -> None:
+            stream.launch(self._kernels.locate, locate.grid, locate.block, locate)
+            stream.launch(self._kernels.warp, warp.grid, warp.block, warp)
+
         steps: dict[str, Callable[[], None]] = {
-            "crop": lambda: stream.launch(self._kernels[0], warp.grid, warp.block, warp),
+            "crop": cut,
             "network": network,
-            "decode": lambda: stream.launch(self._kernels[1], decode.grid, decode.block, decode),
+            "decode": lambda: stream.launch(self._kernels.decode, decode.grid, decode.block, decode),
         }
         if self._block_on_device:
             steps = {"upload": lambda: stream.upload(block.address, self._block, up), **steps}

@@ -22,7 +22,7 @@ from ..errors import BackendError, InputError
 from .driver import Device, Module
 from .frames import stream_of
 from .kernels import Format, images
-from .lane import Joints, Lane, Usage
+from .lane import Joints, Kernels, Lane, Usage
 from .network import Network
 
 
@@ -58,7 +58,7 @@ class Pipeline:
         self.contract, self.device, self.usage = contract, device, Usage()
         with device.active():
             module = Module(images(device.capability))
-            kernels = module.kernel("warp"), module.kernel("decode")
+            kernels = Kernels(*(module.kernel(name) for name in Kernels._fields))
             self._lanes = [Lane(network, contract, device, kernels, flip_test) for _ in range(lanes)]
 
     def __call__(
@@ -83,7 +83,7 @@ class Pipeline:
             xy `(N, K, 2)`, px of the frame, and score `(N, K)`, both float32.
 
         Raises:
-            InputError: the frame cannot be used, or heatmaps were not finite.
+            InputError: the frame cannot be used, a region cannot be cropped, or heatmaps were not finite.
         """
         with self._lane() as lane, self.device.active():
             return lane.run(lane.take(frame, format, stream_of(stream)), center, extent, self.usage)
@@ -102,7 +102,7 @@ class Pipeline:
 
         Args:
             out: `(N, K, 3)` float32 on the GPU, contiguous: x and y, px of the frame, and score. NaN where heatmaps
-                were not finite.
+                were not finite, or a region could not be cropped.
             frame, center, extent, format: as above.
             stream: that writes the frame and then reads `out`; as above.
 
@@ -120,7 +120,7 @@ class Pipeline:
 
         With two lanes the next frame goes up while one is computed, so results are one frame late.
         """
-        waiting: deque[tuple[Lane, int]] = deque()
+        waiting: deque[tuple[Lane, NDArray[np.float32], NDArray[np.float32]]] = deque()
         with ExitStack() as locks:
             for lane in self._lanes:
                 locks.enter_context(lane.lock)
@@ -131,7 +131,7 @@ class Pipeline:
                     raise InputError(f"{len(center)} people in a frame of a video; the network takes {lane.most}")
                 with self.device.active():
                     lane.start(lane.take(frame, format), center, extent, self.usage)
-                waiting.append((lane, len(center)))
+                waiting.append((lane, center, extent))
             while waiting:
                 yield self._finish(*waiting.popleft())
 
@@ -150,9 +150,9 @@ class Pipeline:
         with self._lane() as lane, self.device.active():
             lane.step(name, frame)
 
-    def _finish(self, lane: Lane, people: int) -> Joints:
+    def _finish(self, lane: Lane, center: NDArray[np.float32], extent: NDArray[np.float32]) -> Joints:
         with self.device.active():
-            return lane.finish(people)
+            return lane.finish(center, extent)
 
     @contextmanager
     def _lane(self) -> Iterator[Lane]:

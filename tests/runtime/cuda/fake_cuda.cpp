@@ -141,13 +141,19 @@ API cuModuleGetFunction(CUfunction* f, CUmodule, const char* name) { *f = new CU
 API cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned,
                    CUstream q, void** arguments, void**) {
     IN_CONTEXT;
-    const bool crops = f->name == "warp";
-    const char* first = (const char*)arguments[0];
-    std::vector<char> copy(first, first + (crops ? sizeof(Warp) : sizeof(Decode)));
-    return put(q, [=] {
-        const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
-        (crops ? launch_warp : launch_decode)(copy.data(), grid, block, 0);
-    });
+    struct Known { const char* name; size_t size; int (*launch)(const void*, const unsigned*, const unsigned*, int); };
+    static const Known known[] = {{"locate", sizeof(Locate), launch_locate}, {"warp", sizeof(Warp), launch_warp},
+                                  {"decode", sizeof(Decode), launch_decode}};
+    for (const Known& k : known) {
+        if (f->name != k.name) continue;
+        const char* first = (const char*)arguments[0];
+        std::vector<char> copy(first, first + k.size);
+        return put(q, [=] {
+            const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+            k.launch(copy.data(), grid, block, 0);
+        });
+    }
+    return (CUresult)500;  // not found
 }
 
 extern "C" void fake_run(void (*work)(), CUstream q) { put(q, work); }

@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from posert.runtime.contract import Contract
 from posert.runtime.cuda import kernels
 from posert.runtime.cuda.driver import Device, Memory, Module, Pinned, Stream
-from posert.runtime.cuda.kernels import DecodeArguments, Format, WarpArguments
+from posert.runtime.cuda.kernels import DecodeArguments, Format, LocateArguments, WarpArguments
+from posert.runtime.preprocess import invert
+
+Arguments = LocateArguments | WarpArguments | DecodeArguments
 
 HERE = Path(__file__).parent
 SOURCE = Path(kernels.__file__).with_name("kernels.cu")
@@ -55,7 +58,7 @@ class Kernels:
         """Bring a buffer back into the array that it began as."""
         raise NotImplementedError
 
-    def launch(self, name: str, arguments: WarpArguments | DecodeArguments) -> None:
+    def launch(self, name: str, arguments: Arguments) -> None:
         """Run a kernel to its end."""
         raise NotImplementedError
 
@@ -88,12 +91,22 @@ class Kernels:
         crops = np.full((slots * (2 if flip else 1), contract.height, contract.width, 3), GUARD, np.uint8)
         pixels, owner = self.place(plane.bytes)
         unused = np.zeros((len(matrices), 2), np.float32)
-        batch, kept = self._batch(slots, pixels, plane.pitch, size, format, matrices, unused, unused)
+        batch, kept = self._batch(slots, pixels, plane.pitch, size, format, unused, unused, matrices)
         address, out = self.place(crops)
         self.launch("warp", WarpArguments.of(contract, slots, batch, address, flip))
         self.fetch(crops, out)
         del owner, kept
         return crops
+
+    def locate(
+        self, contract: Contract, center: NDArray[np.float32], extent: NDArray[np.float32], slots: int | None = None
+    ) -> NDArray[Any]:
+        """The people `(slots,)` as the other kernels read them: `center`, `extent` and `inverse`."""
+        slots = slots or len(center)
+        address, (block, owner) = self._batch(slots, 0, 3, (1, 1), Format.BGR, center, extent)
+        self.launch("locate", LocateArguments.of(contract, slots, address))
+        self.fetch(block, owner)
+        return block["people"]
 
     def decode(
         self,
@@ -107,8 +120,7 @@ class Kernels:
         """Keypoints `(slots, K, 3)` in px of the frame; slots without a person stay NaN."""
         slots = len(center)
         people = slots if people is None else people
-        matrices = np.tile(np.eye(2, 3), (people, 1, 1))
-        batch, kept = self._batch(slots, 0, 3, (1, 1), Format.BGR, matrices, center[:people], extent[:people])
+        batch, kept = self._batch(slots, 0, 3, (1, 1), Format.BGR, center[:people], extent[:people])
         keypoints = np.full((slots, len(contract.keypoints), 3), np.nan, np.float32)
         maps, maps_owner = self.place(heatmaps)
         mirror, mirror_owner = (0, None) if flip_index is None else self.place(flip_index)
@@ -128,9 +140,9 @@ class Kernels:
         pitch: int,
         size: tuple[int, int],
         format: Format,
-        matrices: NDArray[np.float64],
         center: NDArray[np.float32],
         extent: NDArray[np.float32],
+        matrices: NDArray[np.float64] | None = None,
     ) -> tuple[int, Any]:
         block = np.zeros((), kernels.batch_dtype(slots))
         kernels.describe_batch(
@@ -140,10 +152,11 @@ class Kernels:
             pitch=pitch,
             size=size,
             format=format,
-            matrices=matrices,
             center=center,
             extent=extent,
         )
+        if matrices is not None:
+            block["people"]["inverse"][: len(matrices)] = invert(matrices).reshape(-1, 6)
         address, owner = self.place(block)
         return address, (block, owner)
 
@@ -164,7 +177,7 @@ class Shim(Kernels):
     def fetch(self, array: NDArray[Any], owner: Any) -> None:
         pass
 
-    def launch(self, name: str, arguments: WarpArguments | DecodeArguments) -> None:
+    def launch(self, name: str, arguments: Arguments) -> None:
         three = ctypes.c_uint * 3
         function = getattr(self.library, f"launch_{name}")
         parted = function(ctypes.byref(arguments), three(*arguments.grid), three(*arguments.block), int(self.reverse))
@@ -194,7 +207,7 @@ class Gpu(Kernels):
             self._stream.synchronize()
         array.reshape(-1).view(np.uint8)[:] = staging.array
 
-    def launch(self, name: str, arguments: WarpArguments | DecodeArguments) -> None:
+    def launch(self, name: str, arguments: Arguments) -> None:
         with self._device.active():
             self._stream.launch(self._module.kernel(name), arguments.grid, arguments.block, arguments)
             self._stream.synchronize()

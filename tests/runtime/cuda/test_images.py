@@ -30,7 +30,7 @@ def test_no_register_spills() -> None:
     resources = kernels.image_index()["resources"]
     assert set(resources) == {f"sm_{c}" for c in compile_kernels.COMPILED}
     for target, used in resources.items():
-        assert set(used) == {"warp", "decode"}
+        assert set(used) == {"locate", "warp", "decode"}
         assert all(kernel["spilled"] == 0 for kernel in used.values()), target
         # 48 KiB is what a kernel may have without asking
         assert all(kernel["shared"] <= 48 << 10 and kernel["registers"] <= 128 for kernel in used.values()), target

@@ -23,7 +23,7 @@ from posert.runtime.contract import DECODE_RULES, Contract
 from posert.runtime.cuda import kernels
 from posert.runtime.cuda.kernels import Format
 from posert.runtime.decode import decode, to_frame
-from posert.runtime.errors import BackendError
+from posert.runtime.errors import BackendError, InputError
 
 Shim = Any
 SETS = {"coco_64x48": (64, 48), "coco_96x72": (96, 72), "mpii_64x64": (64, 64)}
@@ -55,6 +55,39 @@ def matrices_of(rng: np.random.Generator, size: tuple[int, int], count: int) -> 
     center = rng.uniform(-0.3, 1.3, (count, 2)) * size
     shift = rng.uniform(0, 128, (count, 2)) - (linear @ center[..., None])[..., 0]
     return np.concatenate([linear, shift[..., None]], axis=2)
+
+
+@pytest.mark.parametrize("udp", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(192, 256), (288, 384), (33, 31)])
+def test_matrices_of_regions_are_those_of_the_cpu(shim: Shim, width: int, height: int, udp: bool) -> None:
+    """To the last bit, in all slots and in no other."""
+    rng = np.random.default_rng(width)
+    center = rng.uniform(-500, 8000, (300, 2)).astype(np.float32)
+    extent = (10 ** rng.uniform(-1, 4, (300, 2))).astype(np.float32)
+    seen = shim.locate(contract_of(width, height, udp=udp), center, extent, slots=301)
+    expected = preprocess.invert(preprocess.crop_matrices(center, extent, width, height, udp)).reshape(-1, 6)
+    np.testing.assert_array_equal(seen["inverse"][:300], expected)
+    assert not seen["inverse"][300].any()
+    np.testing.assert_array_equal(seen["extent"][:300], extent)
+
+
+@pytest.mark.parametrize(
+    ("center", "extent", "udp"),
+    [((1e4, 1e4), (1e-5, 1e-5), False), ((5, 1e5), (1e-4, 9), False), ((9, 9), (0, 5), True)],
+)
+def test_a_region_that_cannot_be_cropped_gives_no_keypoints(
+    shim: Shim, center: tuple[float, float], extent: tuple[float, float], udp: bool
+) -> None:
+    contract = contract_of(48, 64, 2, udp=udp)
+    centers = np.array([(50, 60), center], np.float32)
+    extents = np.array([(30, 40), extent], np.float32)
+    with pytest.raises(InputError, match="box 1 .* too small or too far"):
+        preprocess.crop_matrices(centers, extents, 48, 64, udp)
+    people = shim.locate(contract, centers, extents)
+    assert not people["inverse"][1].any() and people["inverse"][0].any()  # it can be cut, if to no use
+    maps = np.random.default_rng(0).uniform(0, 1, (2, 2, 16, 12)).astype(np.float32)
+    keypoints = shim.decode(contract, maps, people["center"], people["extent"])
+    assert np.isfinite(keypoints[0]).all() and np.isnan(keypoints[1, :, :2]).all()
 
 
 @pytest.mark.parametrize(("width", "height"), [(96, 128), (48, 64), (50, 70), (33, 31), (7, 5)])
@@ -269,23 +302,22 @@ def test_structs_are_those_of_the_kernels(shim_module: ModuleType, tmp_path: Pat
     if not shutil.which("g++"):
         pytest.skip("no g++")
     program = tmp_path / "sizes.cpp"
-    members = [f"Warp::{n}" for n, _ in kernels.WarpArguments._fields_]
-    members += [f"Decode::{n}" for n, _ in kernels.DecodeArguments._fields_]
+    structs = {"Locate": kernels.LocateArguments, "Warp": kernels.WarpArguments, "Decode": kernels.DecodeArguments}
+    members = [f"{name}::{n}" for name, struct in structs.items() for n, _ in struct._fields_]
     block = kernels.batch_dtype(2)
     members += [f"Frame::{n}" for n in block["frame"].names] + [f"Person::{n}" for n in block["people"].base.names]
     lines = [f'printf("%zu\\n", offsetof({m.split("::")[0]}, {m.split("::")[1]}));' for m in members]
-    sizes = [f'printf("%zu\\n", sizeof({name}));' for name in ("Warp", "Decode", "Frame", "Person")]
+    sizes = [f'printf("%zu\\n", sizeof({name}));' for name in (*structs, "Frame", "Person")]
     program.write_text(
         f'#include <stddef.h>\n#include "{shim_module.HERE / "shim.h"}"\n#include "{shim_module.SOURCE}"\n'
         f"int main() {{ {' '.join(lines + sizes)} }}\n"
     )
     subprocess.run(["g++", "-w", "-o", str(tmp_path / "sizes"), str(program)], check=True)
     seen = [int(v) for v in subprocess.run([tmp_path / "sizes"], capture_output=True, text=True).stdout.split()]
-    expected = [getattr(kernels.WarpArguments, n).offset for n, _ in kernels.WarpArguments._fields_]
-    expected += [getattr(kernels.DecodeArguments, n).offset for n, _ in kernels.DecodeArguments._fields_]
+    expected = [getattr(struct, n).offset for struct in structs.values() for n, _ in struct._fields_]
     for record in (block["frame"], block["people"].base):
         expected += [record.fields[n][1] for n in record.names]
-    expected += [ctypes.sizeof(kernels.WarpArguments), ctypes.sizeof(kernels.DecodeArguments)]
+    expected += [ctypes.sizeof(struct) for struct in structs.values()]
     expected += [block["frame"].itemsize, block["people"].base.itemsize]
     assert seen == expected
     assert block.fields["people"][1] == block["frame"].itemsize
@@ -310,6 +342,7 @@ def test_no_stray_access(shim_module: ModuleType, tmp_path: Path) -> None:
         arguments = {"size": (42, 30), "format": format, "matrices": matrices_of(rng, (42, 30), 3), "slots": 4}
         arguments |= {"plane": plane, "padding": 11, "flip": True}
         calls.append(("warp", contract_of(50, 37), arguments))
+    calls.append(("locate", contract_of(), dict(zip(("center", "extent"), frame_regions(130), strict=True))))
     for rule in DECODE_RULES:
         channels = 3 if rule == "udp_combined" else 1
         for dtype in (np.float32, np.float16):

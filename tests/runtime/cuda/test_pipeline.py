@@ -28,7 +28,7 @@ from posert.runtime.cuda.network import ArrayRunner, bucket_of
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.preprocess import boxes_to_center_scale
+from posert.runtime.preprocess import boxes_to_center_scale, crop_matrices
 
 FAILS, REFUSED_IMAGES, CAPABILITY, FOREIGN = range(4)
 OUT_OF_MEMORY, LOST, CAPTURE = 2, 700, 900
@@ -416,6 +416,20 @@ def test_overflow_names_the_person(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint
     np.testing.assert_array_equal(pipeline(frame, *regions(BOXES))[0], expected(frame, BOXES, contract_of()).xy)
 
 
+def test_a_region_that_cannot_be_cropped_is_told_as_on_the_cpu(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu, largest=2), contract_of(), Device())
+    center, extent = regions(BOXES)
+    center[3], extent[3] = (1e4, 1e4), (1e-5, 1e-5)
+    with pytest.raises(InputError) as on_cpu:
+        crop_matrices(center, extent, 48, 64)
+    with pytest.raises(InputError) as on_gpu:
+        pipeline(frame, center, extent)
+    assert str(on_gpu.value) == str(on_cpu.value) and "box 3 " in str(on_gpu.value)
+    out = OnDevice(np.zeros((5, 4, 3), np.float32))
+    pipeline.into(out, frame, center, extent)
+    assert np.isnan(out._array).any(axis=(1, 2)).tolist() == [False, False, False, True, False]
+
+
 def test_nothing_is_left_behind(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
     gc.collect()
     before = fake_gpu.fake_allocated()
@@ -468,6 +482,22 @@ def test_a_failed_capture_leaves_the_stream_usable(fake_gpu: ctypes.CDLL) -> Non
         with pytest.raises(ZeroDivisionError), stream.capture():
             raise ZeroDivisionError
         stream.synchronize()
+
+
+def test_nothing_is_collected_during_a_capture(fake_gpu: ctypes.CDLL) -> None:
+    """A buffer in a circle of references, freed in the middle, would end the capture on a real driver."""
+    with Device().active():
+        stream = Stream()
+        with stream.capture():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        with pytest.raises(ZeroDivisionError), stream.capture():
+            raise ZeroDivisionError
+        assert gc.isenabled()
+        fake_gpu.fake_set(FAILS, CAPTURE)
+        with pytest.raises(CudaError), stream.capture():
+            pytest.fail("the capture did not begin")
+        assert gc.isenabled()
 
 
 def test_context_is_left_as_it_was(fake_gpu: ctypes.CDLL) -> None:
