@@ -44,6 +44,9 @@ class Session(Protocol):
         """Heatmaps `(N, K, h, w)` float32 of crops `(N, H, W, 3)` uint8 BGR, C-contiguous, N >= 1.
 
         The result belongs to the session and is overwritten by the next call: copy what must stay.
+
+        Raises:
+            BackendError: the library failed while it ran: memory is short, or crops have another size.
         """
         ...
 

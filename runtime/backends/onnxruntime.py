@@ -30,5 +30,8 @@ class Session:
         self._input = self._session.get_inputs()[0].name
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        heatmaps: NDArray[np.float32] = self._session.run(None, {self._input: crops})[0]
+        try:
+            heatmaps: NDArray[np.float32] = self._session.run(None, {self._input: crops})[0]
+        except Exception as error:  # as above
+            raise BackendError(f"ONNX Runtime {ort.__version__} failed while it ran: {error}") from error
         return heatmaps

@@ -92,8 +92,11 @@ class Session:
         self._request = compiled.create_infer_request()
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self._request.set_input_tensor(ov.Tensor(crops, shared_memory=True))
-        self._request.infer(share_outputs=True)
+        try:
+            self._request.set_input_tensor(ov.Tensor(crops, shared_memory=True))
+            self._request.infer(share_outputs=True)
+        except RuntimeError as error:
+            raise _failed(error) from error
         heatmaps: NDArray[np.float32] = self._request.get_output_tensor().data
         return heatmaps
 
@@ -116,14 +119,17 @@ class _Request:
         self._request = request
 
     def start(self, crops: NDArray[np.uint8]) -> None:
-        self._request.set_input_tensor(ov.Tensor(crops, shared_memory=True))
-        self._request.start_async()
+        try:
+            self._request.set_input_tensor(ov.Tensor(crops, shared_memory=True))
+            self._request.start_async()
+        except RuntimeError as error:
+            raise _failed(error) from error
 
     def wait(self) -> NDArray[np.float32]:
         try:
             self._request.wait()
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO {ov.__version__} failed while it ran: {error}") from error
+            raise _failed(error) from error
         heatmaps: NDArray[np.float32] = self._request.get_output_tensor().data
         return heatmaps
 
@@ -131,6 +137,10 @@ class _Request:
         self._request.cancel()
         with contextlib.suppress(RuntimeError):  # that it was cancelled
             self._request.wait()
+
+
+def _failed(error: RuntimeError) -> BackendError:
+    return BackendError(f"OpenVINO {ov.__version__} failed while it ran: {error}")
 
 
 def _prune(folder: Path) -> None:

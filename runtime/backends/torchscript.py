@@ -27,6 +27,9 @@ class Session:
             raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            heatmaps: NDArray[np.float32] = self._module(torch.from_numpy(crops)).numpy()
+        try:
+            with torch.inference_mode():
+                heatmaps: NDArray[np.float32] = self._module(torch.from_numpy(crops)).numpy()
+        except RuntimeError as error:
+            raise BackendError(f"PyTorch {torch.__version__} failed while it ran: {error}") from error
         return heatmaps

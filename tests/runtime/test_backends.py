@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +149,21 @@ class TestSession:
     def test_refuses_what_is_no_graph(self, backend: str, model: bytes) -> None:
         with pytest.raises(BackendError, match="refused the (fp32|TorchScript) graph"):
             load_backend(backend).Session(model, "fp32")
+
+    def test_a_run_that_fails_is_the_backends_error(
+        self, backend: str, narrow_bundle: Path, narrow_reference: Reference
+    ) -> None:
+        with Bundle(narrow_bundle) as bundle:
+            session: Any = open_session(bundle, backend, "fp32", threads=1)
+        crops = random_crops(narrow_reference.contract, 1)
+        larger = np.zeros((1, 130, 98, 3), np.uint8)
+        with pytest.raises(BackendError, match="failed while it ran"):
+            session.infer(larger)
+        assert np.isfinite(session.infer(crops)).all()  # and it goes on
+        for request in session.requests()[:1] if hasattr(session, "requests") else ():
+            with pytest.raises(BackendError, match="failed while it ran"):
+                request.start(larger)
+                request.wait()
 
     def test_bf16_is_refused_by_name_where_it_cannot_run(self, backend: str, narrow_bundle: Path) -> None:
         module = load_backend(backend)
