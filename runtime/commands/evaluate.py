@@ -76,6 +76,9 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
             report["without_flip_test"] = plain
         else:
             report |= plain
+        # Not before all figures are there: a run that is stopped on its second pass need not make the first one again.
+        for flip_test in {False, args.flip_test}:
+            _journal(output, flip_test).unlink()
         report |= {
             "bundle": str(args.bundle),
             "backend": pose.choice.backend,
@@ -104,8 +107,7 @@ def _run(
 
     artifact = bundle.artifacts[load_backend(pose.choice.backend).PRECISIONS[pose.choice.precision]]
     name = "flip test" if pose.flip_test else "images"
-    path = output.with_name(f"{output.name}.{'flip.' if pose.flip_test else ''}partial")
-    journal = Journal(path, fingerprint(artifact.sha256, pose, people))
+    journal = Journal(_journal(output, pose.flip_test), fingerprint(artifact.sha256, pose, people))
     try:
         steps = Estimation(pose, people, Path(args.images), journal, args.workers)
         for _ in track(steps, name, steps.total):
@@ -115,9 +117,12 @@ def _run(
         journal.close()
     with whole_file(output) as file:
         file.write(json.dumps(records).encode())
-    found = {"metrics": score(which, people.truth, records, args.protocol), "ms_per_person": steps.ms_per_person}
-    path.unlink()
-    return found
+    return {"metrics": score(which, people.truth, records, args.protocol), "ms_per_person": steps.ms_per_person}
+
+
+def _journal(output: Path, flip_test: bool) -> Path:
+    """Where the joints of one pass are kept until the run is done."""
+    return output.with_name(f"{output.name}.{'flip.' if flip_test else ''}partial")
 
 
 def _verdict(which: Dataset, boxes: str, args: argparse.Namespace, passed: bool) -> str:

@@ -105,6 +105,39 @@ def test_flip_test_is_reported_beside_the_plain_way(
     assert json.loads((tmp_path / "a.json").read_text()) != json.loads((tmp_path / "b.json").read_text())
 
 
+def test_a_run_stopped_on_its_second_pass_keeps_the_first(
+    narrow_bundle: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = (narrow_bundle, "--annotations", data[0], "--images", data[1], "--backend", "onnxruntime", "--flip-test")
+    _, whole = run(capsys, *common, "--output", tmp_path / "a.json")
+    passes: list[bool] = []
+    estimate = PoseEstimator.regions
+
+    def stopped(pose: PoseEstimator, *region: Any) -> Any:
+        passes.append(pose.flip_test)
+        if passes.count(True) == 3:
+            raise KeyboardInterrupt
+        return estimate(pose, *region)
+
+    monkeypatch.setattr(PoseEstimator, "regions", stopped)
+    arguments = ["evaluate", *map(str, common), "--output", str(tmp_path / "b.json"), "--json"]
+    assert main(arguments) == 130
+    capsys.readouterr()
+    assert passes == [False] * 5 + [True] * 3
+    passes.clear()
+    monkeypatch.setattr(
+        PoseEstimator, "regions", lambda pose, *region: passes.append(pose.flip_test) or estimate(pose, *region)
+    )
+    status, seen = run(capsys, *arguments[1:-1])
+    assert status == 0 and passes == [True] * 3
+    assert (
+        seen["metrics"] == whole["metrics"]
+        and seen["without_flip_test"]["metrics"] == whole["without_flip_test"]["metrics"]
+    )
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
 def test_flip_test_is_the_mean_of_two_runs(narrow_bundle: Path) -> None:
     pose = PoseEstimator(narrow_bundle, backend="onnxruntime", flip_test=True)
     frame = np.random.default_rng(1).integers(0, 256, (120, 160, 3)).astype(np.uint8)
