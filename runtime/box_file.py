@@ -93,6 +93,8 @@ class BoxFile:
             raise InputError(f"{self.path}: the header is {names}; expected file,x1,y1,x2,y2 or frame,x1,y1,x2,y2")
         columns = ["x1", "y1", "x2", "y2", *(["score"] if "score" in names else [])]
         for row in reader:
+            if not row[key]:
+                raise InputError(f"{self.path}: line {reader.line_num} has no {key}")
             yield row[key], [self._numbers(f"line {reader.line_num}", [row[c] for c in columns])]
 
     def _json(self, text: str) -> Iterator[tuple[str, list[Any]]]:
@@ -104,7 +106,7 @@ class BoxFile:
             if isinstance(data, list):
                 yield from self._coco(data, {})
             elif isinstance(data, dict) and "annotations" in data:
-                yield from self._coco(data["annotations"], {i["id"]: i["file_name"] for i in data["images"]})
+                yield from self._coco(data["annotations"], {i["id"]: str(i["file_name"]) for i in data["images"]})
             elif isinstance(data, dict):
                 for name, boxes in data.items():
                     yield name, [self._numbers(f"an entry of {name}", box) for box in boxes]

@@ -95,12 +95,14 @@ class Contract:
     def _check(self) -> None:
         k = len(self.keypoints)
         sizes = (self.width, self.height, self.heatmap_width, self.heatmap_height)
+        mirrored = [joint for pair in self.flip_pairs for joint in pair]
         checks = {
             "keypoints: 1 to 1000 names": 0 < k <= 1000,
             "sigmas: one positive number per joint": len(self.sigmas) == k and all(s > 0 for s in self.sigmas),
             "flip_pairs, skeleton: pairs of joint indices": all(
                 len(p) == 2 and all(0 <= i < k for i in p) for p in (*self.flip_pairs, *self.skeleton)
             ),
+            "flip_pairs: no joint twice": len(mirrored) == len(set(mirrored)),
             "sizes: whole numbers from 1 to 4096": all(0 < s <= 4096 for s in sizes),
             "mean, std: three numbers, std above 0": len(self.mean) == len(self.std) == 3
             and all(s > 0 for s in self.std),

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from .box_file import BoxFile
 from .contract import Contract
 from .errors import InputError
-from .metrics.coco_files import images_of, numbers, read_json, require
+from .metrics.coco_files import check, images_of, numbers, read_json, require
 from .sources import IMAGES
+
+_NUMBERS = {int, float}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ def read_frames(
     require(content["images"], "images", ("id", "file_name"))
     require(content["annotations"], "annotations", ("id", "image_id", "bbox", "area", "keypoints", "num_keypoints"))
     numbers(content["annotations"], "annotations", "bbox", 4)
+    check(
+        content["annotations"],
+        "annotations",
+        (
+            not isinstance(a["keypoints"], list) or not _NUMBERS.issuperset(map(type, a["keypoints"]))
+            for a in content["annotations"]
+        ),
+        lambda a: "has 'keypoints' that are not a list of numbers x, y, v",
+    )
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected the images that {path.name} names")
     labelled = [a for a in content["annotations"] if a["num_keypoints"] and not a.get("iscrowd")]

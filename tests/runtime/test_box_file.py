@@ -99,6 +99,8 @@ def test_detections_below_the_score_are_left_out(tmp_path: Path, kind: str) -> N
         ("x1,y1,x2,y2\n1,2,3,4\n", "a.csv", "the header is"),
         ("file,x1,y1,x2,y2\na.jpg,1,2,three,4\n", "a.csv", "line 2"),
         ("file,x1,y1,x2,y2\na.jpg,1,2\n", "a.csv", "line 2"),
+        ("x1,y1,x2,y2,file\n1,2,3,4\n", "a.csv", "line 2 has no file"),
+        ("frame,x1,y1,x2,y2\n,1,2,3,4\n", "a.csv", "line 2 has no frame"),
         ({"x/a.jpg": [], "y/a.jpg": []}, "a.json", "one folder at a time"),
     ],
 )

@@ -65,6 +65,8 @@ def test_every_field_is_needed_and_no_other_is_taken() -> None:
         ("flip_pairs", [[0, -1]], "flip_pairs"),
         ("flip_pairs", [[0, 1, 2]], "flip_pairs"),
         ("flip_pairs", [0, 1], "flip_pairs"),
+        ("flip_pairs", [[1, 2], [2, 3]], "flip_pairs"),
+        ("flip_pairs", [[0, 0]], "flip_pairs"),
         ("skeleton", [[0.0, 1.0]], "skeleton"),
         ("skeleton", {"0": 1}, "skeleton"),
         ("width", 0, "sizes"),

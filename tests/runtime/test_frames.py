@@ -113,6 +113,12 @@ class TestRefused:
         with pytest.raises(InputError, match=r"annotations\[2\].*bbox"):
             read(folder, content)
 
+    @pytest.mark.parametrize("keypoints", [7, None, "1 2 3", ["a", 1, 2], [1, None, 2], [True, 1, 2]])
+    def test_joints_that_are_none(self, folder: Path, content: dict[str, Any], keypoints: Any) -> None:
+        content["annotations"][2]["keypoints"] = keypoints
+        with pytest.raises(InputError, match=r"annotations\[2\].*keypoints.*numbers"):
+            read(folder, content)
+
     def test_annotations_that_are_no_objects(self, folder: Path, content: dict[str, Any]) -> None:
         content["annotations"][0] = 5
         with pytest.raises(InputError, match=r"annotations\[0\]"):

@@ -74,6 +74,13 @@ class TestCheck:
         check = check_session(Answer(golden.heatmaps), artifact, golden, contract)
         assert check.passed and check.error == 0 and check.drift == 0 and check.ms >= 0
 
+    def test_a_reference_that_is_sure_of_no_joint(self, parts: tuple[Any, Any, Any]) -> None:
+        artifact, golden, contract = parts
+        below = replace(golden, heatmaps=-1 - np.abs(golden.heatmaps))
+        check = check_session(Answer(below.heatmaps), artifact, below, contract)
+        assert check.passed and check.drift == 0
+        assert not check_session(Answer(golden.heatmaps), artifact, below, contract).passed
+
     @pytest.mark.parametrize(
         ("precision", "measured", "bound"),
         [("fp32", 0.0, 1e-4), ("fp16", None, 2e-3), ("int8", 0.0, 2e-2), ("int8", 0.1, 0.2), ("fp32", 1e-3, 2e-3)],
