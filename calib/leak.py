@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIDE, _LOWEST = 64, 16
+LOOK_BYTES = _LOWEST**2 // 8  # of a fingerprint
 _SAME = 40  # bits of 255
 
 
@@ -40,7 +41,7 @@ class EvaluationSet:
             if look is not None:
                 self._names.append(name)
                 looks.append(look)
-        self._looks = np.array(looks, np.uint8).reshape(-1, _LOWEST**2 // 8)
+        self._looks = np.array(looks, np.uint8).reshape(-1, LOOK_BYTES)
 
     def find(self, data: bytes) -> str | None:
         """Which of the images an encoded image is a copy of, and how that is known; None where it is none of them."""

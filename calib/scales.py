@@ -20,7 +20,7 @@ from ..runtime.errors import CalibrationError
 from ..runtime.files import whole_file
 from ..runtime.json_shape import NUMBER, check_shape
 from .histogram import Range
-from .leak import EvaluationSet
+from .leak import LOOK_BYTES, EvaluationSet
 from .methods import KEYPOINTS
 from .methods import method as find_method
 from .ranges import Ranges, Seen, mean_change
@@ -132,6 +132,11 @@ def read_scales(path: str | os.PathLike[str]) -> Scales:
         if not isinstance(values, dict) or values.get("scales") != SCHEMA:
             raise ValueError(f"it does not begin with scales: {SCHEMA}")
         check_shape(values, _SHAPE, "scales")
+        if not values["sets"]:
+            raise ValueError("it names no people")
+        for look in (file["look"] for one in values["sets"] for file in one["files"].values()):
+            if look is not None and len(bytes.fromhex(look)) != LOOK_BYTES:
+                raise ValueError(f"an image's look has {LOOK_BYTES} bytes, not {look!r}")
         start, _ = find_method(values["method"])
         seen = Seen(values["crops"], curve=[(int(crops), float(change)) for crops, change in values["curve"]])
         for name, kept in values["seen"].items():

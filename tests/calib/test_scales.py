@@ -147,6 +147,11 @@ def test_files_that_hold_something_else(model, crops, tmp_path):
         broken(lambda v: v["seen"]["relu0.out"].update(counts="AAAA")),
         broken(lambda v: v["seen"]["relu0.out"].pop("lo")),
         broken(lambda v: v["curve"].append([1])),
+        broken(lambda v: v.update(sets=[])),
+        *(
+            broken(lambda v, look=look: v["sets"][0].update(files={"a.jpg": {"sha256": "0", "look": look}}))
+            for look in ("no hex", "00" * 31)
+        ),
         broken(lambda v: v.update(unfinished={"chunk": 1, "due": 1})),
     ):
         path.write_text(text)
