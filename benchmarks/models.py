@@ -78,8 +78,8 @@ def measure(row: catalog.Row) -> dict[str, Any]:
     """Build a row in this process and say what it took and gave."""
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
-        held_out = demo_frames(row, "val", _IMAGES, "synthetic people")
-        calibration = demo_frames(row, "calib", _IMAGES, "synthetic people")
+        held_out = demo_frames(row.keypoints, "val", _IMAGES, "synthetic people")
+        calibration = demo_frames(row.keypoints, "calib", _IMAGES, "synthetic people")
         path = Path(folder, "model.pose")
         built = build(Plan(row, "random", PRECISIONS, path, held_out, False, calibration), clock.step)
         clock.step("end", 0, 0)

@@ -22,6 +22,7 @@ from ..runtime.metrics.coco_files import read_json
 from . import catalog
 from .catalog import Row
 from .demo.data import cached
+from .demo.people import KEYPOINTS
 from .pipeline import Built, build, name_of
 from .plan import PRECISIONS, Plan
 from .progress import steps
@@ -145,7 +146,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         held_out, labelled = read_frames(args.annotations, args.images, args.limit), args.weights != "random"
     else:
         note = f"{DEMO_NOTE}. Held-out synthetic people" if demo else _unproven(args.weights)
-        held_out, labelled = demo_frames(row, "val", min(args.limit or images, images) if demo else images, note), demo
+        held_out, labelled = demo_frames(row.keypoints, "val", min(args.limit or images, images), note), demo
     return Plan(
         row,
         args.weights,
@@ -169,7 +170,7 @@ def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
     if args.calib:
         read = read_frames if _has_joints(args.calib) else box_frames
         return read(args.calib, args.calib_images)
-    return _synthetic(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
+    return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
 
 
 def _has_joints(path: Path) -> bool:
@@ -178,17 +179,16 @@ def _has_joints(path: Path) -> bool:
     return isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
 
 
-def demo_frames(row: Row, split: str, count: int, note: str) -> Frames:
-    """Synthetic people as frames. Their joints are COCO's; for a model of another data set they are boxes only."""
-    return _synthetic(row.keypoints, split, count, note)
+def demo_frames(joints: int, split: str, count: int, note: str) -> Frames:
+    """Synthetic people as frames, for a model of so many joints.
 
-
-def _synthetic(k: int, split: str, count: int, note: str) -> Frames:
+    Theirs are COCO's. Where the model has another number, people stay labelled or not, and their joints mean nothing.
+    """
     pixels, coco = cached(split, count)
     index = {record["file_name"]: i for i, record in enumerate(coco["images"])}
-    if k != 17:
+    if joints != len(KEYPOINTS):
         for a in coco["annotations"]:
-            a["keypoints"] = [1.0] * 3 * k if a["num_keypoints"] else [0.0] * 3 * k
+            a["keypoints"] = [1.0 if a["num_keypoints"] else 0.0] * 3 * joints
 
     def load(record: dict[str, Any]) -> NDArray[np.uint8]:
         frame: NDArray[np.uint8] = pixels[index[record["file_name"]]]

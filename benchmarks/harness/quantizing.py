@@ -45,7 +45,7 @@ class Tool:
     """A row of the table.
 
     Attributes:
-        function: of `_quantize.py`.
+        function: of `quantize.py`.
         arguments: of it, beside the graph, the crops and the target.
         requirements: of its environment; none means that it runs in ours.
         extension: of the format that it writes.
@@ -74,7 +74,7 @@ class Bench:
         self.graph, self.crops = str(folder / "float32.onnx"), str(folder / "crops.npy")
         with whole_file(self.graph) as file:
             file.write(with_crops(to_onnx(self.reference), self.contract).SerializeToString())
-        frames = demo_frames(row, "calib", 400, "synthetic people")
+        frames = demo_frames(row.keypoints, "calib", 400, "synthetic people")
         calibration, validation = _part(frames, slice(0, 200)), _part(frames, slice(200, 400))
         crops = crops_from_coco(calibration.coco, calibration.read, self.contract, people)
         with whole_file(self.crops) as file:
@@ -115,7 +115,7 @@ class Bench:
         def compiled(file: str) -> PoseEstimator:
             return estimator(_session(file))
 
-        held_out = demo_frames(self.row, "val", images, DEMO_NOTE)
+        held_out = demo_frames(self.row.keypoints, "val", images, DEMO_NOTE)
         reference = Candidate("fp32", "pytorch", partial(estimator, self.reference), 0)
         court = Judge(reference, held_out, max_drop=MAX_DROP, labelled=True)
         for name, file in files.items():

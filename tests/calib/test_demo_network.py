@@ -34,7 +34,7 @@ def demo(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         sets = []
         for split in ("calib", "val"):
-            frames = demo_frames(row, split, 8, "synthetic people")
+            frames = demo_frames(row.keypoints, split, 8, "synthetic people")
             sets.append(crops_from_coco(frames.coco, frames.read, contract, 12))
     return model, contract, sets[0], np.concatenate(list(sets[1]))
 

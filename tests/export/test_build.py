@@ -441,6 +441,8 @@ class TestPlan:
         assert plan.output == Path("hrnet_demo-coco-256x192.pose") and plan.max_drop == 0.005 and plan.labelled
         assert len(plan.held_out.coco["images"]) == 2
         assert plan.held_out.kind == "demo" and "synthetic people" in plan.held_out.note
+        random = make_plan("--arch", "hrnet_w32", "--weights", "random", "--limit", "3")
+        assert len(random.held_out.coco["images"]) == 3
 
     def test_frames_of_the_demo_can_be_read_both_ways(self) -> None:
         frames = self.plan().held_out
