@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from .box_file import BoxFile
 from .contract import Contract
 from .errors import InputError
 from .metrics.coco_files import check, images_of, numbers, read_json, require
-from .sources import IMAGES
+from .sources import IMAGES, read_pixels
 
 _NUMBERS = {int, float}
 
@@ -153,7 +152,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such image")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = read_pixels(path)
     if image is None:
         raise InputError(f"{path}: cannot be decoded as an image; it is damaged or of a format OpenCV does not read")
-    return image  # type: ignore[return-value]
+    return image

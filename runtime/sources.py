@@ -59,7 +59,7 @@ class Source:
     def _frames(self) -> Iterator[Frame]:
         if self._capture is None:
             for key, path in zip(self.keys, self.files(), strict=True):
-                yield key, _read_image(path)
+                yield key, read_pixels(path)
             return
         number = 0
         try:
@@ -109,7 +109,8 @@ def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Sour
     return Source(name, path, True, total=total, fps=fps if math.isfinite(fps) and fps > 0 else 0.0, _capture=capture)
 
 
-def _read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
+def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
+    """One image file as `(H, W, 3)` uint8 BGR, converted and turned as `Source` says; None where it cannot be read."""
     # OpenCV opens files by a name in the system's code page, and decodes any bytes: so Python opens the file.
     try:
         data = np.fromfile(path, np.uint8)
