@@ -16,9 +16,9 @@ from ..calib.leak import EvaluationSet
 from ..calib.ranges import collect
 from ..runtime.backends import load_backend
 from ..runtime.bundle import Artifact, Golden, describe
+from ..runtime.memory import give_back
 from . import macs
 from .int8 import make_int8
-from .memory import give_back
 from .plan import Plan, Report
 from .reference import Reference
 from .to_onnx import to_onnx, with_crops, with_free_size

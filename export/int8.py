@@ -24,7 +24,7 @@ from ..calib.search import Found, Measured, Step, search
 from ..calib.sensitivity import Block, sensitivity
 from ..runtime.contract import Contract
 from ..runtime.frames import Frames
-from .memory import give_back
+from ..runtime.memory import give_back
 from .plan import Plan, Report
 from .tuning import Drawn, Tuner, Unproven, tuning_frames
 from .words import int8_verdict

@@ -14,12 +14,12 @@ from ..runtime.contract import Contract
 from ..runtime.estimator import PoseEstimator
 from ..runtime.files import whole_file
 from ..runtime.judgement import Parity
+from ..runtime.memory import give_back
 from ..runtime.parity import Candidate, judge
 from .archs import build_arch
 from .catalog import Row
 from .environment import machine, versions
 from .graphs import Made, make_graphs
-from .memory import give_back
 from .plan import Plan, Report
 from .reference import Reference
 from .weights import Provenance, load_weights

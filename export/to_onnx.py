@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..runtime.contract import Contract
 from ..runtime.errors import PosertError
-from .memory import give_back
+from ..runtime.memory import give_back
 from .reference import ExportError, Reference, compare, random_crops
 
 # 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.

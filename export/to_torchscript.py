@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .memory import give_back
+from ..runtime.memory import give_back
 from .reference import Reference, compare, random_crops
 
 

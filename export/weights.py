@@ -36,11 +36,6 @@ class Provenance:
     layout: str | None = None
     note: str = ""
 
-    @property
-    def trained(self) -> bool:
-        """Whether accuracy means anything for these weights."""
-        return self.source != "random"
-
     def published(self, row: Row, stages: int | None) -> dict[str, Any]:
         """What was published for a row, and whether it was for these weights.
 

@@ -1,7 +1,7 @@
 """The command line: `posert COMMAND ...`. Each command is a module that is imported when it is called.
 
-A command module has `HELP` (one line), `add_arguments(parser)` and `main(args) -> int` (the exit status). Exit status:
-0 done, 1 a gate or a check said no, 2 the user's mistake or a missing piece.
+A command module has `add_arguments(parser)` and `main(args) -> int` (the exit status). Exit status: 0 done, 1 a gate or
+a check said no, 2 the user's mistake or a missing piece.
 """
 
 from __future__ import annotations

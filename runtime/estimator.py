@@ -159,7 +159,10 @@ class PoseEstimator:
         return people.xy, people.score
 
     def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> NDArray[np.float32]:
-        """The network's raw output `(N, K, h, w)` float32, for those who compare or debug; frame and boxes as above."""
+        """The network's raw output `(N, K, h, w)` float32, for those who compare or debug.
+
+        Arguments and errors as above, but the frame lies in the host's memory, whatever the backend.
+        """
         image, c = check_frame(frame), self.contract
         center, extent = self._center_extent(self._check_boxes(boxes, image.shape[1], image.shape[0]))
         people = self._stream.People(c, image, center, extent, None)
