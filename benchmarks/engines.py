@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import resource
+import math
 import subprocess
 import sys
 import time
@@ -24,6 +24,7 @@ from typing import Any
 
 import onnx
 
+from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import finished, keep, script
 from posert.calib.fp16 import to_fp16
 from posert.calib.qdq import place, quantize
@@ -149,7 +150,7 @@ def measure(path: Path) -> dict[str, Any]:
         "engine_mb": len(engine.plan) / 1e6,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - busy,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_gb": (peak_mb() or math.nan) / 1e3,
         "version": engine.made.version,
         "date": date.today().isoformat(),
         "machine": machine(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 
 import onnx
 
+from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import finished, keep, script
 from posert.export import catalog
 from posert.export.build import demo_frames
@@ -135,10 +137,9 @@ class _Clock:
 
 def _peak() -> float:
     """Peak resident memory since the last call, GB (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    peak = peak_mb() or math.nan
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    return kilobytes * 1024 / 1e9
+    return peak / 1e3
 
 
 def _in_a_process(id: str) -> dict[str, Any]:

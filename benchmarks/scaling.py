@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from posert.benchmarks.harness.environments import ToolError, call
+from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.meters import Meters
 from posert.benchmarks.harness.paired import timed, warm
 from posert.benchmarks.harness.script import script
@@ -200,11 +201,8 @@ def _one_of_many(barrier: Any, answers: Any, job: tuple[Any, ...]) -> None:
     while not times or time.perf_counter() - begin < seconds:
         times += timed(lambda: pose(frame, boxes))
     spent = time.perf_counter() - begin
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peak = next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), math.nan)
-    figures = {"ms": 1e3 * float(np.median(times)), "per_second": people * len(times) / spent, "peak_mb": peak}
-    answers.put({**figures, "calls": len(times)})
+    figures = {"ms": 1e3 * float(np.median(times)), "per_second": people * len(times) / spent, "calls": len(times)}
+    answers.put({**figures, "peak_mb": peak_mb() or math.nan})
 
 
 def _cores() -> int:

@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import io
 import json
-import resource
+import math
 import subprocess
 import sys
 import tempfile
@@ -23,6 +23,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import script
 
 IMAGES, DETECTIONS, PEOPLE = 5000, 104_125, 11_004
@@ -120,8 +121,7 @@ def _score(annotations: str, results: str) -> dict[str, Any]:
     start = time.perf_counter()
     scored = score_file("coco", annotations, results)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"metrics": scored["metrics"], "seconds": seconds, "peak_gb": peak}
+    return {"metrics": scored["metrics"], "seconds": seconds, "peak_gb": (peak_mb() or math.nan) / 1e3}
 
 
 if __name__ == "__main__":

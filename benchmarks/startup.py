@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import script
 
 STAGES = ("python", "import", "libraries", "open", "first", "total")
@@ -109,17 +110,8 @@ def work() -> None:
         pass
     seconds = [b - a for a, b in zip([start, *laps], laps, strict=False)]
     found: dict[str, Any] = dict(zip(STAGES, [*seconds, laps[-1] - start], strict=True))
-    found |= {"cpu": used, "peak_mb": _peak_mb(), "engine": f"{pose.choice.backend} {pose.choice.precision}"}
+    found |= {"cpu": used, "peak_mb": peak_mb(), "engine": f"{pose.choice.backend} {pose.choice.precision}"}
     print(json.dumps(found))
-
-
-def _peak_mb() -> float | None:
-    """Of this process alone: `getrusage` counts what the parent had when it forked."""
-    try:
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    except OSError:
-        return None
-    return int(status["VmHWM"].split()[0]) / 1e3
 
 
 def _median(runs: list[dict[str, Any]]) -> dict[str, Any]:

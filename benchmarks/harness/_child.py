@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -26,17 +25,8 @@ def main() -> None:
     start = time.perf_counter()
     value = wanted(**arguments)
     seconds = time.perf_counter() - start
-    Path(result).write_text(json.dumps({"value": value, "seconds": seconds, "peak_mb": _peak_mb()}))
-
-
-def _peak_mb() -> float:
-    """Peak of this process's resident memory. Linux's getrusage remembers what the parent had at the fork, so the
-    kernel's own note of this program is read where there is one."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    peak_mb = importlib.import_module("posert.benchmarks.harness.memory").peak_mb()
+    Path(result).write_text(json.dumps({"value": value, "seconds": seconds, "peak_mb": peak_mb}))
 
 
 if __name__ == "__main__":

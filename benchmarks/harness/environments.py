@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import PosertError
+from .memory import resident_mb
 
 ROOT = Path("out/environments")
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -128,19 +129,11 @@ def _wait(process: subprocess.Popen[bytes], function: str, memory_gb: float | No
             process.wait(_POLL if memory_gb is not None else None)
             return
         except subprocess.TimeoutExpired:
-            seen = _resident_gb(process.pid)
+            seen = (resident_mb(process.pid) or 0.0) / 1e3
             if memory_gb is not None and seen > memory_gb:
                 raise ToolError(
                     f"{function} was ended at {seen:.1f} GB of memory; {memory_gb:g} GB were allowed"
                 ) from None
-
-
-def _resident_gb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1e6
-    except (OSError, StopIteration):  # it has just ended, or this is not Linux
-        return 0.0
 
 
 def _tail(text: str) -> str:

@@ -25,6 +25,7 @@ from ...runtime.bundle import Bundle
 from ...runtime.choice import Choice, open_session
 from ...runtime.errors import PosertError
 from ...runtime.estimator import PoseEstimator
+from .memory import peak_mb
 from .paired import timed, warm
 from .parts import MODES, Part, latency, throughput
 
@@ -64,7 +65,7 @@ def main() -> int:
         elif ask["do"] == "yardstick":
             answer(seconds=timed(_yardstick, ask["burst"]))
         else:
-            answer(seconds=timed(parts[ask["part"]].call, ask["burst"]), peak_mb=_peak_mb())
+            answer(seconds=timed(parts[ask["part"]].call, ask["burst"]), peak_mb=peak_mb())
     return 0
 
 
@@ -121,15 +122,6 @@ _SHEET = np.random.default_rng(0).integers(0, 256, (540, 960, 3)).astype(np.uint
 def _yardstick() -> object:
     """Work that no version of posert changes: it tells how fast the machine is at the moment."""
     return cv2.GaussianBlur(_SHEET, (31, 31), 7.0)
-
-
-def _peak_mb() -> float | None:
-    """Peak of resident memory so far; None where the system does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
 
 
 if __name__ == "__main__":
