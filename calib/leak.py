@@ -62,10 +62,14 @@ class EvaluationSet:
 
 
 def fingerprint(data: bytes) -> NDArray[np.uint8] | None:
-    """The perceptual hash `(32,)` of an encoded image; None for what cannot be decoded or shows a single colour."""
+    """The perceptual hash `(32,)` of an encoded image; None for what cannot be decoded, is a line or shows a single
+    colour."""
     # Half size: a JPEG is then decoded from a part of its coefficients, several times faster.
     flags = cv2.IMREAD_REDUCED_GRAYSCALE_2
-    grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    try:
+        grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:  # one px wide or high: there is no half of it
+        return None
     if grey is None or grey.min() == grey.max():
         return None
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)

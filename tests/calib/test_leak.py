@@ -59,6 +59,9 @@ def test_what_has_no_look():
     """One colour says nothing, and what is no picture is refused elsewhere, by name."""
     assert fingerprint(png(np.full((40, 40, 3), 7, np.uint8)).tobytes()) is None
     assert fingerprint(b"") is None and fingerprint(b"no picture") is None
+    noise = np.random.default_rng(0).integers(0, 256, (7, 7, 3)).astype(np.uint8)
+    assert fingerprint(png(noise[:1]).tobytes()) is None and fingerprint(png(noise[:, :1]).tobytes()) is None
+    assert fingerprint(png(noise).tobytes()) is not None
     blank = EvaluationSet(["a", "b"], lambda name: png(np.full((40, 40, 3), 7, np.uint8)).tobytes())
     assert blank.find(png(np.full((30, 40, 3), 9, np.uint8)).tobytes()) is None
     assert EvaluationSet([], lambda name: b"").find(b"anything") is None
