@@ -232,11 +232,11 @@ def _members(people: People) -> dict[int, NDArray[np.intp]]:
     return {int(people.image[group[0]]): group for group in groups}
 
 
-def records_of(which: Dataset, people: People, journal: Journal) -> list[dict[str, Any]]:
+def records_of(which: Dataset, people: People, journal: Journal, protocol: str) -> list[dict[str, Any]]:
     """Records of a results file, duplicates removed as in the published evaluations; MPII keeps everyone."""
     xy, score = collect(people, journal, len(which.keypoints))
     nms = "none" if which.metric == "pckh" else "hard"
-    return to_results(which, people.image_ids, xy, score, people.box_score, people.center, people.extent, nms)
+    return to_results(which, people.image_ids, xy, score, people.box_score, people.center, people.extent, nms, protocol)
 
 
 def fingerprint(graph: str, pose: PoseEstimator, people: People) -> str:

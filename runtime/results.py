@@ -103,6 +103,7 @@ def to_results(
     center: Float,
     extent: Float,
     nms: str = "hard",
+    protocol: str = "legacy",
 ) -> list[dict[str, Any]]:
     """Records of a results file in COCO's format.
 
@@ -114,13 +115,14 @@ def to_results(
         box_score: `(N,)`.
         center, extent: `(N, 2)` of the crops, px of the frame.
         nms: "hard" (the published figures), "soft" or "none".
+        protocol: "legacy" or "v029", whose sigmas tell who is alike: MMPose took those of its evaluation.
 
     Returns:
         one record per person that is kept: image_id, category_id, keypoints K x [x, y, score] (in the fields of the
         parts for COCO-WholeBody), score, center, scale (units of 200 px).
 
     Raises:
-        InputError: an unknown `nms`, or a wrong number of joints.
+        InputError: an unknown `nms` or protocol, or a wrong number of joints.
     """
     if nms not in _NMS:
         raise InputError(unknown_name("nms", nms, _NMS))
@@ -133,9 +135,9 @@ def to_results(
     for index, image in enumerate(image_ids):
         members.setdefault(image, []).append(index)
     records = []
+    select, sigmas = _NMS[nms], dataset.sigmas_for(protocol)
     for image, group in members.items():
-        select = _NMS[nms]
-        kept = select(xy[group], people[group], area[group], dataset.sigmas) if select else range(len(group))
+        kept = select(xy[group], people[group], area[group], sigmas) if select else range(len(group))
         for index in (group[k] for k in kept):
             fields = {field: joints[index, first:last].ravel().tolist() for _, field, first, last in parts}
             records.append(

@@ -112,7 +112,7 @@ def _run(
         steps = Estimation(pose, people, Path(args.images), journal, args.workers)
         for _ in track(steps, name, steps.total):
             pass
-        records = records_of(which, people, journal)
+        records = records_of(which, people, journal, args.protocol)
     finally:
         journal.close()
     with whole_file(output) as file:

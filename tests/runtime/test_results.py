@@ -97,6 +97,18 @@ def test_a_duplicate_goes_and_a_stranger_stays() -> None:
     assert len(to_results(dataset("coco"), **given)) == 3
 
 
+def test_alike_is_who_the_protocol_calls_so() -> None:
+    """AIC's published figures were made with sigmas twice as large, and the suppression took them too."""
+    aic, given = dataset("aic"), draw(2, 14)
+    given |= {"image_ids": [7, 7], "extent": np.full((2, 2), 200, np.float32)}
+    given["xy"][1] = given["xy"][0] + np.float32([4, 0])
+    once, twice = (np.exp(-(4**2) / (2 * 200**2 * (2 * s) ** 2)).mean() for s in np.outer((1, 2), aic.sigmas))
+    assert once < 0.9 < twice
+    assert len(to_results(aic, **given, protocol="v029")) == 2
+    assert len(to_results(aic, **given, protocol="legacy")) == 1
+    assert len(to_results(aic, **given)) == 1
+
+
 def test_a_person_without_a_score_above_the_threshold_scores_0() -> None:
     joints = np.array([[0.1, 0.19999], [0.2, 0.1], [0.5, 0.3]], np.float32)
     # 0.2 in single precision is a little above 0.2, and counts
