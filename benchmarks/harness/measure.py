@@ -20,6 +20,7 @@ import cv2
 
 from ...runtime.errors import PosertError
 from .meters import Meters
+from .paired import per_round, ratio
 from .workload import crowd
 
 WHOLE, STAGE, YARDSTICK = 0.2, 0.05, 0.05
@@ -29,6 +30,8 @@ _ROUNDS, _ROUNDS_IN_TURN = 4, 2
 """Rounds in one launch of the processes. A program is lucky or unlucky with memory and processors once per launch, so a
 comparison takes many."""
 _LONG = ("whole", "bare engine")
+_CLEAR, _MOST = 0.04, 3
+"""In turn, up to three times as many rounds are made until the interval of the ratio ends within 4 % of its middle."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +153,14 @@ def measure(
     per_launch, total = _ROUNDS_IN_TURN if len(sides) > 1 else _ROUNDS, settings.rounds
     if cell[2] == "throughput":  # a call is of many frames already
         per_launch, total = per_launch // 2, math.ceil(total / 2)
+    done = 0
     try:
-        for first in range(0, total, per_launch):
-            rounds = min(per_launch, total - first)
+        while done < total or (done < _MOST * total and not clear(records)):
+            rounds = min(per_launch, (total if done < total else _MOST * total) - done)
             with ExitStack() as stack:
                 workers = _launch(sides, cell, settings, scene, records, stack)
-                _rounds(workers, len(sides) > 1, rounds, first // per_launch, meters)
+                _rounds(workers, len(sides) > 1, rounds, math.ceil(done / per_launch), meters)
+            done += rounds
             advance()
             if not workers:
                 break
@@ -165,6 +170,26 @@ def measure(
     for record in records:
         record["throttled"] = {name: count - throttled.get(name, 0) for name, count in now.items()}
     return records
+
+
+def clear(records: Sequence[dict[str, Any]]) -> bool:
+    """Whether the ratio of each side's whole to the first's is known as well as it should be, or never will be.
+
+    Its width alone is asked, not what it says: who went on until something is "slower" would find it.
+    """
+    measured = [r for r in records if "rows" in r]
+    for other in measured[1:]:
+        first = measured[0]
+        for a, b in zip(first["rows"], other["rows"], strict=True):
+            if a["part"] != "whole":
+                continue
+            try:
+                seen = ratio(per_round(a["seconds"]), per_round(b["seconds"]), first["launches"])
+            except ValueError:  # too few launches were asked for
+                return True
+            if max(seen.high / seen.point, seen.point / seen.low) > 1 + _CLEAR:
+                return False
+    return True
 
 
 class Interrupted(Exception):

@@ -191,6 +191,43 @@ def made_up(
     }
 
 
+@pytest.mark.parametrize(("noise", "rounds"), [(0.01, 40), (0.2, 120)])
+def test_a_noisy_machine_takes_more_rounds(
+    noise: float, rounds: int, narrow_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Workers whose times are made up: the number of rounds follows from their noise and not from what they say."""
+    rng = np.random.default_rng(1)
+
+    def launch(sides: Any, cell: Any, settings: Any, scene: Any, records: list[dict[str, Any]], stack: Any) -> Any:
+        for record in records:
+            record.setdefault("rows", [{"part": "whole", "people": 1, "frames": 1, "seconds": [], "joules": []}])
+            record.setdefault("launches", [])
+        return list(zip("ab", records, strict=False))
+
+    def rounds_of(workers: list[Any], in_turn: bool, rounds: int, launch: int, meters: Any) -> None:
+        for side, record in workers:
+            times = 0.02 * (1.3 if side == "b" else 1) * np.exp(rng.normal(0, noise, rounds))
+            record["rows"][0]["seconds"] += [[t] for t in times.tolist()]
+            record["launches"] += [launch] * rounds
+
+    monkeypatch.setattr(measure, "_launch", launch)
+    monkeypatch.setattr(measure, "_rounds", rounds_of)
+    sides, settings = [Side(narrow_bundle)] * 2, Settings((1,), rounds=40)
+    scene, meters = measure.Scene(tmp_path, 1), measure.Meters()
+    a, b = measure.measure(sides, ("openvino", "fp32", "latency"), settings, scene, meters)
+    assert len(a["rows"][0]["seconds"]) == len(b["launches"]) == rounds
+    assert len(set(a["launches"])) == rounds // 2
+    (alone,) = measure.measure(sides[:1], ("openvino", "fp32", "latency"), settings, scene, meters)
+    assert len(alone["launches"]) == 40
+
+
+def test_what_can_never_be_clear_takes_no_more_rounds():
+    row = {"part": "whole", "seconds": [[1.0], [2.0], [1.0], [3.0], [1.0], [9.0]]}
+    record = {"rows": [row], "launches": [0, 0, 1, 1, 2, 2]}
+    assert measure.clear([record, record])  # of three launches
+    assert measure.clear([{"error": "no such backend"}, record]) and measure.clear([{"error": "gone"}] * 2)
+
+
 @pytest.mark.parametrize("session", ["same", "other"])
 def test_verdicts(session: str):
     rng = np.random.default_rng(0)
