@@ -122,10 +122,10 @@ def _read(path: Path, whole: bool) -> Engine:
 
 
 def cache_folder() -> Path:
-    """Where engines are kept."""
-    if FOLDER in os.environ:
+    """Where engines are kept. A variable that is set to nothing counts as not set, as XDG's specification says."""
+    if os.environ.get(FOLDER):
         return Path(os.environ[FOLDER])
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "posert"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "posert"
 
 
 def find_engine(model: str, fits: Callable[[Made], str | None]) -> Engine | None:

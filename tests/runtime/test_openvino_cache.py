@@ -124,6 +124,18 @@ def test_where_nothing_can_be_kept(
         np.testing.assert_array_equal(heatmaps, expected)
 
 
+def test_the_folder_is_never_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that are set to nothing, as `env -i`-like wrappers and unit files leave them, are not set."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(_engine.FOLDER, "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert _engine.cache_folder() == tmp_path / ".cache/posert"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert _engine.cache_folder() == tmp_path / "xdg/posert"
+    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "own"))
+    assert _engine.cache_folder() == tmp_path / "own"
+
+
 def test_those_used_last_stay(cache: Path, crops: NDArray, open_kept: Callable) -> None:
     cache.mkdir()
     for i in range(openvino._MOST_KEPT + 4):
