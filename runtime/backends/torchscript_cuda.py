@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..cuda.driver import Device, Stream
+from ..cuda.driver import Device, Stream, undisturbed
 from ..cuda.library import missing as no_driver
 from ..cuda.network import ArrayRunner
 from ..errors import BackendError
@@ -61,7 +61,8 @@ class TorchNetwork:
                 for _ in range(_WARM_UP):
                     self._module(source)
             stream.synchronize()
-            with torch.cuda.graph(graph, stream=ours):
+            # of this thread only: what others allocate meanwhile is no business of this graph
+            with undisturbed(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
                 target.copy_(self._module(source))
 
         def run() -> None:

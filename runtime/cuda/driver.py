@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from .library import ADDRESS, HANDLE, INT, SIZE, CudaError, call, symbols
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR, _INTEGRATED = 75, 76, 18
 _CONTEXT = 1  # of CUpointer_attribute
-_MAPPED, _NON_BLOCKING, _THREAD_LOCAL, _NO_TIMING = 2, 1, 1, 2
+_MAPPED, _NON_BLOCKING, _THREAD_LOCAL, _RELAXED, _NO_TIMING = 2, 1, 1, 2, 2
 # An image that this driver or GPU cannot load, though another image may do.
 _IMAGE = {200, 209, 218, 221, 222, 223}
 
@@ -35,11 +36,35 @@ def _own(owner: object, symbol: str, handle: Any) -> None:
 
 def _release(functions: dict[str, Callable[..., int]], context: ctypes.c_void_p, symbol: str, handle: Any) -> None:
     # No status is checked: at the end of the process, or after a fault, the context may be gone before its buffers.
-    before = HANDLE()
+    # The collector may come by while this thread captures for another library, or another thread does: what is freed in
+    # the middle ends such a capture, unless this thread says that it has nothing to do with it.
+    before, mode = HANDLE(), INT(_RELAXED)
     functions["cuCtxGetCurrent"](ctypes.byref(before))
     functions["cuCtxSetCurrent"](context)
+    functions["cuThreadExchangeStreamCaptureMode"](ctypes.byref(mode))
     functions[symbol](handle)
+    functions["cuThreadExchangeStreamCaptureMode"](ctypes.byref(mode))
     functions["cuCtxSetCurrent"](before)
+
+
+_one_capture = threading.Lock()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """For a capture, ours or one that a library makes for us: no other of them is under way, and nothing is collected.
+
+    What the collector frees, of whatever library, ends a capture of this thread; and PyTorch waits for the whole device
+    before it captures, which ends those of other threads.
+    """
+    with _one_capture:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
 
 
 class Memory:
@@ -221,9 +246,7 @@ class Stream:
             assert whole, "the graph is made after the block"
             return Graph(captured)
 
-        collects = gc.isenabled()
-        gc.disable()  # what it collects here may free a buffer, and that ends a capture
-        try:
+        with undisturbed():
             call("cuStreamBeginCapture_v2", self.handle, _THREAD_LOCAL)
             try:
                 yield finish
@@ -233,9 +256,6 @@ class Stream:
                 raise
             call("cuStreamEndCapture", self.handle, ctypes.byref(captured))
             whole = True
-        finally:
-            if collects:
-                gc.enable()
 
 
 class Device:

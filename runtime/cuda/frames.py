@@ -99,14 +99,17 @@ def device_image(frame: Any, format: Format | None, stream: Stream, writer: Stre
         frame: the array.
         format: of its pixels; None as in `geometry`.
         stream: in which it will be read.
-        writer: the stream that writes it, where the array does not say; None is the default one.
+        writer: the stream that writes it, where the array does not say. None: the one that its library knows of, where
+            the array can be asked (DLPack), else the default one.
 
     Raises:
         InputError: it is not uint8, not a frame, or in another context.
     """
-    if hasattr(frame, "__cuda_array_interface__"):
-        return _by_array_interface(frame, format, stream, writer)
-    return _by_dlpack(frame, format, stream)
+    interface = getattr(frame, "__cuda_array_interface__", None)
+    # PyTorch and JAX do not say there which stream writes; asked by DLPack they let ours wait for it.
+    if interface is None or (writer is None and "stream" not in interface and hasattr(frame, "__dlpack__")):
+        return _by_dlpack(frame, format, stream)
+    return _by_array_interface(frame, format, stream, writer)
 
 
 def stream_of(stream: Any) -> Stream:
@@ -151,7 +154,7 @@ def _check_context(address: int, what: str) -> None:
     if foreign(address):
         raise InputError(
             f"{what} lies in a CUDA context of its own, as pycuda.autoinit makes one: import pycuda.autoprimaryctx "
-            "instead, whose context all libraries share"
+            "instead, whose context all libraries share; or it lies on another GPU than the network: copy it there"
         )
 
 
@@ -196,7 +199,9 @@ def _by_dlpack(frame: Any, format: Format | None, stream: Stream) -> Image:
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
     # The capsule is not renamed, so it frees the tensor itself when the frame is let go.
-    return image_at((tensor.data or 0) + tensor.byte_offset, shape, strides, format, (frame, capsule))
+    image = image_at((tensor.data or 0) + tensor.byte_offset, shape, strides, format, (frame, capsule))
+    _check_context(image.pixels, "the frame")
+    return image
 
 
 def host_frame(frame: Any) -> NDArray[np.uint8]:

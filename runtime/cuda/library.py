@@ -6,7 +6,6 @@ It is called through ctypes, so a machine with a GPU needs no CUDA package and n
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
 from collections.abc import Callable
 from functools import cache
@@ -20,7 +19,7 @@ LIBRARY = "POSERT_LIBCUDA"
 _FULL = 2
 _CAPTURING = 900  # to 908: something that a capture does not allow
 # After these the context is lost, and with it every buffer: only a new process helps.
-_LOST = {46, 214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 721, 999}
+_LOST = {214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999}
 
 HANDLE, SIZE, INT, UINT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint
 ADDRESS = ctypes.c_uint64
@@ -55,6 +54,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuStreamWaitEvent": (HANDLE, HANDLE, UINT),
     "cuStreamBeginCapture_v2": (HANDLE, INT),
     "cuStreamEndCapture": (HANDLE, OUT(HANDLE)),
+    "cuThreadExchangeStreamCaptureMode": (OUT(INT),),
     "cuGraphInstantiateWithFlags": (OUT(HANDLE), HANDLE, ctypes.c_ulonglong),
     "cuGraphLaunch": (HANDLE, HANDLE),
     "cuGraphDestroy": (HANDLE,),
@@ -91,8 +91,7 @@ def missing() -> str | None:
 @cache
 def symbols() -> dict[str, Callable[..., int]]:
     """The driver's functions, after cuInit."""
-    names = [os.environ.get(LIBRARY), "libcuda.so.1", ctypes.util.find_library("cuda"), "nvcuda.dll"]
-    for name in dict.fromkeys(n for n in names if n):
+    for name in filter(None, (os.environ.get(LIBRARY), "libcuda.so.1", "nvcuda.dll")):
         try:
             library = ctypes.CDLL(name)
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,15 +75,16 @@ def record(work: Callable[[], None], stream: Stream, capturable: bool) -> Callab
 
 def timed_ms(work: Callable[[], None], stream: Stream, rounds: int) -> list[float]:
     """GPU time of each of so many runs of work that goes into a stream."""
-    times = []
-    for _ in range(rounds):
-        start, end = Event(timed=True), Event(timed=True)
-        stream.record(start)
+    marks = [Event(timed=True) for _ in range(rounds + 1)]
+    # One run ahead, not timed: while the GPU is busy with it, the host puts the next one behind it. The first mark
+    # would else be passed at once, and the time in which the host launches be counted as the GPU's.
+    work()
+    stream.record(marks[0])
+    for mark in marks[1:]:
         work()
-        stream.record(end)
-        end.synchronize()
-        times.append(end.ms_since(start))
-    return times
+        stream.record(mark)
+    marks[-1].synchronize()
+    return [mark.ms_since(earlier) for earlier, mark in pairwise(marks)]
 
 
 class ArrayRunner:

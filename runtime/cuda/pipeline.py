@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..contract import Contract
 from ..errors import BackendError, InputError
-from .driver import Device, Module
+from .driver import Device, Module, Stream
 from .frames import stream_of
 from .kernels import Format, images
 from .lane import Joints, Kernels, Lane, Usage
@@ -30,7 +30,8 @@ class Pipeline:
     """A network with its pre- and post-processing on the GPU.
 
     It may be called from several threads. Calls run side by side in as many lanes as it has, each with a stream and
-    buffers of its own.
+    buffers of its own. The first run of a batch size captures its graph; a thread that waits for the whole device just
+    then (`torch.cuda.synchronize`) ends the capture, and both get an error: run each size once before.
 
     Args:
         network: on this device.
@@ -76,8 +77,8 @@ class Pipeline:
             frame: uint8 `(H, W, 3)` BGR, `(H, W, 4)` BGRA or `(H, W)` grey, on the host or on the GPU.
             center, extent: `(N, 2)` float32, px of the frame: the regions to look at, see `posert.runtime.preprocess`.
             format: of the frame, where it is another one; NV12 is `(3 * H / 2, W)`.
-            stream: that writes a frame on the GPU, where the array does not say: of pycuda, CuPy, PyTorch, or a handle;
-                None is the default stream.
+            stream: that writes a frame on the GPU, where the array does not say: of pycuda, CuPy, PyTorch, or a handle.
+                None is PyTorch's and JAX's own current one, and else the default stream.
 
         Returns:
             xy `(N, K, 2)`, px of the frame, and score `(N, K)`, both float32.
@@ -86,7 +87,7 @@ class Pipeline:
             InputError: the frame cannot be used, a region cannot be cropped, or heatmaps were not finite.
         """
         with self._lane() as lane, self.device.active():
-            return lane.run(lane.take(frame, format, stream_of(stream)), center, extent, self.usage)
+            return lane.run(lane.take(frame, format, _named(stream)), center, extent, self.usage)
 
     def into(
         self,
@@ -104,14 +105,14 @@ class Pipeline:
             out: `(N, K, 3)` float32 on the GPU, contiguous: x and y, px of the frame, and score. NaN where heatmaps
                 were not finite, or a region could not be cropped.
             frame, center, extent, format: as above.
-            stream: that writes the frame and then reads `out`; as above.
+            stream: that writes the frame and then reads `out`; None is the default stream.
 
         Raises:
             InputError: the frame or `out` cannot be used.
         """
         with self._lane() as lane, self.device.active():
-            user = stream_of(stream)
-            lane.into(out, lane.take(frame, format, user), center, extent, user, self.usage)
+            image = lane.take(frame, format, _named(stream))
+            lane.into(out, image, center, extent, stream_of(stream), self.usage)
 
     def video(
         self, frames: Iterable[tuple[Any, NDArray[np.float32], NDArray[np.float32]]], *, format: Format | None = None
@@ -165,3 +166,7 @@ class Pipeline:
             yield lane
         finally:
             lane.lock.release()
+
+
+def _named(stream: Any) -> Stream | None:
+    return None if stream is None else stream_of(stream)

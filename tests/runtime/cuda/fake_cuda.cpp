@@ -23,7 +23,7 @@ typedef unsigned long long cuuint64_t;
 #include "shim.cpp"
 
 using Work = std::vector<std::function<void()>>;
-struct CUstream_st { Work* capturing; };
+struct CUstream_st { Work* capturing; bool ended; };
 struct CUgraph_st { Work work; };
 struct CUgraphExec_st { Work work; };
 struct CUfunc_st { std::string name; };
@@ -33,6 +33,8 @@ struct CUmod_st { int unused; };
 
 static CUctx_st primary;
 static thread_local CUcontext current_context;
+static thread_local int mode;          // of this thread towards captures: 0 global, 1 thread-local, 2 relaxed
+static thread_local CUstream begun;    // the stream that this thread captures
 static long long allocated;    // buffers that are not freed
 static int fails;              // the status of the next calls, for tests of errors
 static int refused_images;     // images that the driver does not load
@@ -82,7 +84,21 @@ API cuCtxGetCurrent(CUcontext* c) { *c = current_context; return (CUresult)0; }
 API cuCtxSetCurrent(CUcontext c) { current_context = c; return (CUresult)0; }
 API cuMemGetInfo_v2(size_t* f, size_t* t) { IN_CONTEXT; *f = 1 << 30; *t = 2 << 30; return (CUresult)0; }
 API cuMemAlloc_v2(CUdeviceptr* p, size_t n) { IN_CONTEXT; *p = (CUdeviceptr)malloc(n); ++allocated; return (CUresult)0; }
-API cuMemFree_v2(CUdeviceptr p) { free((void*)p); --allocated; return (CUresult)0; }
+static CUresult unsafe() {  // what must not be called in a thread that captures
+    if (!begun || mode == 2) return (CUresult)0;
+    begun->ended = true;
+    return (CUresult)900;
+}
+API cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* m) {
+    int before = mode;
+    mode = *m;
+    *m = (CUstreamCaptureMode)before;
+    return (CUresult)0;
+}
+API cuMemFree_v2(CUdeviceptr p) {
+    if (CUresult refused = unsafe()) return refused;
+    free((void*)p); --allocated; return (CUresult)0;
+}
 API cuMemHostAlloc(void** p, size_t n, unsigned) { IN_CONTEXT; *p = malloc(n); ++allocated; return (CUresult)0; }
 API cuMemHostGetDevicePointer_v2(CUdeviceptr* d, void* p, unsigned) { *d = (CUdeviceptr)p; return (CUresult)0; }
 API cuMemFreeHost(void* p) { free(p); --allocated; return (CUresult)0; }
@@ -102,7 +118,7 @@ API cuPointerGetAttribute(void* v, CUpointer_attribute, CUdeviceptr) {
 API cuMemsetD8Async(CUdeviceptr d, unsigned char v, size_t n, CUstream q) {
     IN_CONTEXT; return put(q, [=] { memset((void*)d, v, n); });
 }
-API cuStreamCreate(CUstream* s, unsigned) { IN_CONTEXT; *s = new CUstream_st{nullptr}; return (CUresult)0; }
+API cuStreamCreate(CUstream* s, unsigned) { IN_CONTEXT; *s = new CUstream_st{nullptr, false}; return (CUresult)0; }
 API cuStreamDestroy_v2(CUstream s) { delete s; return (CUresult)0; }
 API cuStreamSynchronize(CUstream s) { IN_CONTEXT; return (CUresult)(s && s->capturing ? 900 : 0); }
 API cuStreamWaitEvent(CUstream s, CUevent e, unsigned) {
@@ -112,8 +128,17 @@ API cuStreamWaitEvent(CUstream s, CUevent e, unsigned) {
     waits.push_back({s, e->recorded});
     return (CUresult)0;
 }
-API cuStreamBeginCapture_v2(CUstream s, CUstreamCaptureMode) { IN_CONTEXT; s->capturing = new Work; return (CUresult)0; }
+API cuStreamBeginCapture_v2(CUstream s, CUstreamCaptureMode) { 
+    IN_CONTEXT; begun = s; s->capturing = new Work; s->ended = false; return (CUresult)0;
+}
 API cuStreamEndCapture(CUstream s, CUgraph* g) {
+    begun = nullptr;
+    if (s->ended) {
+        delete s->capturing;
+        s->capturing = nullptr;
+        *g = nullptr;
+        return (CUresult)901;
+    }
     *g = new CUgraph_st{*s->capturing};
     delete s->capturing;
     s->capturing = nullptr;

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
-from posert.runtime.cuda import kernels, library
-from posert.runtime.cuda.driver import Device, Event, Memory, Module, Pinned, Stream
+from posert.runtime.cuda import kernels, library, network
+from posert.runtime.cuda.driver import Device, Event, Memory, Module, Pinned, Stream, undisturbed
 from posert.runtime.cuda.kernels import Format
 from posert.runtime.cuda.library import CudaError
-from posert.runtime.cuda.network import ArrayRunner, bucket_of
+from posert.runtime.cuda.network import ArrayRunner, bucket_of, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
@@ -149,6 +149,27 @@ def test_replays_can_be_timed(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -
     assert pipeline.replay_ms(3) == [1.0] * 3  # as the fake GPU's clock goes
 
 
+def test_what_is_timed_waits_on_the_gpu_and_not_for_the_host() -> None:
+    """Each run is put behind another one, so that marks are passed when work ends, not when the host records them."""
+    done: list[str] = []
+    stream: Any = SimpleNamespace(record=lambda event: done.append("mark"))
+
+    class Mark(Event):
+        def __init__(self, timed: bool = False) -> None:
+            assert timed
+
+        def synchronize(self) -> None:
+            done.append("wait")
+
+        def ms_since(self, earlier: Event) -> float:
+            return 2.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "Event", Mark)
+        assert timed_ms(lambda: done.append("work"), stream, 2) == [2.0, 2.0]
+    assert done == ["work", "mark", "work", "mark", "work", "mark", "wait"]
+
+
 def test_half_precision_heatmaps(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
     contract = contract_of(decode="none")
     xy, score = Pipeline(FakeNetwork(fake_gpu, dtype=np.float16), contract, Device())(frame, *regions(BOXES))
@@ -199,6 +220,26 @@ def test_frames_on_the_gpu_are_read_in_place(fake_gpu: ctypes.CDLL, frame: NDArr
     given = ByDlpack(part)
     np.testing.assert_array_equal(pipeline(given, *regions(BOXES))[0], people.xy)
     assert given.streams == [pipeline._lanes[0]._stream.address]
+
+
+def test_an_array_that_does_not_name_its_stream_is_asked(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    """PyTorch and JAX write in streams that `__cuda_array_interface__` does not tell; DLPack waits for them."""
+
+    class Both(OnDevice, ByDlpack):
+        def __init__(self, array: NDArray[np.uint8], **changes: Any) -> None:
+            OnDevice.__init__(self, array, **changes)
+            self.streams: list[int | None] = []
+
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
+    people, ours = expected(frame, BOXES, contract_of()), pipeline._lanes[0]._stream.address
+    silent, named = Both(frame, version=2), Both(frame, stream=7012)
+    np.testing.assert_array_equal(pipeline(silent, *regions(BOXES))[0], people.xy)
+    pipeline.into(OnDevice(np.zeros((len(BOXES), 4, 3), np.float32)), silent, *regions(BOXES))
+    assert silent.streams == [ours, ours]
+    pipeline(silent, *regions(BOXES), stream=7013)  # who gives one knows better
+    pipeline(named, *regions(BOXES))
+    assert len(silent.streams) == 2 and not named.streams
+    assert waited(fake_gpu, ours, 7013) == waited(fake_gpu, ours, 7012) == 1
 
 
 def waited(library: ctypes.CDLL, stream: int, earlier: int) -> int:
@@ -285,6 +326,8 @@ def test_memory_of_another_context_is_refused(fake_gpu: ctypes.CDLL, frame: NDAr
     fake_gpu.fake_set(FOREIGN, 1)
     with pytest.raises(InputError, match="the frame lies in a CUDA context of its own.*import pycuda.autoprimaryctx"):
         pipeline(OnDevice(frame), *regions(BOXES))
+    with pytest.raises(InputError, match="or it lies on another GPU than the network"):
+        pipeline(ByDlpack(frame), *regions(BOXES))
     with pytest.raises(InputError, match="out lies in a CUDA context of its own"):
         pipeline.into(out, frame, *regions(BOXES))
     fake_gpu.fake_set(FOREIGN, 0)
@@ -498,6 +541,36 @@ def test_nothing_is_collected_during_a_capture(fake_gpu: ctypes.CDLL) -> None:
         with pytest.raises(CudaError), stream.capture():
             pytest.fail("the capture did not begin")
         assert gc.isenabled()
+
+
+def test_what_is_freed_ends_no_capture_of_another_library(fake_gpu: ctypes.CDLL) -> None:
+    """A buffer that goes while this thread captures, by PyTorch say, where the collector is not held off."""
+    with Device().active():
+        stream, kept = Stream(), [Memory(8)]
+        with stream.capture() as finish:
+            before = fake_gpu.fake_allocated()
+            kept.clear()
+        assert fake_gpu.fake_allocated() == before - 1
+        finish()
+
+
+def test_one_capture_at_a_time(fake_gpu: ctypes.CDLL) -> None:
+    """PyTorch waits for the whole device before it captures, which would end what another thread captures."""
+    begun, seen = threading.Event(), []
+
+    def other() -> None:
+        begun.set()
+        with undisturbed():
+            seen.append("other")
+
+    with undisturbed():
+        thread = threading.Thread(target=other)
+        thread.start()
+        begun.wait()
+        thread.join(0.05)
+        assert not seen and not gc.isenabled()
+    thread.join()
+    assert seen == ["other"] and gc.isenabled()
 
 
 def test_context_is_left_as_it_was(fake_gpu: ctypes.CDLL) -> None:
