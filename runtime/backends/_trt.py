@@ -133,15 +133,13 @@ def build(
     if monitor is not None:
         config.progress_monitor = monitor
     timed = b""
-    if timing_cache is not None and backend_of(trt) == "tensorrt":
-        timed = timing_cache.read_bytes() if timing_cache.exists() else b""
-        config.set_timing_cache(config.create_timing_cache(timed), False)
+    keeps_times = timing_cache is not None and backend_of(trt) == "tensorrt" and _take_timings(config, timing_cache)
     start = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BackendError(f"{title(trt)} could not build the {precision} engine: {messages.text()}")
     log.info("%s: %s engine in %.1f s", title(trt), precision, time.perf_counter() - start)
-    if timing_cache is not None and backend_of(trt) == "tensorrt":
+    if timing_cache is not None and keeps_times:
         timed = bytes(config.get_timing_cache().serialize())
         with whole_file(timing_cache) as file:
             file.write(timed)
@@ -157,6 +155,16 @@ def build(
         timing_cache=hashlib.sha256(timed).hexdigest() if timed else "",
     )
     return Engine(made, bytes(plan))
+
+
+def _take_timings(config: Any, path: Path) -> bool:
+    """Let a build use and extend the timings of earlier ones; those of another driver, or damaged ones, begin anew."""
+    for data in (path.read_bytes() if path.exists() else b"", b""):
+        cache = config.create_timing_cache(data)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return True
+        log.info("%s is of another driver or release, or damaged, and is made anew", path)
+    return False
 
 
 def audit(network: Any) -> dict[str, int]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from ..cuda.driver import Device, Memory, Stream
 from ..cuda.library import missing
 from ..cuda.network import ArrayRunner
-from ..errors import BackendError
-from ..files import whole_file
-from ._engine import Engine, Made, cache_folder, find_engine, write_engine
+from ..errors import BackendError, InputError
+from ..files import check_place, whole_file
+from ._engine import FOLDER, Engine, Made, cache_folder, find_engine, write_engine
 from ._trt import Options, backend_of, build, messages_of, targets_of, timing_file, title
 
 log = logging.getLogger("posert")
@@ -63,7 +64,7 @@ class EngineNetwork:
         ]
         self.largest = max(profile[2] for profile in self._profiles)
         self.best = max(profile[1] for profile in self._profiles)
-        self._scratch: dict[int, Memory] = {}
+        self._scratch: WeakKeyDictionary[Stream, Memory] = WeakKeyDictionary()
 
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """See `Network.output`."""
@@ -147,10 +148,11 @@ class EngineNetwork:
         """One buffer for all batch sizes of a stream, which run one after the other: a graph keeps its address."""
         if not hasattr(self._trt, "ExecutionContextAllocationStrategy"):
             return
-        if stream.address not in self._scratch:
-            size = getattr(self._engine, "device_memory_size_v2", None) or self._engine.device_memory_size
-            self._scratch[stream.address] = Memory(int(size))
-        scratch = self._scratch[stream.address]
+        if stream not in self._scratch:
+            newer = hasattr(self._engine, "device_memory_size_v2")  # the only one that is left in TensorRT 11
+            size = self._engine.device_memory_size_v2 if newer else self._engine.device_memory_size
+            self._scratch[stream] = Memory(int(size))
+        scratch = self._scratch[stream]
         if hasattr(context, "set_device_memory"):
             context.set_device_memory(scratch.address, scratch.size)
         else:  # TensorRT 10.0
@@ -214,6 +216,10 @@ def cached_engine(trt: Any, model: bytes, precision: str, device: str, capabilit
     engine = find_engine(hashlib.sha256(model).hexdigest(), fits)
     if engine is not None:
         return engine
+    try:  # before minutes of building
+        check_place(cache_folder() / "an.engine")
+    except InputError as error:
+        raise BackendError(f"{error}, and set {FOLDER} to it: engines are built once and kept") from error
     log.warning("%s: building the %s engine for %s, once; it is then kept", title(trt), precision, device)
     options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
     engine = build(trt, model, precision, options, timing_cache=timing_file(trt, device), device=device)

@@ -57,16 +57,20 @@ class Config:
     def set_compute_capability(self, target: int, i: int) -> None:
         self.told.setdefault("targets", []).append(int(target))
 
-    def create_timing_cache(self, data: bytes) -> TimingCache:
-        return TimingCache(data)
+    def create_timing_cache(self, data: bytes) -> TimingCache | None:
+        return None if data == b"damaged" else TimingCache(data)
 
-    def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> None:
+    def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
         assert not ignore_mismatch
+        if cache is None:
+            raise TypeError("incompatible function arguments")
+        if cache.data == b"of another driver":
+            return False
         self.told["timing_cache"] = cache
+        return True
 
-    def get_timing_cache(self) -> TimingCache:
-        cache: TimingCache = self.told["timing_cache"]
-        return cache
+    def get_timing_cache(self) -> TimingCache | None:
+        return self.told.get("timing_cache")
 
 
 class Profile:
@@ -232,6 +236,14 @@ def test_timings_are_kept_and_hashed(tmp_path: Path) -> None:
     # TensorRT-RTX has none
     engine = _trt.build(library("1.7.1", rtx=True), b"graph", "fp16", timing_cache=tmp_path / "none")
     assert engine.made.timing_cache == "" and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("old", [b"of another driver", b"damaged"])
+def test_timings_that_do_not_hold_are_made_anew(tmp_path: Path, old: bytes) -> None:
+    path = tmp_path / "gpu.timing"
+    path.write_bytes(old)
+    _trt.build(library(), b"graph", "fp16", device="A GPU", timing_cache=path)
+    assert path.read_bytes() == b"+timed"
 
 
 def test_tensorrt_rtx_is_told_its_targets() -> None:

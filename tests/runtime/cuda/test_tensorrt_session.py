@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import gc
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from posert.runtime import choice
 from posert.runtime.backends import _engine, _trt, _trt_session, _trt_times
 from posert.runtime.backends._engine import Engine, Made, find_engine, read_engine, read_made, write_engine
 from posert.runtime.backends._trt import Options
-from posert.runtime.cuda.driver import Device
+from posert.runtime.cuda.driver import Device, Stream
 from posert.runtime.errors import BackendError
 
 CROP, HEATMAP = (8, 6, 3), (2, 2, 3)
@@ -213,6 +214,32 @@ def test_heatmaps_of_another_type(fake_gpu: ctypes.CDLL, cache: Path, builds: li
     assert half.network.output(CROP) == (HEATMAP, np.float16)
     with pytest.raises(BackendError, match=r"takes crops \(8, 6, 3\), not \(8, 8, 3\)"):
         half.network.output((8, 8, 3))
+
+
+def test_scratch_goes_with_its_stream(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    """An engine may need none: TensorRT 11, which has no other name for its size, then says 0."""
+    trt = library_of(fake_gpu)
+    session = _trt_session.EngineSession(trt, b"graph", "fp16")
+    trt.engine.device_memory_size_v2 = 0
+    gc.collect()
+    before = fake_gpu.fake_allocated()
+    with session.device.active():
+        stream = Stream()
+        run = session.network.bind(1, 0, 0, stream)
+        assert trt.engine.contexts[0].scratch[1] == 0
+        del run, stream
+    gc.collect()
+    assert fake_gpu.fake_allocated() == before
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_the_build(
+    fake_gpu: ctypes.CDLL, tmp_path: Path, builds: list[Options], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "file" / "cache"))
+    with pytest.raises(BackendError, match="file is no folder; choose another place, and set POSERT_CACHE to it"):
+        _trt_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
+    assert not builds
 
 
 def test_a_batch_that_no_profile_takes(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
