@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnxruntime as ort
@@ -37,21 +38,24 @@ class OrtNetwork:
 
     def __init__(self, model: bytes, precision: str) -> None:
         self._model, self._precision = model, precision
-        self._sessions: dict[int, Any] = {}
+        # A session has the weights and its own workspace, so it goes with its stream.
+        self._sessions: WeakKeyDictionary[Stream, Any] = WeakKeyDictionary()
         self._crop: tuple[int, ...] = ()
         self._heatmap: tuple[int, ...] = ()
 
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """See `Network.output`."""
         if crop != self._crop:
-            session = self._session(None)
+            session = self._open({})
             maps = session.run(None, {session.get_inputs()[0].name: np.zeros((1, *crop), np.uint8)})[0]
             self._crop, self._heatmap = crop, maps.shape[1:]
         return self._heatmap, np.dtype(np.float32)
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
         """See `Network.bind`."""
-        session = self._session(stream)
+        if stream not in self._sessions:
+            self._sessions[stream] = self._open({"user_compute_stream": str(stream.address)})
+        session = self._sessions[stream]
         binding = session.io_binding()
         source, target = session.get_inputs()[0].name, session.get_outputs()[0].name
         binding.bind_input(source, _DEVICE, 0, np.uint8, (batch, *self._crop), crops)
@@ -61,26 +65,21 @@ class OrtNetwork:
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         return lambda: session.run_with_iobinding(binding, options)
 
-    def _session(self, stream: Stream | None) -> Any:
-        key = stream.address if stream else 0
-        if key not in self._sessions:
-            provider: dict[str, str] = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
-            if stream:
-                provider["user_compute_stream"] = str(stream.address)
-            options = ort.SessionOptions()
-            options.log_severity_level = 3  # as on the CPU
-            try:
-                session = ort.InferenceSession(self._model, options, providers=[(_PROVIDER, provider)])
-            except Exception as error:  # the library's exceptions share no base class but Exception
-                refused = f"ONNX Runtime {ort.__version__} refused the {self._precision} graph: {error}"
-                raise BackendError(refused) from error
-            if _PROVIDER not in session.get_providers():
-                raise BackendError(
-                    f"ONNX Runtime {ort.__version__} could not load its CUDA provider (see its own message above): "
-                    "cuDNN 9 and cuBLAS have to be found, as the wheels of PyTorch or nvidia-cudnn-cu13 bring them"
-                )
-            self._sessions[key] = session
-        return self._sessions[key]
+    def _open(self, stream: dict[str, str]) -> Any:
+        provider = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", **stream}
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # as on the CPU
+        try:
+            session = ort.InferenceSession(self._model, options, providers=[(_PROVIDER, provider)])
+        except Exception as error:  # the library's exceptions share no base class but Exception
+            refused = f"ONNX Runtime {ort.__version__} refused the {self._precision} graph: {error}"
+            raise BackendError(refused) from error
+        if _PROVIDER not in session.get_providers():
+            raise BackendError(
+                f"ONNX Runtime {ort.__version__} could not load its CUDA provider (see its own message above): "
+                "cuDNN 9 and cuBLAS have to be found, as the wheels of PyTorch or nvidia-cudnn-cu13 bring them"
+            )
+        return session
 
 
 class Session:
