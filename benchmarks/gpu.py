@@ -1,9 +1,12 @@
 """Frame to keypoints on a GPU: the pipeline against its own network, PyTorch eager and torch.compile.
 
     python -m posert.benchmarks.gpu hrnet_w32.pose --output out/gpu.json
+    python -m posert.benchmarks.gpu hrnet_w32.pose --people 8    # the rows of docs/gpu.md; compiling takes minutes
 
 For each number of people, which is the network's batch, every backend and precision: the bare network as a CUDA graph
 and without one, frame to keypoints with the frame on the GPU and from the host, a video through one and two streams.
+Beside them PyTorch with OpenCV's crops and decoding on the CPU, eager and compiled, in the precisions that the networks
+have: fp32 is without TF32 for all but TensorRT; tf32 is PyTorch's own default.
 Contenders take turns within a round, so that a slow moment falls on all of them; figures are medians over the rounds.
 `gpu` is time on the GPU between two events, `wall` is what the caller waits. Then the roofline: what the bare network
 achieves of the arithmetic and the bandwidth that this GPU was seen to have. Nothing is printed that was not measured: a
@@ -13,6 +16,7 @@ contender that cannot run here is left out, with the reason. What was measured i
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -26,24 +30,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from posert.benchmarks.harness.meters import Meters
 from posert.benchmarks.harness.paired import orders
 from posert.benchmarks.harness.roofline import ceilings, place, work_of
 from posert.benchmarks.harness.script import script
+from posert.benchmarks.harness.usual import Half, on_cpu
 from posert.export.archs import build_arch
 from posert.export.reference import Reference
 from posert.runtime.bundle import Bundle
 from posert.runtime.choice import open_session
 from posert.runtime.contract import Contract
-from posert.runtime.cuda.driver import Device, Memory, Stream
+from posert.runtime.cuda.driver import Device, Memory, Pinned, Stream
 from posert.runtime.cuda.library import missing as no_driver
 from posert.runtime.cuda.network import Network, bucket_of, record, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
-from posert.runtime.decode import decode, to_frame
 from posert.runtime.errors import BackendError, InputError, PosertError
 from posert.runtime.files import whole_file
-from posert.runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from posert.runtime.preprocess import boxes_to_center_scale
 
 ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 LANES = (1, 2)
@@ -64,8 +69,11 @@ class NoNetwork:
         return self._heatmap, np.dtype(np.float32)
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
-        """Leaves the heatmaps at zero."""
-        stream.clear(heatmaps, batch * int(np.prod(self._heatmap)) * 4)
+        """Leaves noise in the heatmaps; in zeros there is no peak, and what refines it would not run."""
+        noise = Pinned((batch, *self._heatmap), np.float32)
+        noise.array[:] = np.random.default_rng(0).random(noise.array.shape, np.float32)
+        stream.upload(heatmaps, noise, noise.size)
+        stream.synchronize()
         return lambda: None
 
 
@@ -107,10 +115,11 @@ def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
     with Bundle(args.bundle) as bundle:
         c, name, work = bundle.contract, bundle.name, work_of(bundle)
         networks, left_out = _open(bundle, args.backends.split(","), args.precision.split(","))
-        reference = Reference(build_arch(bundle.manifest["model"]["arch"], len(c.keypoints)), c).cuda()
-    eager: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"PyTorch eager": reference}
-    if not args.no_compile:
-        eager["torch.compile(max-autotune)"] = torch.compile(reference, mode="max-autotune")
+        arch = bundle.manifest["model"]["arch"]
+        single, half = (Reference(build_arch(arch, len(c.keypoints)), c).cuda() for _ in range(2))
+    modules = {"fp32": single, "tf32": single, "fp16": Half(half)}
+    shared = {key.split()[-1] for key in networks} & {"fp32", "fp16"}
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     roof = ceilings()
     result |= {
         "bundle": name,
@@ -129,8 +138,12 @@ def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
         contest.add_network("around the network", NoNetwork((_channels(c), c.heatmap_height, c.heatmap_width)))
         for key, network in networks.items():
             contest.add_network(key, network)
-        for key, function in eager.items():
-            contest.wall[key] = partial(_on_cpu, function, c, contest.frame, contest.regions)
+        for precision in sorted({*shared, "fp32", "tf32"}):
+            contest.add_usual(f"PyTorch eager {precision}", modules[precision], tf32=precision == "tf32")
+        torch.compiler.reset()  # a network for each batch size, never one for all of them, which would be slower
+        for precision in () if args.no_compile else sorted(shared):
+            compiled = torch.compile(modules[precision], mode="max-autotune", dynamic=False)
+            contest.add_usual(f"torch.compile(max-autotune) {precision}", compiled)
         before = meters.moment()
         rows = contest.timed(args.rounds)
         for key in networks:
@@ -138,6 +151,8 @@ def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
             ms = rows[f"{key}, bare network"]["gpu_ms"]
             rows[f"{key}, bare network"]["roofline"] = asdict(place(work, n, precision, ms, roof))
         result["people"][str(n)] = {"rows": rows, "moments": [before, meters.moment()]}
+        del contest
+        gc.collect()  # its buffers and graphs, before the next ones are made
         if args.output is not None:
             with whole_file(args.output) as file:
                 file.write(json.dumps(result, indent=1).encode())
@@ -184,7 +199,7 @@ class Contest:
             return
         self.wall[f"{name}, frame from the host"] = lambda: pipeline(self.frame, *self.regions)
         for lanes in LANES:
-            video = Pipeline(network, c, device, lanes=lanes)
+            video = pipeline if lanes == 1 else Pipeline(network, c, device, lanes=lanes)
             self.wall[f"{name}, video from the host, {lanes} streams"] = partial(self._video, video)
         batch = bucket_of(self._people, network.largest)
         with device.active():
@@ -201,6 +216,19 @@ class Contest:
         self.gpu[f"{name}, bare network"] = partial(bare_ms, graph)
         if network.capturable:
             self.gpu[f"{name}, bare network without a graph"] = partial(bare_ms, run)
+
+    def add_usual(self, name: str, network: Callable[[Tensor], Tensor], tf32: bool = False) -> None:
+        """Frame to keypoints as it is usually done, see `usual.on_cpu`."""
+        work = partial(on_cpu, network, self._contract, self.frame, self.regions)
+
+        def run() -> None:
+            torch.backends.cudnn.allow_tf32 = tf32
+            try:
+                work()
+            finally:  # the others, which may be captured in between, are without
+                torch.backends.cudnn.allow_tf32 = False
+
+        self.wall[name] = run
 
     def _video(self, pipeline: Pipeline) -> None:
         for _ in pipeline.video((self.frame, *self.regions) for _ in range(VIDEO)):
@@ -225,19 +253,6 @@ class Contest:
             p50, p95 = np.percentile(times, [50, 95])
             rows.setdefault(name, {}).update({kind: round(float(p50), 4), f"{kind}_p95": round(float(p95), 4)})
         return rows
-
-
-def _on_cpu(
-    network: Callable[[torch.Tensor], torch.Tensor],
-    c: Contract,
-    frame: NDArray[np.uint8],
-    regions: tuple[NDArray[np.float32], NDArray[np.float32]],
-) -> NDArray[np.float32]:
-    """Crops by OpenCV, the network by PyTorch on the GPU, decoding by numpy: how it is usually done."""
-    crops = crop(frame, crop_matrices(*regions, c.width, c.height, c.udp), c.width, c.height)
-    with torch.inference_mode():
-        maps = network(torch.from_numpy(crops).cuda()).cpu().numpy()
-    return to_frame(decode(maps, c.decode, c.kernel)[0], *regions, c.heatmap_width, c.heatmap_height, c.udp)
 
 
 def _channels(c: Contract) -> int:

@@ -114,16 +114,19 @@ def place(work: Work, batch: int, precision: str, ms: float, ceilings: Ceilings)
 
 
 def ceilings() -> Ceilings:
-    """Measured with PyTorch on the GPU: a large copy, and products of large matrices."""
+    """Measured with PyTorch on the GPU: a large copy, and products of large matrices.
+
+    Of noise, as in a network: with equal numbers a GPU takes less power, and its clock stays higher.
+    """
     source = torch.empty(_COPY, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     bandwidth = 2 * _COPY / _seconds(partial(target.copy_, source))
     operations, flops = 2.0 * _SIDE**3, dict[str, float]()
     torch.backends.cuda.matmul.allow_tf32 = False
     for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
-        a = torch.ones(_SIDE, _SIDE, dtype=dtype, device="cuda")
+        a = torch.randn(_SIDE, _SIDE, dtype=dtype, device="cuda")
         flops[precision] = operations / _seconds(partial(torch.matmul, a, a))
-    a = torch.ones(_SIDE, _SIDE, dtype=torch.int8, device="cuda")
+    a = torch.randint(-128, 128, (_SIDE, _SIDE), dtype=torch.int8, device="cuda")
     with contextlib.suppress(RuntimeError):  # a GPU or a release without it: its rows have no share of arithmetic
         flops["int8"] = operations / _seconds(partial(torch._int_mm, a, a.t()))
     return Ceilings(bandwidth, flops)

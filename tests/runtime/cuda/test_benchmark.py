@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from posert.benchmarks import gpu
 from posert.benchmarks.harness.parts import latency
 from posert.benchmarks.harness.roofline import Ceilings, Work, place
+from posert.export.reference import Reference, random_crops
+from posert.runtime.backends import onnxruntime_cuda
 from posert.runtime.choice import Choice
 from posert.runtime.contract import Contract
-from posert.runtime.cuda.driver import Device, Stream
+from posert.runtime.cuda.driver import Device, Memory, Stream
 from posert.runtime.estimator import PoseEstimator
 
 
@@ -64,6 +68,81 @@ def test_stages_of_the_road_on_a_gpu(fake_gpu: ctypes.CDLL, tmp_path: Path):
     for part in reversed(parts):
         part.call()
     np.testing.assert_array_equal(pose(frame, boxes).xy, before.xy)
+
+
+def test_around_the_network_there_are_peaks_to_refine(fake_gpu: ctypes.CDLL):
+    with Device().active():
+        heatmaps, stream = Memory(2 * 4 * 16 * 12 * 4), Stream()
+        gpu.NoNetwork((4, 16, 12)).bind(2, 0, heatmaps.address, stream)
+        values = np.ctypeslib.as_array((ctypes.c_float * (2 * 4 * 16 * 12)).from_address(heatmaps.address))
+        assert values.min() >= 0 and values.reshape(8, -1).max(axis=1).min() > 0.5
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_tf32_is_of_those_contenders_that_are_named_so(
+    fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, tf32: bool
+):
+    seen: list[bool] = []
+    monkeypatch.setattr(gpu, "on_cpu", lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # and put back behind the test
+    contest = gpu.Contest(CONTRACT, Device(), 1, on_host)
+    contest.add_usual("usual", torch.nn.Identity(), tf32=tf32)
+    contest.wall["usual"]()
+    assert seen == [tf32] and torch.backends.cudnn.allow_tf32 is False
+
+
+def test_half_precision_gives_what_single_precision_gives(narrow_reference: Reference):
+    crops = torch.from_numpy(random_crops(narrow_reference.contract, 1))
+    half = gpu.Half(copy.deepcopy(narrow_reference))
+    with torch.inference_mode():
+        seen, expected = half(crops), narrow_reference(crops)
+    assert seen.dtype == torch.float32 and next(half.reference.network.parameters()).dtype == torch.float16
+    # 11 bits of mantissa, through some dozen layers
+    np.testing.assert_allclose(seen.numpy(), expected.numpy(), atol=1e-2 * float(expected.abs().max()))
+
+
+def test_a_whole_measurement(
+    fake_gpu: ctypes.CDLL, narrow_bundle: Path, narrow_reference: Reference, monkeypatch: pytest.MonkeyPatch
+):
+    """With ONNX Runtime's CPU provider as the backend, and PyTorch on the CPU as the usual way."""
+    compiled: list[dict[str, Any]] = []
+
+    def compile(module: Any, **options: Any) -> Any:
+        compiled.append(options)
+        return module
+
+    monkeypatch.setattr(onnxruntime_cuda, "_PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setattr(onnxruntime_cuda, "_DEVICE", "cpu")
+    monkeypatch.setattr(gpu, "build_arch", lambda *_: copy.deepcopy(narrow_reference.network))
+    monkeypatch.setattr(gpu, "ceilings", lambda: Ceilings(1e9, {"fp32": 1e12}))
+    monkeypatch.setattr(gpu, "WARM_UP", 0)
+    monkeypatch.setattr(gpu, "VIDEO", 1)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # and put back behind the test
+    for kind in (torch.nn.Module, torch.Tensor):
+        monkeypatch.setattr(kind, "cuda", lambda self: self)
+    monkeypatch.setattr(torch, "compile", compile)
+    result: dict[str, Any] = {}
+    args = SimpleNamespace(
+        bundle=narrow_bundle,
+        people="1,2",
+        rounds=1,
+        backends="tensorrt,onnxruntime_cuda",
+        precision="fp32,fp16",
+        no_compile=False,
+        output=None,
+    )
+    gpu.measure(args, result)  # type: ignore[arg-type]
+    assert compiled == [{"mode": "max-autotune", "dynamic": False}] * 2  # anew for each number of people
+    assert result["left out"].keys() == {"tensorrt fp32", "tensorrt fp16", "onnxruntime_cuda fp16"}
+    for people in ("1", "2"):
+        rows = result["people"][people]["rows"]
+        assert {n for n in rows if "torch" in n.lower()} == {
+            "PyTorch eager fp32",
+            "PyTorch eager tf32",
+            "torch.compile(max-autotune) fp32",
+        }
+        assert rows["onnxruntime_cuda fp32, bare network"]["roofline"]["limit"]
+    assert "| PyTorch eager fp32 |" in "\n".join(gpu.table(result))
 
 
 def test_a_contest(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):

@@ -156,7 +156,8 @@ def test_keypoints_on_the_gpu_are_those_of_its_heatmaps(
         # another batch size may take another kernel, whose last bits differ: a tie may go the other way
         agree = np.abs(people.xy - expected.xy).max(axis=2) < 1e-2
         assert agree.mean() > 0.95, name
-        np.testing.assert_allclose(people.score, expected.score, rtol=1e-3, err_msg=name)
+        # a joint of a random network may have a peak near zero, whose last bits are not those of 1
+        np.testing.assert_allclose(people.score, expected.score, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def outputs_of(shape: tuple[int, ...]) -> dict[str, tuple[Any, Any, Callable[[Any], Any]]]:
@@ -173,13 +174,15 @@ def outputs_of(shape: tuple[int, ...]) -> dict[str, tuple[Any, Any, Callable[[An
                     return array.cpu().numpy()
 
             found["torch"] = torch.zeros(shape, device="cuda"), ours, back
+            torch.cuda.synchronize()  # the zeros are written in another stream than `ours`
     except ImportError:
         pass
     try:
         import cupy
 
         stream = cupy.cuda.Stream(non_blocking=True)
-        found["cupy"] = cupy.zeros(shape, cupy.float32), stream, lambda array: array.get(stream=stream)
+        found["cupy"] = cupy.asarray(np.zeros(shape, np.float32)), stream, lambda array: array.get(stream=stream)
+        cupy.cuda.Device().synchronize()
     except ImportError:
         pass
     try:
@@ -194,7 +197,7 @@ def outputs_of(shape: tuple[int, ...]) -> dict[str, tuple[Any, Any, Callable[[An
             queue.synchronize()
             return host
 
-        found["pycuda"] = gpuarray.zeros(shape, np.float32), queue, fetch
+        found["pycuda"] = gpuarray.to_gpu(np.zeros(shape, np.float32)), queue, fetch  # `zeros` would need nvcc
     except ImportError:
         pass
     return found
