@@ -39,7 +39,7 @@ from posert.runtime.files import whole_file
 from posert.runtime.frames import Frames, read_frames
 from posert.runtime.metrics.bootstrap import paired_interval
 from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks
-from posert.runtime.preprocess import boxes_to_center_scale
+from posert.runtime.preprocess import regions
 from posert.runtime.progress import track
 from posert.runtime.results import to_results
 
@@ -127,7 +127,7 @@ def measure(
         count = len(list(group))
         found.append(pose(frames.load(sizes[image]), boxes[start : start + count]))
         start += count
-    region = boxes_to_center_scale(boxes, c.width, c.height, c.padding)
+    region = regions(boxes, c)
     xy, score = np.concatenate([f.xy for f in found]), np.concatenate([f.score for f in found])
     ids, ones = [a["image_id"] for a in people], np.ones(len(people))
     records = to_results(dataset(c.dataset), ids, xy, score, ones, *region, nms="none")

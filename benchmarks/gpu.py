@@ -48,7 +48,7 @@ from posert.runtime.cuda.network import Network, bucket_of, record, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError, PosertError
 from posert.runtime.files import whole_file
-from posert.runtime.preprocess import boxes_to_center_scale
+from posert.runtime.preprocess import regions
 
 ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 LANES = (1, 2)
@@ -183,7 +183,7 @@ class Contest:
         self.frame = rng.integers(0, 256, FRAME).astype(np.uint8)
         corner = rng.uniform((0, 0), (FRAME[1] - 400, FRAME[0] - 600), (people, 2))
         boxes = np.concatenate([corner, corner + rng.uniform((150, 300), (400, 600), (people, 2))], axis=1)
-        self.regions = boxes_to_center_scale(boxes, contract.width, contract.height, contract.padding)
+        self.regions = regions(boxes, contract)
         self._contract, self._device, self._people = contract, device, people
         self._on_device = upload(self.frame)
         self.wall: dict[str, Callable[[], object]] = {}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..runtime.contract import Contract
 from ..runtime.errors import CalibrationError
-from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from ..runtime.preprocess import crop, crop_matrices, regions
 from .leak import EvaluationSet
 
 _BATCH = 8
@@ -84,7 +84,7 @@ class CalibrationSet:
                 name, frame = person.file_name, self._frame(person.file_name)
             _check_inside(person, frame)
             box = np.array([person.box])
-            center, extent = boxes_to_center_scale(box, c.width, c.height, c.padding)
+            center, extent = regions(box, c)
             matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
             crop(frame, matrices, c.width, c.height, out=batch[filled : filled + 1])
             plain = plain and bool((batch[filled] == batch[filled, 0, 0]).all())

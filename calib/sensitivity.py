@@ -104,7 +104,7 @@ def keypoint_loss(
     ours, theirs = (decode(maps, c.decode, c.kernel) for maps in (heatmaps, reference))
     unit = np.array([c.width / c.heatmap_width, c.height / c.heatmap_height])
     squared = (((ours[0] - theirs[0]) * unit) ** 2).sum(axis=2)
-    area = c.width * c.height / (c.padding * zoom) ** 2 * _BODY
+    area = c.width * c.height / (c.enlarge[0] * c.enlarge[1] * (c.padding * zoom) ** 2) * _BODY
     loss = 1 - np.exp(-squared / (2 * area * (2 * np.array(c.sigmas)) ** 2))
     weight = np.clip(theirs[1], 0, 1).astype(np.float64)
     return float((loss * weight).sum() / weight.sum()) if weight.sum() > 0 else float(loss.mean())

@@ -37,7 +37,7 @@ class Row:
         color: channel order of the training pictures, "RGB" or "BGR".
         mean, std: `(p / 255 - mean) / std`, in `color` order.
         target: how the training maps were drawn: `encoding`, and `sigma` (px of the heatmap) or `kernels`.
-        decode, kernel, flip_shift, udp, padding: as in `posert.runtime.contract.Contract`.
+        decode, kernel, flip_shift, udp, enlarge, padding: as in `posert.runtime.contract.Contract`.
         flip_test: whether the published figures average the maps of the picture and of its mirror image.
         url: where the weights are, or None where they have no direct address.
         file: name that the publisher gives the weights, or None where none were published.
@@ -78,6 +78,7 @@ class Row:
     note: str = ""
     flip_test: bool = True
     udp: bool = False
+    enlarge: tuple[float, float] = (1.0, 1.0)
     padding: float = 1.25
 
     @property
@@ -120,6 +121,7 @@ class Row:
             mean=self.mean,
             std=self.std,
             model_color=self.color,
+            enlarge=self.enlarge,
             padding=self.padding,
             udp=self.udp,
             decode=self.decode,

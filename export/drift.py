@@ -15,7 +15,7 @@ from ..runtime.decode import decode, to_frame
 from ..runtime.draw import draw
 from ..runtime.frames import Frames
 from ..runtime.keypoints import Keypoints
-from ..runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from ..runtime.preprocess import crop, crop_matrices, regions
 from .sides import Side
 
 WORST = 6
@@ -81,7 +81,7 @@ def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
         boxes = _boxes(frames, record["id"])
         if not len(boxes):
             continue
-        center, extent = boxes_to_center_scale(boxes, c.width, c.height, c.padding)
+        center, extent = regions(boxes, c)
         matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
         crops = crop(frames.load(record), matrices, c.width, c.height)
         one, two = (side.session.infer(crops).copy() for side in (a, b))

@@ -24,6 +24,7 @@ _SHAPE = {
     "std": [NUMBER],
     "model_color": str,
     "color": str,
+    "enlarge": [NUMBER],
     "padding": NUMBER,
     "udp": bool,
     "decode": str,
@@ -47,7 +48,8 @@ class Contract:
         model_color: order in which the checkpoint was trained, "RGB" or "BGR".
         color: order in which the bundle's graph takes crops; always "BGR", the order of an OpenCV frame (the
             swap, where there is one, is folded into the first convolution).
-        padding: factor by which the box is enlarged before it is cropped.
+        enlarge: factors by which the box becomes wider and higher before it grows to the aspect ratio of the crop.
+        padding: factor by which it then grows both ways.
         udp: unbiased data processing (Huang et al., CVPR 2020): pixel centres instead of pixel edges.
         decode: rule from heatmap to joint, see `posert.runtime.decode`.
         kernel: size of the Gaussian that the rule blurs with, where it blurs.
@@ -67,6 +69,7 @@ class Contract:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     model_color: str = "RGB"
     color: str = "BGR"
+    enlarge: tuple[float, float] = (1.0, 1.0)
     padding: float = 1.25
     udp: bool = False
     decode: str = "default"
@@ -107,6 +110,8 @@ class Contract:
             "mean, std: three numbers, std above 0": len(self.mean) == len(self.std) == 3
             and all(s > 0 for s in self.std),
             "model_color: RGB or BGR; color: BGR": self.model_color in ("RGB", "BGR") and self.color == "BGR",
+            "enlarge: two numbers above 0, at most 10": len(self.enlarge) == 2
+            and all(0 < e <= 10 for e in self.enlarge),
             "padding: above 0, at most 10": 0 < self.padding <= 10,
             "kernel: an odd number from 1 to 99": self.kernel % 2 == 1 and 0 < self.kernel < 100,
             f"decode: one of {DECODE_RULES}": self.decode in DECODE_RULES,

@@ -198,7 +198,7 @@ class PoseEstimator:
 
     def _center_extent(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         c = self.contract
-        return self._preprocess.center_scale(rows, c.width, c.height, c.padding)
+        return self._preprocess.center_scale(rows, c.width, c.height, c.padding, c.enlarge)
 
     def _check_boxes(self, boxes: ArrayLike | None, width: int, height: int) -> NDArray[np.float64]:
         """Boxes as `(N, 4)` float64 xyxy; None is the whole frame, an empty list no people."""

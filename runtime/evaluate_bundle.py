@@ -27,7 +27,7 @@ from .estimator import PoseEstimator
 from .evaluate import read_annotations
 from .frames import read_image
 from .metrics.coco_files import numbers, read_json, require
-from .preprocess import boxes_to_center_scale, mpii_center_scale
+from .preprocess import mpii_center_scale, regions
 from .results import to_results
 
 Float = NDArray[np.float32]
@@ -89,7 +89,7 @@ def read_people(
         boxes = detected_boxes(which, truth, read_json(detections))
     require(truth["images"], "images", ("id", "file_name"))
     index = {image["id"]: i for i, image in enumerate(truth["images"])}
-    center, extent = boxes_to_center_scale(boxes.xyxy, contract.width, contract.height, contract.padding)
+    center, extent = regions(boxes.xyxy, contract)
     return People(
         truth,
         tuple(image["file_name"] for image in truth["images"]),

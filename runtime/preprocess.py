@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .contract import Contract
 from .errors import InputError
 
 Image = NDArray[np.uint8]
@@ -32,16 +33,18 @@ _REACH = 2**20
 
 
 def boxes_to_center_scale(
-    boxes: ArrayLike, width: int, height: int, padding: float = 1.25
+    boxes: ArrayLike, width: int, height: int, padding: float = 1.25, enlarge: tuple[float, float] = (1.0, 1.0)
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Centre and extent of the crops of N boxes (MMPose 0.x `TopDownGetBboxCenterScale`).
 
-    The box grows in one direction to the aspect ratio of the crop, then in both by `padding`.
+    The box grows in one direction to the aspect ratio of the crop, then in both by `padding`. Megvii's MSPN repository
+    enlarges it before that, by 1.09 and 1.135, and pads by 1.
 
     Args:
         boxes: `(N, 4)` xyxy, px of the frame, not rounded; they may reach outside the frame.
         width, height: size of the crop, px.
         padding: factor by which the region is larger than the box.
+        enlarge: factors for the width and the height of the box itself.
 
     Returns:
         center `(N, 2)` and extent `(N, 2)` float32, px of the frame: the crop shows `center - extent / 2` to
@@ -50,27 +53,22 @@ def boxes_to_center_scale(
     Raises:
         InputError: a box is not finite or has no area; the first one is named.
     """
-    return center_scale(check_boxes(boxes), width, height, padding)
+    return center_scale(check_boxes(boxes), width, height, padding, enlarge)
 
 
 def center_scale(
-    box: NDArray[np.float64], width: int, height: int, padding: float
+    box: NDArray[np.float64], width: int, height: int, padding: float, enlarge: tuple[float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """`boxes_to_center_scale` of boxes that `check_boxes` has seen."""
     size = box[:, 2:] - box[:, :2]
     center = (box[:, :2] + size * 0.5).astype(np.float32)
-    return center, _to_aspect(size, width, height, padding)
+    return center, _to_aspect(size if enlarge == (1, 1) else size * enlarge, width, height, padding)
 
 
-def megvii_center_scale(boxes: ArrayLike, width: int, height: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Centre and extent as in Megvii's MSPN repository: 1.09 wider and 1.135 higher, then to the aspect ratio.
-
-    Arguments, result and errors as in `boxes_to_center_scale`.
-    """
-    box = check_boxes(boxes)
-    size = box[:, 2:] - box[:, :2]
-    center = (box[:, :2] + size * 0.5).astype(np.float32)
-    return center, _to_aspect(size * (1.09, 1.135), width, height, 1.0)
+def regions(boxes: ArrayLike, contract: Contract) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`boxes_to_center_scale` as a network was trained with."""
+    c = contract
+    return boxes_to_center_scale(boxes, c.width, c.height, c.padding, c.enlarge)
 
 
 def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

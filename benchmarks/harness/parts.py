@@ -17,7 +17,7 @@ from ...runtime.backends import Request, Session
 from ...runtime.cuda.pipeline import Pipeline
 from ...runtime.estimator import PoseEstimator
 from ...runtime.flip import flip_index
-from ...runtime.preprocess import boxes_to_center_scale
+from ...runtime.preprocess import regions
 from ...runtime.stream import CropBuffer, People
 
 Image = NDArray[np.uint8]
@@ -59,7 +59,7 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     for n in people:
         on_gpu = _on_gpu(pose)
         if on_gpu is not None:
-            on_gpu(frame, *_region(pose, boxes[:n]))
+            on_gpu(frame, *regions(boxes[:n], pose.contract))
             steps = [("bare engine" if s == "network" else s, partial(on_gpu.step, s, frame)) for s in _STEPS]
             parts += [Part(name, n, step) for name, step in steps]
             parts.append(Part("whole", n, partial(pose, frame, boxes[:n])))
@@ -85,7 +85,7 @@ def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]
         frames = max(_FRAMES, math.ceil(_PEOPLE / n))
         on_gpu = _on_gpu(pose)
         if on_gpu is not None:
-            on_gpu(frame, *_region(pose, boxes[:n]))
+            on_gpu(frame, *regions(boxes[:n], pose.contract))
             bare: Callable[[], object] = partial(_repeat, partial(on_gpu.step, "network", frame), frames)
         else:
             bare = _bare_stream(pose, frame, boxes[:n], frames)
@@ -108,15 +108,10 @@ def _on_gpu(pose: PoseEstimator) -> Pipeline | None:
     return Pipeline(network, pose.contract, device, flip_test=pose.flip_test)
 
 
-def _region(pose: PoseEstimator, boxes: Boxes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    c = pose.contract
-    return boxes_to_center_scale(boxes, c.width, c.height, c.padding)
-
-
 def _people(pose: PoseEstimator, frame: Image, boxes: Boxes) -> People:
     c = pose.contract
     flip = flip_index(len(c.keypoints), c.flip_pairs) if pose.flip_test else None
-    return People(c, frame, *_region(pose, boxes), flip)
+    return People(c, frame, *regions(boxes, pose.contract), flip)
 
 
 def _cut(pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer, keep: list[Image] | None = None) -> None:

@@ -31,7 +31,7 @@ from ...runtime.estimator import PoseEstimator
 from ...runtime.files import whole_file
 from ...runtime.frames import Frames
 from ...runtime.parity import Candidate, Judge
-from ...runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
+from ...runtime.preprocess import crop, crop_matrices, regions
 from .environments import call, environment
 from .paired import interleave, per_round, ratio
 
@@ -161,7 +161,7 @@ def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
     annotations = [a for a in frames.coco["annotations"] if a["num_keypoints"]]
     boxes = np.array([a["bbox"] for a in annotations])
     boxes[:, 2:] += boxes[:, :2]
-    center, extent = boxes_to_center_scale(boxes, c.width, c.height, c.padding)
+    center, extent = regions(boxes, c)
     matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
     records = {r["id"]: r for r in frames.coco["images"]}
     crops = np.empty((len(annotations), c.height, c.width, 3), np.uint8)

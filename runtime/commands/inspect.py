@@ -55,10 +55,11 @@ def _weights(checkpoint: dict[str, Any]) -> str:
 
 def _contract(c: Contract) -> list[str]:
     blur = f" (kernel {c.kernel})" if c.decode not in ("default", "none") else ""
+    grown = "" if c.enlarge == (1, 1) else f"{c.enlarge[0]}x wider and {c.enlarge[1]}x higher, then "
     return [
         f"  takes      {c.width}x{c.height} px crops (width x height), uint8 {c.color}; trained on {c.model_color}, "
         f"mean {c.mean}, std {c.std}",
-        f"  box        enlarged {c.padding}x, {'UDP' if c.udp else 'plain'} affine",
+        f"  box        {grown}enlarged {c.padding}x, {'UDP' if c.udp else 'plain'} affine",
         f"  gives      {len(c.keypoints)} heatmaps of {c.heatmap_width}x{c.heatmap_height}, "
         f"decoded by {c.decode}{blur}",
     ]

@@ -130,6 +130,7 @@ def test_contract_follows_the_layout_of_the_weights():
     assert mspn.with_layout("mmpose-0.x") is mspn
     megvii = mspn.with_layout("megvii").contract()
     assert (megvii.model_color, megvii.mean, megvii.decode) == ("BGR", (0.406, 0.456, 0.485), "megvii_original")
+    assert (megvii.enlarge, megvii.padding) == ((1.09, 1.135), 1.0)
 
     # HRNet's original weights see what MMPose's see
     hrnet = catalog.find("hrnet_w32")

@@ -88,7 +88,9 @@ def test_mpii_people_are_those_of_mmpose(golden: Golden) -> None:
 
 
 def test_megvii_boxes_grow_before_the_aspect_ratio() -> None:
-    center, extent = preprocess.megvii_center_scale([[10, 20, 110, 120], [0, 0, 300, 100]], 192, 256)
+    center, extent = preprocess.boxes_to_center_scale(
+        [[10, 20, 110, 120], [0, 0, 300, 100]], 192, 256, 1.0, (1.09, 1.135)
+    )
     np.testing.assert_array_equal(center, [[60, 70], [150, 50]])
     # 109 x 113.5 and 327 x 113.5 px
     np.testing.assert_allclose(extent, [[109, 109 * 256 / 192], [327, 327 * 256 / 192]], rtol=1e-6)
