@@ -32,16 +32,14 @@ from posert.export.demo.people import write as write_people
 from posert.runtime import doctor
 from posert.runtime.backends import backends, load_backend
 from posert.runtime.bundle import Bundle
-from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.files import whole_file
 from posert.runtime.frames import Frames, read_frames
 from posert.runtime.metrics.bootstrap import paired_interval
 from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks
-from posert.runtime.preprocess import regions
 from posert.runtime.progress import track
-from posert.runtime.results import to_results
+from posert.runtime.results import person_scores
 
 _PEOPLE = 5  # in the frame that is timed
 
@@ -113,13 +111,10 @@ def measure(
     bundle_name: str,
 ) -> dict[str, Any]:
     """One cell: joints of everybody in the annotations, and what a frame of five people costs."""
-    frames = read_frames(annotations, images, limit)
     pose = PoseEstimator(bundle, backend=backend, precision=precision, flip_test=flip_test)
-    frames.check_joints(pose.contract)
-    c = pose.contract
+    frames = read_frames(annotations, images, limit).with_joints_of(pose.contract)
     sizes = {r["id"]: r for r in frames.coco["images"]}
-    people = [a for a in frames.coco["annotations"] if a["num_keypoints"] and not a.get("iscrowd")]
-    people = sorted((a for a in people if min(a["bbox"][2:]) > 0), key=lambda a: a["image_id"])
+    people = frames.labelled()
     boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in people)], np.float64)
     found = []
     start = 0
@@ -127,12 +122,14 @@ def measure(
         count = len(list(group))
         found.append(pose(frames.load(sizes[image]), boxes[start : start + count]))
         start += count
-    region = regions(boxes, c)
     xy, score = np.concatenate([f.xy for f in found]), np.concatenate([f.score for f in found])
-    ids, ones = [a["image_id"] for a in people], np.ones(len(people))
-    records = to_results(dataset(c.dataset), ids, xy, score, ones, *region, nms="none")
+    joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
+    sure = person_scores(score, np.ones(len(people)))
     timing = whole(bundle, backend, precision, _PEOPLE, HEIGHT, WIDTH, seconds, flip_test=flip_test)
-    kept = [{k: r[k] for k in ("image_id", "category_id", "keypoints", "score")} for r in records]
+    kept = [
+        {"image_id": a["image_id"], "category_id": a.get("category_id", 1), "keypoints": j.tolist(), "score": float(s)}
+        for a, j, s in zip(people, joints, sure, strict=True)
+    ]
     return {"ms_per_person": timing["ms"] / _PEOPLE, "people": len(people), "results": kept}
 
 
@@ -192,7 +189,8 @@ def _score(rows: list[dict[str, Any]], frames: Frames) -> None:
     for i, row in enumerate(rows):
         if "results" in row:
             with Bundle(row["bundle"]) as bundle:
-                evaluated[i] = evaluate_oks(frames.coco, row["results"], bundle.contract.sigmas)
+                coco = frames.with_joints_of(bundle.contract).coco
+                evaluated[i] = evaluate_oks(coco, row["results"], bundle.contract.sigmas)
             row["ap"] = evaluated[i].metrics["AP"]
     for i, seen in evaluated.items():
         same = (j for j in evaluated if rows[j]["bundle"] == rows[i]["bundle"] and not rows[j]["flip_test"])

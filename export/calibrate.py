@@ -89,7 +89,7 @@ def _calibrated(args: argparse.Namespace, console: Console) -> Scales:
     before = read_scales(partial) if partial.exists() else None
     with steps(console) as report:
         name, contract, data, frames = _source(args, report)
-        frames.check_joints(contract)
+        frames = frames.with_joints_of(contract)
         crops = crops_from_coco(
             frames.coco, frames.read, contract, args.people or people_to_draw(frames, CALIBRATION_PEOPLE)
         )

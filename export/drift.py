@@ -77,10 +77,11 @@ def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
     sums = np.zeros(3)
     differences: list[NDArray[np.float32]] = []
     people: list[Person] = []
+    known = _boxes(frames)
     for record in frames.coco["images"]:
-        boxes = _boxes(frames, record["id"])
-        if not len(boxes):
+        if record["id"] not in known:
             continue
+        boxes = known[record["id"]]
         center, extent = regions(boxes, c)
         matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
         crops = crop(frames.load(record), matrices, c.width, c.height)
@@ -145,16 +146,13 @@ def _label(panel: NDArray[np.uint8], text: str, row: int) -> None:
         cv2.putText(panel, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, width, cv2.LINE_AA)
 
 
-def _boxes(frames: Frames, image: int) -> NDArray[np.float64]:
-    """xyxy of the annotated people of an image."""
-    found = [
-        a["bbox"]
-        for a in frames.coco["annotations"]
-        if a["image_id"] == image and a["num_keypoints"] and not a.get("iscrowd")
-    ]
-    boxes = np.array(found, np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
+def _boxes(frames: Frames) -> dict[Any, NDArray[np.float64]]:
+    """xyxy of the labelled people, by the id of their image."""
+    found: dict[Any, list[list[float]]] = {}
+    for a in frames.labelled():
+        x, y, w, h = a["bbox"]
+        found.setdefault(a["image_id"], []).append([x, y, x + w, y + h])
+    return {image: np.array(boxes, np.float64) for image, boxes in found.items()}
 
 
 def _size(box: NDArray[np.float64]) -> float:

@@ -23,6 +23,7 @@ from ..calib.scales import read_scales
 from ..calib.search import Found, Measured, Step, search
 from ..calib.sensitivity import Block, sensitivity
 from ..runtime.contract import Contract
+from ..runtime.errors import InputError
 from ..runtime.frames import Frames
 from ..runtime.memory import give_back
 from .plan import Plan, Report
@@ -78,7 +79,7 @@ def make_int8(
     report("int8 graphs", 0, 0)
     twins = _Twins(fp32, ranges, folder, wide)
     placement = twins.write(())
-    frames = _frames(plan, drawn, held_out)
+    frames = _frames(plan, drawn, held_out, contract)
     reasons: dict[str, str] = {}
     if isinstance(frames, Unproven):
         record["search"] = {"reason": frames.reason}
@@ -165,7 +166,7 @@ def _with_curve(record: Mapping[str, Any], ranges: Ranges) -> dict[str, Any]:
     return {**record, "curve": ranges.curve, "settled": ranges.settled}
 
 
-def _frames(plan: Plan, drawn: Drawn, held_out: EvaluationSet) -> Frames | Unproven:
+def _frames(plan: Plan, drawn: Drawn, held_out: EvaluationSet, contract: Contract) -> Frames | Unproven:
     if not plan.tunable:
         return Unproven(
             "the labels of the calibration people say nothing about these weights; give labelled training images "
@@ -173,7 +174,11 @@ def _frames(plan: Plan, drawn: Drawn, held_out: EvaluationSet) -> Frames | Unpro
             if plan.weights != "random"
             else "the weights are random"
         )
-    return tuning_frames(plan.calibration, drawn, held_out)
+    try:
+        labelled = plan.calibration.with_joints_of(contract)
+    except InputError as error:  # their boxes are enough for the ranges
+        return Unproven(str(error))
+    return tuning_frames(labelled, drawn, held_out)
 
 
 def _search(

@@ -41,7 +41,7 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
     Raises:
         PosertError: any step that cannot be done; nothing has been written then.
     """
-    plan.held_out.check_joints(plan.row.contract())
+    plan = replace(plan, held_out=plan.held_out.with_joints_of(plan.row.contract()))
     report("weights", 0, 0)
     row, reference, provenance = load_reference(plan.row, plan.weights, plan.stages, report)
     plan, contract = replace(plan, row=row), reference.contract

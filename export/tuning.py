@@ -55,10 +55,8 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Fram
     """
     names = {record["id"]: record["file_name"] for record in frames.coco["images"]}
     free: dict[Any, list[dict[str, Any]]] = {}
-    for a in frames.coco["annotations"]:
-        x, y, w, h = a["bbox"]
-        usable = a["num_keypoints"] and not a.get("iscrowd") and w > 0 and h > 0
-        if usable and a["image_id"] in names and not drawn({**a, "file_name": names[a["image_id"]]}):
+    for a in frames.labelled():
+        if not drawn({**a, "file_name": names[a["image_id"]]}):
             free.setdefault(a["image_id"], []).append(a)
     count = sum(map(len, free.values()))
     if count < FEWEST:
@@ -82,7 +80,7 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Fram
 
 def people_to_draw(frames: Frames, wanted: int) -> int:
     """How many people the ranges may rest on: of a small set at most half, so that there are some to tune on."""
-    labelled = sum(bool(a["num_keypoints"]) and not a.get("iscrowd") for a in frames.coco["annotations"])
+    labelled = len(frames.labelled())
     return min(wanted, labelled // 2) if labelled >= 2 * FEWEST else wanted
 
 

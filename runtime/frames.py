@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .box_file import BoxFile
 from .contract import Contract
+from .datasets import dataset, datasets
 from .errors import InputError
 from .metrics.coco_files import check, images_of, numbers, read_json, require
 from .sources import IMAGES, read_pixels
@@ -38,20 +39,48 @@ class Frames:
     kind: str
     note: str
 
-    def check_joints(self, contract: Contract) -> None:
-        """Refuse annotations whose joints are not the model's.
+    def with_joints_of(self, contract: Contract) -> Frames:
+        """The same frames with a model's joints: those that lie in several fields (COCO-WholeBody) as one list.
 
         Raises:
             InputError: a number of joints differs; the message names the first such annotation.
         """
         k = len(contract.keypoints)
+        parts = dataset(contract.dataset).parts if contract.dataset in datasets() else ()
+        annotations = []
         for a in self.coco["annotations"]:
+            if parts and len(a["keypoints"]) not in (0, 3 * k):
+                a = _joined(a, [field for _, field, _, _ in parts])
             count = len(a["keypoints"]) / 3
             if count != k and (count or a["num_keypoints"]):
                 raise InputError(
                     f"annotation {a['id']} has {count:g} joints, the model has {k} ({contract.dataset}): these "
                     "annotations belong to another data set"
                 )
+            annotations.append(a)
+        return replace(self, coco={**self.coco, "annotations": annotations})
+
+    def labelled(self) -> list[dict[str, Any]]:
+        """Annotations of single people with a labelled joint and a box with an area, in the order of the images."""
+        order = {record["id"]: i for i, record in enumerate(self.coco["images"])}
+        found = [
+            a
+            for a in self.coco["annotations"]
+            if a["num_keypoints"]
+            and any(v > 0 for v in a["keypoints"][2::3])
+            and not a.get("iscrowd")
+            and a["image_id"] in order
+            and min(a["bbox"][2:]) > 0
+        ]
+        return sorted(found, key=lambda a: order[a["image_id"]])
+
+
+def _joined(annotation: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """An annotation with the joints of some fields as its keypoints; a field that is missing leaves it with too few."""
+    joints = [v for field in fields if isinstance(annotation.get(field), list) for v in annotation[field]]
+    odd = not _NUMBERS.issuperset(map(type, joints))
+    check([annotation], "annotations", [odd], lambda a: f"has joints in {', '.join(fields)} that are no numbers")
+    return {**annotation, "keypoints": joints, "num_keypoints": sum(v > 0 for v in joints[2::3])}
 
 
 def read_frames(

@@ -113,7 +113,7 @@ class Judge:
         advance: Callable[[str, int, int], None] = lambda name, done, total: None,
     ) -> None:
         self._frames, self._max_drop, self._advance = frames, max_drop, advance
-        self._people = _people(frames.coco)
+        self._people = _people(frames)
         self._reference = self._run(reference)
         self._scored = _evaluate(self._reference, frames.coco, self._people) if labelled else None
         note = frames.note
@@ -197,21 +197,17 @@ class _Run:
     ms_per_person: float
 
 
-def _people(coco: dict[str, Any]) -> list[_Person]:
-    """People with at least one labelled joint and a box with an area, in the order of the images."""
-    order = {record["id"]: i for i, record in enumerate(coco["images"])}
-    people = []
-    for a in coco["annotations"]:
-        x, y, w, h = a["bbox"]
-        seen = any(v > 0 for v in a["keypoints"][2::3]) and a["num_keypoints"]
-        if a["image_id"] in order and seen and not a.get("iscrowd") and w > 0 and h > 0:
-            people.append(_Person(order[a["image_id"]], np.array([x, y, x + w, y + h], np.float64), a))
+def _people(frames: Frames) -> list[_Person]:
+    order = {record["id"]: i for i, record in enumerate(frames.coco["images"])}
+    people = frames.labelled()
     if not people:
         raise InputError(
-            f"{len(coco['annotations'])} annotations on {len(coco['images'])} images hold no person with a labelled "
+            f"{len(frames.coco['annotations'])} annotations on {len(order)} images hold no person with a labelled "
             "joint and a box: expected COCO key point annotations (person_keypoints_*.json)"
         )
-    return sorted(people, key=lambda p: p.image)
+    boxes = np.array([a["bbox"] for a in people], np.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    return [_Person(order[a["image_id"]], box, a) for a, box in zip(people, boxes, strict=True)]
 
 
 def _by_image(people: Sequence[_Person]) -> Iterator[tuple[int, list[int]]]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from posert.export.catalog import find
 from posert.runtime.contract import Contract
+from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.frames import Frames, box_frames, read_frames, read_image
+from posert.runtime.metrics.oks import evaluate_oks
+from posert.runtime.metrics.oks_parts import wholebody_metrics
 
 IMAGES = 7
 
@@ -169,12 +175,78 @@ def test_joints_of_another_data_set(folder: Path, content: dict[str, Any]) -> No
         width=8, height=8, heatmap_width=2, heatmap_height=2,
     )  # fmt: skip
     frames = read(folder, content)
-    frames.check_joints(contract)
+    assert frames.with_joints_of(contract) == frames
     for joints in (51, 10):
         other = copy.deepcopy(frames.coco)
         other["annotations"][1]["keypoints"] = [1] * joints
         with pytest.raises(InputError, match=r"annotation 11 has .* joints, the model has 3 \(three\)"):
-            Frames(other, frames.load, frames.read, "user", "").check_joints(contract)
+            Frames(other, frames.load, frames.read, "user", "").with_joints_of(contract)
+
+
+def whole_body(people: int = 3) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Labels as COCO-WholeBody has them, in five fields, and all joints `(people, 133, 3)`; some parts are not seen."""
+    rng = np.random.default_rng(0)
+    joints = np.concatenate(
+        [rng.uniform(10, 200, (people, 133, 2)), rng.integers(0, 3, (people, 133, 1)).astype(float)], axis=2
+    )
+    joints[0, 17:, 2], joints[1, :17, 2] = 0, 0
+    annotations = [
+        {
+            **{"id": i + 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 200, 200], "area": 9000, "iscrowd": 0},
+            **{field: one[first:last].ravel().tolist() for _, field, first, last in dataset("coco_wholebody").parts},
+            "num_keypoints": int((one[:17, 2] > 0).sum()),
+        }
+        for i, one in enumerate(joints)
+    ]
+    return {"images": [{"id": 1, "file_name": "a.png"}], "annotations": annotations}, joints
+
+
+def test_whole_bodies_are_put_together() -> None:
+    contract = find("hrnet_w32", "coco_wholebody", None).contract()
+    coco, joints = whole_body()
+    frames = Frames(coco, lambda record: picture(0), lambda name: b"", "user", "").with_joints_of(contract)
+    seen = [np.reshape(a["keypoints"], (133, 3)) for a in frames.coco["annotations"]]
+    np.testing.assert_array_equal(seen, joints)
+    assert [a["num_keypoints"] for a in frames.coco["annotations"]] == (joints[..., 2] > 0).sum(axis=1).tolist()
+    assert [a["id"] for a in frames.labelled()] == [1, 2, 3]  # the second has no body, and is one by its hands
+    # the gate's AP is the published evaluation's of the whole body
+    rng = np.random.default_rng(1)
+    moved = joints + np.concatenate([rng.normal(0, 3, (3, 133, 2)), np.zeros((3, 133, 1))], axis=2)
+    moved[..., 2] = 0.5
+    entries = [{"image_id": 1, "category_id": 1, "score": 0.9 - i / 10} for i in range(3)]
+    whole = [{**e, "keypoints": j.ravel().tolist()} for e, j in zip(entries, moved, strict=True)]
+    parted = [
+        {**e, **{field: j[first:last].ravel().tolist() for _, field, first, last in dataset("coco_wholebody").parts}}
+        for e, j in zip(entries, moved, strict=True)
+    ]
+    published = wholebody_metrics(dataset("coco_wholebody"), coco, parted)["Whole AP"]
+    assert 0 < published < 1
+    assert evaluate_oks(frames.coco, whole, contract.sigmas).metrics["AP"] == published
+
+
+def test_a_whole_body_without_one_of_its_parts() -> None:
+    contract = find("hrnet_w32", "coco_wholebody", None).contract()
+    coco, _ = whole_body()
+    del coco["annotations"][1]["face_kpts"]
+    frames = Frames(coco, lambda record: picture(0), lambda name: b"", "user", "")
+    with pytest.raises(InputError, match=r"annotation 2 has 65 joints, the model has 133 \(coco_wholebody\)"):
+        frames.with_joints_of(contract)
+    coco["annotations"][1]["face_kpts"] = ["no number"] * 204
+    with pytest.raises(InputError, match=r"id 2\) has joints in keypoints, foot_kpts, .* that are no numbers"):
+        frames.with_joints_of(contract)
+
+
+def test_who_counts_as_labelled(folder: Path, content: dict[str, Any]) -> None:
+    frames = read(folder, content)
+    everybody = frames.labelled()
+    assert everybody == sorted(everybody, key=lambda a: a["image_id"]) and len(everybody) > 1
+    for change in (
+        {"iscrowd": 1}, {"num_keypoints": 0}, {"bbox": [5, 5, 0, 9]}, {"bbox": [5, 5, 9, 0]}, {"image_id": 12345},
+        {"keypoints": [1, 1, 0] * (len(everybody[0]["keypoints"]) // 3)},
+    ):  # fmt: skip
+        annotations = [{**a, **change} if a["id"] == everybody[0]["id"] else a for a in frames.coco["annotations"]]
+        left = replace(frames, coco={**frames.coco, "annotations": annotations}).labelled()
+        assert [a["id"] for a in left] == [a["id"] for a in everybody[1:]]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +269,7 @@ def test_a_folder_and_boxes(folder: Path, tmp_path: Path, name: str, text: str) 
     np.testing.assert_array_equal(frames.load(frames.coco["images"][1]), picture(2))
     assert frames.read("2.png") == (folder / "2.png").read_bytes()
     assert frames.note == f"{name}, boxes of 3 people in 2 images"
-    frames.check_joints(
+    frames.with_joints_of(
         Contract("three", ("a", "b", "c"), (), (), (0.1, 0.1, 0.1), 8, 8, 2, 2)
     )  # without joints they are anybody's
 
