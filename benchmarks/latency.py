@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from posert.benchmarks.harness.compare import KIND, SCHEMA, compare, lines, load, summary, to_json
-from posert.benchmarks.harness.measure import Interrupted, Scene, Settings, Side, measure, processors
+from posert.benchmarks.harness.measure import FEWEST, Interrupted, Scene, Settings, Side, measure, processors
 from posert.benchmarks.harness.meters import Meters
 from posert.benchmarks.harness.parts import MODES
 from posert.benchmarks.harness.table import table
@@ -92,6 +92,8 @@ def settings(args: argparse.Namespace) -> Settings:
     rounds = args.rounds if args.rounds is not None else 40 if args.against or args.against_python else 20
     if min(people) < 1 or rounds < 1 or (args.threads is not None and args.threads < 1):
         raise InputError("expected 1 or more --people, --rounds and --threads")
+    if (args.against or args.against_python) and rounds < FEWEST:
+        raise InputError(f"--rounds {rounds}: a comparison needs {FEWEST} or more, to tell a difference from chance")
     return Settings(people, rounds, args.threads, cpus, args.flip_test)
 
 

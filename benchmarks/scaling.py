@@ -13,6 +13,7 @@ import json
 import math
 import multiprocessing
 import os
+import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ PEOPLE, BATCHES = (1, 2, 5, 10, 20, 40), (1, 2, 4, 8, 16, 32)
 FRAMES = ((360, 640), (720, 1280), (1080, 1920), (2160, 3840))  # height, width
 _USUAL = {"people": 5, "height": 1080, "width": 1920}
 _FEWEST = 5  # calls, of a slow cell
+_PATIENCE = 60.0  # seconds until processes that start together are all ready
 
 
 @script(goes_on=True)
@@ -129,10 +131,15 @@ def processes(
     barrier, answers = context.Barrier(count), context.Queue()
     threads = max(1, _cores() // count)
     job = (bundle, backend, precision, people, height, width, seconds, threads)
-    children = [context.Process(target=_one_of_many, args=(barrier, answers, job)) for _ in range(count)]
+    # Daemons, and a wait with an end: where one is out of memory, the others are not waited for.
+    children = [context.Process(target=_one_of_many, args=(barrier, answers, job), daemon=True) for _ in range(count)]
     for child in children:
         child.start()
-    found = [answers.get(timeout=60 + 20 * seconds) for _ in children]
+    try:
+        found = [answers.get(timeout=_PATIENCE + 20 * seconds) for _ in children]
+    except queue.Empty:
+        ended = [child.exitcode for child in children if child.exitcode is not None]
+        raise ToolError(f"not all of {count} processes answered; exit statuses of those that ended: {ended}") from None
     for child in children:
         child.join()
     return {
@@ -195,7 +202,7 @@ def _one_of_many(barrier: Any, answers: Any, job: tuple[Any, ...]) -> None:
     pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads)
     frame, boxes = crowd(people, height, width)
     warm({"": lambda: pose(frame, boxes)}, 2 * seconds)
-    barrier.wait()
+    barrier.wait(_PATIENCE)
     times: list[float] = []
     begin = time.perf_counter()
     while not times or time.perf_counter() - begin < seconds:

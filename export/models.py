@@ -62,10 +62,14 @@ def stage_macs(row: Row) -> list[int]:
 def _print_stages(found: list[Row], as_json: bool) -> int:
     stacked = {a for a in {r.arch for r in found} if (stages_of(network_on_meta(a, 1)) or 0) > 1}
     counted = {r.id: stage_macs(r) for r in found if r.arch in stacked}
+    if not counted:
+        raise CatalogError(
+            f"{len(found)} rows fit, such as {found[0].id}, and none of their networks has several stages"
+        )
     if as_json:
         print(json.dumps(counted))
         return 0
-    width = max(map(len, counted), default=0)
+    width = max(map(len, counted))
     for id, counts in counted.items():
         print(f"{id:{width}}  " + "  ".join(f"{k}: {n / 1e9:.2f}" for k, n in enumerate(counts, 1)))
     print("GMACs after each stage. Stop after the Kth with: posert build --model ID --stages K")

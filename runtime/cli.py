@@ -1,7 +1,7 @@
 """The command line: `posert COMMAND ...`. Each command is a module that is imported when it is called.
 
 A command module has `add_arguments(parser)` and `main(args) -> int` (the exit status). Exit status: 0 done, 1 a gate or
-a check said no, 2 the user's mistake or a missing piece.
+a check said no, 2 the user's mistake or a missing piece, 70 a fault of posert, 130 an interrupt.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ SUMMARY = {
     "bench": "what frame to keypoints costs here; `bench compare A.json B.json`: which is slower",
     "doctor": "what can run on this machine, and what would make the rest work",
 }
+
+_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +90,10 @@ def call(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"posert {name}: interrupted", file=sys.stderr)
         return 130
+    except Exception:  # Python's own status, 1, says that accuracy fell
+        traceback.print_exc()
+        print(f"posert {name}: this is a fault of posert; please report it with the lines above", file=sys.stderr)
+        return _FAULT
 
 
 def _load(name: str) -> Any:

@@ -29,6 +29,8 @@ _WARM_UP = 60.0
 _ROUNDS, _ROUNDS_IN_TURN = 4, 2
 """Rounds in one launch of the processes. A program is lucky or unlucky with memory and processors once per launch, so a
 comparison takes many."""
+FEWEST = 6 * _ROUNDS_IN_TURN
+"""Rounds that a comparison needs: of throughput half as many are made, one a launch."""
 _LONG = ("whole", "bare engine")
 _CLEAR, _MOST = 0.04, 3
 """In turn, up to three times as many rounds are made until the interval of the ratio ends within 4 % of its middle."""

@@ -47,6 +47,11 @@ def main(args: argparse.Namespace) -> int:
     if args.results is not None:
         if args.dataset is None:
             raise InputError(f"--results need --dataset: {', '.join(datasets())}")
+        unused = [
+            f"--{n.replace('_', '-')}" for n in ("images", "detections", "flip_test", "output") if getattr(args, n)
+        ]
+        if unused:
+            raise InputError(f"{', '.join(unused)}: for a bundle; --results are scored as they are")
         report = score_file(args.dataset, args.annotations, args.results, args.protocol)
     else:
         if args.images is None:

@@ -275,6 +275,7 @@ def test_files_that_are_no_result(tmp_path: Path, content: str):
         (["x.pose", "--mode", "fast"], "unknown mode"),
         (["x.pose", "--cpus", "99999"], "this process may use"),
         (["x.pose", "y.pose"], "--against"),
+        (["x.pose", "--against", "y.pose", "--rounds", "11"], "a comparison needs 12 or more"),
         (["compare", "a.json"], "two files"),
         (["x.pose"], "no such file"),
     ],

@@ -31,6 +31,12 @@ def test_a_cell_is_measured_for_real(narrow_bundle: Path):
     assert start["people"] == 2 and 0 < start["ms"] < 60_000 and start["cold_ms"] > 0 and start["peak_mb"] > 20
 
 
+def test_a_process_that_ends_is_told_and_not_waited_for(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scaling, "_PATIENCE", 5.0)
+    with pytest.raises(ToolError, match=r"not all of 2 processes answered; .* ended: \[1, 1\]"):
+        scaling.processes(str(narrow_bundle), "openvino", "no such precision", 1, 180, 320, 2, 0.0)
+
+
 def test_a_stopped_run_goes_on(narrow_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     output, asked = tmp_path / "scaling.json", list[tuple[str, dict[str, Any]]]()
 

@@ -41,6 +41,12 @@ def test_in_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     assert "256x192" in line and f"{row.metrics['AP']:g}" in line
 
 
+def test_networks_without_stages_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "hrnet_w32", "--stages"]) == 2
+    seen = capsys.readouterr()
+    assert not seen.out and "none of their networks has several stages" in seen.err
+
+
 def test_nothing_matches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "hrnet_w23", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)

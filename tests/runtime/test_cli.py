@@ -113,10 +113,15 @@ class TestStatus:
         result = json.loads(capsys.readouterr().out)
         assert result == ({"fine": True} if end == 0 else {"error": str(end), "kind": type(end).__name__})
 
-    def test_a_fault_of_ours_is_not_hidden(self, end_with: Any) -> None:
+    def test_a_fault_of_ours_is_shown_and_is_no_verdict(
+        self, end_with: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Python's own status for a traceback is 1, which says that accuracy fell."""
         end_with(ZeroDivisionError("bug"))
-        with pytest.raises(ZeroDivisionError):
-            main(["planted"])
+        assert main(["planted"]) == 70
+        seen = capsys.readouterr()
+        assert not seen.out and "Traceback" in seen.err and "ZeroDivisionError: bug" in seen.err
+        assert "fault of posert" in seen.err
 
 
 @pytest.mark.parametrize(

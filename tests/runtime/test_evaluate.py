@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from posert.runtime.cli import main
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import CatalogError, InputError
 from posert.runtime.evaluate import score_file
@@ -156,3 +157,12 @@ def test_nan_in_results_is_named(golden: Golden, tmp_path: Path) -> None:
     write(tmp_path, "results.json", content)  # JSON as Python writes it, with NaN
     with pytest.raises(InputError, match=r"results\[7\] has values in 'keypoints' .* 2 of 257 results like it"):
         score_file("coco", annotations, results)
+
+
+@pytest.mark.parametrize(
+    "option", [["--images", "."], ["--detections", "d.json"], ["--flip-test"], ["--output", "o.json"]]
+)
+def test_options_of_a_bundle_are_refused_with_results(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["evaluate", "--dataset", "coco", "--annotations", "a.json", "--results", "r.json", *option]
+    assert main(line) == 2
+    assert f"{option[0]}: for a bundle" in capsys.readouterr().err

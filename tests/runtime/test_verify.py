@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from posert.export.reference import Reference
-from posert.runtime.backends import installed_backends
+from posert.runtime.backends import installed_backends, load_backend
 from posert.runtime.bundle import Bundle, describe, write_bundle
 from posert.runtime.cli import main
 from posert.runtime.errors import BackendError
@@ -137,6 +137,24 @@ class TestCommand:
         out = capsys.readouterr().out
         assert "all members intact. 2 golden crop(s)" in out and out.count(": ok\n") == 1
         assert "This machine gives the trained result." in out
+
+    def test_a_backend_that_refuses_is_a_row(
+        self, narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        first = INSTALLED[0]
+
+        def refuse(*arguments: Any) -> Any:
+            raise BackendError("no such operator")
+
+        monkeypatch.setattr(load_backend(first), "Session", refuse)
+        assert main(["verify", str(narrow_bundle), "--json"]) == 1
+        result = json.loads(capsys.readouterr().out)
+        refused = [r for r in result["rows"] if r["backend"] == first]
+        others = [r for r in result["rows"] if r["backend"] != first]
+        assert not result["passed"] and refused and others and all(r["passed"] for r in others)
+        assert all(r["reason"] == "no such operator" and not r["passed"] for r in refused)
+        assert main(["verify", str(narrow_bundle)]) == 1
+        assert "cannot run: no such operator" in capsys.readouterr().out
 
     def test_a_graph_that_computes_something_else(
         self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
