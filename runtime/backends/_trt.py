@@ -120,6 +120,8 @@ def build(
         raise BackendError(f"{title(trt)} refused the {precision} graph: {errors or messages.text()}{hint}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    # On by default, it rounds what a float32 convolution multiplies to 10 bits: another precision than was asked for.
+    config.clear_flag(trt.BuilderFlag.TF32)
     for profile in options.batch:
         config.add_optimization_profile(_profile(builder, network, profile))
     _set(config, trt, options)

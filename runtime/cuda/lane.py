@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Contract
-from ..errors import InputError
+from ..errors import BackendError, InputError
 from ..flip import flip_index
 from ..preprocess import crop_matrices
 from .driver import Device, Kernel, Memory, Pinned, Stream
@@ -45,7 +45,8 @@ class Lane:
     """A stream, its buffers and its graphs."""
 
     def __init__(self, network: Network, contract: Contract, device: Device, kernels: Kernels, flip_test: bool) -> None:
-        c, self.lock = contract, threading.Lock()
+        c, self._lock = contract, threading.Lock()
+        self._holder: int | None = None
         self._network, self._contract, self._kernels, self._flip = network, contract, kernels, flip_test
         self._copies = 2 if flip_test else 1
         self.most = network.largest // self._copies
@@ -73,6 +74,25 @@ class Lane:
         self._networks: dict[int, Callable[[], None]] = {}
         self._last: Callable[[], None] | None = None
         self._bucket = 0
+
+    def acquire(self, wait: bool = True) -> bool:
+        """Have the lane for this thread alone until `release`; whether it was free, or is now.
+
+        Raises:
+            BackendError: this thread has it already, in a video that has not ended: it would wait for itself.
+        """
+        me = threading.get_ident()
+        if wait and self._holder == me:
+            raise BackendError("a video runs through this pipeline in this thread: end it first, or open another one")
+        if not self._lock.acquire(blocking=wait):
+            return False
+        self._holder = me
+        return True
+
+    def release(self) -> None:
+        """Leave the lane to others."""
+        self._holder = None
+        self._lock.release()
 
     def run(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], usage: Usage) -> Joints:
         """A frame from start to end, in as many runs as its people need."""

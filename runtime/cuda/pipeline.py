@@ -119,12 +119,14 @@ class Pipeline:
     ) -> Iterator[Joints]:
         """Joints of frame after frame, each given with its centres and extents; see `__call__`.
 
-        With two lanes the next frame goes up while one is computed, so results are one frame late.
+        With two lanes the next frame goes up while one is computed, so results are one frame late. It has all lanes
+        until it ends: other threads wait, and the one that iterates may not use this pipeline otherwise.
         """
         waiting: deque[tuple[Lane, NDArray[np.float32], NDArray[np.float32]]] = deque()
         with ExitStack() as locks:
             for lane in self._lanes:
-                locks.enter_context(lane.lock)
+                lane.acquire()
+                locks.callback(lane.release)
             for lane, (frame, center, extent) in zip(cycle(self._lanes), frames):
                 if len(waiting) == len(self._lanes):
                     yield self._finish(*waiting.popleft())
@@ -158,14 +160,14 @@ class Pipeline:
     @contextmanager
     def _lane(self) -> Iterator[Lane]:
         """A lane that nobody uses; if there is none, the first, when it is free."""
-        lane = next((one for one in self._lanes if one.lock.acquire(blocking=False)), None)
+        lane = next((one for one in self._lanes if one.acquire(wait=False)), None)
         if lane is None:
             lane = self._lanes[0]
-            lane.lock.acquire()
+            lane.acquire()
         try:
             yield lane
         finally:
-            lane.lock.release()
+            lane.release()
 
 
 def _named(stream: Any) -> Stream | None:

@@ -51,6 +51,9 @@ class Config:
     def set_preview_feature(self, feature: str, on: bool) -> None:
         self.told[feature] = on
 
+    def clear_flag(self, flag: str) -> None:
+        self.told.setdefault("cleared", []).append(flag)
+
     def set_flag(self, flag: str) -> None:
         self.told["flags"].append(flag)
 
@@ -165,7 +168,11 @@ def library(version: str = "10.9.0", told: dict[str, Any] | None = None, rtx: bo
         MemoryPoolType=SimpleNamespace(WORKSPACE="WORKSPACE"),
         PreviewFeature=SimpleNamespace(**({"PROFILE_SHARING_0806": "SHARING"} if old else {})),
         BuilderFlag=SimpleNamespace(
-            FP16="FP16", INT8="INT8", VERSION_COMPATIBLE="VERSION_COMPATIBLE", REQUIRE_USER_ALLOCATION="USER"
+            FP16="FP16",
+            INT8="INT8",
+            TF32="TF32",
+            VERSION_COMPATIBLE="VERSION_COMPATIBLE",
+            REQUIRE_USER_ALLOCATION="USER",
         ),
         HardwareCompatibilityLevel=enum.IntEnum("HardwareCompatibilityLevel", {"NONE": 0, "AMPERE_PLUS": 1}),
     )
@@ -191,6 +198,7 @@ def test_every_option_reaches_the_builder() -> None:
     assert shapes == [[1, 1, 1], [2, 8, 32]] and told["profiles"][0]["crops"][0][1:] == (64, 48, 3)
     assert (told["WORKSPACE"], told["builder_optimization_level"], told["max_aux_streams"]) == (256 << 20, 5, 2)
     assert told["hardware_compatibility_level"] == 1 and told["flags"] == ["VERSION_COMPATIBLE"]
+    assert told["cleared"] == ["TF32"]
     assert told["network"] == 1 << Creation.STRONGLY_TYPED and told["profiling_verbosity"] == "DETAILED"
     made = engine.made
     assert (made.devices, made.batch, made.timing_cache) == (("A GPU",), options.batch, "")

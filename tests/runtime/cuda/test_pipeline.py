@@ -421,6 +421,25 @@ def test_video(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], lanes: int) -> N
     np.testing.assert_array_equal(pipeline(frame, *regions(BOXES))[0], expected(frame, BOXES, contract_of()).xy)
 
 
+def test_a_call_within_a_video_is_refused_and_does_not_wait_for_itself(
+    fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]
+) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=2)
+    people = regions(BOXES)
+    running = pipeline.video((frame, *people) for _ in range(4))
+    next(running)
+    with pytest.raises(BackendError, match="a video runs through this pipeline in this thread"):
+        pipeline(frame, *people)
+    with pytest.raises(BackendError, match="a video runs"):
+        next(pipeline.video([(frame, *people)]))
+    assert len(list(running)) == 3
+    np.testing.assert_array_equal(pipeline(frame, *people)[0], expected(frame, BOXES, contract_of()).xy)
+    running = pipeline.video((frame, *people) for _ in range(4))
+    next(running)
+    running.close()
+    pipeline(frame, *people)
+
+
 def _crowd(frame: NDArray[np.uint8]) -> Iterator[Any]:
     yield frame, *regions((BOXES * 2)[:9])
 
