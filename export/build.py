@@ -26,7 +26,7 @@ from .demo.people import KEYPOINTS
 from .pipeline import Built, build, name_of
 from .plan import PRECISIONS, Plan
 from .progress import steps
-from .report import print_blocks, print_table, write_report
+from .report.write import print_blocks, print_table, write_report
 from .to_onnx import OPSET, check_opset
 from .weights import DEMO_NOTE, RANDOM_NOTE, check_source
 

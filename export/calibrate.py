@@ -31,10 +31,10 @@ from .int8 import METHOD
 from .pipeline import load_reference, name_of
 from .plan import Report
 from .progress import steps
+from .report.words import settled_text
 from .to_onnx import to_onnx, with_crops
 from .tuning import people_to_draw
 from .weights import check_source
-from .words import settled_text
 
 _SAVE_EVERY = 32  # crops; 300 histograms are saved in a third of a second
 

@@ -27,8 +27,8 @@ from ..runtime.errors import InputError
 from ..runtime.frames import Frames
 from ..runtime.memory import give_back
 from .plan import Plan, Report
+from .report.words import int8_verdict
 from .tuning import Drawn, Tuner, Unproven, tuning_frames
-from .words import int8_verdict
 
 METHOD = "mse"
 # One calibration, two graphs: CPUs are fastest on unsigned activations, TensorRT takes signed ones only. What is not

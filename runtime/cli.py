@@ -19,34 +19,24 @@ from typing import Any
 from .errors import PosertError
 from .registry import unknown_name
 
-# Commands of export/ need torch: they are named here and imported only when called, so that the edge install works.
+# By name: the module and what it is for. Commands of export/ need torch: they are named here and imported only when
+# called, so that the edge install works.
 COMMANDS = {
-    "build": "posert.export.build",
-    "calibrate": "posert.export.calibrate",
-    "compile": "posert.runtime.commands.compile",
-    "run": "posert.runtime.commands.run",
-    "inspect": "posert.runtime.commands.inspect",
-    "verify": "posert.runtime.commands.verify",
-    "evaluate": "posert.runtime.commands.evaluate",
-    "compare": "posert.export.compare",
-    "models": "posert.export.models",
-    "bench": "posert.benchmarks.latency",
-    "doctor": "posert.runtime.commands.doctor",
+    "build": ("posert.export.build", "checkpoint -> checked bundle, with an accuracy gate"),
+    "calibrate": ("posert.export.calibrate", "int8 ranges of a model as a file, to read, to merge and to build with"),
+    "compile": ("posert.runtime.commands.compile", "engines for TensorRT, ahead of time or for another machine"),
+    "run": ("posert.runtime.commands.run", "keypoints of an image, a folder, a video or a webcam"),
+    "inspect": ("posert.runtime.commands.inspect", "what a bundle holds: contract, precisions, verdict"),
+    "verify": ("posert.runtime.commands.verify", "does this bundle give the trained result on this machine?"),
+    "evaluate": ("posert.runtime.commands.evaluate", "score a results file with a data set's own protocol"),
+    "compare": ("posert.export.compare", "two graphs held against each other: outputs, layers, joints"),
+    "models": ("posert.export.models", "the published models that the catalog knows"),
+    "bench": (
+        "posert.benchmarks.latency",
+        "what frame to keypoints costs here; `bench compare A.json B.json`: which is slower",
+    ),
+    "doctor": ("posert.runtime.commands.doctor", "what can run on this machine, and what would make the rest work"),
 }
-SUMMARY = {
-    "build": "checkpoint -> checked bundle, with an accuracy gate",
-    "calibrate": "int8 ranges of a model as a file, to read, to merge and to build with",
-    "compile": "engines for TensorRT, ahead of time or for another machine",
-    "run": "keypoints of an image, a folder, a video or a webcam",
-    "inspect": "what a bundle holds: contract, precisions, verdict",
-    "verify": "does this bundle give the trained result on this machine?",
-    "evaluate": "score a results file with a data set's own protocol",
-    "compare": "two graphs held against each other: outputs, layers, joints",
-    "models": "the published models that the catalog knows",
-    "bench": "what frame to keypoints costs here; `bench compare A.json B.json`: which is slower",
-    "doctor": "what can run on this machine, and what would make the rest work",
-}
-
 _FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -74,7 +64,7 @@ def call(name: str, arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         command = _load(name)
-        parser = argparse.ArgumentParser(prog=f"posert {name}", description=SUMMARY[name])
+        parser = argparse.ArgumentParser(prog=f"posert {name}", description=COMMANDS[name][1])
         command.add_arguments(parser)
         parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         status: int = command.main(parser.parse_args(arguments))
@@ -97,7 +87,7 @@ def call(name: str, arguments: Sequence[str]) -> int:
 
 
 def _load(name: str) -> Any:
-    module = COMMANDS[name]
+    module = COMMANDS[name][0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -112,7 +102,7 @@ def _load(name: str) -> Any:
 
 def _summary() -> str:
     width = max(map(len, COMMANDS))
-    return "commands:\n" + "\n".join(f"  {n:{width}}  {SUMMARY[n]}" for n in COMMANDS)
+    return "commands:\n" + "\n".join(f"  {n:{width}}  {summary}" for n, (_, summary) in COMMANDS.items())
 
 
 if __name__ == "__main__":

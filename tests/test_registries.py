@@ -13,7 +13,7 @@ from posert.export import catalog
 from posert.export.archs import archs, build_arch
 from posert.runtime.backends import backends, load_backend
 from posert.runtime.bundle import Artifact
-from posert.runtime.cli import COMMANDS, SUMMARY
+from posert.runtime.cli import COMMANDS
 from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import BackendError, CatalogError, InputError, PosertError
 from posert.runtime.manifest import PRECISIONS
@@ -66,11 +66,11 @@ def test_datasets(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str) -> None:
-    module = importlib.import_module(COMMANDS[name])
+    module = importlib.import_module(COMMANDS[name][0])
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     assert list(inspect.signature(module.main).parameters) == ["args"]
-    assert SUMMARY[name] and SUMMARY.keys() == COMMANDS.keys()
+    assert COMMANDS[name][1]
     flags = [option for action in parser._actions for option in action.option_strings]
     assert "--json" not in flags  # the command line adds it to all
     assert all(action.help for action in parser._actions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...export.plots import Series, bars
+from ...export.report.plots import Series, bars
 
 _OURS, _THEIRS = "#0b6e4f", "#8a8f98"
 # The report's classes, for a drawing that stands alone.

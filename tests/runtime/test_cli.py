@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from posert.runtime import cli
-from posert.runtime.cli import COMMANDS, SUMMARY, main
+from posert.runtime.cli import COMMANDS, main
 from posert.runtime.errors import BundleError, GateError, PosertError
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def posert(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 def test_without_arguments_it_lists_its_commands() -> None:
     done = posert()
     assert done.returncode == 0 and not done.stderr
-    assert all(f"  {name}" in done.stdout and SUMMARY[name] in done.stdout for name in COMMANDS)
+    assert all(f"  {name}" in done.stdout and summary in done.stdout for name, (_, summary) in COMMANDS.items())
     assert posert("--help").stdout == done.stdout
 
 
@@ -54,7 +54,7 @@ def test_every_command_has_a_summary_and_help(name: str, capsys: pytest.CaptureF
     assert end.value.code == 0
     out = capsys.readouterr().out
     assert f"usage: posert {name}" in out and "--json" in out
-    assert SUMMARY[name] in " ".join(out.split())
+    assert COMMANDS[name][1] in " ".join(out.split())
 
 
 def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -79,8 +79,7 @@ class TestStatus:
                 return int(end)
 
             command = SimpleNamespace(add_arguments=lambda parser: None, main=run)
-            monkeypatch.setitem(cli.COMMANDS, "planted", "planted_module")
-            monkeypatch.setitem(cli.SUMMARY, "planted", "for the test")
+            monkeypatch.setitem(cli.COMMANDS, "planted", ("planted_module", "for the test"))
             monkeypatch.setitem(sys.modules, "planted_module", command)
 
         return use

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.contract import Contract
-from ..runtime.draw import SIDES, layout
-from ..runtime.judgement import Parity, Row, Worst
+from ...runtime.contract import Contract
+from ...runtime.draw import SIDES, layout
+from ...runtime.judgement import Parity, Row, Worst
 from . import plots, words
+from .int8 import int8_section
 from .markup import both, section
-from .page_int8 import int8_section
 from .plots import Series
 
 _MARKS = {"passed": "Passed", "failed": "Failed", "unproven": "Unproven"}
@@ -43,7 +43,7 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         _people(parity, contract),
         _making(parity, meta),
     ]
-    template = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
+    template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     model = str(meta.get("model") or meta.get("bundle") or "model")
     return template.substitute(
         title=escape(f"{_MARKS[parity.verdict]}: {model}"),
