@@ -25,7 +25,7 @@ import onnx
 from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import finished, keep, script
 from posert.export import catalog
-from posert.export.build import demo_frames
+from posert.export.demo.frames import demo_frames
 from posert.export.environment import machine, versions
 from posert.export.pipeline import build
 from posert.export.plan import PRECISIONS, Plan

@@ -9,20 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from ..calib.scales import read_scales
 from ..runtime.errors import PosertError
 from ..runtime.files import check_place
-from ..runtime.frames import Frames, box_frames, read_frames
-from ..runtime.metrics.coco_files import read_json
+from ..runtime.frames import read_frames
 from . import catalog
-from .catalog import Row
-from .demo.data import cached
-from .demo.people import KEYPOINTS
+from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, row_of, together
+from .demo.frames import demo_frames
 from .pipeline import Built, build, name_of
 from .plan import PRECISIONS, Plan
 from .progress import steps
@@ -36,28 +31,6 @@ _DEMO_IMAGES = {"small": 400, "large": 100}
 _SMALL_MACS = 1e9
 # Without labels that mean something only the heatmaps are compared, and a few people suffice.
 _UNLABELLED_IMAGES = 8
-_CALIBRATION_IMAGES = 100
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which network, and its weights."""
-    model = parser.add_argument_group("model")
-    model.add_argument("--arch", help="architecture; alone it means its COCO 256x192 row")
-    model.add_argument("--model", metavar="ID", help="a row of the catalog (see `posert models`)")
-    model.add_argument("--dataset", help="with --arch: coco, mpii, ...")
-    model.add_argument("--imgsz", metavar="HxW", help="with --arch: size of the crop, such as 384x288")
-    model.add_argument("--stages", type=int, metavar="K", help="stop a network of several stages after the Kth")
-    model.add_argument("--weights", default="auto", help="auto (download), demo, random, or a file (default: auto)")
-
-
-def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
-    """Whose images to calibrate on."""
-    group.add_argument(
-        "--calib",
-        type=Path,
-        help="training images to calibrate int8 on: a COCO key point file, or a file of boxes as `posert run` takes it",
-    )
-    group.add_argument("--calib-images", type=Path, help="the folder of these images")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,61 +136,6 @@ def make_plan(args: argparse.Namespace) -> Plan:
         tunable=demo or (args.calib is not None and args.weights != "random"),
         scales=args.scales,
     )
-
-
-def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
-    """The user's training images, labelled or with boxes alone, or else synthetic people."""
-    if args.calib:
-        read = read_frames if _has_joints(args.calib) else box_frames
-        return read(args.calib, args.calib_images)
-    return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
-
-
-def _has_joints(path: Path) -> bool:
-    content = None if path.suffix.lower() == ".csv" else read_json(path)
-    people = content.get("annotations") if isinstance(content, dict) else None
-    return isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
-
-
-def demo_frames(joints: int, split: str, count: int, note: str) -> Frames:
-    """Synthetic people as frames, for a model of so many joints.
-
-    Theirs are COCO's. Where the model has another number, people stay labelled or not, and their joints mean nothing.
-    """
-    pixels, coco = cached(split, count)
-    index = {record["file_name"]: i for i, record in enumerate(coco["images"])}
-    if joints != len(KEYPOINTS):
-        for a in coco["annotations"]:
-            a["keypoints"] = [1.0 if a["num_keypoints"] else 0.0] * 3 * joints
-
-    def load(record: dict[str, Any]) -> NDArray[np.uint8]:
-        frame: NDArray[np.uint8] = pixels[index[record["file_name"]]]
-        return frame
-
-    def read(name: str) -> bytes:
-        return cv2.imencode(".png", pixels[index[name]])[1].tobytes()
-
-    return Frames(coco, load, read, "demo", note)
-
-
-def row_of(args: argparse.Namespace) -> Row:
-    """The catalog's row that the arguments name."""
-    if (args.model is None) == (args.arch is None):
-        raise PosertError("say which model: --arch hrnet_w32, or --model with an id that `posert models` lists")
-    if args.model is not None:
-        if args.dataset or args.imgsz:
-            raise PosertError("--model names one row of the catalog; --dataset and --imgsz go with --arch")
-        return catalog.row(args.model)
-    return catalog.find(args.arch, args.dataset, args.imgsz)
-
-
-def together(args: argparse.Namespace, first: str, second: str) -> None:
-    """Refuse one of two options without the other."""
-    if (getattr(args, first) is None) != (getattr(args, second) is None):
-        raise PosertError(
-            f"--{first} and --{second.replace('_', '-')} go together: the file says what is on the images, the "
-            "folder holds them"
-        )
 
 
 def _precisions(args: argparse.Namespace) -> tuple[str, ...]:

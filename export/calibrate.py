@@ -25,7 +25,7 @@ from ..runtime.errors import CalibrationError, PosertError
 from ..runtime.files import check_place
 from ..runtime.frames import Frames
 from . import catalog
-from .build import add_calibration_arguments, add_model_arguments, calibration_frames, row_of, together
+from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, row_of, together
 from .graphs import CALIBRATION_PEOPLE
 from .int8 import METHOD
 from .pipeline import load_reference, name_of

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.errors import CheckpointError
+from ..runtime.files import cache_folder
 from .archs import Constructor, archs
 from .catalog import Row
 from .download import DownloadError, Progress, download, sha256
@@ -172,7 +173,7 @@ def _shapes(construct: Constructor, keypoints: int) -> dict[str, tuple[int, ...]
 def fetch(row: Row, progress: Progress | None = None) -> Path:
     """The published weights of a catalog row, from the cache or from the publisher (`--weights auto`).
 
-    The cache is $XDG_CACHE_HOME/posert/checkpoints, by default ~/.cache/posert/checkpoints.
+    They are kept in `checkpoints` in `posert.runtime.files.cache_folder`.
 
     Raises:
         CheckpointError: no address is known, or the file could not be had; the message says what else can be done.
@@ -181,19 +182,13 @@ def fetch(row: Row, progress: Progress | None = None) -> Path:
         where = f"{row.file} of {row.source}" if row.file else f"none were published by {row.source}"
         raise CheckpointError(f"{row.id}: its weights have no direct address ({where}). {_WAYS_OUT}")
     name = str(row.file) if row.sha256_prefix else row.id + Path(str(row.file)).suffix
-    path = cache_folder() / name
+    path = cache_folder() / "checkpoints" / name
     if path.exists():
         return path
     try:
         return download(row.url, path, row.sha256_prefix, progress)
     except DownloadError as error:
         raise CheckpointError(f"cannot download {row.url}: {error}. {_WAYS_OUT}") from error
-
-
-def cache_folder() -> Path:
-    """Where downloaded weights are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "posert" / "checkpoints"
 
 
 def random_weights(network: nn.Module, seed: int = 0) -> State:

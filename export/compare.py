@@ -18,7 +18,8 @@ from ..runtime.errors import InputError
 from ..runtime.files import whole_file
 from ..runtime.frames import Frames, read_frames
 from ..runtime.parity import HEATMAP_BOUND
-from .build import demo_frames, together
+from .arguments import together
+from .demo.frames import demo_frames
 from .drift import Drift, measure, pictures
 from .layers import Parting, part
 from .reference import random_crops

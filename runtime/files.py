@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their final name, then renamed."""
+"""Files that are either whole or absent: written beside their final name, then renamed; and the folder of the cache."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import InputError
+
+CACHE = "POSERT_CACHE"
+"""Environment variable with the folder of `cache_folder`."""
+
+
+def cache_folder() -> Path:
+    """Where lies what can be made or downloaded anew: $POSERT_CACHE, else $XDG_CACHE_HOME/posert, else ~/.cache/posert.
+
+    A variable that is set to nothing counts as not set, as XDG's specification says.
+    """
+    if os.environ.get(CACHE):
+        return Path(os.environ[CACHE])
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "posert"
 
 
 def check_place(path: str | os.PathLike[str]) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 from ... import calib
 from ...calib.images import crops_from_coco
 from ...export.archs import build_arch
-from ...export.build import demo_frames
 from ...export.catalog import Row
+from ...export.demo.frames import demo_frames
 from ...export.environment import versions
 from ...export.reference import Reference
 from ...export.to_onnx import to_onnx, with_crops

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.files import cache_folder
 from . import people
 from .people import Image
 
 
 def cached(split: str, count: int, seed: int = 0) -> tuple[Image, dict[str, Any]]:
     """`people.generate`, from the cache if it has been there; the images `(count, 240, 320, 3)` are read-only."""
-    folder = cache_folder()
+    folder = folder_of_images()
     pixels, labels = folder / f"{split}-{seed}-{count}.npy", folder / f"{split}-{seed}-{count}.json"
     if not (pixels.exists() and labels.exists()):
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,11 +32,10 @@ def cached(split: str, count: int, seed: int = 0) -> tuple[Image, dict[str, Any]
     return np.load(pixels, mmap_mode="r"), json.loads(labels.read_text())
 
 
-def cache_folder() -> Path:
+def folder_of_images() -> Path:
     """Named after the generator's source: images of another generator are never taken for this one's."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     here = Path(__file__).parent
     digest = hashlib.sha256()
     for name in ("draws", "mannequin", "look", "raster", "scenery", "people"):
         digest.update((here / f"{name}.py").read_bytes())
-    return Path(root, "posert", f"demo-{digest.hexdigest()[:12]}")
+    return cache_folder() / f"demo-{digest.hexdigest()[:12]}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import struct
 from collections.abc import Callable
@@ -18,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
-from ..files import whole_file
+from ..files import cache_folder, whole_file
 
 log = logging.getLogger("posert")
 
-FOLDER = "POSERT_CACHE"
-"""Environment variable with the folder of engines, instead of ~/.cache/posert."""
 _MAGIC = b"posert engine 1\n"
 _MAX_HEADER = 1 << 20
 
@@ -119,13 +116,6 @@ def _read(path: Path, whole: bool) -> Engine:
     if whole and (len(plan) != size or hashlib.sha256(plan).hexdigest() != digest):
         raise damaged(f"it holds {len(plan)} of {size} bytes, or other ones than were written")
     return Engine(made, plan)
-
-
-def cache_folder() -> Path:
-    """Where engines are kept. A variable that is set to nothing counts as not set, as XDG's specification says."""
-    if os.environ.get(FOLDER):
-        return Path(os.environ[FOLDER])
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "posert"
 
 
 def find_engine(model: str, fits: Callable[[Made], str | None]) -> Engine | None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
-from ..files import whole_file
-from ._engine import Engine, Made, cache_folder
+from ..files import cache_folder, whole_file
+from ._engine import Engine, Made
 
 log = logging.getLogger("posert")
 

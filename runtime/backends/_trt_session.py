@@ -16,8 +16,8 @@ from ..cuda.driver import Device, Memory, Stream
 from ..cuda.library import missing
 from ..cuda.network import ArrayRunner
 from ..errors import BackendError, InputError
-from ..files import check_place, whole_file
-from ._engine import FOLDER, Engine, Made, cache_folder, find_engine, write_engine
+from ..files import CACHE, cache_folder, check_place, whole_file
+from ._engine import Engine, Made, find_engine, write_engine
 from ._trt import Options, backend_of, build, messages_of, targets_of, timing_file, title
 
 log = logging.getLogger("posert")
@@ -219,7 +219,7 @@ def cached_engine(trt: Any, model: bytes, precision: str, device: str, capabilit
     try:  # before minutes of building
         check_place(cache_folder() / "an.engine")
     except InputError as error:
-        raise BackendError(f"{error}, and set {FOLDER} to it: engines are built once and kept") from error
+        raise BackendError(f"{error}, and set {CACHE} to it: engines are built once and kept") from error
     log.warning("%s: building the %s engine for %s, once; it is then kept", title(trt), precision, device)
     options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
     engine = build(trt, model, precision, options, timing_cache=timing_file(trt, device), device=device)

@@ -14,8 +14,7 @@ import numpy as np
 from ..cuda.driver import Device, Memory, Stream
 from ..cuda.network import record, timed_ms
 from ..errors import BackendError
-from ..files import whole_file
-from ._engine import cache_folder
+from ..files import cache_folder, whole_file
 from ._trt import title
 from ._trt_session import EngineSession, unavailable
 

@@ -14,9 +14,10 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ..errors import BackendError, InputError
+from ..files import cache_folder
 from ..memory import give_back
 from . import Request
-from ._engine import Engine, Made, cache_folder, read_engine, write_engine
+from ._engine import Engine, Made, read_engine, write_engine
 
 log = logging.getLogger("posert")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import load_backend
-from ..backends._engine import cache_folder, write_engine
+from ..backends._engine import write_engine
 from ..backends._trt import Options, Progress, build, memory_needed, targets_of, timing_file
 from ..bundle import Bundle
 from ..errors import InputError
+from ..files import cache_folder
 
 BACKENDS = ("tensorrt_rtx", "tensorrt")
 

@@ -15,8 +15,8 @@ from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect, observe
 from posert.calib.sensitivity import infer, keypoint_loss
 from posert.export.archs import build_arch
-from posert.export.build import demo_frames
 from posert.export.catalog import find
+from posert.export.demo.frames import demo_frames
 from posert.export.reference import Reference
 from posert.export.to_onnx import to_onnx, with_crops
 from posert.export.weights import load_weights

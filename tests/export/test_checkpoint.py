@@ -245,11 +245,11 @@ def publisher() -> Iterator[http.server.ThreadingHTTPServer]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("POSERT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("posert.export.download.CONNECT_SECONDS", 60.0)  # a busy machine is no dead server
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path / "cache" / "posert" / "checkpoints"
+    return tmp_path / "cache" / "checkpoints"
 
 
 def published(port: int, folder: str = "full", digest: str | None = DIGEST) -> Row:

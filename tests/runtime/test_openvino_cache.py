@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime import PoseEstimator
+from posert.runtime import PoseEstimator, files
 from posert.runtime.backends import _engine
 from posert.runtime.bundle import Bundle
 from posert.runtime.choice import open_session
@@ -22,7 +22,7 @@ openvino = pytest.importorskip("posert.runtime.backends.openvino", exc_type=Impo
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "cache"))
+    monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -117,7 +117,7 @@ def test_where_nothing_can_be_kept(
     tmp_path: Path, crops: NDArray, expected: NDArray, open_kept: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(files.CACHE, str(tmp_path / "file" / "cache"))
     for _ in range(2):
         heatmaps, read = open_kept(crops)
         assert read
@@ -127,13 +127,13 @@ def test_where_nothing_can_be_kept(
 def test_the_folder_is_never_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables that are set to nothing, as `env -i`-like wrappers and unit files leave them, are not set."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv(_engine.FOLDER, "")
+    monkeypatch.setenv(files.CACHE, "")
     monkeypatch.setenv("XDG_CACHE_HOME", "")
-    assert _engine.cache_folder() == tmp_path / ".cache/posert"
+    assert files.cache_folder() == tmp_path / ".cache/posert"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _engine.cache_folder() == tmp_path / "xdg/posert"
-    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "own"))
-    assert _engine.cache_folder() == tmp_path / "own"
+    assert files.cache_folder() == tmp_path / "xdg/posert"
+    monkeypatch.setenv(files.CACHE, str(tmp_path / "own"))
+    assert files.cache_folder() == tmp_path / "own"
 
 
 def test_those_used_last_stay(cache: Path, crops: NDArray, open_kept: Callable) -> None:

@@ -13,7 +13,7 @@ from posert.export.demo import data, people
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("POSERT_CACHE", str(tmp_path))
     return tmp_path
 
 
@@ -32,8 +32,8 @@ def test_a_second_use_draws_nothing(monkeypatch: pytest.MonkeyPatch, cache: Path
 
     monkeypatch.setattr(people, "generate", fail)
     assert np.array_equal(first, data.cached("val", 2)[0])
-    folder = data.cache_folder()
-    assert folder.parent == cache / "posert"
+    folder = data.folder_of_images()
+    assert folder.parent == cache
     assert sorted(path.name for path in folder.iterdir()) == ["val-0-2.json", "val-0-2.npy"]
 
 
@@ -42,7 +42,7 @@ def test_an_interrupted_run_leaves_nothing_that_a_later_one_takes(monkeypatch: p
     monkeypatch.setattr(people, "generate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         data.cached("val", 2)
-    assert not list(data.cache_folder().iterdir())
+    assert not list(data.folder_of_images().iterdir())
     monkeypatch.setattr(people, "generate", real)
     assert len(data.cached("val", 2)[0]) == 2
 

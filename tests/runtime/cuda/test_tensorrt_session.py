@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime import choice
-from posert.runtime.backends import _engine, _trt, _trt_session, _trt_times
+from posert.runtime import choice, files
+from posert.runtime.backends import _trt, _trt_session, _trt_times
 from posert.runtime.backends._engine import Engine, Made, find_engine, read_engine, read_made, write_engine
 from posert.runtime.backends._trt import Options
 from posert.runtime.cuda.driver import Device, Stream
@@ -144,7 +144,7 @@ def library_of(library: ctypes.CDLL, refuses: set[str] | None = None, kind: str 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "cache"))
+    monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -236,7 +236,7 @@ def test_a_cache_that_cannot_be_written_is_told_before_the_build(
     fake_gpu: ctypes.CDLL, tmp_path: Path, builds: list[Options], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv(_engine.FOLDER, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(files.CACHE, str(tmp_path / "file" / "cache"))
     with pytest.raises(BackendError, match="file is no folder; choose another place, and set POSERT_CACHE to it"):
         _trt_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
     assert not builds
