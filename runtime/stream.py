@@ -154,7 +154,7 @@ def overlap(frames: Iterable[People], requests: Iterable[Request], contract: Con
     """Send frames through the network, as many runs at a time as there are requests; they come back in order.
 
     A run takes people of one or of several frames. What raises in `frames` raises here in its place, after the frames
-    before it. When the generator ends early, what is under way is cancelled.
+    before it. When the generator ends early, it waits for what is under way.
     """
     idle = deque(_Run(request, contract) for request in requests)
     most = COLLECTED * (len(idle) + 1)  # frames under way, which bounds those without people too
@@ -211,4 +211,4 @@ def overlap(frames: Iterable[People], requests: Iterable[Request], contract: Con
             raise failure
     finally:
         for run in running:
-            run.request.cancel()
+            run.request.drop()

@@ -181,7 +181,7 @@ class _Recorder:
 
 class _Noting:
     def __init__(self, request: Request, sizes: list[int]) -> None:
-        self._sizes, self.wait, self.cancel, self._start = sizes, request.wait, request.cancel, request.start
+        self._sizes, self.wait, self.drop, self._start = sizes, request.wait, request.drop, request.start
 
     def start(self, crops: Image) -> None:
         self._sizes.append(len(crops))

@@ -62,8 +62,8 @@ class Request(Protocol):
         """The heatmaps of the run that was started, when it has ended; the request's next `start` overwrites them."""
         ...
 
-    def cancel(self) -> None:
-        """Drop a run that is under way; when this returns the crops are no longer read."""
+    def drop(self) -> None:
+        """Wait for the end of a run whose heatmaps nobody wants; when this returns the crops are no longer read."""
         ...
 
 

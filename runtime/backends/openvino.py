@@ -134,9 +134,9 @@ class _Request:
         heatmaps: NDArray[np.float32] = self._request.get_output_tensor().data
         return heatmaps
 
-    def cancel(self) -> None:
-        self._request.cancel()
-        with contextlib.suppress(RuntimeError):  # that it was cancelled
+    def drop(self) -> None:
+        # Not cancelled: OpenVINO 2026.4 would spoil other requests of the graph too (docs/decisions.md).
+        with contextlib.suppress(RuntimeError):  # what went wrong is nobody's any more
             self._request.wait()
 
 

@@ -76,11 +76,11 @@ class Later:
     def __init__(self, session: Lazy) -> None:
         self.session, self.memory = session, np.empty((0, 17, 8, 6), np.float32)
         self.thread: threading.Thread | None = None
-        self.cancelled = False
+        self.dropped = False
 
     def start(self, crops: NDArray[np.uint8]) -> None:
         assert self.thread is None, "started twice"
-        self.cancelled, number = False, self.session.started
+        self.dropped, number = False, self.session.started
         self.session.batches.append(len(crops))
         self.session.started += 1
         delay = random.Random(number).uniform(0, 0.004)
@@ -105,8 +105,8 @@ class Later:
         self.thread = None
         return self.memory[: self.count]
 
-    def cancel(self) -> None:
-        self.cancelled = True
+    def drop(self) -> None:
+        self.dropped = True
         if self.thread is not None:
             self.wait()
 
@@ -210,7 +210,7 @@ def test_a_bad_frame_raises_in_its_place(bad: int) -> None:
     assert all(request.thread is None for request in session.made)
 
 
-def test_a_network_that_overflows_raises_in_its_place_and_the_rest_is_cancelled() -> None:
+def test_a_network_that_overflows_raises_in_its_place_and_the_rest_is_dropped() -> None:
     session = Lazy(4, fail_at=3)
     seen = []
     with pytest.raises(InputError, match="person 1 joint 3"):
@@ -218,7 +218,7 @@ def test_a_network_that_overflows_raises_in_its_place_and_the_rest_is_cancelled(
             seen.append(people)
     assert len(seen) == 7  # two frames share a run, and it is the last of the fourth run
     assert all(request.thread is None for request in session.made)
-    assert sum(request.cancelled for request in session.made) >= 3
+    assert sum(request.dropped for request in session.made) >= 3
 
 
 def test_what_raises_where_frames_come_from_raises_after_the_frames_before() -> None:
@@ -293,3 +293,14 @@ def test_a_stream_of_a_real_engine_that_is_left_halfway_can_be_followed_by_anoth
         del stream
         for seen, one in zip(pose.stream(pairs), expected, strict=True):
             same(seen, one)
+
+
+def test_what_follows_a_stream_that_was_left_halfway_is_right_however_many_people_it_has(narrow_bundle: Path) -> None:
+    """Cancelled runs spoilt later ones of other batch sizes, now and then: wrong joints, or a damaged heap."""
+    pytest.importorskip("openvino")
+    pose = PoseEstimator(narrow_bundle, backend="openvino", throughput=True)
+    one, four = pairs_of([1, 4], size=(180, 240))
+    expected = pose(*four)
+    for _ in range(300):
+        next(pose.stream([one] * 5))
+        same(pose(*four), expected)
