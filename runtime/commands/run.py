@@ -224,10 +224,10 @@ class _Tally:
 
 @contextlib.contextmanager
 def _stoppable(tally: _Tally) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after the current frame; the second one ends it at once."""
+    """Ctrl-C and SIGTERM end the run after the current frame; the second Ctrl-C ends it at once."""
 
     def stop(number: int, _: FrameType | None) -> None:
-        if tally.signal:
+        if tally.signal and number == signal.SIGINT:  # a second SIGTERM is no haste: `timeout` sends two
             raise KeyboardInterrupt
         tally.signal = number
 

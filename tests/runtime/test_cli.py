@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,13 +40,79 @@ def test_an_unknown_command_offers_the_nearest(capsys: pytest.CaptureFixture[str
     assert seen.err.startswith("posert: unknown command 'biuld'. Did you mean build") and not seen.out
 
 
-def test_an_unknown_option(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--no-such-option"], ["inspect", "x.pose", "--no-such-option"], ["inspect"]):
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        assert end.value.code == 2
-        seen = capsys.readouterr()
-        assert "usage: posert" in seen.err and not seen.out
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--no-such-option"], "unknown option --no-such-option"),
+        (["biuld"], "unknown command 'biuld'. Did you mean build"),
+        (["inspect", "x.pose", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["inspect"], "the following arguments are required: bundle; see posert inspect --help"),
+    ],
+)
+def test_usage_errors_are_told_like_all_others(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    seen = capsys.readouterr()
+    assert said in seen.err and not seen.out
+    assert "usage: posert" in seen.err or arguments == ["biuld"]
+    assert main([*arguments, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)
+    assert said in error["error"] and error["kind"] == "UsageError"
+
+
+def test_options_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("-x", "--json"):
+        assert main([option]) == 2
+        assert f"unknown option {option}: those of a command stand behind its name" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"posert {metadata.version('posert')}; reads and writes bundles of schema 1\n"
+
+
+def test_help_speaks_to_users(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert "2D human-pose model" in out and "--version" in out and "The command line:" not in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_names_that_the_terminal_cannot_show(narrow_bundle: Path, tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "sp ace ü" / "m ö.pose"
+    path.parent.mkdir()
+    shutil.copy(narrow_bundle, path)
+    done = subprocess.run(
+        [sys.executable, "-m", "posert.runtime.cli", "inspect", str(path)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=120,
+    )
+    assert done.returncode == 0 and not done.stderr
+    assert str(path).encode(encoding, "backslashreplace") in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's /dev/full")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # fails at the end, or in the midst of the command
+def test_standard_output_on_a_full_disk(narrow_bundle: Path, there: bool, more: list[str], unbuffered: str) -> None:
+    path = narrow_bundle if there else narrow_bundle.with_name("none.pose")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "posert.runtime.cli", "inspect", str(path), *more],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert ("standard output" if there else "no such file") in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -110,7 +178,10 @@ class TestStatus:
         end_with(end)
         main(["planted", "--json"])
         result = json.loads(capsys.readouterr().out)
-        assert result == ({"fine": True} if end == 0 else {"error": str(end), "kind": type(end).__name__})
+        if end == 0:
+            assert result == {"fine": True}
+        else:
+            assert result["error"].startswith(str(end)) and result["kind"] == type(end).__name__
 
     def test_a_fault_of_ours_is_shown_and_is_no_verdict(
         self, end_with: Any, capsys: pytest.CaptureFixture[str]

@@ -239,9 +239,9 @@ def test_an_error_is_json_too(narrow_bundle: Path, tmp_path: Path, capsys: Any) 
     assert json.loads(capsys.readouterr().out)["kind"] == "InputError"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
 def test_a_stopped_video_is_playable_and_its_json_valid(
-    narrow_bundle: Path, tmp_path: Path, pictures: list[np.ndarray], number: signal.Signals
+    narrow_bundle: Path, tmp_path: Path, pictures: list[np.ndarray], number: signal.Signals, times: int
 ) -> None:
     # Long enough not to end by itself before the signal; coded, it is small.
     source = write_video(tmp_path / "long.mp4", pictures * 600)
@@ -257,7 +257,9 @@ def test_a_stopped_video_is_playable_and_its_json_valid(
     while process.poll() is None and not any(p.stat().st_size > 20_000 for p in out.glob(".keypoints*")):
         assert time.monotonic() < deadline, "the run wrote nothing for a minute"
         time.sleep(0.02)
-    process.send_signal(number)
+    for _ in range(times):  # `timeout` signals the process, and then its group
+        process.send_signal(number)
+        time.sleep(0.005)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number, stderr.decode()
     assert json.loads(stdout)["interrupted"] is True
