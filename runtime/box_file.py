@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+
+log = logging.getLogger("posert")
 
 FORMATS = (
     'COCO annotations, a COCO list of detections, {"name or frame number": [[x1, y1, x2, y2], ...]}, or CSV with the '
@@ -57,25 +60,42 @@ class BoxFile:
 
         An image is also found by its COCO id, which is the number that its name ends in.
         """
-        for name in self._names(key):
-            if name in self._boxes:
-                return self._boxes[name]
-        return np.empty((0, 4), np.float32)
+        name = self._key(key)
+        return np.empty((0, 4), np.float32) if name is None else self._boxes[name]
 
     def check(self, images: Sequence[str]) -> None:
         """Make sure that the file speaks of these images at all; none stand for the frames of a video.
 
+        Boxes that belong to none of them and images that the file does not name are warned of. An image that it names
+        without a box is one without people.
+
         Raises:
             InputError: it has boxes, but for none of them.
         """
+        keys = [self._key(image) for image in images]
         if images:
-            hit = any(name in self._boxes for image in images for name in self._names(image))
+            known = {key for key in keys if key is not None}
             wanted = f"none for {_some(images)}: images go by file name or COCO id"
         else:
-            hit = any(key.isdigit() for key in self._boxes)
-            wanted = "frames of a video go by number, from 0"
-        if self._boxes and not hit:
+            known = {key for key in self._boxes if key.isdecimal() and key == str(int(key))}
+            wanted = "frames of a video go by number: 0, 1, 2, ..."
+        if self._boxes and not known:
             raise InputError(f"{self.path}: has boxes for {_some(self._boxes)}; {wanted}")
+        boxed = [key for key, boxes in self._boxes.items() if len(boxes)]
+        lost = [key for key in boxed if key not in known]
+        amiss = []
+        if lost and not images:
+            amiss.append(f"boxes of {len(lost)} of {len(boxed)} frames are lost, such as of {lost[0]}: {wanted}")
+        elif lost and len(images) > 1:  # one image is often picked out of the folder that the boxes are of
+            amiss.append(f"boxes of {len(lost)} of {len(boxed)} images have no such image, such as {lost[0]}")
+        if None in keys:
+            amiss.append(f"{keys.count(None)} of {len(images)} images have no boxes")
+        if amiss:
+            log.warning("%s: %s", self.path, "; ".join(amiss))
+
+    def _key(self, image: str | int) -> str | None:
+        """Under which name the file has an image or a frame; None where it has none."""
+        return next((name for name in self._names(image) if name in self._boxes), None)
 
     @staticmethod
     def _names(key: str | int) -> list[str]:

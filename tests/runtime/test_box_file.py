@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +125,54 @@ def test_boxes_for_other_images_are_refused(tmp_path: Path) -> None:
         boxes.check(["else.jpg"])
     with pytest.raises(InputError, match="by number"):
         boxes.check([])
+    with pytest.raises(InputError, match="has boxes for 007; frames of a video go by number: 0, 1"):
+        BoxFile(write(tmp_path, {"007": BOXES})).check([])  # nothing asks for this name
+
+
+@pytest.mark.parametrize(
+    ("content", "images", "said"),
+    [
+        (
+            {"nosuch.png": BOXES, "000000.png": BOXES},
+            [f"{i:06d}.png" for i in range(4)],
+            "boxes of 1 of 2 images have no such image, such as nosuch.png; 3 of 4 images have no boxes",
+        ),
+        (
+            {"a.png": BOXES, "b.png": BOXES, "c.png": BOXES},
+            ["c.png", "d.png"],
+            "boxes of 2 of 3 images have no such image, such as a.png; 1 of 2 images have no boxes",
+        ),
+        ({"a.png": BOXES, "b.png": BOXES, "c": BOXES}, ["a.png", "b.png"], "boxes of 1 of 3 images have no such"),
+        # the second name is not looked at where the first is there
+        ({"1.png": BOXES, "1": BOXES, "2": BOXES}, ["1.png", "2.png"], "boxes of 1 of 3 images .* such as 1$"),
+        ({"a.png": BOXES}, ["a.png", "b.png", "c.png"], "2 of 3 images have no boxes"),
+        ({}, ["a.png"], "1 of 1 images have no boxes"),
+        ({"0": BOXES, "a.png": BOXES, "7": []}, [], "boxes of 1 of 2 frames are lost, such as of a.png: .*by number"),
+    ],
+)
+def test_what_belongs_to_nothing_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: object, images: list[str], said: str
+) -> None:
+    path = write(tmp_path, content)
+    with caplog.at_level(logging.WARNING):
+        BoxFile(path).check(images)
+    (record,) = caplog.records
+    assert re.match(rf"{re.escape(str(path))}: {said}", record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("content", "images"),
+    [
+        ({"a.png": BOXES, "b.png": []}, ["a.png", "b.png"]),  # nobody on b.png
+        ({"a.png": BOXES, "b.png": []}, ["a.png"]),
+        ({"a.png": BOXES, "b.png": BOXES}, ["a.png"]),  # one image of the folder that the boxes are of
+        (ANNOTATIONS, ["000000000139.jpg", "000000000007.jpg"]),
+        ({"0": BOXES, "12": BOXES}, []),
+    ],
+)
+def test_nothing_amiss_nothing_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: object, images: list[str]
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        BoxFile(write(tmp_path, content)).check(images)
+    assert not caplog.records
