@@ -7,6 +7,8 @@ of large unoccluded people alone never shows the network what a blurred, half-hi
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,11 @@ from ..runtime.errors import CalibrationError
 from ..runtime.preprocess import crop, crop_matrices, regions
 from .leak import EvaluationSet
 
+log = logging.getLogger("posert")
+
 _BATCH = 8
 _JITTER = 0.05  # of the box side, as a detector errs
+_NO_BOX = "with a box that is not finite or at most 1 px wide or high"
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,16 @@ class Person:
         annotation: its id.
         box: x1, y1, x2, y2 in px of the image, jittered.
         stratum: what kind of person this is, such as "medium/most/occluded".
+        given: the box as the annotations have it, which is what a message must name.
+        label: what the user calls that box.
     """
 
     file_name: str
     annotation: int
     box: tuple[float, float, float, float]
     stratum: str
+    given: tuple[float, float, float, float]
+    label: str
 
 
 class CalibrationSet:
@@ -96,9 +105,9 @@ class CalibrationSet:
             yield batch[:filled].copy()
         if plain:
             raise CalibrationError(
-                f"each of the {len(self)} calibration crops shows a single colour, such as annotation "
-                f"{self.people[0].annotation} of {self.people[0].file_name!r}: ranges found there would fit no "
-                "picture. Look at the images and the boxes."
+                f"each of the {len(self)} calibration crops shows a single colour, such as {self.people[0].label} in "
+                f"{self.people[0].file_name!r}: ranges found there would fit no picture. Look at the images and the "
+                "boxes."
             )
 
     def provenance(self) -> dict[str, Any]:
@@ -159,7 +168,8 @@ def crops_from_coco(
 
     Args:
         annotations: a loaded person-keypoints JSON: "images" (id, file_name), "annotations" (id, image_id, bbox xywh,
-            keypoints). An empty list of keypoints says that only the box is known, as `frames.box_frames` has it.
+            keypoints). An empty list of keypoints says that only the box is known, as `frames.box_frames` has it, and
+            `box_index` that it is to be called by that number.
         read: gives the encoded bytes of an image by its file_name; `folder(path)` makes one.
         contract: of the network; its crops are cut as at run time.
         count: people wanted; all are taken where there are fewer.
@@ -167,11 +177,12 @@ def crops_from_coco(
         evaluation: as for `CalibrationSet`.
 
     Raises:
-        CalibrationError: the annotations hold no person with a box and labelled joints, or are not COCO-format.
+        CalibrationError: the annotations hold nobody to calibrate on, or are not COCO-format.
     """
     try:
         names = {image["id"]: str(image["file_name"]) for image in annotations["images"]}
-        rows = [a for a in annotations["annotations"] if _usable(a)]
+        everybody = [(a, _fault(a)) for a in annotations["annotations"]]
+        rows = [a for a, fault in everybody if not fault]
         strata: dict[str, list[Mapping[str, Any]]] = {}
         for a in sorted(rows, key=lambda a: int(a["id"])):
             strata.setdefault(_stratum(a), []).append(a)
@@ -182,9 +193,18 @@ def crops_from_coco(
             "id and file_name and 'annotations' with id, image_id, bbox and keypoints"
         ) from error
     if not rows:
+        faults = Counter(fault for _, fault in everybody)
+        seen = ", ".join(f"{n} {fault}" for fault, n in faults.items()) or "nobody with labelled joints is there"
         raise CalibrationError(
-            f"none of the {len(annotations['annotations'])} annotations is a person with a box and labelled joints; "
-            "calibration needs some"
+            f"none of the {len(everybody)} annotations can be calibrated on: {seen}. Expected single people with a box "
+            "and at least one labelled joint, or boxes alone, in a file as `posert run --boxes` takes it"
+        )
+    # Crowds and people without joints belong to every data set; such a box is a mistake.
+    left = [a for a, fault in everybody if fault == _NO_BOX]
+    if left:
+        log.warning(
+            "calibration leaves out %d of %d people %s, such as %s",
+            *(len(left), len(everybody), _NO_BOX, _label(left[0], names.get(left[0]["image_id"], ""))),
         )
     rng = np.random.default_rng(seed)
     queues = [[group[i] for i in rng.permutation(len(group))] for _, group in sorted(strata.items())]
@@ -199,7 +219,8 @@ def crops_from_coco(
         x, y, w, h = (float(v) for v in a["bbox"])
         dx, dy, dw, dh = rng.uniform(-_JITTER, _JITTER, 4) * (w, h, w, h)
         box = (x + dx - dw, y + dy - dh, x + w + dx + dw, y + h + dy + dh)
-        people.append(Person(files[a["id"]], int(a["id"]), box, _stratum(a)))
+        name = files[a["id"]]
+        people.append(Person(name, int(a["id"]), box, _stratum(a), (x, y, x + w, y + h), _label(a, name)))
     return CalibrationSet(people, read, contract, evaluation)
 
 
@@ -208,20 +229,31 @@ def folder(path: Path) -> Callable[[str], bytes]:
     return lambda name: (path / name).read_bytes()
 
 
-def _usable(a: Mapping[str, Any]) -> bool:
+def _fault(a: Mapping[str, Any]) -> str:
+    """Why an annotation cannot be calibrated on; empty if it can."""
     x, y, w, h = (float(v) for v in a["bbox"])
     joints = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)
-    known = not len(joints) or (joints[:, 2] > 0).any()
-    return bool(np.isfinite([x, y, w, h]).all() and w > 1 and h > 1 and known) and not a.get("iscrowd")
+    if a.get("iscrowd"):
+        return "of a crowd"
+    if len(joints) and not (joints[:, 2] > 0).any():
+        return "without a labelled joint"
+    return "" if np.isfinite([x, y, w, h]).all() and w > 1 and h > 1 else _NO_BOX
+
+
+def _label(a: Mapping[str, Any], file_name: str) -> str:
+    """What the user calls a box: the annotations that `frames.box_frames` makes have ids that they never saw."""
+    return f"box {a['box_index']} of {file_name}" if "box_index" in a else f"the box of annotation {a['id']}"
 
 
 def _check_inside(person: Person, frame: NDArray[np.uint8]) -> None:
     height, width = frame.shape[:2]
-    x1, y1, x2, y2 = person.box
+    # As given, not as jittered: of a box at the border the crop shows some of the picture either way.
+    x1, y1, x2, y2 = person.given
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        a, b, c, d = (f"{round(v, 2):.10g}" for v in person.given)  # boxes from a file are float32
         raise CalibrationError(
-            f"the box of annotation {person.annotation}, {x1:.0f}, {y1:.0f} to {x2:.0f}, {y2:.0f}, lies outside its "
-            f"image {person.file_name!r} of {width} x {height} px; mend the annotations, or leave it out"
+            f"{person.label}, {a}, {b} to {c}, {d}, lies outside its image {person.file_name!r} of {width} x {height} "
+            "px; mend the box, or leave it out"
         )
 
 

@@ -16,6 +16,7 @@ from .contract import Contract
 from .datasets import dataset, datasets
 from .errors import InputError
 from .metrics.coco_files import check, images_of, numbers, read_json, require
+from .preprocess import check_boxes
 from .sources import IMAGES, read_pixels
 
 _NUMBERS = {int, float}
@@ -139,10 +140,12 @@ def read_frames(
 def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) -> Frames:
     """Frames of a folder of images and a file of boxes (`box_file.FORMATS`): people of whom only the box is known.
 
-    Their annotations have an empty list of keypoints. One can calibrate on them, and not judge.
+    Their annotations have an empty list of keypoints, and in `box_index` which of its image's boxes each one is. One
+    can calibrate on them, and not judge.
 
     Raises:
-        InputError: the folder is missing, the file is none of boxes, or it has none for these images.
+        InputError: the folder is missing, the file is none of boxes, it has none for these images, or a box is one
+            that `posert run` refuses too.
     """
     path, folder = Path(boxes), Path(images)
     if not folder.is_dir():
@@ -153,13 +156,17 @@ def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) ->
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image, name in enumerate(names, 1):
-        found = known.of(name).astype(float).tolist()
+        try:
+            found = check_boxes(known.of(name)).tolist()
+        except InputError as error:
+            raise InputError(f"{path}: {name}: {error}") from error
         if found:
             records.append({"id": image, "file_name": name})
-        for x1, y1, x2, y2 in found:
+        for index, (x1, y1, x2, y2) in enumerate(found):
             box = [x1, y1, x2 - x1, y2 - y1]
             row = {"image_id": image, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-            annotations.append({"id": len(annotations) + 1, **row, "keypoints": [], "num_keypoints": 0})
+            joints: dict[str, Any] = {"keypoints": [], "num_keypoints": 0}
+            annotations.append({"id": len(annotations) + 1, **row, **joints, "box_index": index})
     if not annotations:
         raise InputError(f"{path} has no box for the {len(names)} images in {folder}")
     note = f"{path.name}, boxes of {len(annotations)} people in {len(records)} images"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 
 import cv2
@@ -15,6 +16,7 @@ from posert.calib.leak import EvaluationSet
 from posert.runtime.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import CalibrationError
+from posert.runtime.frames import box_frames
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +120,21 @@ def test_provenance_names_files_with_their_sha256(pictures, contract):
     assert crops_from_coco(annotations, folder(path), contract, count=8).provenance()["sha256"] != record["sha256"]
 
 
-def test_crowds_empty_boxes_and_people_without_joints_are_left_out(pictures, contract):
+def test_crowds_empty_boxes_and_people_without_joints_are_left_out(pictures, contract, caplog):
     path, annotations = pictures
     rows = [dict(a) for a in annotations["annotations"]]
     rows[0]["iscrowd"] = 1
     rows[1]["bbox"] = [5, 5, 0, 10]
     rows[2]["keypoints"] = [0] * 51
     rows[3]["bbox"] = [5, 5, float("nan"), 10]
-    chosen = crops_from_coco({**annotations, "annotations": rows}, folder(path), contract, count=100)
+    with caplog.at_level(logging.WARNING):
+        chosen = crops_from_coco({**annotations, "annotations": rows}, folder(path), contract, count=100)
     assert {p.annotation for p in chosen.people} == set(range(4, 18))
+    (said,) = (record.getMessage() for record in caplog.records)  # a crowd or a back is no mistake, such a box is
+    assert said == (
+        "calibration leaves out 2 of 18 people with a box that is not finite or at most 1 px wide or high, such as the "
+        "box of annotation 1"
+    )
 
 
 def test_an_image_of_the_evaluation_set_is_refused(pictures, contract):
@@ -157,8 +165,29 @@ def test_a_box_outside_its_image_is_named(pictures, contract, box):
     path, annotations = pictures
     rows = [{**a, "bbox": box} if a["id"] == 7 else a for a in annotations["annotations"]]
     chosen = crops_from_coco({**annotations, "annotations": rows}, folder(path), contract, count=18)
-    with pytest.raises(CalibrationError, match=r"annotation 7, .* lies outside its image '2.png' of 240 x 200 px"):
+    x, y, w, h = box
+    said = f"the box of annotation 7, {x}, {y} to {x + w}, {y + h}, lies outside its image '2.png' of 240 x 200 px"
+    with pytest.raises(CalibrationError, match=said):  # the box that was given, without the jitter
         list(chosen)
+
+
+def test_a_box_outside_its_image_of_a_file_of_boxes(pictures, contract, tmp_path):
+    path, _ = pictures
+    (tmp_path / "boxes.csv").write_text(
+        "file,x1,y1,x2,y2\n0.png,5,5,90,90\n1.png,5,5,90,90\n1.png,9000.1,9000,9100,9100.25\n"
+    )
+    frames = box_frames(tmp_path / "boxes.csv", path)
+    with pytest.raises(CalibrationError, match=r"^box 1 of 1.png, 9000.1, 9000 to 9100, 9100.25, lies outside its "):
+        list(crops_from_coco(frames.coco, frames.read, contract, count=18))
+
+
+@pytest.mark.parametrize("box", [[239.5, 5, 40, 50], [-39.5, 5, 40, 50]])
+def test_a_box_at_the_border_is_inside_whatever_the_jitter(pictures, contract, box):
+    path, annotations = pictures
+    rows = [{**a, "bbox": box} for a in annotations["annotations"]]
+    for seed in range(4):
+        chosen = crops_from_coco({**annotations, "annotations": rows}, folder(path), contract, 18, seed)
+        assert sum(map(len, chosen)) == 18
 
 
 def test_constant_images_are_refused_when_there_is_nothing_else(pictures, contract):
@@ -208,6 +237,14 @@ def test_empty_and_foreign_annotations(pictures, contract):
     path, annotations = pictures
     with pytest.raises(CalibrationError, match="none of the 0 annotations"):
         crops_from_coco({**annotations, "annotations": []}, folder(path), contract)
+    faults = [{"bbox": [5, 5, 0, 10]}, {"bbox": [5, 5, 9, 1]}, {"iscrowd": 1}, {"keypoints": [0] * 51}]
+    rows = [{**a, **fault} for a, fault in zip(annotations["annotations"], faults, strict=False)]
+    said = (
+        "none of the 4 annotations can be calibrated on: 2 with a box that is .* at most 1 px wide or high, 1 of a "
+        "crowd, 1 without a labelled joint. Expected .* or boxes alone"
+    )
+    with pytest.raises(CalibrationError, match=said):
+        crops_from_coco({**annotations, "annotations": rows}, folder(path), contract)
     with pytest.raises(CalibrationError, match="not COCO keypoints.*'images'"):
         crops_from_coco({"pictures": []}, folder(path), contract)
     with pytest.raises(CalibrationError, match="not COCO keypoints.*99"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,7 @@ def test_a_folder_and_boxes(folder: Path, tmp_path: Path, name: str, text: str) 
         r["file_name"] for a in frames.coco["annotations"] for r in frames.coco["images"] if r["id"] == a["image_id"]
     ]
     assert owners == ["0.png", "2.png", "2.png"]
+    assert [a["box_index"] for a in frames.coco["annotations"]] == [0, 0, 1]
     assert all(a["keypoints"] == [] and a["num_keypoints"] == 0 for a in frames.coco["annotations"])
     np.testing.assert_array_equal(frames.load(frames.coco["images"][1]), picture(2))
     assert frames.read("2.png") == (folder / "2.png").read_bytes()
@@ -284,3 +286,18 @@ def test_boxes_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
         box_frames(boxes, folder)
     with pytest.raises(InputError, match="nowhere is not a folder"):
         box_frames(boxes, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("box", ["nan,2,4,8", "1,2,inf,8", "4,2,1,8", "1,8,4,2", "1,2,1,8"])
+def test_boxes_that_a_run_refuses_are_refused(folder: Path, tmp_path: Path, box: str) -> None:
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(f"file,x1,y1,x2,y2\n0.png,1,2,4,8\n2.png,1,2,4,8\n2.png,{box}\n")
+    with pytest.raises(InputError, match=r"boxes.csv: 2.png: box 1 is \[.* \(1 of 2 boxes like it\): expected finite"):
+        box_frames(boxes, folder)
+
+
+def test_boxes_of_no_image_are_warned_of(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "boxes.json").write_text('{"0.png": [[1, 2, 4, 8]], "nosuch.png": [[1, 2, 4, 8]]}')
+    with caplog.at_level(logging.WARNING):
+        box_frames(tmp_path / "boxes.json", folder)
+    assert "boxes.json: boxes of 1 of 2 images have no such image, such as nosuch.png; " in caplog.text
