@@ -7,7 +7,8 @@ score_file("coco", "person_keypoints_val2017.json", "results.json")
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,18 @@ def score(which: Dataset, truth: Mapping[str, Any], results: Any, protocol: str)
         InputError: a record that does not fit, or an unknown protocol.
     """
     check_protocol(protocol)
-    if which.metric == "pckh":
+    if which.metric == "pckh":  # which refuses anything but one result for everyone
         predictions = results if isinstance(results, np.ndarray) else predictions_of(which, results)
         return pckh_metrics(which, truth, predictions, protocol)
+    metrics = _metrics(which, truth, results, protocol)
+    for amiss in _amiss(which, truth, results):
+        _log.warning("%s", amiss)
+    return metrics
+
+
+def _metrics(
+    which: Dataset, truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], protocol: str
+) -> dict[str, float]:
     if which.metric == "oks":
         # COCO's published evaluation is COCO's own; MMPose, whose tables the others come from, has a relative of it
         rules = "pycocotools" if which.name == "coco" and protocol == "legacy" else "xtcocotools"
@@ -85,6 +95,31 @@ _OTHERS: dict[str, Callable[[Dataset, Mapping[str, Any], Sequence[Mapping[str, A
     "oks_parts": wholebody_metrics,
     "poseval": poseval_metrics,
 }
+
+
+def _amiss(which: Dataset, truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What makes a figure lower than the network is, though every record fits."""
+    if not results:
+        yield "the list of results is empty"
+        return
+    people = [a for a in truth["annotations"] if not a.get("iscrowd") and a.get("num_keypoints", 1)]
+    annotated = dict.fromkeys(a["image_id"] for a in people)
+    seen = {record["image_id"] for record in results}
+    missed = [image for image in annotated if image not in seen]
+    if missed:
+        yield f"{len(missed)} of {len(annotated)} annotated images have no result, such as {missed[0]}"
+    # Joints are compared only of those that agree in image and score: of 100,000 results that are few.
+    keys = [(record["image_id"], str(record.get("score"))) for record in results]
+    count = Counter(keys)
+    fields = ["keypoints", "scores", *(field for _, field, _, _ in which.parts)]
+    alike = [
+        (key, *(tuple(record.get(field, ())) for field in fields))
+        for key, record in zip(keys, results, strict=True)
+        if count[key] > 1
+    ]
+    repeated = len(alike) - len(set(alike))
+    if repeated:
+        yield f"{repeated} of {len(results)} results repeat another one exactly"
 
 
 def read_annotations(which: Dataset, path: str | Path) -> Mapping[str, Any]:

@@ -69,6 +69,68 @@ def test_left_out_detections_are_reported(golden: Golden, tmp_path: Path, caplog
     assert "1 of 257 results have no joint with a positive score" in caplog.text
 
 
+class TestWhatLowersAFigureIsSaid:
+    @pytest.fixture
+    def said(
+        self, golden: Golden, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> Callable[[Callable[[list[Any]], list[Any]]], list[str]]:
+        """said(change) -> the warnings about COCO's results after a change."""
+        annotations, results = files(golden, tmp_path, "coco")
+        # Nobody is to be found on two more images, and so nobody is missed there.
+        truth = json.loads(annotations.read_text())
+        one = next(a for a in truth["annotations"] if a["num_keypoints"] and not a["iscrowd"])
+        truth["images"] += [{**truth["images"][0], "id": n} for n in (90001, 90002)]
+        truth["annotations"] += [
+            {**one, "id": 90001, "image_id": 90001, "iscrowd": 1},
+            {**one, "id": 90002, "image_id": 90002, "num_keypoints": 0, "keypoints": [0] * 51},
+        ]
+        write(tmp_path, "annotations.json", truth)
+
+        def warnings(change: Callable[[list[Any]], list[Any]]) -> list[str]:
+            caplog.clear()
+            write(tmp_path, "changed.json", change(json.loads(results.read_text())))
+            with caplog.at_level(logging.WARNING):
+                score_file("coco", annotations, tmp_path / "changed.json")
+            return [record.getMessage() for record in caplog.records]
+
+        return warnings
+
+    def test_whole_results(self, said: Callable[..., list[str]]) -> None:
+        assert not [text for text in said(lambda found: found) if "repeat" in text or "empty" in text]
+
+    def test_an_image_without_results(self, golden: Golden, said: Callable[..., list[str]]) -> None:
+        truth = golden("e_coco.json.gz")["gt"]["annotations"]
+        annotated = {a["image_id"] for a in truth if a["num_keypoints"] and not a["iscrowd"]}
+        every = [
+            {"image_id": i, "category_id": 1, "keypoints": [1.0] * 51, "score": 0.5, "id": n}
+            for n, i in enumerate(annotated)
+        ]
+        assert said(lambda _: every) == []
+        (text,) = said(lambda _: every[1:])
+        assert text == f"1 of {len(annotated)} annotated images have no result, such as {every[0]['image_id']}"
+
+    def test_no_results(self, said: Callable[..., list[str]]) -> None:
+        assert said(lambda _: []) == ["the list of results is empty"]
+
+    def test_results_that_are_there_twice(self, said: Callable[..., list[str]]) -> None:
+        twice = said(lambda found: found + [{**r, "id": i} for i, r in enumerate(found)])
+        assert "257 of 514 results repeat another one exactly" in twice
+        moved = said(lambda found: found + [{**r, "keypoints": [v + 1 for v in r["keypoints"]]} for r in found])
+        assert not [text for text in moved if "repeat" in text], "equal scores alone repeat nothing"
+
+
+def test_posetrack18_without_a_frame_is_said(golden: Golden, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = golden("g_posetrack.json.gz")
+    truth = write(tmp_path, "gt.json", file["gt"])
+    found = [entry for part in file["gt"] for entry in file["written_predictions"][part["file"]]]
+    lost = next(entry["image_id"] for entry in found)
+    results = write(tmp_path, "pred.json", [e for e in found if e["image_id"] != lost] + found[-1:])
+    with caplog.at_level(logging.WARNING):
+        score_file("posetrack18", truth, results)
+    assert "annotated images have no result, such as" in caplog.text
+    assert "results repeat another one exactly" in caplog.text
+
+
 @pytest.mark.parametrize("truth", ["mat", "npz", "json"])
 @pytest.mark.parametrize("predictions", ["mat", "npz", "json"])
 def test_mpii(golden: Golden, tmp_path: Path, truth: str, predictions: str) -> None:
