@@ -175,7 +175,7 @@ def merge_scales(parts: Sequence[tuple[str, Scales]]) -> Scales:
         parts: name of the file, for messages, and scales; two or more.
 
     Raises:
-        CalibrationError: graphs, methods or tensors differ, a part is unfinished, or a set is there twice.
+        CalibrationError: graphs, methods or tensors differ, a part is unfinished, or two share a set or images.
     """
     (first_name, first), *others = parts
     if first.method == KEYPOINTS:
@@ -184,6 +184,7 @@ def merge_scales(parts: Sequence[tuple[str, Scales]]) -> Scales:
             "all people to one calibration, or merge scales of --method mse"
         )
     sets = list(first.sets)
+    owner = dict.fromkeys(_images(first), first_name)
     for name, other in others:
         other.check_graph(first.graph, name)
         if other.method != first.method or other.ranges.keys() != first.ranges.keys():
@@ -195,6 +196,15 @@ def merge_scales(parts: Sequence[tuple[str, Scales]]) -> Scales:
         twice = [one["sha256"] for one in other.sets if one["sha256"] in known]
         if twice:
             raise CalibrationError(f"{name}: the people of its set {twice[0]} are in already; they would count twice")
+        images = _images(other)
+        both = [sha256 for sha256 in images if sha256 in owner]
+        if both:
+            raise CalibrationError(
+                f"{name}: {len(both)} of its {len(images)} images are also in {owner[both[0]]}, such as "
+                f"{images[both[0]]!r} (sha256 {both[0]}); whom they show would count twice. Give each file images of "
+                "its own, or all people to one calibration"
+            )
+        owner |= dict.fromkeys(images, name)
         sets += other.sets
     for name, part in parts:
         if not part.finished:
@@ -210,6 +220,11 @@ def merge_scales(parts: Sequence[tuple[str, Scales]]) -> Scales:
     curve = [(crops, mean_change(first.ranges, found))]
     seen = Seen(crops, curve=curve, observers=observers)
     return replace(first, sets=tuple(sets), ranges=Ranges(found, curve), seen=seen)
+
+
+def _images(scales: Scales) -> dict[str, str]:
+    """File names by sha256. Which people of an image were drawn is not kept: one image is taken for the same people."""
+    return {file["sha256"]: name for one in scales.sets for name, file in one["files"].items()}
 
 
 def _plain(ranges: Mapping[str, Range]) -> dict[str, dict[str, float]]:

@@ -86,6 +86,14 @@ def test_what_cannot_be_merged(model, crops):
     ):
         with pytest.raises(CalibrationError, match=message):
             merge_scales([("a.json", a), ("b.json", other)])
+    # The same people under another sha256: a box more, or another draw, and the images are there twice.
+    c = replace(
+        calibrate(model, crops[6:], name="c"),
+        sets=(described("c", 6, {f"{i}.png": {"sha256": i * 64, "look": None} for i in "bac"}),),
+    )
+    said = r"c.json: 2 of its 3 images are also in b.json, such as 'b.png' \(sha256 bbbb.*would count twice\. Give each"
+    with pytest.raises(CalibrationError, match=said):
+        merge_scales([("a.json", a), ("b.json", b), ("c.json", c)])
     by_joints = [(name, replace(part, method="keypoints")) for name, part in (("a.json", a), ("b.json", b))]
     with pytest.raises(CalibrationError, match="a.json holds ranges by keypoints, .* merge scales of --method mse"):
         merge_scales(by_joints)
