@@ -93,6 +93,8 @@ def _calibrated(args: argparse.Namespace, console: Console) -> Scales:
         crops = crops_from_coco(
             frames.coco, frames.read, contract, args.people or people_to_draw(frames, CALIBRATION_PEOPLE)
         )
+        if args.people is not None and len(crops) < args.people:
+            console.print(f"--people {args.people}: there are {len(crops)} to calibrate on; all of them are taken")
         model = onnx.load_from_string(data)
         tensors = place(model).tensors
         graph = hashlib.sha256(data).hexdigest()

@@ -70,6 +70,7 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     out = tmp_path / "out.json"
     status, said, err = posert(*command(narrow_bundle, data, out, "all", "--people", "20"))
     assert status == 0, err
+    assert "--people" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
     scales = read_scales(out)
     with Bundle(narrow_bundle) as bundle:
@@ -97,6 +98,7 @@ def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path)
         own = ["--calib", tmp_path / name, "--calib-images", data / "images", "--people", "99"]
         status, _, err = posert("calibrate", narrow_bundle, *own, "--scales", tmp_path / "out.json")
         assert status == 0, err
+        assert f"--people 99: there are {people} to calibrate on; all" in " ".join(err.split())
         scales = read_scales(tmp_path / "out.json")
         assert scales.seen.crops == people and scales.sets[0]["data"].startswith(f"{name}, boxes of ")
 
