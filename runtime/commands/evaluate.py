@@ -32,10 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--flip-test", action="store_true", help="with the mirror images too; figures and times are given of both ways")
     add("--protocol", default=PROTOCOLS[0], help="legacy: of the published tables (default); v029: of MMPose 0.29")
     add(
-        "--output", metavar="FILE", help="results to write (out/evaluate/NAME.json); a run that stopped goes on from it"
+        "--output",
+        metavar="FILE",
+        help="results to write (out/evaluate/NAME.BACKEND.PRECISION.json, with the flip test .flip.json); a run that "
+        "stopped goes on from it",
     )
     add("--backend", default="auto", help="auto, openvino, onnxruntime, torchscript, ... (auto)")
-    add("--precision", default="auto", help="auto, fp32, fp16 or int8 (auto: the fastest that passed its gate)")
+    add("--precision", default="auto", help="auto, fp32, bf16, fp16 or int8 (auto: the fastest that passed its gate)")
     add("--threads", type=int, metavar="N", help="bound on CPU threads")
     add("--workers", type=int, default=2, metavar="N", help="threads that decode images (2)")
 
@@ -72,18 +75,20 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"{bundle.name} gives the joints of {bundle.contract.dataset}, not of {which.name}")
         pose = PoseEstimator(bundle, backend=args.backend, precision=args.precision, threads=args.threads)
         people = read_people(which, bundle.contract, args.annotations, args.detections, args.protocol)
-        output = Path(args.output or f"out/evaluate/{bundle.name}.json")
+        # Both ways have their journals beside one name, so that the flip test goes on from a plain run that stopped.
+        base = Path(args.output or f"out/evaluate/{bundle.name}.{pose.choice.backend}.{pose.choice.precision}.json")
+        output = base if args.output or not args.flip_test else base.with_suffix(".flip.json")
         report: dict[str, Any] = {"dataset": which.name, "protocol": args.protocol}
-        plain = _run(args, bundle, which, pose, people, output)
+        plain = _run(args, bundle, which, pose, people, base, None if args.flip_test else output)
         if args.flip_test:
             flipped = PoseEstimator.from_session(pose.contract, pose.session, pose.choice, flip_test=True)
-            report |= _run(args, bundle, which, flipped, people, output)
+            report |= _run(args, bundle, which, flipped, people, base, output)
             report["without_flip_test"] = plain
         else:
             report |= plain
         # Not before all figures are there: a run that is stopped on its second pass need not make the first one again.
         for flip_test in {False, args.flip_test}:
-            _journal(output, flip_test).unlink()
+            _journal(base, flip_test).unlink()
         report |= {
             "bundle": str(args.bundle),
             "backend": pose.choice.backend,
@@ -104,15 +109,21 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(
-    args: argparse.Namespace, bundle: Bundle, which: Dataset, pose: PoseEstimator, people: Any, output: Path
+    args: argparse.Namespace,
+    bundle: Bundle,
+    which: Dataset,
+    pose: PoseEstimator,
+    people: Any,
+    base: Path,
+    output: Path | None,
 ) -> dict[str, Any]:
-    """Estimate everyone, write the results and score them."""
+    """Estimate everyone, with a journal beside `base`, write the results if there is an output, and score them."""
     from ..backends import load_backend
     from ..evaluate_bundle import Estimation, Journal, fingerprint, records_of
 
     artifact = bundle.artifacts[load_backend(pose.choice.backend).PRECISIONS[pose.choice.precision]]
     name = "flip test" if pose.flip_test else "images"
-    journal = Journal(_journal(output, pose.flip_test), fingerprint(artifact.sha256, pose, people))
+    journal = Journal(_journal(base, pose.flip_test), fingerprint(artifact.sha256, pose, people))
     try:
         steps = Estimation(pose, people, Path(args.images), journal, args.workers)
         for _ in track(steps, name, steps.total):
@@ -120,14 +131,15 @@ def _run(
         records = records_of(which, people, journal, args.protocol)
     finally:
         journal.close()
-    with whole_file(output) as file:
-        file.write(json.dumps(records).encode())
+    if output is not None:
+        with whole_file(output) as file:
+            file.write(json.dumps(records).encode())
     return {"metrics": score(which, people.truth, records, args.protocol), "ms_per_person": steps.ms_per_person}
 
 
-def _journal(output: Path, flip_test: bool) -> Path:
+def _journal(base: Path, flip_test: bool) -> Path:
     """Where the joints of one pass are kept until the run is done."""
-    return output.with_name(f"{output.name}.{'flip.' if flip_test else ''}partial")
+    return base.with_name(f"{base.name}.{'flip.' if flip_test else ''}partial")
 
 
 def _verdict(which: Dataset, boxes: str, args: argparse.Namespace, passed: bool) -> str:

@@ -138,6 +138,49 @@ def test_a_run_stopped_on_its_second_pass_keeps_the_first(
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_results_of_another_way_to_run_are_kept(
+    narrow_bundle: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --output; a flip test goes on from a plain run that stopped, whose results have another name."""
+    monkeypatch.chdir(tmp_path)
+    common = (narrow_bundle, "--annotations", data[0], "--images", data[1], "--backend", "onnxruntime")
+    places = {}
+    for options in ((), ("--backend", "torchscript"), ("--flip-test",)):
+        _, report = run(capsys, *common, "--precision", "fp32", *options)
+        places[report["results"]] = Path(report["results"]).read_bytes()
+    start = f"out/evaluate/{report['results'].split('/')[-1].split('.')[0]}."
+    names = ("onnxruntime.fp32", "torchscript.fp32", "onnxruntime.fp32.flip")
+    assert list(places) == [f"{start}{name}.json" for name in names]
+    kept = {str(path.relative_to(tmp_path)): path.read_bytes() for path in Path(tmp_path, "out/evaluate").iterdir()}
+    assert kept == places, "none is written by two"
+    assert places[f"{start}onnxruntime.fp32.json"] != places[f"{start}onnxruntime.fp32.flip.json"]
+
+    passes: list[bool] = []
+    estimate = PoseEstimator.regions
+
+    def stopped(pose: PoseEstimator, *region: Any) -> Any:
+        passes.append(pose.flip_test)
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        return estimate(pose, *region)
+
+    monkeypatch.setattr(PoseEstimator, "regions", stopped)
+    assert main(["evaluate", *map(str, common), "--precision", "fp32", "--json"]) == 130
+    capsys.readouterr()
+    passes[:] = [False] * 9
+    status, again = run(capsys, *common, "--precision", "fp32", "--flip-test")
+    assert status == 0 and passes[9:] == [False] * 3 + [True] * 5, "two images were in the journal"
+    assert again["metrics"] == report["metrics"]
+    assert {str(path.relative_to(tmp_path)) for path in Path(tmp_path, "out/evaluate").iterdir()} == set(kept)
+
+
+def test_help_names_every_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    said = capsys.readouterr().out
+    assert "auto, fp32, bf16, fp16 or int8" in " ".join(said.split())
+
+
 def test_flip_test_is_the_mean_of_two_runs(narrow_bundle: Path) -> None:
     pose = PoseEstimator(narrow_bundle, backend="onnxruntime", flip_test=True)
     frame = np.random.default_rng(1).integers(0, 256, (120, 160, 3)).astype(np.uint8)
