@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .backends import Backend, Session, backends, load_backend, pip_line, usable_backends
 from .bundle import Bundle
 from .errors import BackendError, InputError
+from .manifest import PRECISIONS
 from .registry import unknown_name
 
 log = logging.getLogger("posert")
@@ -37,10 +39,11 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
     if backend != "auto" and backend not in known:
         raise BackendError(unknown_name("backend", backend, ["auto", *known]))
     candidates = usable_backends() if backend == "auto" else iter([(backend, load_backend(backend))])
-    seen, failed = [], []
+    seen: dict[str, Backend] = {}
+    failed: list[str] = []
     lacking: dict[str, str] = {}
     for name, module in candidates:
-        seen.append(f"{name} ({', '.join(module.PRECISIONS)})")
+        seen[name] = module
         lacking |= {p: f" on {name}: {why}" for p, why in _lacking(module).items()}
         runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]
         if precision != "auto":
@@ -62,10 +65,28 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
         )
     if precision in lacking:
         raise BackendError(f"{precision} cannot run{lacking[precision]}")
-    wanted = precision if precision != "auto" else "fp32"
-    raise BackendError(
-        f"{bundle.name} holds {', '.join(bundle.artifacts)}, and here there is {' and '.join(seen)}: {wanted} cannot "
-        f"run. Build it in: posert build --precision {wanted}"
+    raise _unfit(bundle, precision if precision != "auto" else "fp32", seen)
+
+
+def _unfit(bundle: Bundle, precision: str, seen: Mapping[str, Backend]) -> BackendError:
+    """The error where none of the backends that were asked runs this precision of this bundle."""
+    usable = dict(usable_backends())
+    modules = [*seen.values(), *usable.values()]
+    known = {*PRECISIONS, *(p for module in modules for p in (*module.PRECISIONS, *_lacking(module)))}
+    if precision not in known:
+        return BackendError(unknown_name("precision", precision, known))
+    others = [name for name, m in usable.items() if m.PRECISIONS.get(precision) in bundle.artifacts]
+    artifact = next((m.PRECISIONS[precision] for m in modules if precision in m.PRECISIONS), None)
+    if others:
+        mends = f"It runs with the backend {' or '.join(others)}"
+    elif artifact is None:
+        mends = "No backend that is installed runs it: posert doctor tells what would"
+    else:  # a build of int8 makes int8_gpu too, and each makes torchscript
+        built = next((p for p in PRECISIONS if artifact.startswith(p)), "fp32")
+        mends = f"Build it in: posert build --precision {built}"
+    here = " and ".join(f"{name} ({', '.join(module.PRECISIONS)})" for name, module in seen.items())
+    return BackendError(
+        f"{bundle.name} holds {', '.join(bundle.artifacts)}, and here there is {here}: {precision} cannot run. {mends}"
     )
 
 
@@ -143,10 +164,7 @@ def open_session(
     if precision in _lacking(module):
         raise BackendError(f"{precision} cannot run on {backend}: {_lacking(module)[precision]}")
     if artifact is None or artifact not in bundle.artifacts:
-        raise BackendError(
-            f"{backend} runs {', '.join(module.PRECISIONS)} and {bundle.name} holds {', '.join(bundle.artifacts)}: "
-            f"{precision!r} is not in both. Build it in: posert build --precision {precision}"
-        )
+        raise _unfit(bundle, precision, {backend: module})
     graph = bundle.artifacts[artifact]
     kind: Any = getattr(module, "Throughput", module.Session) if throughput else module.Session
     session: Session

@@ -44,6 +44,7 @@ def merge_tables(package: str, attribute: str) -> dict[str, object]:
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is not in a registry: the nearest names first, then all that is known."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)  # at 0.5 foo is offered coco
+    near = near or [known for known in names if name and known.startswith(name)][:3]  # onnx: onnxruntime
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}"

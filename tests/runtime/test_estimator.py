@@ -435,6 +435,18 @@ class TestChoice:
         with pytest.raises(BackendError, match=r"holds fp32, and here there is torchscript \(fp32\): fp32 cannot run"):
             choose(bundle, TS)
 
+    def test_a_precision_that_there_is_not(self, tmp_path: Path) -> None:
+        bundle = bundle_of(tmp_path / "b.pose", {})
+        for backend in ("auto", OV):
+            with pytest.raises(BackendError, match=r"^unknown precision 'int4'\. Did you mean int8\?") as caught:
+                choose(bundle, backend, "int4")
+            assert "posert build" not in str(caught.value), "which would refuse it too"
+
+    def test_another_backend_runs_it(self, tmp_path: Path) -> None:
+        bundle = bundle_of(tmp_path / "b.pose", {})
+        with pytest.raises(BackendError, match=r"fp16 cannot run\. It runs with the backend openvino or onnxruntime"):
+            choose(bundle, TS, "fp16")
+
     def test_unknown_backend(self, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match="Did you mean onnxruntime"):
             choose(bundle_of(tmp_path / "b.pose", {}), "onnx_runtime")

@@ -52,3 +52,9 @@ def test_unknown_names() -> None:
     assert text.startswith("unknown architecture 'hrnet_w23'. Did you mean hrnet_w32")
     assert text.endswith("Known: hrnet_w32, hrnet_w48, res50")
     assert "Did you mean" not in unknown_name("architecture", "zzz", known)
+
+
+def test_what_is_not_near_is_not_offered() -> None:
+    assert "Did you mean" not in unknown_name("dataset", "foo", ["aic", "coco", "mpii"])
+    assert "Did you mean onnxruntime?" in unknown_name("backend", "onnx", ["onnxruntime", "openvino"])
+    assert "Did you mean" not in unknown_name("backend", "", ["onnxruntime", "openvino"])
