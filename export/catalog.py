@@ -44,7 +44,7 @@ class Row:
         params, macs, macs_test_path: parameters; multiply-adds at batch 1, of all heads and of the test output alone.
         boxes: where the person boxes of the published figures come from.
         evaluation: settings of that evaluation.
-        metrics, metrics_unit: the published figures, as "fraction" or "percent".
+        metrics: the published figures, as fractions; an entry with `metrics_unit: percent` gives them as published.
         by_layout: what differs in weights of another layout, which fit the same network; see `with_layout`.
         note: what else a user should know.
     """
@@ -73,7 +73,6 @@ class Row:
     boxes: str = ""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    metrics_unit: str = "fraction"
     by_layout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     note: str = ""
     flip_test: bool = True
@@ -232,6 +231,9 @@ def _row(id: str, entry: Mapping[str, Any]) -> Row:
         if "params" not in values:
             keypoints = len(dataset_constants(values["dataset"]).keypoints)
             values |= _counted(values["arch"], keypoints, height, width)
+        whole = {"fraction": 1, "percent": 100}[values.pop("metrics_unit", "fraction")]
+        # Rounded because 97.1 / 100 is 0.9709999999999999.
+        values["metrics"] = {name: round(value / whole, 6) for name, value in values.get("metrics", {}).items()}
         url = values.pop("url", None)
         values.update(
             file=values.pop("file", url.rsplit("/", 1)[-1] if url else None),

@@ -77,4 +77,4 @@ def _print_stages(found: list[Row], as_json: bool) -> int:
 
 
 def _published(row: Row) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in list(row.metrics.items())[:2]) or "-"
+    return ", ".join(f"{name} {value:.3f}" for name, value in list(row.metrics.items())[:2]) or "-"

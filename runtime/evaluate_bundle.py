@@ -260,12 +260,10 @@ class Compared:
 
 
 def compare(published: Mapping[str, float], measured: Mapping[str, float]) -> list[Compared]:
-    """Measured beside published figures, of those that both have; the published ones may be percents."""
-    percent = any(value > 1 for value in published.values())
+    """Measured beside published figures, of those that both have; all are fractions."""
     rows = []
     for name, value in published.items():
         if name in measured:
-            fraction = value / 100 if percent else value
-            difference = measured[name] - fraction
-            rows.append(Compared(name, fraction, measured[name], difference, abs(difference) <= TOLERANCE))
+            difference = measured[name] - value
+            rows.append(Compared(name, value, measured[name], difference, abs(difference) <= TOLERANCE))
     return rows

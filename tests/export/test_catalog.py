@@ -46,7 +46,8 @@ def test_row_equals_what_was_published(id: str):
     checkpoint, model = truth["checkpoint"], truth["model"]
     assert (row.url, row.sha256_prefix, row.file) == tuple(checkpoint[k] for k in ("url", "sha256_prefix", "file"))
     assert (row.params, row.macs, row.macs_test_path) == tuple(model[k] for k in ("params", "macs", "macs_test_path"))
-    assert row.metrics == truth["metrics"] and row.metrics_unit == truth.get("metrics_unit", "fraction")
+    whole = 100 if truth.get("metrics_unit") == "percent" else 1
+    assert row.metrics == pytest.approx({name: value / whole for name, value in truth["metrics"].items()}, abs=1e-9)
     assert row.source.split()[0] == truth["source"]["repo"] and row.config == truth["source"]["config"]
     assert row.layout == ("mmpose" if id.startswith("mm_") else "original")
     settings = truth.get("eval_settings", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -38,7 +39,16 @@ def test_in_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     out = capsys.readouterr().out
     row = catalog.find("hrnet_w32")
     line = next(line for line in out.splitlines() if row.id in line)
-    assert "256x192" in line and f"{row.metrics['AP']:g}" in line
+    assert "256x192" in line and f"{row.metrics['AP']:.3f}" in line
+
+
+def test_figures_are_fractions_of_three_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also those that were published as percents (MPII's), and those that end with a zero."""
+    assert main(["models"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["hr_pose_resnet_152_mpii_256x256"].endswith("  Head 0.970, Shoulder 0.959")
+    figures = [figure for id in catalog.rows() for figure in re.findall(r"\w \d+\.(\d+)(?=,|$)", lines[id])]
+    assert len(figures) > len(catalog.rows()) and all(len(figure) == 3 for figure in figures)
 
 
 def test_networks_without_stages_are_told(capsys: pytest.CaptureFixture[str]) -> None:

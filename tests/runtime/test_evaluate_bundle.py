@@ -302,8 +302,6 @@ def test_published_figures_are_compared() -> None:
     assert set(rows) == {"AP", "AR50"}
     assert rows["AP"].passed and rows["AP"].difference == pytest.approx(-0.0015)
     assert not rows["AR50"].passed
-    (percent,) = compare({"Mean": 88.5}, {"Mean": 0.8845})
-    assert percent.published == 0.885 and percent.passed
 
 
 @pytest.mark.parametrize(
