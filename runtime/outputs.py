@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -117,10 +118,19 @@ class Outputs:
         return [str(p) for p in (self.plan.json, *drawn)]
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        """Finish every file and give it its name."""
+        """Finish every file and give it its name.
+
+        Raises:
+            OSError: the keypoints cannot be written, now or at an `add` before; then nothing is left of the video
+                either, which OpenCV writes on a full disk without a word.
+        """
+        try:
+            self._records.close(summary)
+        except OSError:
+            self.discard()
+            raise
         if self._video is not None:
             self._video.close()
-        self._records.close(summary)
 
     def discard(self) -> None:
         """Leave nothing behind, for a run that came to no frame."""
@@ -135,23 +145,35 @@ class _Records:
     def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
         self._path, self._part = path, _beside(path)
         self._file = self._part.open("w", encoding="utf-8")
-        self._file.write("{" + "".join(f"{_dump(name)}: {_dump(value)},\n" for name, value in head.items()))
-        self._file.write('"frames": [')
+        self._failure: OSError | None = None
+        self._write("{" + "".join(f"{_dump(name)}: {_dump(value)},\n" for name, value in head.items()))
+        self._write('"frames": [')
         self._separator = "\n"
 
     def add(self, record: Mapping[str, Any]) -> None:
         # One call, so that an interrupt falls between records.
-        self._file.write(self._separator + _dump(record))
+        self._write(self._separator + _dump(record))
         self._separator = ",\n"
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        self._file.write('\n],\n"summary": ' + _dump(summary) + "\n}\n")
+        self._write('\n],\n"summary": ' + _dump(summary) + "\n}\n")
         self._file.close()
         os.replace(self._part, self._path)
 
     def discard(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what is left in the buffer
+            self._file.close()
         self._part.unlink(missing_ok=True)
+
+    def _write(self, text: str) -> None:
+        if self._failure is not None:  # text is lost: with space made since, the file would have a hole
+            raise self._failure
+        try:
+            self._file.write(text)
+        except OSError as error:
+            self._failure = error
+            self.discard()
+            raise
 
 
 class _Video:

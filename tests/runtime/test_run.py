@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from posert.runtime import PoseEstimator
+from posert.runtime import PoseEstimator, outputs
 from posert.runtime.cli import main
 
 FPS = 20.0
@@ -232,6 +232,24 @@ def test_what_cannot_be_run_ends_with_status_2(
         assert message in capsys.readouterr().err, arguments
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
     assert len(read_video(video)) == 5
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's /dev/full")
+@pytest.mark.parametrize("frames", [1, 300])  # in the buffer until the end, or written before
+def test_nothing_is_left_where_the_disk_is_full(
+    narrow_bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, frames: int, pictures: list[Any]
+) -> None:
+    def full(path: Path) -> Path:
+        part = path.with_name(f".part{path.suffix}")
+        if path.suffix == ".json" and not part.is_symlink():
+            part.symlink_to("/dev/full")
+        return part
+
+    monkeypatch.setattr(outputs, "_beside", full)
+    source = write_video(tmp_path / "v.mp4", (pictures * frames)[:frames])
+    assert run(narrow_bundle, source, "--output", tmp_path / "out") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_error_is_json_too(narrow_bundle: Path, tmp_path: Path, capsys: Any) -> None:
