@@ -95,10 +95,12 @@ def _open(text: str, contract: Contract | None, weights: str | None) -> Side:
     if path.suffix in (*_FILES, ".engine") and path.is_file():
         return _open_file(text, path, backend, contract)
     place, _, artifact = place.rpartition(":")
-    if not place or not Path(place).is_file():
-        raise InputError(
-            f"{text}: expected BUNDLE:GRAPH such as model.pose:int8 or model.pose:torch, or a file .onnx, .pt, .engine"
-        )
+    file = str(path) if path.suffix in (*_FILES, ".engine") else place
+    expected = "expected BUNDLE:GRAPH such as model.pose:int8 or model.pose:torch, or a file .onnx, .pt, .engine"
+    if file and not Path(file).is_file():
+        raise InputError(f"{text}: there is no file {file}; {expected}")
+    if not place:
+        raise InputError(f"{text}: {expected}")
     with Bundle(place) as bundle:
         if artifact == "torch":
             return _reference(text, bundle, weights)

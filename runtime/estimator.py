@@ -48,6 +48,8 @@ class PoseEstimator:
         BackendError: nothing that is installed can run it, or the backend refused the graph.
     """
 
+    _name = ""  # of the bundle; one around a session has none
+
     def __init__(
         self,
         bundle: str | os.PathLike[str] | Bundle,
@@ -67,6 +69,7 @@ class PoseEstimator:
                 opened.close()
         log.info("%s: %s %s, %s", opened.name, choice.backend, choice.precision, choice.reason)
         self._prepare(opened.contract, session, choice, flip_test)
+        self._name = opened.name
 
     @classmethod
     def from_session(
@@ -76,6 +79,10 @@ class PoseEstimator:
         estimator = cls.__new__(cls)
         estimator._prepare(contract, session, choice, flip_test)
         return estimator
+
+    def __repr__(self) -> str:
+        name = f"{self._name!r}, " if self._name else ""
+        return f"PoseEstimator({name}{self.choice.backend} {self.choice.precision})"
 
     def _prepare(self, contract: Contract, session: Session, choice: Choice, flip_test: bool) -> None:
         from . import preprocess, stream  # these bring OpenCV, which `import posert.runtime` should not cost

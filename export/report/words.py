@@ -50,10 +50,11 @@ def headline(parity: Parity) -> str:
         if worst.ap_drop and worst.ap_drop > 0
         else "none loses any"
     )
+    least = number(far.pixel_drift_p95).removeprefix("<")
+    moved = "do not move" if far.pixel_drift_p95 == 0 else f"move by less than {least} px ({far.key})"
     return (
         f"Every graph keeps the AP of the PyTorch model, {number(reference.ap, '{:.4f}')} on {people}: {lost}; "
-        f"{parity.max_drop:g} is allowed. 95 % of the joints move by less than {number(far.pixel_drift_p95)} px "
-        f"({far.key})."
+        f"{parity.max_drop:g} is allowed. 95 % of the joints {moved}."
     )
 
 

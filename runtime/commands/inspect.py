@@ -50,7 +50,9 @@ def describe(bundle: Bundle) -> list[str]:
 
 def _weights(checkpoint: dict[str, Any]) -> str:
     note = f"; {checkpoint['note']}" if checkpoint.get("note") else ""
-    return f"{checkpoint.get('source')} {checkpoint.get('file') or ''} sha256 {checkpoint.get('sha256')}{note}"
+    digest = checkpoint.get("sha256")  # weights by chance have none
+    told = (checkpoint.get("source"), checkpoint.get("file"), f"sha256 {digest}" if digest else None)
+    return " ".join(str(part) for part in told if part) + note
 
 
 def _contract(c: Contract) -> list[str]:
@@ -69,7 +71,7 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
     lines = [f"  accuracy   {accuracy.get('verdict')}: {accuracy.get('data', {}).get('note', '')}"]
     figures = accuracy.get("published") or accuracy.get("published_elsewhere")
     if figures and isinstance(figures, dict):
-        told = ", ".join(f"{name} {value}" for name, value in list(figures.items())[:2])
+        told = ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:2])
         lines.append(f"  published  {told}: of {accuracy.get('published_for', 'this checkpoint')}")
     for r in accuracy.get("rows", ()):
         if r["ms_per_person"] is None or r["pixel_drift_p95"] is None:

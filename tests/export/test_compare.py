@@ -210,7 +210,10 @@ def test_the_command(
         ("{bundle}", "expected BUNDLE:GRAPH"),
         ("{bundle}:fp32@opencl", "unknown backend 'opencl'"),
         ("{bundle}:torchscript@onnxruntime", "onnxruntime runs fp32 of this bundle"),
-        ("nothing.onnx", "expected BUNDLE:GRAPH"),
+        ("nothing.onnx", "nothing.onnx: there is no file nothing.onnx; expected"),
+        ("nothing.pt@torchscript", "there is no file nothing.pt; expected"),
+        ("nothing.pose:fp32", "there is no file nothing.pose; expected"),
+        ("nothing", "nothing: expected BUNDLE:GRAPH"),
         ("{bundle}:torch", "of no model of the catalog"),
     ],
 )

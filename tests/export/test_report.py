@@ -177,6 +177,9 @@ def test_headlines_name_the_row_that_decides() -> None:
     assert "openvino int8 loses most, 0.0020 (95 % interval -0.0010 to +0.0060)" in headline(PASSED)
     assert "loses 0.0200 of 0.8700 AP" in headline(FAILED) and "1 of 2 graphs failed" in headline(FAILED)
     assert "AP was not measured" in headline(UNPROVEN)
+    for drift, words in ((0.0, "joints do not move."), (0.0004, "joints move by less than 0.001 px (openvino int8).")):
+        moved = [REFERENCE, replace(FP32, pixel_drift_p95=0.0), replace(INT8, pixel_drift_p95=drift)]
+        assert headline(parity(moved, "passed")).endswith(f"95 % of the {words}")
     assert "differ from the PyTorch model's by 1.4" in headline(BROKEN)
     better = parity([REFERENCE, replace(FP32, ap=0.88, ap_drop=-0.01)], "passed")
     assert "none loses any" in headline(better)

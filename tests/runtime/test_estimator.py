@@ -471,6 +471,12 @@ class TestChoice:
         assert pose.choice.backend == INSTALLED[0]
         assert f"narrow-coco-128x96: {INSTALLED[0]} fp32, the first backend" in caplog.text
 
+    def test_it_is_shown_by_its_name_and_choice(self, narrow_bundle: Path) -> None:
+        pose = PoseEstimator(narrow_bundle, threads=1)
+        assert repr(pose) == f"PoseEstimator('narrow-coco-128x96', {INSTALLED[0]} fp32)"
+        again = PoseEstimator.from_session(pose.contract, pose.session, pose.choice)
+        assert repr(again) == f"PoseEstimator({INSTALLED[0]} fp32)"
+
     def test_a_bundle_that_is_already_open_stays_open(self, narrow_bundle: Path) -> None:
         with Bundle(narrow_bundle) as bundle:
             PoseEstimator(bundle, threads=1)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from posert.runtime.bundle import Artifact, Golden, describe, write_bundle
 from posert.runtime.cli import main
+from posert.runtime.commands.inspect import _accuracy, _weights
 from posert.runtime.contract import Contract
 
 
@@ -75,6 +77,19 @@ def test_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert text in out, text
     assert max(map(len, out.splitlines()[1:])) <= 160
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "told"),
+    [({"source": "random", "sha256": None, "file": None, "note": "by chance"}, "random; by chance"), ({}, "")],
+)
+def test_weights_without_a_file(checkpoint: dict[str, Any], told: str) -> None:
+    assert _weights(checkpoint) == told
+
+
+def test_published_figures_have_three_digits() -> None:
+    accuracy = {"published": {"AP": 0.7, "AR": 0.756}}
+    assert "  published  AP 0.700, AR 0.756: of this checkpoint" in _accuracy(accuracy)
 
 
 def test_as_json_it_is_the_manifest(narrow_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
