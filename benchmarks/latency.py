@@ -15,6 +15,7 @@ import hashlib
 import json
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -106,7 +107,9 @@ def sweep(sides: Sequence[Side], how: Settings, cells: list[Cells], outputs: Seq
     results = [_head(side, how, meters, session) for side in sides]
     with tempfile.TemporaryDirectory(prefix="posert-bench-") as folder:
         scene = Scene(Path(folder), max(how.people))
-        for cell, asked in track(list(_expand(cells, results)), "bench"):
+        expanded, start = list(_expand(cells, results)), time.monotonic()
+        for done, (cell, asked) in enumerate(track(expanded, "bench")):
+            _tell(" ".join(cell), done, len(expanded), time.monotonic() - start)
             try:
                 records = measure(sides, cell, how, scene, meters)
             except Interrupted as stop:
@@ -120,6 +123,13 @@ def sweep(sides: Sequence[Side], how: Settings, cells: list[Cells], outputs: Seq
             if results[0]["interrupted"]:
                 break
     return results
+
+
+def _tell(what: str, done: int, total: int, seconds: float) -> None:
+    """A line for who reads a log; a terminal has its bar. Each row takes half a minute and more."""
+    if not sys.stderr.isatty():
+        left = f", about {seconds / done * (total - done) / 60:.0f} min left" if done else ""
+        print(f"bench {done + 1} of {total}: {what}{left}", file=sys.stderr, flush=True)
 
 
 def accuracy(result: Result, record: dict[str, Any]) -> dict[str, Any]:

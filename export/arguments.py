@@ -12,7 +12,7 @@ from . import catalog
 from .catalog import Row
 from .demo.frames import demo_frames
 
-_DEMO_IMAGES = 100
+_CALIBRATION_IMAGES = 100
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
     if args.calib:
         read = read_frames if _has_joints(args.calib) else box_frames
         return read(args.calib, args.calib_images)
-    return demo_frames(joints, "calib", _DEMO_IMAGES, "synthetic people")
+    return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
 
 
 def _has_joints(path: Path) -> bool:

@@ -77,7 +77,9 @@ def main(args: argparse.Namespace) -> int:
     with steps(console) as report:
         built = build(plan, report)
         report("report", 1, 1)
-    folder = _report_folder(args, plan.output)
+    if built.path != plan.output:
+        console.print(f"{plan.output} holds a bundle whose gate did not fail: it stays, and this one lies beside it")
+    folder = _report_folder(args, built.path)
     page = write_report(built.parity, built.contract, folder, {**built.meta, "command": _command()})
     if args.json:
         print(json.dumps(_summary(built, page)))

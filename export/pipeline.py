@@ -11,6 +11,7 @@ from ..runtime.backends import installed_backends
 from ..runtime.bundle import Artifact, Bundle, write_bundle
 from ..runtime.choice import Choice, open_session
 from ..runtime.contract import Contract
+from ..runtime.errors import PosertError
 from ..runtime.estimator import PoseEstimator
 from ..runtime.files import whole_file
 from ..runtime.judgement import Parity
@@ -36,7 +37,10 @@ class Built:
 
 
 def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
-    """Do the whole road. The bundle is written also when the gate fails, with that verdict in it.
+    """Do the whole road.
+
+    The bundle is written also when the gate fails, with that verdict in it, but not in the place of one that did not
+    fail: beside it then, as NAME.failed.pose.
 
     Raises:
         PosertError: any step that cannot be done; nothing has been written then.
@@ -64,7 +68,10 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
         if plan.plain is not None:
             with whole_file(plan.plain) as file:
                 file.write(made.plain)
-        path = _write(plan.output, plan, provenance, made, accuracy)
+        output = plan.output
+        if parity.verdict == "failed" and _holds_a_good_one(output):
+            output = output.with_suffix(f".failed{output.suffix}")
+        path = _write(output, plan, provenance, made, accuracy)
     meta = {
         "bundle": path.name,
         "model": plan.row.id,
@@ -128,6 +135,15 @@ def _candidate(bundle: Bundle, backend: str, precision: str, artifact: Artifact)
         return PoseEstimator.from_session(bundle.contract, session, Choice(backend, precision, "under test"))
 
     return Candidate(precision, backend, open_candidate, artifact.bytes / 1e6, artifact.name)
+
+
+def _holds_a_good_one(path: Path) -> bool:
+    """Whether there is a bundle whose gate did not fail."""
+    try:
+        with Bundle(path) as bundle:
+            return bool(bundle.accuracy["verdict"] != "failed")
+    except PosertError:
+        return False
 
 
 def _write(

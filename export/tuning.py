@@ -25,10 +25,9 @@ from ..runtime.errors import CalibrationError
 from ..runtime.estimator import PoseEstimator
 from ..runtime.frames import Frames
 from ..runtime.judgement import Row
-from ..runtime.parity import Candidate, Judge
+from ..runtime.parity import FEWEST, Candidate, Judge
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
-FEWEST = 20  # of fewer people AP says nothing about thousandths
 _ROUNDS = 15
 
 

@@ -29,6 +29,9 @@ from .results import person_scores
 # float32: the order of sums. float16: 11 bits through a few hundred layers; bfloat16: 8, measured at 0.004 to 0.011.
 # int8: 8 bits; measured at 0.02 to 0.15 on the networks of the catalog, against 1 and more for a graph with one wrong
 # layer.
+FEWEST = 20
+"""People: of fewer AP says nothing about thousandths."""
+
 HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 0.1, "int8": 0.3, "int8_gpu": 0.3}
 
 WORST = 6
@@ -117,6 +120,9 @@ class Judge:
         self._reference = self._run(reference)
         self._scored = _evaluate(self._reference, frames.coco, self._people) if labelled else None
         note = frames.note
+        if self._scored is not None and len(self._people) < FEWEST:
+            note = f"{note}. {len(self._people)} people are too few to judge AP by: {FEWEST} are the least"
+            self._scored = None
         if self._scored is not None and self._scored.metrics["AP"] <= max_drop:
             # Nothing can lose more than there is: that no graph lost it would prove nothing.
             note = f"{note}. The PyTorch model's own AP here is {self._scored.metrics['AP']:.4f}: nothing to lose"

@@ -23,15 +23,17 @@ from onnx import numpy_helper
 from posert.calib.scales import read_scales
 from posert.calib.search import Measured
 from posert.calib.sensitivity import Block
+from posert.export import arguments as arguments_module
 from posert.export import build as build_module
 from posert.export import graphs, int8, pipeline, tuning
 from posert.export.archs import build_arch
 from posert.export.demo import demo_weights
+from posert.export.demo import frames as frames_module
 from posert.export.demo.data import cached
 from posert.export.plan import Plan
 from posert.export.to_onnx import run
 from posert.export.tuning import Tuner
-from posert.runtime import PoseEstimator
+from posert.runtime import PoseEstimator, parity
 from posert.runtime.backends import installed_backends
 from posert.runtime.bundle import Bundle
 from posert.runtime.cli import main
@@ -46,8 +48,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Drawn people and downloads go into a folder of the test's own."""
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("cache")
-        patch.setenv("XDG_CACHE_HOME", str(path))
-        patch.setattr(build_module, "_CALIBRATION_IMAGES", 12)  # as few as show that calibration happens
+        patch.setenv("POSERT_CACHE", str(path))
+        patch.setattr(arguments_module, "_CALIBRATION_IMAGES", 12)  # as few as show that calibration happens
         yield path
 
 
@@ -80,7 +82,7 @@ def make_plan(*arguments: str | Path) -> Plan:
 def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Built:
     folder = tmp_path_factory.mktemp("built")
     plain, output = folder / "plain.onnx", folder / "demo.pose"
-    done = posert(*DEMO, "--int8", "--limit", "8", "--output", output, "--onnx", plain, "--json")
+    done = posert(*DEMO, "--int8", "--limit", "14", "--output", output, "--onnx", plain, "--json")
     return Built(*done, folder)
 
 
@@ -144,7 +146,7 @@ class TestOneBuild:
 
     def test_nothing_of_this_machine_is_in_it(self, built: Built) -> None:
         data = (built.folder / "demo.pose").read_bytes()
-        for text in (str(ROOT), str(built.folder), str(Path.home()), os.environ["XDG_CACHE_HOME"]):
+        for text in (str(ROOT), str(built.folder), str(Path.home()), os.environ["POSERT_CACHE"]):
             assert text.encode() not in data, text
 
     def test_the_estimator_finds_the_people(self, built: Built) -> None:
@@ -152,10 +154,10 @@ class TestOneBuild:
         pose = PoseEstimator(built.folder / "demo.pose", threads=1)
         assert pose.choice.precision == next(iter(installed_backends()[pose.choice.backend].PRECISIONS))
         assert "passed the accuracy gate" in pose.choice.reason
-        images, coco = cached("val", 12)
+        images, coco = cached("val", 18)
         errors = []
         for a in coco["annotations"]:
-            if a["image_id"] in {r["id"] for r in coco["images"][8:]} and a["num_keypoints"]:
+            if a["image_id"] in {r["id"] for r in coco["images"][14:]} and a["num_keypoints"]:
                 x, y, w, h = a["bbox"]
                 frame = images[[r["id"] for r in coco["images"]].index(a["image_id"])]
                 truth = np.reshape(a["keypoints"], (-1, 3))
@@ -195,12 +197,17 @@ def break_head(model: onnx.ModelProto, *_: object) -> onnx.ModelProto:
 
 
 class TestTheGateFails:
-    def test_a_planted_fault(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_planted_fault(self, built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The failed bundle does not take the place of a good one."""
         monkeypatch.setattr(graphs, "to_fp16", break_head)
-        output = tmp_path / "broken.pose"
-        status, out, _ = posert(*DEMO, "--half", "--limit", "4", "--output", output, "--json")
-        assert status == 1
+        good = (built.folder / "demo.pose").read_bytes()
+        (tmp_path / "x.pose").write_bytes(good)
+        status, out, err = posert(*DEMO, "--half", "--limit", "14", "--output", tmp_path / "x.pose", "--json")
+        assert status == 1 and (tmp_path / "x.pose").read_bytes() == good
+        assert "holds a bundle whose gate did not fail: it stays" in " ".join(err.split())
+        output = tmp_path / "x.failed.pose"
         result = json.loads(out)
+        assert Path(result["bundle"]) == output
         assert result["verdict"] == "failed"
         assert {r["verdict"] for r in result["rows"] if r["precision"] == "fp16"} == {"failed"}
         assert {r["verdict"] for r in result["rows"][1:] if r["precision"] == "fp32"} == {"passed"}
@@ -208,7 +215,7 @@ class TestTheGateFails:
             assert bundle.accuracy["verdict"] == "failed"
         pose = PoseEstimator(output, threads=1)
         assert pose.choice.precision in ("fp32", "bf16")
-        assert json.loads((tmp_path / "broken-report" / "report.json").read_text())["verdict"] == "failed"
+        assert json.loads((tmp_path / "x.failed-report" / "report.json").read_text())["verdict"] == "failed"
 
     @pytest.fixture
     def exported(self, built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +234,7 @@ class TestTheGateFails:
 
         monkeypatch.setattr(graphs, "to_fp16", spoil)
         output = tmp_path / "nan.pose"
-        status, out, err = posert(*DEMO, "--half", "--limit", "3", "--output", output, "--json")
+        status, out, err = posert(*DEMO, "--half", "--limit", "14", "--output", output, "--json")
         assert status == 1, err
         rows = json.loads(out)["rows"]
         assert all(r["verdict"] == ("failed" if r["precision"] == "fp16" else "passed") for r in rows[1:])
@@ -251,6 +258,7 @@ class TestTheGateFails:
             return [Block("layer1.0", ("layer1.0.conv1",), 0.1, 0.5), Block("layer1.1", ("layer1.1.conv1",), 0.9, 0.1)]
 
         monkeypatch.setattr(tuning, "FEWEST", 1)
+        monkeypatch.setattr(parity, "FEWEST", 1)
         monkeypatch.setattr(Tuner, "measure", hopeless)
         monkeypatch.setattr(int8, "sensitivity", two)
         arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]
@@ -278,7 +286,7 @@ class TestOwnData:
     def data(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """Synthetic people on disk, as a user has photographs: `val.json`, `train.json` and their folders."""
         folder = tmp_path_factory.mktemp("own")
-        for split, count in (("val", 6), ("calib", 8)):
+        for split, count in (("val", 15), ("calib", 8)):
             images, coco = cached(split, count)
             (folder / split).mkdir()
             for record, image in zip(coco["images"], images, strict=True):
@@ -287,7 +295,7 @@ class TestOwnData:
         return folder
 
     def test_judged_and_calibrated_on_the_users_files(self, data: Path, tmp_path: Path) -> None:
-        own = ["--annotations", data / "val.json", "--images", data / "val", "--limit", "5"]
+        own = ["--annotations", data / "val.json", "--images", data / "val", "--limit", "14"]
         calib = ["--calib", data / "calib.json", "--calib-images", data / "calib"]
         output = tmp_path / "own.pose"
         status, out, err = posert(*DEMO, *own, *calib, "--output", output, "--json")
@@ -296,8 +304,8 @@ class TestOwnData:
         assert result["rows"][0]["ap"] > 0.5
         with Bundle(output) as bundle:
             assert bundle.accuracy["data"]["kind"] == "user"
-            assert bundle.accuracy["data"]["note"].startswith("val.json, 5 of ")
-            assert bundle.accuracy["data"]["images"] == 5
+            assert bundle.accuracy["data"]["note"].startswith("val.json, 14 of ")
+            assert bundle.accuracy["data"]["images"] == 14
 
     def test_random_weights_prove_nothing_even_on_labelled_images(self, data: Path) -> None:
         own = ["--annotations", data / "val.json", "--images", data / "val"]
@@ -332,7 +340,7 @@ class TestRefusedBeforeAnyWork:
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("work was done before the refusal")
 
-        monkeypatch.setattr(build_module, "cached", refuse)
+        monkeypatch.setattr(frames_module, "cached", refuse)
         monkeypatch.setattr(build_module, "build", refuse)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "folder").mkdir()

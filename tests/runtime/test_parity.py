@@ -25,7 +25,7 @@ from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.frames import Frames
 from posert.runtime.judgement import Parity
-from posert.runtime.parity import HEATMAP_BOUND, Candidate, judge
+from posert.runtime.parity import FEWEST, HEATMAP_BOUND, Candidate, judge
 from posert.runtime.preprocess import boxes_to_center_scale, crop, crop_matrices
 
 IMAGES, WIDTH, HEIGHT = 30, 200, 160
@@ -239,6 +239,17 @@ class TestUnproven:
             row = gate(frames, reference, scaled, labelled=False).rows[1]
             assert row.heatmap_error == pytest.approx(factor - 1, rel=1e-3)
             assert row.verdict == verdict
+
+    def test_too_few_people_prove_nothing(self, frames: Frames, reference: Candidate) -> None:
+        people = frames.labelled()
+        assert len(people) > FEWEST
+        for count, verdict in ((FEWEST - 1, "unproven"), (FEWEST, "passed")):
+            kept = replace(frames, coco={**frames.coco, "annotations": people[:count]})
+            parity = gate(kept, reference, candidate(frames))
+            assert parity.verdict == verdict and parity.data["labelled"] is (verdict == "passed")
+            assert (f"{count} people are too few to judge AP by: 20 are the least" in parity.data["note"]) is (
+                verdict == "unproven"
+            )
 
     def test_a_model_without_accuracy_proves_nothing(self, frames: Frames) -> None:
         """Its AP is 0, and so is that of anything: no drop, and still not passed."""
