@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from posert.runtime.errors import InputError
-from posert.runtime.files import whole_file
+from posert.runtime.files import check_place, whole_file
 
 
 def test_written_under_its_name_in_folders_that_are_made(tmp_path: Path) -> None:
@@ -62,3 +64,65 @@ def test_an_error_of_the_writer_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as caught, whole_file(tmp_path / "c.bin"):
         raise OSError(28, "No space left on device")
     assert not isinstance(caught.value, InputError)
+
+
+def test_a_place_is_found_out_before_the_work(tmp_path: Path) -> None:
+    check_place(tmp_path / "none" / "yet" / "c.bin")
+    (tmp_path / "old.bin").write_bytes(b"old")
+    check_place(tmp_path / "old.bin")
+    assert [p.name for p in tmp_path.iterdir()] == ["old.bin"]
+    with pytest.raises(InputError, match="there is a folder of this name"):
+        check_place(tmp_path)
+    with pytest.raises(InputError, match="old.bin is no folder"):
+        check_place(tmp_path / "old.bin" / "c.bin")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="a folder that takes no files from anybody is Linux's /proc"
+)
+def test_a_folder_that_only_seems_to_take_files() -> None:
+    """As root os.access says yes."""
+    for path in (Path("/proc/q.pose"), Path("/proc/none/q.pose")):
+        with pytest.raises(InputError, match=f"cannot write {path}: no file can be made in /proc: .*choose another"):
+            check_place(path)
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="there is no /dev/null")
+def test_what_is_no_file_is_not_replaced() -> None:
+    with pytest.raises(InputError, match="it is no ordinary file"):
+        check_place("/dev/null")
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose new files lie on a disk that is full."""
+
+    def make(prefix: str, dir: Path) -> tuple[int, str]:
+        path = Path(dir, f"{prefix}x")
+        path.symlink_to("/dev/full")
+        return os.open(path, os.O_WRONLY), str(path)
+
+    monkeypatch.setattr(tempfile, "mkstemp", make)
+    return tmp_path
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's /dev/full")
+@pytest.mark.parametrize("size", [1, 1 << 20])  # fails at the flush, and at the write
+def test_a_full_disk_is_told_with_the_file(full: Path, size: int) -> None:
+    said = rf"cannot write {full}/c\.bin: no space left on the disk, \d+ MB are free; make room or"
+    with pytest.raises(InputError, match=said), whole_file(full / "c.bin") as file:
+        file.write(bytes(size))
+    with (
+        pytest.raises(InputError, match=said),
+        whole_file(full / "c.bin") as file,
+        zipfile.ZipFile(file, "w") as archive,
+    ):
+        archive.writestr("member", bytes(size))
+    assert not list(full.iterdir())
+
+
+def test_a_rename_that_fails_is_told_with_the_file(tmp_path: Path) -> None:
+    said = f"cannot write {tmp_path}/c: Is a directory; choose"
+    with pytest.raises(InputError, match=said), whole_file(tmp_path / "c"):
+        (tmp_path / "c").mkdir()
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
