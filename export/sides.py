@@ -18,7 +18,7 @@ from ..runtime.backends._engine import read_engine
 from ..runtime.backends._trt_session import EngineSession
 from ..runtime.bundle import Bundle
 from ..runtime.contract import Contract
-from ..runtime.errors import InputError
+from ..runtime.errors import BackendError, InputError
 from ..runtime.registry import unknown_name
 from . import catalog
 from .archs import build_arch
@@ -121,7 +121,10 @@ def _open(text: str, contract: Contract | None, weights: str | None) -> Side:
 
 def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -> Side:
     if path.suffix == ".engine":
-        engine = read_engine(path)
+        try:
+            engine = read_engine(path)
+        except BackendError as error:
+            raise BackendError(f"{error}. Delete it and make it anew: posert compile BUNDLE") from error
         library = load_backend(engine.made.backend).LIBRARY  # type: ignore[attr-defined]  # engines are of these two
         return Side(text, engine.made.precision, EngineSession(library, b"", engine.made.precision, engine), contract)
     data = path.read_bytes()

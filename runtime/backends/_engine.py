@@ -96,7 +96,7 @@ def read_engine(path: Path) -> Engine:
 
 def _read(path: Path, whole: bool) -> Engine:
     def damaged(why: str) -> BackendError:
-        return BackendError(f"{path} is not a usable engine: {why}. Delete it and make it anew: posert compile BUNDLE")
+        return BackendError(f"{path} is not a usable engine: {why}")  # what mends it depends on who reads it
 
     try:
         with path.open("rb") as file:
@@ -111,10 +111,14 @@ def _read(path: Path, whole: bool) -> Engine:
                 header[name] = tuple(tuple(v) if isinstance(v, list) else v for v in header[name])
             made = Made(**header)
             plan = file.read() if whole else b""
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise damaged(str(error)) from error
-    if whole and (len(plan) != size or hashlib.sha256(plan).hexdigest() != digest):
-        raise damaged(f"it holds {len(plan)} of {size} bytes, or other ones than were written")
+    except OSError as error:
+        raise damaged(error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise damaged(f"what it says of itself cannot be read ({error})") from error
+    if whole and len(plan) < size:
+        raise damaged(f"it is cut short: {len(plan)} of {size} bytes are there")
+    if whole and hashlib.sha256(plan).hexdigest() != digest:
+        raise damaged("its bytes were changed since they were written")
     return Engine(made, plan)
 
 
@@ -135,5 +139,5 @@ def find_engine(model: str, fits: Callable[[Made], str | None]) -> Engine | None
                 return read_engine(path)
             log.info("%s is not used: %s", path, reason)
         except BackendError as error:
-            log.warning("%s", error)
+            log.warning("%s; it is left out", error)
     return None

@@ -109,6 +109,9 @@ def test_what_is_off_is_made_anew(
     with caplog.at_level(logging.WARNING, "posert"):
         heatmaps, read = open_kept(crops)
     assert read and "made anew" in caplog.text
+    assert "posert compile" not in caplog.text, "which makes none of OpenVINO's"
+    said = {"cut": "it is cut short: ", "changed": "its bytes were changed", "empty": "does not begin like one"}
+    assert said.get(damage, "") in caplog.text
     np.testing.assert_array_equal(heatmaps, expected)
     assert not open_kept(crops)[1]
 

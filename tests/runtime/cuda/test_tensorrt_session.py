@@ -290,7 +290,7 @@ def test_damaged_engines_are_built_anew(
     path = cache / engine.made.file_name
     write_engine(path, engine)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(BackendError, match="not a usable engine.*posert compile BUNDLE"):
+    with pytest.raises(BackendError, match="not a usable engine: "):
         read_engine(path)
     _trt_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
     assert len(builds) == 1
