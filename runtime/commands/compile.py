@@ -41,12 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Build one engine per precision and write it."""
-    module = load_backend(args.backend)
-    trt: Any = module.LIBRARY  # type: ignore[attr-defined]  # both of BACKENDS have it
-    options = _options(args, trt)
-    device = _device(module) if args.backend == "tensorrt" else None
     made = []
     with Bundle(args.bundle) as bundle:
+        options = _options(args)
+        module = load_backend(args.backend)  # last: what is wrong with the arguments is so without the library too
+        trt: Any = module.LIBRARY  # type: ignore[attr-defined]  # both of BACKENDS have it
+        if args.backend == "tensorrt_rtx":
+            _check_targets(options.targets, trt)
+        device = _device(module) if args.backend == "tensorrt" else None
         for precision in args.precision.split(","):
             artifact = bundle.artifacts.get(module.PRECISIONS.get(precision, ""))
             if artifact is None:
@@ -89,17 +91,17 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(args: argparse.Namespace, trt: Any) -> Options:
+def _options(args: argparse.Namespace) -> Options:
     try:
         batch = tuple(tuple(int(n) for n in part.split(":")) for part in args.batch.split(","))
     except ValueError:
         raise InputError(f"--batch {args.batch}: expected MIN:BEST:MAX such as 1:8:32, or a comma list") from None
     ranges = tuple((b[0], b[0], b[0]) if len(b) == 1 else b for b in batch)
     targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
-    if targets and args.backend == "tensorrt_rtx":
-        unknown = [t for t in targets if t not in targets_of(trt)]
-        if unknown:
-            raise InputError(f"--target {', '.join(unknown)}: this release has {', '.join(targets_of(trt))}")
+    if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
+        raise InputError(
+            f"--target {', '.join(wrong)}: expected a GPU's compute capability such as sm89, or a comma list"
+        )
     return Options(
         batch=ranges,  # type: ignore[arg-type]  # Options checks that they are three
         workspace=_bytes(args.workspace) if args.workspace else None,
@@ -109,6 +111,12 @@ def _options(args: argparse.Namespace, trt: Any) -> Options:
         compatibility=args.compatibility,
         version_compatible=args.version_compatible,
     )
+
+
+def _check_targets(targets: tuple[str, ...], trt: Any) -> None:
+    known = targets_of(trt)
+    if unknown := [t for t in targets if t not in known]:
+        raise InputError(f"--target {', '.join(unknown)}: this release has {', '.join(known)}")
 
 
 def _bytes(text: str) -> int:
