@@ -19,7 +19,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target", "ampere"], "--target ampere: expected GPUs such as sm89"),
+        (["--target", "ampere"], "--target ampere: expected a GPU's compute capability such as sm89"),
         (["--batch", "foo"], "--batch foo: expected MIN:BEST:MAX"),
         (["--batch", "4:2:8"], "ascending"),
         (["--workspace", "much"], "512M or 2G"),
