@@ -26,7 +26,7 @@ from ...export.weights import DEMO_NOTE, load_weights
 from ...runtime.backends import Session, load_backend
 from ...runtime.choice import Choice
 from ...runtime.contract import Contract
-from ...runtime.errors import PosertError
+from ...runtime.errors import InputError, PosertError
 from ...runtime.estimator import PoseEstimator
 from ...runtime.files import whole_file
 from ...runtime.frames import Frames
@@ -118,6 +118,8 @@ class Bench:
         held_out = demo_frames(self.row.keypoints, "val", images, DEMO_NOTE)
         reference = Candidate("fp32", "pytorch", partial(estimator, self.reference), 0)
         court = Judge(reference, held_out, max_drop=MAX_DROP, labelled=True)
+        if not court.data["labelled"]:
+            raise InputError(f"--images {images}: {court.data['note']}")
         for name, file in files.items():
             row = court.hear(Candidate("int8", name, partial(compiled, file), 0))[0]
             figures = {"people": court.data["people"], **{field: getattr(row, field) for field in _FIGURES}}

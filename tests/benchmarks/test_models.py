@@ -83,7 +83,7 @@ def test_trouble_is_told(
 ):
     state = tmp_path / "state.jsonl"
     state.write_text(json.dumps(record(DEMO, **changes)) + "\n")
-    assert run(monkeypatch, "demo", "--state", state) == 1
+    assert run(monkeypatch, DEMO, "--state", state) == 1
     assert f"| {message} |" in capsys.readouterr().out
 
 

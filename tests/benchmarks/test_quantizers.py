@@ -17,7 +17,7 @@ from posert.calib.ranges import collect
 from posert.export.catalog import find
 from posert.export.int8 import METHOD
 
-IMAGES, PEOPLE = 6, 6
+IMAGES, PEOPLE = 12, 6
 CONTRACT = find("hrnet_demo").contract()
 OURS, FLOAT, ORT = quantizers.OURS, quantizers.FLOAT, "ONNX Runtime, min-max, uint8"
 
