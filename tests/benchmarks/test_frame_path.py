@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ def test_startup(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         assert all(row[name] > 0 for name in startup.STAGES) and row["slowest"] >= row["total"]
         assert row["peak_mb"] is None or 50 < row["peak_mb"] < 1000
     assert len(list(startup._table(result))) == 4
+
+
+def test_the_clock_of_a_start_begins_before_any_library() -> None:
+    code = "import sys; from posert.benchmarks.harness.first import work; print('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_startup_says_why_a_process_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
