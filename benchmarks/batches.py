@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from posert.benchmarks.harness.script import script
 from posert.runtime.backends.openvino import PRECISIONS, Session
-from posert.runtime.bundle import Bundle
+from posert.runtime.bundle.archive import Bundle
 
 
 @script(goes_on=False)

@@ -20,10 +20,10 @@ from posert.benchmarks.harness.environments import call
 from posert.benchmarks.harness.quantizing import Bench
 from posert.benchmarks.harness.script import script
 from posert.export.catalog import find
-from posert.export.environment import machine
-from posert.export.weights import DEMO_NOTE
+from posert.export.weights.load import DEMO_NOTE
 from posert.runtime.errors import PosertError
 from posert.runtime.registry import unknown_name
+from posert.runtime.system.environment import machine
 
 BASE = "ONNX Runtime, min-max symmetric"
 TRAP = "mse, signed, heatmap output by entropy, the model's own decoding"

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posert.benchmarks.harness.script import script
-from posert.runtime.decode import decode
-from posert.runtime.machine import machine
+from posert.runtime.pose.decode import decode
+from posert.runtime.system.machine import machine
 
 JOINTS, HEIGHT, WIDTH = 17, 64, 48
 RULES = {

@@ -24,20 +24,20 @@ from typing import Any
 
 import onnx
 
-from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import finished, keep, script
 from posert.calib.fp16 import to_fp16
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
 from posert.export import catalog
 from posert.export.archs import build_arch
-from posert.export.environment import machine
-from posert.export.reference import Reference, random_crops
-from posert.export.to_onnx import OPSET, to_onnx, with_crops
-from posert.export.weights import load_weights
+from posert.export.graph.reference import Reference, random_crops
+from posert.export.graph.to_onnx import OPSET, to_onnx, with_crops
+from posert.export.weights.load import load_weights
+from posert.runtime.bench.memory import peak_mb
 from posert.runtime.errors import PosertError
-from posert.runtime.files import whole_file
-from posert.runtime.progress import track
+from posert.runtime.system.environment import machine
+from posert.runtime.system.files import whole_file
+from posert.runtime.system.progress import track
 
 TARGETS = ("sm75", "sm86", "sm89", "sm120")
 FAMILIES = (
@@ -133,7 +133,7 @@ def write_graphs(family: str, folder: Path) -> None:
 
 def measure(path: Path) -> dict[str, Any]:
     """Build an engine of one graph in this process."""
-    from posert.runtime.backends._trt import Options, build  # light: the library is imported below
+    from posert.runtime.engines.builder import Options, build  # light: the library is imported below
 
     data = path.read_bytes()
     (note,) = (json.loads(p.value) for p in onnx.load_from_string(data).metadata_props if p.key == "row")

@@ -32,23 +32,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posert.benchmarks.harness.meters import Meters
-from posert.benchmarks.harness.paired import orders
 from posert.benchmarks.harness.roofline import ceilings, place, work_of
 from posert.benchmarks.harness.script import script
 from posert.benchmarks.harness.usual import Half, on_cpu
 from posert.export.archs import build_arch
-from posert.export.reference import Reference
-from posert.runtime.bundle import Bundle
-from posert.runtime.choice import open_session
-from posert.runtime.contract import Contract
+from posert.export.graph.reference import Reference
+from posert.runtime.bench.meters import Meters
+from posert.runtime.bench.paired import orders
+from posert.runtime.bundle.archive import Bundle
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda.driver import Device, Memory, Pinned, Stream
 from posert.runtime.cuda.library import missing as no_driver
 from posert.runtime.cuda.network import Network, bucket_of, record, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError, PosertError
-from posert.runtime.files import whole_file
-from posert.runtime.preprocess import regions
+from posert.runtime.pose.preprocess import regions
+from posert.runtime.selection import open_session
+from posert.runtime.system.files import whole_file
 
 ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 LANES = (1, 2)

@@ -22,17 +22,17 @@ from typing import Any
 
 import onnx
 
-from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import finished, keep, script
 from posert.export import catalog
+from posert.export.build.pipeline import build
+from posert.export.build.plan import PRECISIONS, Plan
 from posert.export.demo.frames import demo_frames
-from posert.export.environment import machine, versions
-from posert.export.pipeline import build
-from posert.export.plan import PRECISIONS, Plan
-from posert.runtime.bundle import Bundle
+from posert.runtime.bench.memory import peak_mb
+from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import PosertError
-from posert.runtime.files import whole_file
-from posert.runtime.progress import track
+from posert.runtime.system.environment import machine, versions
+from posert.runtime.system.files import whole_file
+from posert.runtime.system.progress import track
 
 SECONDS, GIGABYTES = 120.0, 4.0
 """What an fp32 build may take: export, TorchScript, gate on every backend, writing. The seconds are those of the
@@ -117,7 +117,7 @@ class _Clock:
         self.steps: list[tuple[str, float, float]] = []
 
     def step(self, name: str, done: int, total: int) -> None:
-        """As `posert.export.pipeline.Report`."""
+        """As `posert.export.build.pipeline.Report`."""
         if name != self.name:
             now = time.process_time()
             self.steps.append((self.name, now - self.start, _peak()))

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from posert.benchmarks.harness.meters import Meters
 from posert.benchmarks.harness.script import script
+from posert.runtime.bench.meters import Meters
 from posert.runtime.errors import InputError
-from posert.runtime.files import whole_file
+from posert.runtime.system.files import whole_file
 
 PAGE = Path("docs/benchmarks.md")
 _BLOCK = re.compile(r"(?m)^```text\n\$ (.+)\n(?:.*\n)*?```$")

@@ -19,7 +19,7 @@ from posert.benchmarks.contenders.page import plot, table
 from posert.benchmarks.contenders.roster import contenders
 from posert.benchmarks.harness.script import script
 from posert.runtime.errors import InputError
-from posert.runtime.files import check_place, whole_file
+from posert.runtime.system.files import check_place, whole_file
 
 
 @script(goes_on=True)

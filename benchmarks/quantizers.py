@@ -21,13 +21,13 @@ from typing import Any
 
 from posert.benchmarks.harness.quantizing import MAX_DROP, Bench, Tool
 from posert.benchmarks.harness.script import script
+from posert.export.build.int8 import METHOD
 from posert.export.catalog import Row, find
-from posert.export.environment import machine, versions
-from posert.export.int8 import METHOD
-from posert.runtime.contract import Contract
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import PosertError
-from posert.runtime.files import check_place, whole_file
-from posert.runtime.progress import track
+from posert.runtime.system.environment import machine, versions
+from posert.runtime.system.files import check_place, whole_file
+from posert.runtime.system.progress import track
 
 OURS, FLOAT = "ours", "float32"
 _SMALL_MACS = 1e9

@@ -24,18 +24,18 @@ from typing import Any
 import numpy as np
 
 from posert.benchmarks.harness.environments import ToolError, call
-from posert.benchmarks.harness.memory import peak_mb
-from posert.benchmarks.harness.meters import Meters
-from posert.benchmarks.harness.paired import timed, warm
 from posert.benchmarks.harness.script import script
-from posert.benchmarks.harness.workload import crowd
 from posert.benchmarks.startup import measure as start_up
-from posert.export.environment import versions
-from posert.runtime.bundle import Bundle
-from posert.runtime.choice import choose, open_session
+from posert.runtime.bench.memory import peak_mb
+from posert.runtime.bench.meters import Meters
+from posert.runtime.bench.paired import timed, warm
+from posert.runtime.bench.scene import crowd
+from posert.runtime.bundle.archive import Bundle
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.files import check_place, whole_file
-from posert.runtime.progress import track
+from posert.runtime.selection import choose, open_session
+from posert.runtime.system.environment import versions
+from posert.runtime.system.files import check_place, whole_file
+from posert.runtime.system.progress import track
 
 PEOPLE, BATCHES = (1, 2, 5, 10, 20, 40), (1, 2, 4, 8, 16, 32)
 FRAMES = ((360, 640), (720, 1280), (1080, 1920), (2160, 3840))  # height, width

@@ -23,8 +23,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from posert.benchmarks.harness.memory import peak_mb
 from posert.benchmarks.harness.script import script
+from posert.runtime.bench.memory import peak_mb
 
 IMAGES, DETECTIONS, PEOPLE = 5000, 104_125, 11_004
 
@@ -116,7 +116,7 @@ def pycocotools(truth: Path, found: list[dict[str, Any]]) -> list[float]:
 
 
 def _score(annotations: str, results: str) -> dict[str, Any]:
-    from posert.runtime.evaluate import score_file
+    from posert.runtime.accuracy.score import score_file
 
     start = time.perf_counter()
     scored = score_file("coco", annotations, results)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from posert.benchmarks.harness.script import script
 from posert.runtime.backends import Request
 from posert.runtime.backends.openvino import PRECISIONS, Session, Throughput
-from posert.runtime.bundle import Bundle
+from posert.runtime.bundle.archive import Bundle
 
 PEOPLE = 64  # per turn
 

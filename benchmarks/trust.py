@@ -14,14 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from posert.benchmarks.harness.compare import compare
-from posert.benchmarks.harness.measure import Settings, Side
 from posert.benchmarks.harness.script import finished, keep, script
-from posert.benchmarks.latency import sweep
-from posert.runtime.bundle import Bundle
-from posert.runtime.choice import choose
+from posert.runtime.bench.compare import compare
+from posert.runtime.bench.measure import Settings, Side
+from posert.runtime.bundle.archive import Bundle
+from posert.runtime.cli.commands.bench import sweep
 from posert.runtime.errors import InputError
-from posert.runtime.progress import track
+from posert.runtime.selection import choose
+from posert.runtime.system.progress import track
 
 
 @script(goes_on=True)

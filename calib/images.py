@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.contract import Contract
+from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
-from ..runtime.preprocess import crop, crop_matrices, regions
-from .leak import EvaluationSet
+from ..runtime.pose.preprocess import crop, crop_matrices, regions
+from .overlap import EvaluationSet
 
 log = logging.getLogger("posert")
 

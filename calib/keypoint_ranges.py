@@ -22,7 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from ..runtime.contract import Contract
+from ..runtime.bundle.contract import Contract
 from .graph import Graph
 from .histogram import Histogram, Range
 from .methods import minmax, mse

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..runtime.contract import Contract
+from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
 from .graph import float_tensors

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.bundle.schema import NUMBER, check_shape
 from ..runtime.errors import CalibrationError
-from ..runtime.files import whole_file
-from ..runtime.json_shape import NUMBER, check_shape
+from ..runtime.system.files import whole_file
 from .histogram import Range
-from .leak import LOOK_BYTES, EvaluationSet
 from .methods import KEYPOINTS
 from .methods import method as find_method
+from .overlap import LOOK_BYTES, EvaluationSet
 from .ranges import Ranges, Seen, mean_change
 
 SCHEMA = 1

@@ -15,8 +15,8 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..runtime.contract import Contract
-from ..runtime.decode import decode
+from ..runtime.bundle.contract import Contract
+from ..runtime.pose.decode import decode
 from .graph import Graph
 from .histogram import Range
 from .placement import layer_macs, place

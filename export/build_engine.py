@@ -4,7 +4,7 @@
 import sys
 
 try:
-    from posert.runtime.cli import call
+    from posert.runtime.cli.main import call
 except ModuleNotFoundError as error:
     if error.name != "posert":
         raise

@@ -16,11 +16,12 @@ from typing import Any, cast
 import torch
 import yaml
 
-from ..runtime.contract import Contract
+from ..runtime.bundle.contract import Contract
 from ..runtime.datasets import dataset as dataset_constants
 from ..runtime.errors import CatalogError
 from ..runtime.registry import merge_tables, unknown_name
-from . import archs, macs
+from . import archs
+from .graph import macs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class Row:
         color: channel order of the training pictures, "RGB" or "BGR".
         mean, std: `(p / 255 - mean) / std`, in `color` order.
         target: how the training maps were drawn: `encoding`, and `sigma` (px of the heatmap) or `kernels`.
-        decode, kernel, flip_shift, udp, enlarge, padding: as in `posert.runtime.contract.Contract`.
+        decode, kernel, flip_shift, udp, enlarge, padding: as in `posert.runtime.bundle.contract.Contract`.
         flip_test: whether the published figures average the maps of the picture and of its mirror image.
         url: where the weights are, or None where they have no direct address.
         file: name that the publisher gives the weights, or None where none were published.

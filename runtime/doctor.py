@@ -18,7 +18,7 @@ from typing import Any
 
 from .backends import MissingBackend, backends, load_backend, pip_line
 from .errors import BackendError
-from .machine import Machine
+from .system.machine import Machine
 
 SECONDS = 300.0  # a library that takes longer to load hangs, even on a small and busy machine
 
@@ -120,7 +120,7 @@ def diagnose(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
     """What should be mended, the worst first.
 
     Args:
-        machine: from `posert.runtime.machine.machine`.
+        machine: from `posert.runtime.system.machine.machine`.
         probes: from `probe_all`.
     """
     found = [Finding("broken", f"{name}: {p.reason}", _mend(name)) for name, p in probes.items() if p.state == "broken"]

@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .backends import Session
-from .bundle import Bundle
-from .choice import Choice, choose, open_session
-from .contract import Contract
+from .batching import CropBuffer, People, overlap
+from .bundle.archive import Bundle
+from .bundle.contract import Contract
 from .errors import InputError
-from .flip import flip_index
-from .keypoints import Keypoints
+from .pose.flip import flip_index
+from .pose.keypoints import Keypoints
+from .pose.preprocess import center_scale, check_boxes
+from .selection import Choice, choose, open_session
 
 if TYPE_CHECKING:
     from .cuda.pipeline import Pipeline
-    from .stream import People
 
 log = logging.getLogger("posert")
 
@@ -85,12 +86,9 @@ class PoseEstimator:
         return f"PoseEstimator({name}{self.choice.backend} {self.choice.precision})"
 
     def _prepare(self, contract: Contract, session: Session, choice: Choice, flip_test: bool) -> None:
-        from . import preprocess, stream  # these bring OpenCV, which `import posert.runtime` should not cost
-
-        self._preprocess, self._stream = preprocess, stream
         self.contract, self.session, self.choice, self.flip_test = contract, session, choice, flip_test
         self._flip = flip_index(len(contract.keypoints), contract.flip_pairs) if flip_test else None
-        self._buffer = stream.CropBuffer(contract)
+        self._buffer = CropBuffer(contract)
         self._pipeline: Pipeline | None = None
         self._lock = threading.Lock()
 
@@ -137,11 +135,11 @@ class PoseEstimator:
             for frame, boxes in frames:
                 image = check_frame(frame)
                 rows = self._check_boxes(boxes, image.shape[1], image.shape[0])
-                found = self._stream.People(self.contract, image, *self._center_extent(rows), self._flip)
+                found = People(self.contract, image, *self._center_extent(rows), self._flip)
                 boxes_of.append(rows.astype(np.float32))
                 yield found
 
-        for done in self._stream.overlap(people(), requests(), self.contract):
+        for done in overlap(people(), requests(), self.contract):
             yield Keypoints(done.xy, done.score, boxes_of.popleft(), self.contract.keypoints)
 
     def regions(
@@ -151,7 +149,7 @@ class PoseEstimator:
 
         Args:
             frame: `(H, W, 3)` uint8 BGR.
-            center, extent: `(N, 2)` float32, px of the frame, see `posert.runtime.preprocess`.
+            center, extent: `(N, 2)` float32, px of the frame, see `posert.runtime.pose.preprocess`.
 
         Returns:
             xy `(N, K, 2)`, px of the frame, and score `(N, K)`, both float32.
@@ -159,7 +157,7 @@ class PoseEstimator:
         pipeline = self._on_gpu()
         if pipeline is not None:
             return pipeline(frame, center, extent)
-        people = self._stream.People(self.contract, frame, center, extent, self._flip)
+        people = People(self.contract, frame, center, extent, self._flip)
         with self._lock:
             for part in people.parts:
                 people.read(part, self.session.infer(people.cut(part, self._buffer)))
@@ -172,7 +170,7 @@ class PoseEstimator:
         """
         image, c = check_frame(frame), self.contract
         center, extent = self._center_extent(self._check_boxes(boxes, image.shape[1], image.shape[0]))
-        people = self._stream.People(c, image, center, extent, None)
+        people = People(c, image, center, extent, None)
         maps = np.empty((len(center), len(c.keypoints), c.heatmap_height, c.heatmap_width), np.float32)
         with self._lock:
             for part in people.parts:
@@ -205,13 +203,13 @@ class PoseEstimator:
 
     def _center_extent(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         c = self.contract
-        return self._preprocess.center_scale(rows, c.width, c.height, c.padding, c.enlarge)
+        return center_scale(rows, c.width, c.height, c.padding, c.enlarge)
 
     def _check_boxes(self, boxes: ArrayLike | None, width: int, height: int) -> NDArray[np.float64]:
         """Boxes as `(N, 4)` float64 xyxy; None is the whole frame, an empty list no people."""
         if boxes is None:
             return np.array([[0.0, 0.0, width, height]])
-        rows = self._preprocess.check_boxes(boxes)
+        rows = check_boxes(boxes)
         outside = (rows[:, 2:] <= 0) | (rows[:, :2] >= (width, height))
         if outside.any():
             i = int(outside.any(axis=1).argmax())

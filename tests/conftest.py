@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from posert.export.archs.hrnet import HRNet
-from posert.export.reference import Reference, random_crops
-from posert.export.to_onnx import to_onnx, with_crops
-from posert.export.to_torchscript import to_torchscript
-from posert.runtime.bundle import Artifact, Golden, describe, write_bundle
-from posert.runtime.contract import Contract
+from posert.export.graph.reference import Reference, random_crops
+from posert.export.graph.to_onnx import to_onnx, with_crops
+from posert.export.graph.to_torchscript import to_torchscript
+from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bundle
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 
 

@@ -27,7 +27,7 @@ def test_import_of_the_runtime(code: str) -> None:
 
 
 def test_the_command_line_itself() -> None:
-    assert not loaded_after("import posert.runtime.cli") & set(HEAVY)
+    assert not loaded_after("import posert.runtime.cli.main") & set(HEAVY)
 
 
 def test_an_estimator_loads_its_backend_only(narrow_bundle: Path) -> None:

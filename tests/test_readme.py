@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from posert.export import build as build_command
-from posert.runtime.cli import COMMANDS
+from posert.export.commands import build as build_command
+from posert.runtime.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,11 +12,11 @@ import torch
 from posert.export import catalog
 from posert.export.archs import archs, build_arch
 from posert.runtime.backends import backends, load_backend
-from posert.runtime.bundle import Artifact
-from posert.runtime.cli import COMMANDS
+from posert.runtime.bundle.archive import Artifact
+from posert.runtime.bundle.manifest import PRECISIONS
+from posert.runtime.cli.main import COMMANDS
 from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import BackendError, CatalogError, InputError, PosertError
-from posert.runtime.manifest import PRECISIONS
 
 
 @pytest.mark.parametrize("name", archs())

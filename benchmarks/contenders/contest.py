@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ...export.environment import machine, versions
-from ...runtime.files import whole_file
+from ...runtime.bench.paired import per_round, ratio
+from ...runtime.system.environment import machine, versions
+from ...runtime.system.files import whole_file
 from ..harness.environments import ToolError
-from ..harness.paired import per_round, ratio
 from .materials import PEOPLE, agreement, prepare
 from .process import Gone, Process
 from .roster import Contender

@@ -13,16 +13,16 @@ from numpy.typing import ArrayLike
 
 from ...export.archs import build_arch
 from ...export.catalog import row
-from ...export.reference import Reference
-from ...export.to_onnx import to_onnx
-from ...export.weights import load_weights
-from ...runtime.bundle import Bundle
-from ...runtime.choice import Choice
-from ...runtime.contract import Contract
+from ...export.graph.reference import Reference
+from ...export.graph.to_onnx import to_onnx
+from ...export.weights.load import load_weights
+from ...runtime.bench.scene import crowd
+from ...runtime.bundle.archive import Bundle
+from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
 from ...runtime.estimator import PoseEstimator
-from ...runtime.keypoints import Keypoints
-from ..harness.workload import crowd
+from ...runtime.pose.keypoints import Keypoints
+from ...runtime.selection import Choice
 from .worker import Given
 
 PEOPLE = 25

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..harness.paired import timed
+from ...runtime.bench.paired import timed
 
 Given = dict[str, Any]
 Joints = tuple[NDArray[np.floating], NDArray[np.floating]]

@@ -25,7 +25,7 @@ def main() -> None:
     start = time.perf_counter()
     value = wanted(**arguments)
     seconds = time.perf_counter() - start
-    peak_mb = importlib.import_module("posert.benchmarks.harness.memory").peak_mb()
+    peak_mb = importlib.import_module("posert.runtime.bench.memory").peak_mb()
     Path(result).write_text(json.dumps({"value": value, "seconds": seconds, "peak_mb": peak_mb}))
 
 

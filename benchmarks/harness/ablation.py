@@ -19,7 +19,7 @@ from ...calib.methods import method as find_method
 from ...calib.placement import LAYERS
 from ...calib.qdq import place, quantize
 from ...calib.ranges import collect, observe
-from ...runtime.contract import Contract
+from ...runtime.bundle.contract import Contract
 
 _BATCH = 8
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...runtime.bench.memory import resident_mb
 from ...runtime.errors import PosertError
-from .memory import resident_mb
 
 ROOT = Path("out/environments")
 _PACKAGE = Path(__file__).resolve().parents[2]

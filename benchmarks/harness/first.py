@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from .memory import peak_mb
+from ...runtime.bench.memory import peak_mb
 
 STAGES = ("python", "import", "libraries", "open", "first", "total")
 """The interpreter and this file; posert.runtime with numpy; OpenCV and the backend's library; the bundle and its

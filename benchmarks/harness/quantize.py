@@ -24,7 +24,7 @@ def posert(model: str, crops: str, target: str, contract: dict[str, Any], method
 
     from ...calib.qdq import place, quantize
     from ...calib.ranges import collect
-    from ...runtime.contract import Contract
+    from ...runtime.bundle.contract import Contract
 
     start = time.perf_counter()
     fp32 = onnx.load(model)
@@ -126,7 +126,7 @@ class Validation:
     """AP of a compiled OpenVINO model on labelled crops, which `quantizers` wrote to a folder."""
 
     def __init__(self, folder: str) -> None:
-        from ...runtime.contract import Contract
+        from ...runtime.bundle.contract import Contract
 
         self._pixels = np.load(Path(folder, "crops.npy"), mmap_mode="r")
         labels = json.loads(Path(folder, "labels.json").read_text())
@@ -139,9 +139,9 @@ class Validation:
 
     def average_precision(self, model: Any, people: list[int]) -> float:
         """COCO AP on these of the people, as if there were no others."""
-        from ...runtime.decode import decode, to_frame
-        from ...runtime.metrics.oks import evaluate_oks
-        from ...runtime.results import person_scores
+        from ...runtime.accuracy.metrics.oks import evaluate_oks
+        from ...runtime.accuracy.results import person_scores
+        from ...runtime.pose.decode import decode, to_frame
 
         c = self._contract
         maps = [model(self._pixels[people[i : i + 8]])[0] for i in range(0, len(people), 8)]

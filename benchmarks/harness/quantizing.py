@@ -19,21 +19,21 @@ from ...calib.images import crops_from_coco
 from ...export.archs import build_arch
 from ...export.catalog import Row
 from ...export.demo.frames import demo_frames
-from ...export.environment import versions
-from ...export.reference import Reference
-from ...export.to_onnx import to_onnx, with_crops
-from ...export.weights import DEMO_NOTE, load_weights
+from ...export.graph.reference import Reference
+from ...export.graph.to_onnx import to_onnx, with_crops
+from ...export.weights.load import DEMO_NOTE, load_weights
+from ...runtime.accuracy.frames import Frames
+from ...runtime.accuracy.gate import Candidate, Judge
 from ...runtime.backends import Session, load_backend
-from ...runtime.choice import Choice
-from ...runtime.contract import Contract
+from ...runtime.bench.paired import interleave, per_round, ratio
+from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError, PosertError
 from ...runtime.estimator import PoseEstimator
-from ...runtime.files import whole_file
-from ...runtime.frames import Frames
-from ...runtime.parity import Candidate, Judge
-from ...runtime.preprocess import crop, crop_matrices, regions
+from ...runtime.pose.preprocess import crop, crop_matrices, regions
+from ...runtime.selection import Choice
+from ...runtime.system.environment import versions
+from ...runtime.system.files import whole_file
 from .environments import call, environment
-from .paired import interleave, per_round, ratio
 
 MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
 _TIMED_PEOPLE = 8

@@ -17,7 +17,7 @@ import onnx
 import torch
 from onnx import shape_inference
 
-from ...runtime.bundle import Bundle
+from ...runtime.bundle.archive import Bundle
 from ...runtime.errors import InputError
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "int8_gpu": 1}

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...export.reference import Reference
-from ...runtime.contract import Contract
-from ...runtime.decode import decode, to_frame
-from ...runtime.preprocess import crop, crop_matrices
+from ...export.graph.reference import Reference
+from ...runtime.bundle.contract import Contract
+from ...runtime.pose.decode import decode, to_frame
+from ...runtime.pose.preprocess import crop, crop_matrices
 
 
 class Half(nn.Module):

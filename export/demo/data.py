@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.files import cache_folder
+from ...runtime.system.files import cache_folder
 from . import people
 from .people import Image
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.frames import Frames
+from ...runtime.accuracy.frames import Frames
 from .data import cached
 from .people import KEYPOINTS
 

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.contract import Contract
-from ...runtime.draw import SIDES, layout
-from ...runtime.judgement import Parity, Row, Worst
+from ...runtime.accuracy.verdict import Parity, Row, Worst
+from ...runtime.bundle.contract import Contract
+from ...runtime.pose.draw import SIDES, layout
 from . import plots, words
 from .int8 import int8_section
 from .markup import both, section

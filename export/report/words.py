@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...runtime.judgement import Parity, Row
-from ...runtime.parity import HEATMAP_BOUND
+from ...runtime.accuracy.gate import HEATMAP_BOUND
+from ...runtime.accuracy.verdict import Parity, Row
 
 _NAMED = 4  # blocks in a sentence
 

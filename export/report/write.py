@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ...runtime.contract import Contract
-from ...runtime.files import whole_file
-from ...runtime.judgement import Parity
+from ...runtime.accuracy.verdict import Parity
+from ...runtime.bundle.contract import Contract
+from ...runtime.system.files import whole_file
 from .page import page
 from .words import headline, interval_text, joint_drift, limits, number, signed
 

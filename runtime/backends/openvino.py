@@ -13,11 +13,11 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from ..engines.cache import Engine, Made, read_engine, write_engine
 from ..errors import BackendError, InputError
-from ..files import cache_folder
-from ..memory import give_back
+from ..system.files import cache_folder
+from ..system.memory import give_back
 from . import Request
-from ._engine import Engine, Made, read_engine, write_engine
 
 log = logging.getLogger("posert")
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import tensorrt as LIBRARY
 
-from . import _trt_times
-from ._trt_session import EngineSession, unavailable
+from ..engines import autotune
+from ..engines.session import EngineSession, unavailable
 
 PRECISIONS = {"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"}
 
@@ -22,7 +22,7 @@ def missing() -> str | None:
 
 def times(graphs: Mapping[str, bytes]) -> dict[str, float]:
     """See `posert.runtime.backends`."""
-    return _trt_times.times(LIBRARY, graphs)
+    return autotune.times(LIBRARY, graphs)
 
 
 def Session(model: bytes, precision: str, threads: int | None = None) -> EngineSession:

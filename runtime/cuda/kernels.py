@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blur import gaussian
-from ..contract import Contract
+from ..bundle.contract import Contract
 from ..errors import BackendError
+from ..pose.blur import gaussian
 
 TILE = 32
 ROWS = 8

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Contract
+from ..bundle.contract import Contract
 from ..errors import BackendError, InputError
-from ..flip import flip_index
-from ..preprocess import crop_matrices
+from ..pose.flip import flip_index
+from ..pose.preprocess import crop_matrices
 from .driver import Device, Kernel, Memory, Pinned, Stream
 from .frames import Image, device_image, device_output, geometry, host_frame, image_at, on_device
 from .kernels import DecodeArguments, Format, LocateArguments, WarpArguments, batch_dtype, describe_batch

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Contract
+from ..bundle.contract import Contract
 from ..errors import BackendError, InputError
 from .driver import Device, Module, Stream
 from .frames import stream_of
@@ -75,7 +75,7 @@ class Pipeline:
 
         Args:
             frame: uint8 `(H, W, 3)` BGR, `(H, W, 4)` BGRA or `(H, W)` grey, on the host or on the GPU.
-            center, extent: `(N, 2)` float32, px of the frame: the regions to look at, see `posert.runtime.preprocess`.
+            center, extent: `(N, 2)` float32, px of the frame: the regions to look at, see `pose.preprocess`.
             format: of the frame, where it is another one; NV12 is `(3 * H / 2, W)`.
             stream: that writes a frame on the GPU, where the array does not say: of pycuda, CuPy, PyTorch, or a handle.
                 None is PyTorch's and JAX's own current one, and else the default stream.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import CatalogError, InputError
-from ..flip import flip_index
+from ..pose.flip import flip_index
 from ..registry import load_module, module_names, unknown_name
 
 PROTOCOLS = ("legacy", "v029")

@@ -14,8 +14,8 @@ from posert.benchmarks.harness import ablation, quantize
 from posert.calib.methods import method as find_method
 from posert.calib.qdq import place
 from posert.calib.sensitivity import infer
-from posert.export.reference import random_crops
-from posert.export.to_onnx import with_crops
+from posert.export.graph.reference import random_crops
+from posert.export.graph.to_onnx import with_crops
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posert.benchmarks import page
-from posert.runtime.cli import COMMANDS
+from posert.runtime.cli.main import COMMANDS
 from posert.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,12 +22,12 @@ from posert.benchmarks.contenders.process import Gone, Process
 from posert.benchmarks.contenders.roster import Contender, contenders
 from posert.benchmarks.contenders.worker import Absent
 from posert.benchmarks.harness.environments import ToolError
-from posert.benchmarks.harness.workload import crowd
-from posert.export.reference import Reference
-from posert.runtime.choice import Choice
+from posert.export.graph.reference import Reference
+from posert.runtime.bench.scene import crowd
 from posert.runtime.datasets import dataset
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.keypoints import Keypoints
+from posert.runtime.pose.keypoints import Keypoints
+from posert.runtime.selection import Choice
 
 JOINTS = 17
 

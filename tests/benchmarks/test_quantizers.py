@@ -14,8 +14,8 @@ from posert.benchmarks.harness.quantize import Validation
 from posert.benchmarks.harness.quantizing import Tool
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
+from posert.export.build.int8 import METHOD
 from posert.export.catalog import find
-from posert.export.int8 import METHOD
 
 IMAGES, PEOPLE = 12, 6
 CONTRACT = find("hrnet_demo").contract()

@@ -17,9 +17,9 @@ from posert.calib.sensitivity import infer, keypoint_loss
 from posert.export.archs import build_arch
 from posert.export.catalog import find
 from posert.export.demo.frames import demo_frames
-from posert.export.reference import Reference
-from posert.export.to_onnx import to_onnx, with_crops
-from posert.export.weights import load_weights
+from posert.export.graph.reference import Reference
+from posert.export.graph.to_onnx import to_onnx, with_crops
+from posert.export.weights.load import load_weights
 
 
 @pytest.fixture(scope="module")

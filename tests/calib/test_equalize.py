@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from posert.calib.equalize import ChannelMax, equalize
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect, observe
-from posert.export.to_onnx import with_crops
+from posert.export.graph.to_onnx import with_crops
 
 
 def uneven(model):

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from posert.calib.fp16 import activations, overflows, to_fp16
 from posert.calib.ranges import collect
-from posert.export.to_onnx import with_crops
+from posert.export.graph.to_onnx import with_crops
 from posert.runtime.errors import CalibrationError
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from posert.calib.images import CalibrationSet, crops_from_coco, folder
-from posert.calib.leak import EvaluationSet
-from posert.runtime.contract import Contract
+from posert.calib.overlap import EvaluationSet
+from posert.runtime.accuracy.frames import box_frames
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import CalibrationError
-from posert.runtime.frames import box_frames
 
 
 @pytest.fixture(scope="module")

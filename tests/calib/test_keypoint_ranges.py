@@ -15,7 +15,7 @@ from posert.calib.placement import place
 from posert.calib.qdq import quantize
 from posert.calib.ranges import collect, observe
 from posert.calib.sensitivity import infer, keypoint_loss
-from posert.runtime.contract import Contract
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import CalibrationError
 

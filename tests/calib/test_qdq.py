@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 from posert.calib.histogram import Range
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
-from posert.export.to_onnx import with_crops
+from posert.export.graph.to_onnx import with_crops
 from posert.runtime.errors import CalibrationError
 
 

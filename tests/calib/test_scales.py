@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posert.calib.histogram import Range
-from posert.calib.leak import EvaluationSet
+from posert.calib.overlap import EvaluationSet
 from posert.calib.ranges import Ranges, Seen, collect
 from posert.calib.scales import Scales, merge_scales, read_scales, write_scales
 from posert.runtime.errors import CalibrationError
@@ -107,7 +107,7 @@ def test_scales_of_another_graph_are_refused_with_both_hashes(model, crops):
 
 
 def test_images_of_the_gate_are_found_by_hash_and_by_looks(model, crops, tmp_path):
-    from posert.calib.leak import fingerprint
+    from posert.calib.overlap import fingerprint
 
     cv2 = pytest.importorskip("cv2")
     small = np.random.default_rng(0).integers(0, 256, (4, 12, 16, 3), np.uint8)

@@ -11,7 +11,7 @@ from posert.calib.qdq import quantize
 from posert.calib.ranges import collect
 from posert.calib.search import Measured, search
 from posert.calib.sensitivity import Block, infer, keypoint_loss, sensitivity
-from posert.runtime.contract import Contract
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import GateError
 

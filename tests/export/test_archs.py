@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from posert.export import catalog, macs
+from posert.export import catalog
 from posert.export.archs import archs, build_arch, stages_of
-from posert.export.checkpoint import load, recognise
-from posert.export.models import stage_macs
+from posert.export.commands.models import stage_macs
+from posert.export.graph import macs
+from posert.export.weights.checkpoint import load, recognise
 from posert.runtime.errors import CatalogError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "models"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posert.export import catalog
-from posert.runtime.contract import Contract
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import CatalogError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "models"

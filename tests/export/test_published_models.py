@@ -19,15 +19,18 @@ import onnx
 import pytest
 import torch
 
-from posert.export import catalog, checkpoint, macs, weights
+from posert.export import catalog
 from posert.export.archs import archs
-from posert.export.reference import Reference
-from posert.export.to_onnx import run, to_onnx, with_crops, with_free_size
-from posert.export.to_torchscript import to_torchscript
-from posert.export.weights import Provenance
-from posert.runtime.bundle import Bundle
-from posert.runtime.cli import main
-from posert.runtime.commands.inspect import describe
+from posert.export.graph import macs
+from posert.export.graph.reference import Reference
+from posert.export.graph.to_onnx import run, to_onnx, with_crops, with_free_size
+from posert.export.graph.to_torchscript import to_torchscript
+from posert.export.weights import checkpoint
+from posert.export.weights import load as weights
+from posert.export.weights.load import Provenance
+from posert.runtime.bundle.archive import Bundle
+from posert.runtime.cli.commands.inspect import describe
+from posert.runtime.cli.main import main
 from posert.runtime.errors import CheckpointError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "models"

@@ -18,9 +18,9 @@ from posert.export.report import plots, plots_int8
 from posert.export.report.plots_int8 import Point
 from posert.export.report.words import headline, int8_verdict, joint_drift, limits, number, settled_text, signed
 from posert.export.report.write import print_blocks, print_table, write_report
-from posert.runtime.contract import Contract
+from posert.runtime.accuracy.verdict import Parity, Row, Worst
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
-from posert.runtime.judgement import Parity, Row, Worst
 
 COCO = dataset("coco")
 CONTRACT = Contract(

@@ -13,10 +13,10 @@ import pytest
 
 from posert.runtime import doctor
 from posert.runtime.backends import backends
-from posert.runtime.cli import main
-from posert.runtime.commands import doctor as command
+from posert.runtime.cli.commands import doctor as command
+from posert.runtime.cli.main import main
 from posert.runtime.doctor import Probe, diagnose, precisions, probe
-from posert.runtime.machine import jetson_table, machine
+from posert.runtime.system.machine import jetson_table, machine
 
 ORIN = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",

@@ -15,14 +15,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from posert.export.reference import Reference
+from posert.export.graph.reference import Reference
 from posert.runtime import PoseEstimator
 from posert.runtime.backends import installed_backends, load_backend
-from posert.runtime.bundle import Artifact, Bundle, Golden, describe, write_bundle
-from posert.runtime.choice import Choice, choose
-from posert.runtime.contract import Contract
+from posert.runtime.batching import MAX_BATCH
+from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, write_bundle
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import BackendError, BundleError, InputError
-from posert.runtime.stream import MAX_BATCH
+from posert.runtime.selection import Choice, choose
 
 INSTALLED = list(installed_backends())
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from posert.benchmarks.harness.roofline import Ceilings, Work, place, work_of
-from posert.export.macs import of_graph
-from posert.export.reference import Reference
-from posert.runtime.bundle import Bundle
+from posert.export.graph.macs import of_graph
+from posert.export.graph.reference import Reference
+from posert.runtime.bundle.archive import Bundle
 
 
 def test_counts_of_a_graph(narrow_bundle: Path, narrow_reference: Reference, narrow_onnx: object):

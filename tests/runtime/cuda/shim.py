@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posert.runtime.contract import Contract
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda import kernels
 from posert.runtime.cuda.driver import Device, Memory, Module, Pinned, Stream
 from posert.runtime.cuda.kernels import DecodeArguments, Format, LocateArguments, WarpArguments
-from posert.runtime.preprocess import invert
+from posert.runtime.pose.preprocess import invert
 
 Arguments = LocateArguments | WarpArguments | DecodeArguments
 

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from posert.benchmarks import gpu
-from posert.benchmarks.harness.parts import latency
 from posert.benchmarks.harness.roofline import Ceilings, Work, place
-from posert.export.reference import Reference, random_crops
+from posert.export.graph.reference import Reference, random_crops
 from posert.runtime.backends import onnxruntime_cuda
-from posert.runtime.choice import Choice
-from posert.runtime.contract import Contract
+from posert.runtime.bench.stages import latency
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda.driver import Device, Memory, Stream
 from posert.runtime.estimator import PoseEstimator
+from posert.runtime.selection import Choice
 
 
 class Still:

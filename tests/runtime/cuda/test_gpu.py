@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.export.reference import Reference
+from posert.export.graph.reference import Reference
 from posert.runtime.backends import installed_backends, load_backend
-from posert.runtime.bundle import Bundle
-from posert.runtime.choice import open_session
-from posert.runtime.contract import Contract
+from posert.runtime.bundle.archive import Bundle
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda import library
 from posert.runtime.cuda.driver import Device, Memory, Pinned, Stream
 from posert.runtime.cuda.pipeline import Pipeline
-from posert.runtime.decode import decode, to_frame
 from posert.runtime.errors import BackendError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.preprocess import boxes_to_center_scale
+from posert.runtime.pose.decode import decode, to_frame
+from posert.runtime.pose.preprocess import boxes_to_center_scale
+from posert.runtime.selection import open_session
 
 if library.missing():
     pytest.skip(f"no GPU: {library.missing()}", allow_module_level=True)
@@ -146,7 +146,7 @@ def test_keypoints_on_the_gpu_are_those_of_its_heatmaps(
             maps: NDArray[np.float32] = session.infer(crops)
             return maps
 
-    from posert.runtime.choice import Choice
+    from posert.runtime.selection import Choice
 
     there = PoseEstimator.from_session(contract, session, Choice("cuda", "fp32", ""), flip_test)
     here = PoseEstimator.from_session(contract, OnTheCpu(), Choice("cuda", "fp32", ""), flip_test)

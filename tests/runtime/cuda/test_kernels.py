@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime import flip, preprocess
-from posert.runtime.contract import DECODE_RULES, Contract
+from posert.runtime.bundle.contract import DECODE_RULES, Contract
 from posert.runtime.cuda import kernels
 from posert.runtime.cuda.kernels import Format
-from posert.runtime.decode import decode, to_frame
 from posert.runtime.errors import BackendError, InputError
+from posert.runtime.pose import flip, preprocess
+from posert.runtime.pose.decode import decode, to_frame
 
 Shim = Any
 SETS = {"coco_64x48": (64, 48), "coco_96x72": (96, 72), "mpii_64x64": (64, 64)}

@@ -9,12 +9,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from posert.export.reference import Reference, random_crops
+from posert.export.graph.reference import Reference, random_crops
 from posert.runtime.backends import onnxruntime_cuda
-from posert.runtime.bundle import Bundle
-from posert.runtime.choice import Choice, open_session
+from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import BackendError
 from posert.runtime.estimator import PoseEstimator
+from posert.runtime.selection import Choice, open_session
 
 
 def test_keypoints_are_those_of_the_cpu(

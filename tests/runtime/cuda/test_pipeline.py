@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime.choice import Choice
-from posert.runtime.contract import Contract
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda import kernels, library, network
 from posert.runtime.cuda.driver import Device, Event, Memory, Module, Pinned, Stream, undisturbed
 from posert.runtime.cuda.kernels import Format
@@ -28,7 +27,8 @@ from posert.runtime.cuda.network import ArrayRunner, bucket_of, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.preprocess import boxes_to_center_scale, crop_matrices
+from posert.runtime.pose.preprocess import boxes_to_center_scale, crop_matrices
+from posert.runtime.selection import Choice
 
 FAILS, REFUSED_IMAGES, CAPABILITY, FOREIGN = range(4)
 OUT_OF_MEMORY, LOST, CAPTURE = 2, 700, 900

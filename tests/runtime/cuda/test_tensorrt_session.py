@@ -17,12 +17,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime import choice, files
-from posert.runtime.backends import _trt, _trt_session, _trt_times
-from posert.runtime.backends._engine import Engine, Made, find_engine, read_engine, read_made, write_engine
-from posert.runtime.backends._trt import Options
+from posert.runtime import selection as choice
 from posert.runtime.cuda.driver import Device, Stream
+from posert.runtime.engines import autotune as _trt_times
+from posert.runtime.engines import builder as _trt
+from posert.runtime.engines import session as _trt_session
+from posert.runtime.engines.builder import Options
+from posert.runtime.engines.cache import Engine, Made, find_engine, read_engine, read_made, write_engine
 from posert.runtime.errors import BackendError
+from posert.runtime.system import files
 
 CROP, HEATMAP = (8, 6, 3), (2, 2, 3)
 CAPABILITY = 2

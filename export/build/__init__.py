@@ -1,0 +1,1 @@
+"""A build, step by step: graphs, precisions, accuracy gate, bundle."""

@@ -1,0 +1,53 @@
+"""What a build is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...runtime.accuracy.frames import Frames
+from ..catalog import Row
+from ..graph.to_onnx import OPSET
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+# Told (what is being done, steps done, steps in all).
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build.
+
+    Attributes:
+        row: the model's catalog row.
+        weights: "auto", "demo", "random" or a file.
+        precisions: of `PRECISIONS`; "fp32" is always built, the others come from it.
+        output: the bundle to write.
+        plain: where to write the plain ONNX graph (normalised images in), or None.
+        opset: ONNX operator set.
+        max_drop: AP may fall by this much.
+        stages: stop a network of several stages after this one; None runs them all.
+        dynamic_size: the plain graph takes any height and width.
+        held_out: labelled frames to judge on.
+        labelled: whether AP on them says something about these weights.
+        calibration: labelled frames to calibrate on.
+        tunable: whether AP on them says something about these weights.
+        scales: ranges that `posert calibrate` found, or None to find them.
+    """
+
+    row: Row
+    weights: str
+    precisions: tuple[str, ...]
+    output: Path
+    held_out: Frames
+    labelled: bool
+    calibration: Frames
+    plain: Path | None = None
+    opset: int = OPSET
+    max_drop: float = 0.005
+    stages: int | None = None
+    dynamic_size: bool = False
+    tunable: bool = False
+    scales: Path | None = None

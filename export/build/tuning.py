@@ -1,0 +1,173 @@
+"""What int8 costs in AP on labelled people that ranges have not seen and the gate will not see.
+
+Whatever is chosen by looking at an accuracy looks better there than it is. So the blocks that stay in float are chosen
+on these people, and the gate's held-out people judge the choice once.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...calib.overlap import EvaluationSet
+from ...calib.search import Measured
+from ...runtime.accuracy.frames import Frames
+from ...runtime.accuracy.gate import FEWEST, Candidate, Judge
+from ...runtime.accuracy.verdict import Row
+from ...runtime.backends import Session, installed_backends, load_backend
+from ...runtime.bundle.contract import Contract
+from ...runtime.errors import CalibrationError
+from ...runtime.estimator import PoseEstimator
+from ...runtime.selection import Choice
+
+PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
+_ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """Why nothing can be tuned."""
+
+    reason: str
+
+
+Drawn = Callable[[Mapping[str, Any]], bool]
+
+
+def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Frames | Unproven:
+    """The labelled people of the calibration frames that were not drawn for the ranges, at most `PEOPLE`.
+
+    Args:
+        frames: the calibration frames.
+        drawn: whether an annotation, with its image's `file_name` in it, has been used for the ranges.
+        held_out: the gate's images, which must not be among these.
+
+    Raises:
+        CalibrationError: one of them is; it is named.
+    """
+    names = {record["id"]: record["file_name"] for record in frames.coco["images"]}
+    free: dict[Any, list[dict[str, Any]]] = {}
+    for a in frames.labelled():
+        if not drawn({**a, "file_name": names[a["image_id"]]}):
+            free.setdefault(a["image_id"], []).append(a)
+    count = sum(map(len, free.values()))
+    if count < FEWEST:
+        return Unproven(
+            f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
+            f"{FEWEST} are the least that AP can be measured on: give more (--calib, --calib-images)"
+        )
+    records = [record for record in frames.coco["images"] if record["id"] in free]
+    wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
+    records = [records[i] for i in np.linspace(0, len(records) - 1, wanted).astype(int)]
+    for record in records:
+        copied = held_out.find(frames.read(record["file_name"]))
+        if copied is not None:
+            raise CalibrationError(
+                f"calibration image {record['file_name']!r} is also in the evaluation set, as {copied}: what is tuned "
+                "there would look better than it is. Calibrate on training images."
+            )
+    kept = [a for record in records for a in free[record["id"]]]
+    return replace(frames, coco={**frames.coco, "images": records, "annotations": kept})
+
+
+def people_to_draw(frames: Frames, wanted: int) -> int:
+    """How many people the ranges may rest on: of a small set at most half, so that there are some to tune on."""
+    labelled = len(frames.labelled())
+    return min(wanted, labelled // 2) if labelled >= 2 * FEWEST else wanted
+
+
+class Tuner:
+    """AP and time of int8 graphs against the float32 graph.
+
+    Args:
+        fp32: the float32 graph.
+        contract: of the network.
+        frames: labelled people, see `tuning_frames`.
+        max_drop: as for the gate.
+        report: told (what is done, steps done, steps in all).
+
+    Raises:
+        InputError: a frame or a box cannot be used.
+    """
+
+    def __init__(
+        self, fp32: bytes, contract: Contract, frames: Frames, max_drop: float, report: Callable[[str, int, int], None]
+    ) -> None:
+        self.contract = contract
+        self.backends = _judges()
+        main = self.backends["int8"]
+        self._what = "int8: float32 on people to tune on"
+        self._judge = Judge(
+            self._candidate("fp32", main, fp32),
+            frames,
+            max_drop=max_drop,
+            labelled=True,
+            advance=lambda name, done, total: report(self._what, done, total),
+        )
+        self._crop = np.full((1, contract.height, contract.width, 3), 127, np.uint8)
+        self._float = load_backend(main).Session(fp32, "fp32")
+        self._float.infer(self._crop)
+        self.fp32_ms = 1e3 * statistics.median(_seconds(self._float, self._crop) for _ in range(_ROUNDS))
+
+    @property
+    def row(self) -> Row:
+        """The float32 graph's."""
+        return self._judge.row
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Who was measured on; `labelled` is False where the network finds nobody, and nothing can be lost."""
+        return self._judge.data
+
+    def measure(self, twins: Mapping[str, bytes], what: str) -> Measured:
+        """The larger drop of the two int8 graphs, both of which the gate will judge, and the time of the one for CPUs.
+
+        Args:
+            twins: "int8" and "int8_gpu".
+            what: is done, for the report.
+        """
+        self._what = what
+        rows = [self._judge.hear(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
+        worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
+        if worst.ap_drop is None:  # it gives NaN, or was refused
+            return Measured(math.inf)
+        # By turns with the float32 graph: a machine that slows down slows both.
+        session = load_backend(self.backends["int8"]).Session(twins["int8"], "int8")
+        ms = self.fp32_ms * _ratio(session, self._float, self._crop)
+        return Measured(worst.ap_drop, worst.ap_drop_interval, ms)
+
+    def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
+        def open_it() -> PoseEstimator:
+            session = load_backend(backend).Session(data, artifact)
+            return PoseEstimator.from_session(self.contract, session, Choice(backend, artifact, "tuned"))
+
+        return Candidate(artifact, backend, open_it, len(data) / 1e6, artifact)
+
+
+def _judges() -> dict[str, str]:
+    """Which backend measures which int8 graph: the one that `auto` would take for it on a CPU."""
+    installed = installed_backends()
+    found = {}
+    for artifact in ("int8", "int8_gpu"):
+        # ONNX Runtime has both under the artifact's own name; engines of a GPU take minutes to build for each step.
+        found[artifact] = next(n for n, module in installed.items() if module.PRECISIONS.get(artifact) == artifact)
+    return found
+
+
+def _seconds(session: Session, crop: NDArray[np.uint8]) -> float:
+    start = time.perf_counter()
+    session.infer(crop)
+    return time.perf_counter() - start
+
+
+def _ratio(one: Session, other: Session, crop: NDArray[np.uint8]) -> float:
+    one.infer(crop)
+    pairs = [(_seconds(one, crop), _seconds(other, crop)) for _ in range(_ROUNDS)]
+    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)

@@ -1,0 +1,1 @@
+"""The commands that need torch; see `posert.runtime.cli`."""

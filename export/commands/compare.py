@@ -1,0 +1,178 @@
+"""`posert compare A B`: two graphs held against each other: outputs, layers, joints, and the people who moved most."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.accuracy.frames import Frames, read_frames
+from ...runtime.accuracy.gate import HEATMAP_BOUND
+from ...runtime.bundle.contract import Contract
+from ...runtime.errors import InputError
+from ...runtime.system.files import whole_file
+from ..demo.frames import demo_frames
+from ..divergence.drift import Drift, measure, pictures
+from ..divergence.layers import Parting, part
+from ..divergence.operands import Side, open_sides
+from ..graph.reference import random_crops
+from .arguments import together
+
+_IMAGES = 40
+_CROPS = 2  # whose layers are compared
+_SHOWN = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument(
+        "first", help="BUNDLE:GRAPH[@BACKEND], GRAPH being torch, fp32, int8, ...; or .onnx, .pt, .engine"
+    )
+    parser.add_argument("second", help="the same; errors are relative to the first")
+    parser.add_argument("--weights", help="checkpoint of the PyTorch model, where the bundle was built from a file")
+    parser.add_argument("--annotations", type=Path, help="COCO key point file of people (default: synthetic ones)")
+    parser.add_argument("--images", type=Path, help="the folder of their images")
+    parser.add_argument(
+        "--limit", type=int, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="for compare.json and the worst people as pictures")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Returns 1 if they differ by more than the coarser of their precisions explains."""
+    together(args, "annotations", "images")
+    a, b = open_sides(args.first, args.second, args.weights)
+    contract = a.contract or b.contract
+    if contract is None:
+        raise InputError("neither belongs to a bundle: name one as BUNDLE:GRAPH, whose crops and joints are compared")
+    _same_contract(a, b)
+    frames = _frames(args, contract)
+    drift = measure(a, b, contract, frames)
+    bound = max(HEATMAP_BOUND[a.precision], HEATMAP_BOUND[b.precision])
+    parting = part(a, b, _crops(a, b, contract), bound)
+    report = summary(a, b, contract, frames, drift, parting, bound)
+    if args.output is not None:
+        _write(args.output, report, pictures(drift, frames, contract, (a.name, b.name)))
+    print(json.dumps(report) if args.json else "\n".join(describe(report)))
+    return 0 if report["same"] else 1
+
+
+def summary(
+    a: Side, b: Side, contract: Contract, frames: Frames, drift: Drift, parting: Parting | None, bound: float
+) -> dict[str, Any]:
+    """The comparison as JSON values."""
+    layers: dict[str, Any] | None = None
+    if parting is not None:
+        layers = {
+            "first": asdict(parting.first) if parting.first else None,
+            "jumps": [asdict(layer) for layer in parting.jumps(_SHOWN)],
+            "all": [asdict(layer) for layer in parting.layers],
+        }
+    return {
+        "first": a.name,
+        "second": b.name,
+        "same": bool(drift.output["relative"] <= bound),
+        "bound": bound,
+        "people": drift.people,
+        "data": frames.note,
+        "heatmaps": drift.output,
+        "joints": {rule: _joints(distances, contract) for rule, distances in drift.joints.items()},
+        "layers": layers,
+    }
+
+
+def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dict[str, float | None]]:
+    columns = {"all": distances.ravel(), **dict(zip(contract.keypoints, distances.T, strict=True))}
+    figures: dict[str, dict[str, float | None]] = {}
+    for name, column in columns.items():
+        seen = column[np.isfinite(column)]
+        p50, p95, most = np.percentile(seen, [50, 95, 100]).tolist() if len(seen) else (None, None, None)
+        figures[name] = {"p50": p50, "p95": p95, "max": most}
+    return figures
+
+
+def describe(report: Mapping[str, Any]) -> list[str]:
+    """The comparison in lines that fit a terminal."""
+    h = report["heatmaps"]
+    lines = [
+        f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
+        f"heatmaps   relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
+        *_layers(report),
+        "joints     drift in px of the frame, of those that the first is sure of",
+    ]
+    found = report["joints"]
+    heads = "".join(f"{rule:>26}" for rule in found)
+    lines += [f"{'':18}{heads}", f"{'':18}" + f"{'p50':>10}{'p95':>8}{'max':>8}" * len(found)]
+    for joint in next(iter(found.values())):
+        cells = "".join("".join(_cell(found[rule][joint][k], w) for k, w in _COLUMNS) for rule in found)
+        lines.append(f"  {joint:16}{cells}")
+    if report["same"]:
+        lines.append(f"The same, within what their precisions explain (relative error {report['bound']:g}).")
+    else:
+        lines.append(f"They DIFFER by more than their precisions explain (relative error {report['bound']:g}).")
+    return lines
+
+
+_COLUMNS = (("p50", 10), ("p95", 8), ("max", 8))
+
+
+def _cell(value: float | None, width: int) -> str:
+    return f"{'-' if value is None else format(value, '.2f'):>{width}}"
+
+
+def _layers(report: Mapping[str, Any]) -> list[str]:
+    layers = report["layers"]
+    if layers is None:
+        return ["layers     one of them shows none (an engine, TorchScript): compare the graph that it was made of"]
+    if not layers["all"]:
+        return ["layers     they have no tensor of the same name: graphs of one bundle do"]
+    count, first = len(layers["all"]), layers["first"]
+    if first is None:
+        lines = [f"layers     {count} compared, none above the bound; what adds most:"]
+    else:
+        lines = [
+            f"layers     {count} compared; they part at {first['name']} ({first['op']}): error {first['error']:.2e}, "
+            f"of which {first['inherited']:.2e} came in. What adds most:"
+        ]
+    return lines + [
+        f"  {jump['name']:40} {jump['op']:15} {jump['inherited']:.2e} -> {jump['error']:.2e}"
+        for jump in layers["jumps"]
+    ]
+
+
+def _same_contract(a: Side, b: Side) -> None:
+    if a.contract and b.contract and a.contract != b.contract:
+        raise InputError(
+            f"{a.name} and {b.name} take other crops or give other joints: only graphs of one contract can be compared"
+        )
+
+
+def _crops(a: Side, b: Side, contract: Contract) -> NDArray[np.uint8]:
+    crops = a.crops if a.crops is not None else b.crops
+    return random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
+
+
+def _frames(args: argparse.Namespace, contract: Contract) -> Frames:
+    if args.limit < 1:
+        raise InputError(f"--limit {args.limit}: expected 1 image or more")
+    if args.annotations is not None:
+        frames = read_frames(args.annotations, args.images, args.limit)
+        if not frames.coco["images"]:
+            raise InputError(f"{args.annotations}: nobody is labelled in it")
+        return frames
+    return demo_frames(len(contract.keypoints), "val", args.limit, "synthetic people")
+
+
+def _write(folder: Path, report: Mapping[str, Any], drawn: list[NDArray[np.uint8]]) -> None:
+    with whole_file(folder / "compare.json") as file:
+        file.write(json.dumps(report, indent=1).encode())
+    for i, picture in enumerate(drawn, 1):
+        with whole_file(folder / f"worst_{i}.png") as file:
+            file.write(cv2.imencode(".png", picture)[1].tobytes())

@@ -1,0 +1,1 @@
+"""Train the demo networks and store their weights; not part of the wheel."""

@@ -1,0 +1,1 @@
+"""Where two graphs differ: outputs, layers and joints."""

@@ -1,0 +1,1 @@
+"""The PyTorch reference and the graphs made of it: ONNX and TorchScript."""

@@ -1,0 +1,209 @@
+"""Reference model -> ONNX: the plain graph that other tools can run, and the bundle's graph that takes crops."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from ...runtime.bundle.contract import Contract
+from ...runtime.errors import PosertError
+from ...runtime.system.memory import give_back
+from .reference import ExportError, Reference, compare, random_crops
+
+# 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.
+OPSET = 19
+# Older ones lack what the exporter writes; 25 is the newest that torch 2.13 gives.
+_OPSETS = range(17, 26)
+
+
+def check_opset(opset: int) -> None:
+    """ExportError for an operator set that no graph can be exported to."""
+    if opset not in _OPSETS:
+        raise ExportError(f"--opset {opset}: expected {_OPSETS[0]} to {_OPSETS[-1]}; {OPSET} serves every backend")
+
+
+def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
+    """Export the network as a plain graph: `images` (N, 3, H, W) float32, normalised, to `heatmaps` (N, K, h, w).
+
+    Weights are embedded, batch-norm is folded into the convolutions, N is dynamic, H and W are static. The graph is
+    compared with PyTorch on random input before it is returned.
+
+    Raises:
+        ExportError: the exporter failed, or the graph does not compute what the network computes.
+    """
+    check_opset(opset)
+    c = reference.contract
+    images = torch.zeros(2, 3, c.height, c.width)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                reference.network,
+                (images,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=["images"],
+                output_names=["heatmaps"],
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise ExportError(f"torch {torch.__version__} could not export the network: {error}") from error
+    assert program is not None
+    model = program.model_proto
+    _tidy(model, opset)
+    # The exporter's program and the arenas in which it wrote the graph hold each weight three times: on with the bytes.
+    data = model.SerializeToString()
+    for value in program.model.graph.initializers.values():
+        value.const_value = None  # the exporter's rewriting rules hold on to the program
+    del program, model
+    give_back()
+    onnx.checker.check_model(data, full_check=True)
+    crops = torch.from_numpy(random_crops(c, 2))
+    with torch.inference_mode():
+        inputs = reference.normalise(crops)
+        compare("the ONNX graph", run(data, {"images": inputs.numpy()}), reference.network(inputs).numpy())
+    return onnx.load_from_string(data)
+
+
+def with_free_size(model: onnx.ModelProto, reference: Reference) -> onnx.ModelProto:
+    """A plain graph that takes images of any height and width that the network can halve often enough.
+
+    Its nodes know no sizes (convolution, pooling, and resizing by factors), so only the input and the output are
+    declared anew. What comes out is compared with PyTorch on larger images than the contract's.
+
+    Raises:
+        ExportError: some node does depend on the size.
+    """
+    freed = onnx.ModelProto()
+    freed.CopyFrom(model)
+    for value, names in ((freed.graph.input[0], ("H", "W")), (freed.graph.output[0], ("H/4", "W/4"))):
+        for dim, name in zip(value.type.tensor_type.shape.dim[2:], names, strict=True):
+            dim.dim_param = name
+    sized = sorted({n.op_type for n in freed.graph.node if n.op_type == "Reshape" or "sizes" in _resize_inputs(n)})
+    if sized:
+        raise ExportError(f"the graph has {', '.join(sized)} of a fixed size: leave --dynamic-size out")
+    onnx.checker.check_model(freed, full_check=True)
+    c = reference.contract
+    # 128 is the most that a known family halves
+    images = torch.randn(1, 3, c.height + 128, c.width + 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        compare("the graph of free size", run(freed, {"images": images.numpy()}), reference.network(images).numpy())
+    return freed
+
+
+def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
+    """The bundle's graph: `crops` (N, H, W, 3) uint8 BGR in front of a plain graph.
+
+    Normalisation becomes one subtraction and one multiplication per channel. A BGR to RGB swap costs nothing: it is
+    folded into the input channels of the first convolution.
+    """
+    bundled = onnx.ModelProto()
+    bundled.CopyFrom(model)
+    graph = bundled.graph
+    mean, std = np.array(contract.mean), np.array(contract.std)
+    if contract.model_color != contract.color:
+        mean, std = mean[::-1], std[::-1]
+        _swap_first_convolution(graph)
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array((255.0 * mean).astype(np.float32).reshape(1, 1, 1, 3), "normalise.mean"),
+            numpy_helper.from_array((1.0 / (255.0 * std)).astype(np.float32).reshape(1, 1, 1, 3), "normalise.scale"),
+        ]
+    )
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["normalise.float"], "normalise.cast", to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["normalise.float", "normalise.mean"], ["normalise.centred"], "normalise.sub"),
+        helper.make_node("Mul", ["normalise.centred", "normalise.scale"], ["normalise.nhwc"], "normalise.mul"),
+        helper.make_node("Transpose", ["normalise.nhwc"], ["images"], "normalise.transpose", perm=[0, 3, 1, 2]),
+        *graph.node,
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.input[:]
+    shape: list[str | int | None] = ["N", contract.height, contract.width, 3]
+    graph.input.append(helper.make_tensor_value_info("crops", TensorProto.UINT8, shape))
+    onnx.checker.check_model(bundled, full_check=True)
+    return bundled
+
+
+def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    """Run a graph once in ONNX Runtime and return its first output."""
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    output: np.ndarray = session.run(None, feeds)[0]
+    return output
+
+
+def _resize_inputs(node: onnx.NodeProto) -> list[str]:
+    """Which of a Resize node's optional inputs are there."""
+    names = zip(("X", "roi", "scales", "sizes"), node.input, strict=False)
+    return [name for name, given in names if given] if node.op_type == "Resize" else []
+
+
+def _swap_first_convolution(graph: onnx.GraphProto) -> None:
+    readers = [n for n in graph.node if "images" in n.input]
+    if len(readers) != 1 or readers[0].op_type != "Conv":
+        raise PosertError(
+            f"the network's input is read by {[n.op_type for n in readers]}, expected one Conv: cannot fold the swap"
+        )
+    weights = next(t for t in graph.initializer if t.name == readers[0].input[1])
+    swapped = np.ascontiguousarray(numpy_helper.to_array(weights)[:, ::-1])
+    weights.CopyFrom(numpy_helper.from_array(swapped, weights.name))
+
+
+def _tidy(model: onnx.ModelProto, opset: int) -> None:
+    """Names after the network's modules; no traces of the exporting machine; no leftovers of the exporter."""
+    seen = next(o.version for o in model.opset_import if o.domain == "")
+    if seen != opset:
+        raise ExportError(f"asked for opset {opset}, the exporter gave {seen}; use --opset {seen}")
+    graph = model.graph
+    del model.metadata_props[:], graph.metadata_props[:], model.functions[:]
+    model.producer_name, model.producer_version, model.doc_string = "posert", "", ""
+    counts: Counter[str] = Counter()
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        weight = next((i for i in node.input if i.endswith(".weight")), None)
+        stem = weight.removesuffix(".weight") if weight else re.sub(r"[^a-z0-9]", "", node.op_type.lower())
+        counts[stem] += 1
+        node.name = stem if weight and counts[stem] == 1 else f"{stem}_{counts[stem]}"
+    renamed = {node.output[0]: f"{node.name}.out" for node in graph.node if node.output[0] != "heatmaps"}
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    for tensor in graph.initializer:
+        tensor.doc_string = ""
+        del tensor.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its own steps on every channel there is; a failure still raises."""
+    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Checkpoints: download, read, and fit them to a network."""

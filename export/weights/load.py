@@ -1,0 +1,115 @@
+"""Where the weights of a build come from: the publisher, a file, the demo, or chance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ...runtime.errors import CheckpointError
+from .. import catalog
+from ..catalog import Row
+from ..demo import DEMOS, demo_weights
+from . import checkpoint
+from .download import Progress
+
+DEMO_NOTE = "demo weights: a narrow network trained on synthetic people; its figures say nothing about real photographs"
+RANDOM_NOTE = "random weights: the tools can be tried, the keypoints mean nothing"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the manifest says about the weights.
+
+    Attributes:
+        source: "auto", "file", "demo" or "random".
+        file: file name, None where there is none.
+        sha256: of the file, None where there is none.
+        layout: whose key names the file used.
+        note: what a reader of its figures must know.
+    """
+
+    source: str
+    file: str | None = None
+    sha256: str | None = None
+    layout: str | None = None
+    note: str = ""
+
+    def published(self, row: Row, stages: int | None) -> dict[str, Any]:
+        """What was published for a row, and whether it was for these weights.
+
+        `published` holds the figures where they are this checkpoint's, `published_elsewhere` where they are not, and
+        `published_for` says whose they are. Weights of the demo or by chance have none.
+        """
+        if not row.metrics or self.sha256 is None:
+            return {"published": {}}
+        if stages is not None:
+            own, whose = False, f"all stages of the network, not its first {stages}"
+        elif row.sha256_prefix is None:
+            own, whose = True, "this row; its publisher gives no digest, so nothing proves that this is the file"
+        elif self.sha256.startswith(row.sha256_prefix):
+            own, whose = True, "this checkpoint"
+        else:
+            own, whose = False, f"another file of this row ({row.file})"
+        figures = dict(row.metrics)
+        return {
+            "published": figures if own else {},
+            "published_elsewhere": {} if own else figures,
+            "published_for": whose,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def check_source(row: Row, weights: str) -> None:
+    """Refuse what `load_weights` would refuse, as far as it can be told without any work.
+
+    Raises:
+        CheckpointError: there is no such file, or there are no demo weights for this row.
+    """
+    if weights == "demo" and row.dataset != "coco":
+        raise CheckpointError(
+            f"demo weights have COCO's 17 joints, {row.id} has those of {row.dataset}: use a COCO row"
+        )
+    if weights == "demo" and row.arch not in DEMOS:
+        raise CheckpointError(
+            f"there are no demo weights for {row.arch}, only for {', '.join(sorted(DEMOS))}; "
+            "give a checkpoint of your own with --weights"
+        )
+    if weights not in ("auto", "demo", "random") and not Path(weights).is_file():
+        raise CheckpointError(f"there is no checkpoint file {weights}; --weights takes auto, demo, random or a file")
+
+
+def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress | None = None) -> Provenance:
+    """Fill a network with the weights that `--weights` names: "auto", "demo", "random" or a file.
+
+    Raises:
+        CheckpointError: they cannot be had, or do not fit; the message says what else can be done.
+    """
+    check_source(row, weights)
+    if weights == "random":
+        network.load_state_dict(checkpoint.random_weights(network))
+        return Provenance("random", note=RANDOM_NOTE)
+    if weights == "demo":
+        network.load_state_dict(demo_weights(row.arch))
+        # Trained on RGB crops, as MMPose trains: a row whose own weights saw BGR must know.
+        return Provenance("demo", layout="mmpose", note=DEMO_NOTE)
+    path = checkpoint.fetch(row, progress) if weights == "auto" else Path(weights)
+    found = checkpoint.load(path, network)
+    _refuse_other_row(path, found.sha256, row)
+    network.load_state_dict(found.state_dict)
+    return Provenance("auto" if weights == "auto" else "file", path.name, found.sha256, found.layout)
+
+
+def _refuse_other_row(path: Path, sha256: str, row: Row) -> None:
+    """Names and shapes do not tell AIC's 14 joints from CrowdPose's, nor the sizes of the crop; a known file does."""
+    known = {r.id for r in catalog.rows().values() if r.sha256_prefix and sha256.startswith(r.sha256_prefix)}
+    if known and row.sha256_prefix != sha256[:8]:
+        raise CheckpointError(
+            f"{path.name} is the published file of {' and '.join(sorted(known))}, whose contract is not that of "
+            f"{row.id}: use --model {min(known)}"
+        )

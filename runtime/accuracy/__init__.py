@@ -1,0 +1,1 @@
+"""How accurate a network is: people, results, metrics, and the gate that every precision has to pass."""

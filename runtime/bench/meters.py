@@ -1,0 +1,221 @@
+"""What a machine tells of itself while it is measured: clocks, throttling, energy. Where it tells nothing, why not.
+
+Everything is read from files and from NVIDIA's management library, NVML; nothing is set.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..system.machine import machine
+
+_NOT = "not available: "
+# https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html, those that slow a GPU down.
+_SLOWED = {0x04: "power cap", 0x08: "hardware", 0x20: "temperature", 0x40: "temperature", 0x80: "power brake"}
+
+
+class Meters:
+    """The meters of the machine whose files lie under `root`.
+
+    Attributes:
+        energy_source: what `energy` counts, such as "RAPL package-0", or why there is nothing to count.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root, self._gpu = root, _Nvml.open()
+        self.energy_source, self._energy = self._find_energy()
+
+    def energy(self) -> float | None:
+        """Joules that the whole chip or board has taken so far; only differences mean something."""
+        return self._energy() if self._energy else None
+
+    def throttled(self) -> dict[str, int]:
+        """How often something slowed the machine down since it was started, by the counter's name."""
+        counts: dict[str, int] = {}
+        cpu = self._root / "sys/devices/system/cpu"
+        for name in ("core_throttle_count", "package_throttle_count"):
+            values = [_number(p) for p in cpu.glob(f"cpu[0-9]*/thermal_throttle/{name}")]
+            if any(v is not None for v in values):
+                counts[name] = sum(int(v) for v in values if v is not None)
+        for path in (self._root / "sys/class/hwmon").glob("hwmon*/oc*_event_cnt"):  # a Jetson's over-current alarms
+            value = _number(path)
+            if value is not None:
+                counts[path.name] = counts.get(path.name, 0) + int(value)
+        return counts
+
+    def moment(self) -> dict[str, Any]:
+        """The lowest clock of the processors that are used, in MHz, and the GPU's clock and what slows it down."""
+        seen: dict[str, Any] = {}
+        clocks = [c / 1e3 for i in _cpus() if (c := _number(self._cpufreq(i) / "scaling_cur_freq")) is not None]
+        if clocks:
+            seen["cpu_mhz"] = min(clocks)
+        if self._gpu:
+            seen |= self._gpu.moment()
+        return seen
+
+    def describe(self) -> dict[str, Any]:
+        """What the machine is, for a result: its model, its settings, and what can be metered."""
+        facts: dict[str, Any] = asdict(machine(self._root))
+        limits = [_number(self._cpufreq(i) / "scaling_max_freq") for i in _cpus()]
+        return facts | {
+            "gpu": self._gpu.name if self._gpu else f"{_NOT}{_Nvml.reason}",
+            "cpu_mhz": self.moment().get("cpu_mhz", f"{_NOT}no cpufreq here (a virtual machine or a container)"),
+            "cpu_mhz_limit": max((v / 1e3 for v in limits if v), default=f"{_NOT}no cpufreq here"),
+            "governor": facts["cpu"]["governor"] or f"{_NOT}no cpufreq here",
+            "throttling": self.throttled() or f"{_NOT}no counters here",
+            "energy": self.energy_source,
+            "load": self._load(),
+        }
+
+    def _load(self) -> str:
+        """Of others, if it is read before the measurement."""
+        try:
+            return (self._root / "proc/loadavg").read_text().split()[0]
+        except OSError:
+            return f"{_NOT}no /proc/loadavg"
+
+    def _cpufreq(self, cpu: int) -> Path:
+        return self._root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq"
+
+    def _find_energy(self) -> tuple[str, Callable[[], float] | None]:
+        rails = _Rails.find(self._root)
+        if rails:
+            return f"INA3221 {', '.join(rails.names)}", rails.joules
+        packages = [
+            p
+            for p in sorted((self._root / "sys/class/powercap").glob("intel-rapl:*"))
+            if re.fullmatch(r"intel-rapl:\d+", p.name) and _text(p / "name").startswith("package")
+        ]
+        sources = [_Rapl(p) for p in packages if _number(p / "energy_uj") is not None]
+        gpu = self._gpu.joules if self._gpu and self._gpu.joules() is not None else None
+        if sources or gpu:
+            names = [f"RAPL {s.name}" for s in sources] + (["NVML"] if gpu else [])
+            return " + ".join(names), lambda: sum(s.joules() for s in sources) + ((gpu() or 0.0) if gpu else 0.0)
+        if packages:
+            return f"{_NOT}RAPL may not be read; sudo chmod a+r {packages[0]}/energy_uj", None
+        return f"{_NOT}no RAPL, NVML or INA3221 here", None
+
+
+class _Rapl:
+    """A processor's energy counter, which starts again at 0 now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file, self.name = folder / "energy_uj", _text(folder / "name")
+        self._range = _number(folder / "max_energy_range_uj") or 0.0
+        self._last, self._turns = 0.0, 0
+
+    def joules(self) -> float:
+        now = _number(self._file) or 0.0
+        self._turns += now < self._last
+        self._last = now
+        return (self._turns * self._range + now) * 1e-6
+
+
+class _Rails:
+    """A Jetson's power monitors: watts are read in a thread and added up."""
+
+    def __init__(self, rails: list[tuple[Path, Path]], names: list[str]) -> None:
+        self._rails, self.names = rails, names
+        self._total, self._lock = 0.0, threading.Lock()
+        self._then, self._watts = time.perf_counter(), self._read()
+        threading.Thread(target=self._run, name="posert-rails", daemon=True).start()
+
+    @classmethod
+    def find(cls, root: Path) -> _Rails | None:
+        """The board's input where it is a rail of its own, else all rails together (kernel.org, hwmon/ina3221)."""
+        found: dict[str, tuple[Path, Path]] = {}
+        for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+            if _text(folder / "name") != "ina3221":
+                continue
+            for label in sorted(folder.glob("in[123]_label")):
+                volt, ampere = folder / f"{label.name[:3]}_input", folder / f"curr{label.name[2]}_input"
+                if _number(volt) is not None and _number(ampere) is not None:
+                    found[_text(label)] = volt, ampere
+        names = [n for n in found if n in ("VDD_IN", "POM_5V_IN")] or list(found)
+        return cls([found[n] for n in names], names) if found else None
+
+    def joules(self) -> float:
+        with self._lock:
+            self._add()
+            return self._total
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(0.02)
+            with self._lock:
+                self._add()
+
+    def _add(self) -> None:
+        now, watts = time.perf_counter(), self._read()
+        self._total += (now - self._then) * (watts + self._watts) / 2
+        self._then, self._watts = now, watts
+
+    def _read(self) -> float:
+        return sum((_number(volt) or 0) * (_number(ampere) or 0) for volt, ampere in self._rails) * 1e-6
+
+
+class _Nvml:
+    """The first GPU in NVIDIA's management library."""
+
+    reason = ""
+
+    def __init__(self, library: ctypes.CDLL, device: ctypes.c_void_p) -> None:
+        self._library, self._device = library, device
+        text = ctypes.create_string_buffer(96)
+        library.nvmlDeviceGetName(device, text, 96)
+        self.name = text.value.decode(errors="replace")
+
+    @classmethod
+    def open(cls) -> _Nvml | None:
+        try:
+            library = ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            cls.reason = "no NVML here"
+            return None
+        device = ctypes.c_void_p()
+        if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)):
+            cls.reason = "NVML finds no GPU"
+            return None
+        return cls(library, device)
+
+    def joules(self) -> float | None:
+        value = ctypes.c_ulonglong()  # mJ; from Volta on
+        failed = self._library.nvmlDeviceGetTotalEnergyConsumption(self._device, ctypes.byref(value))
+        return None if failed else value.value * 1e-3
+
+    def moment(self) -> dict[str, Any]:
+        clock, reasons = ctypes.c_uint(), ctypes.c_ulonglong()
+        seen: dict[str, Any] = {}
+        if not self._library.nvmlDeviceGetClockInfo(self._device, 1, ctypes.byref(clock)):  # 1: the multiprocessors
+            seen["gpu_mhz"] = clock.value
+        if not self._library.nvmlDeviceGetCurrentClocksThrottleReasons(self._device, ctypes.byref(reasons)):
+            slowed = sorted({why for bit, why in _SLOWED.items() if reasons.value & bit})
+            if slowed:
+                seen["gpu_slowed_by"] = ", ".join(slowed)
+        return seen
+
+
+def _cpus() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip().strip("\0")
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_text(path))
+    except ValueError:
+        return None

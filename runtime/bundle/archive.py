@@ -1,0 +1,243 @@
+"""The pose bundle: one `.pose` file that holds a network in several precisions and everything needed to trust it.
+
+A zip with stored (uncompressed) members: `manifest.json`, one graph per artifact, `golden.npz`. Opening it executes and
+unpickles nothing; members are addressed by the manifest only, bounded in size and checked against its sha256. An ONNX
+graph is arithmetic; the TorchScript artifact is a program for PyTorch, run only on the backends that are called so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError
+from ..system.files import whole_file
+from .contract import Contract
+from .manifest import GOLDEN, MANIFEST, SCHEMA, parse_artifacts, parse_manifest
+from .manifest import Artifact as Artifact  # part of this module's interface
+
+MAX_MANIFEST = 16 << 20
+MAX_MEMBER = 4 << 30  # a zip without the 64-bit extension, and far above any pose network
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A real crop and what the PyTorch reference made of it.
+
+    Attributes:
+        crops: `(M, H, W, 3)` uint8 BGR, as the runtime cuts them.
+        heatmaps: `(M, K, h, w)` float32, the reference's output.
+    """
+
+    crops: NDArray[np.uint8]
+    heatmaps: NDArray[np.float32]
+
+
+# What Python's zip reader raises for damage: RuntimeError (and NotImplementedError) for flags and versions it lacks.
+_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError)
+
+
+class Bundle:
+    """An opened bundle. Reading is lazy: a member is read, and its hash checked, when it is asked for.
+
+    Raises:
+        BundleError: the file is missing, truncated, no bundle, of another schema, or not what its manifest says.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self._zip = zipfile.ZipFile(self.path)
+        except FileNotFoundError:
+            raise BundleError(f"{self.path}: no such file; make one with `posert build --output {self.path}`") from None
+        except _ZIP_ERRORS as error:
+            raise BundleError(
+                f"{self.path}: not a pose bundle, or cut short ({error}); copy it again or rebuild it: posert build"
+            ) from error
+        try:
+            self.manifest = self._read_manifest()
+            self.contract = Contract.from_json(self.manifest["contract"])
+            self.artifacts = parse_artifacts(self.manifest)
+            self._check_members()
+        except BaseException as error:
+            self._zip.close()
+            if isinstance(error, ValueError | RecursionError):
+                raise BundleError(
+                    f"{self.path}: {MANIFEST} is not usable: {error}; rebuild the bundle: posert build"
+                ) from error
+            raise
+
+    def close(self) -> None:
+        """Close the file; members already read stay valid."""
+        self._zip.close()
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """The model's name, such as "hrnet_w32-coco-256x192"."""
+        return str(self.manifest["name"])
+
+    @property
+    def accuracy(self) -> dict[str, Any]:
+        """The gate's verdict and rows, as `posert build` wrote them (see `posert.runtime.accuracy.gate`)."""
+        value: dict[str, Any] = self.manifest["accuracy"]
+        return value
+
+    def read(self, artifact: Artifact) -> bytes:
+        """The bytes of one graph, checked against the manifest."""
+        return self._member(artifact.file, artifact.sha256, artifact.bytes)
+
+    def golden(self) -> Golden:
+        """The golden crops and the reference's heatmaps."""
+        record, c = self.manifest["golden"], self.contract
+        data = self._member(GOLDEN, record["sha256"], record["bytes"])
+        try:
+            crops, heatmaps = _arrays(data)
+        except Exception as error:  # numpy reads a hostile file with exceptions of every kind
+            raise BundleError(f"{self.path}: {GOLDEN} cannot be read ({error}); rebuild the bundle") from error
+        m = crops.shape[0] if crops.ndim else 0
+        if crops.shape != (m, c.height, c.width, 3) or crops.dtype != np.uint8 or not 1 <= m <= 64:
+            raise BundleError(f"{self.path}: golden crops are {crops.dtype} {crops.shape}, not what the contract says")
+        expected = (m, len(c.keypoints), c.heatmap_height, c.heatmap_width)
+        if heatmaps.shape != expected or heatmaps.dtype != np.float32 or not np.isfinite(heatmaps).all():
+            raise BundleError(
+                f"{self.path}: golden heatmaps are {heatmaps.dtype} {heatmaps.shape}, expected finite float32 "
+                f"{expected}; rebuild the bundle: posert build"
+            )
+        return Golden(crops, heatmaps)
+
+    def check(self) -> None:
+        """Read every member once: whatever is damaged raises."""
+        for artifact in self.artifacts.values():
+            self.read(artifact)
+        self.golden()
+
+    def _read_manifest(self) -> dict[str, Any]:
+        data = self._raw(MANIFEST, MAX_MANIFEST)
+        if self._zip.comment != _seal(data):
+            raise BundleError(
+                f"{self.path}: {MANIFEST} was changed after the bundle was written; rebuild the bundle: posert build"
+            )
+        return parse_manifest(data)
+
+    def _check_members(self) -> None:
+        """The zip holds what the manifest lists, once, and nothing else."""
+        expected = [MANIFEST, GOLDEN, *(artifact.file for artifact in self.artifacts.values())]
+        seen = Counter(self._zip.namelist())
+        missing, twice = sorted(set(expected) - set(seen)), sorted(n for n, count in seen.items() if count > 1)
+        unlisted = sorted(set(seen) - set(expected))
+        if missing or twice or unlisted:
+            raise BundleError(
+                f"{self.path}: members missing {missing}, there twice {twice}, not in the manifest {unlisted}: the "
+                "bundle was damaged or changed; copy it again or rebuild it: posert build"
+            )
+
+    def _member(self, name: str, sha256: str, size: int) -> bytes:
+        data = self._raw(name, MAX_MEMBER)
+        if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+            raise BundleError(
+                f"{self.path}: {name} is not the file that the manifest describes (sha256 or size differs); "
+                "it was damaged or exchanged: copy the bundle again or rebuild it: posert build"
+            )
+        return data
+
+    def _raw(self, name: str, limit: int) -> bytes:
+        try:
+            info = self._zip.getinfo(name)
+        except KeyError:
+            raise BundleError(f"{self.path}: no {name} in it, so it is no pose bundle (or a cut one)") from None
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
+            raise BundleError(
+                f"{self.path}: {name} is compressed or too large ({info.file_size} bytes, limit {limit}); "
+                "a bundle's members are stored as they are: refused"
+            )
+        try:
+            return self._zip.read(info)
+        except _ZIP_ERRORS as error:
+            raise BundleError(f"{self.path}: {name} is damaged ({error}); copy it again or rebuild it") from error
+
+
+def write_bundle(
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    model: Mapping[str, Any],
+    contract: Contract,
+    graphs: Mapping[str, tuple[Artifact, bytes | Path]],
+    golden: Golden,
+    calibration: Mapping[str, Any] | None,
+    accuracy: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> Path:
+    """Write a bundle beside its final name, then rename it: a bundle is either whole or absent.
+
+    A graph comes as its bytes or as the file that holds them. The same inputs give the same bundle, byte for byte.
+    """
+    path = Path(path)
+    stream = io.BytesIO()
+    np.savez(stream, crops=golden.crops, heatmaps=golden.heatmaps.astype(np.float32))
+    golden_bytes = stream.getvalue()
+    manifest = {
+        "schema": SCHEMA,
+        "name": name,
+        "model": dict(model),
+        "contract": contract.to_json(),
+        "artifacts": [asdict(artifact) for artifact, _ in graphs.values()],
+        "golden": {"file": GOLDEN, **describe(golden_bytes)},
+        "calibration": calibration,
+        "accuracy": dict(accuracy),
+        "versions": dict(versions),
+    }
+    text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
+    parse_artifacts(parse_manifest(text))  # what could not be read back is not written
+    members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
+    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for member, data in members.items():
+            info = zipfile.ZipInfo(member)  # its fixed date keeps the file reproducible
+            if isinstance(data, Path):
+                info.file_size = data.stat().st_size
+                with data.open("rb") as source, archive.open(info, "w") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+            else:
+                archive.writestr(info, data)
+        archive.comment = _seal(text)
+    return path
+
+
+def _arrays(data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Crops and heatmaps of golden.npz, which holds nothing else, uncompressed and unpickled."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if sorted(m.filename for m in members) != ["crops.npy", "heatmaps.npy"]:
+            raise ValueError(f"it holds {[m.filename for m in members]}, expected crops.npy and heatmaps.npy")
+        if any(m.compress_type != zipfile.ZIP_STORED or m.file_size > len(data) for m in members):
+            raise ValueError("an array is compressed")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return arrays["crops"], arrays["heatmaps"]
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """sha256 and size of a member, as the manifest records them."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _seal(manifest: bytes) -> bytes:
+    """The zip's comment: a hash of the manifest, which in its turn holds the hashes of all members."""
+    return b"posert " + hashlib.sha256(manifest).hexdigest().encode()

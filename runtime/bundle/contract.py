@@ -1,0 +1,126 @@
+"""What a network was trained to see and what its output means: everything that pre- and post-processing need.
+
+The contract travels in the bundle, so an edge device never guesses a padding, a colour order or a decode rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import BundleError
+from .schema import NUMBER, check_shape
+
+DECODE_RULES = ("default", "none", "unbiased", "udp", "udp_combined", "megvii", "megvii_original", "hourglass")
+
+_SHAPE = {
+    "dataset": str,
+    "keypoints": [str],
+    "flip_pairs": [[int]],
+    "skeleton": [[int]],
+    "sigmas": [NUMBER],
+    **dict.fromkeys(("width", "height", "heatmap_width", "heatmap_height", "kernel"), int),
+    "mean": [NUMBER],
+    "std": [NUMBER],
+    "model_color": str,
+    "color": str,
+    "enlarge": [NUMBER],
+    "padding": NUMBER,
+    "udp": bool,
+    "decode": str,
+    "flip_shift": bool,
+}
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The pre- and post-processing of one checkpoint.
+
+    Attributes:
+        dataset: name of the data set whose joints these are.
+        keypoints: names of the K joints, in the order of the heatmaps.
+        flip_pairs: pairs of joints (0-based) that swap when the picture is mirrored.
+        skeleton: pairs of joints (0-based) to draw as limbs.
+        sigmas: K constants of the OKS metric.
+        width, height: the crop that the network takes, px.
+        heatmap_width, heatmap_height: the map that it gives, px.
+        mean, std: normalisation `(p / 255 - mean) / std` of the channels in `model_color` order.
+        model_color: order in which the checkpoint was trained, "RGB" or "BGR".
+        color: order in which the bundle's graph takes crops; always "BGR", the order of an OpenCV frame (the
+            swap, where there is one, is folded into the first convolution).
+        enlarge: factors by which the box becomes wider and higher before it grows to the aspect ratio of the crop.
+        padding: factor by which it then grows both ways.
+        udp: unbiased data processing (Huang et al., CVPR 2020): pixel centres instead of pixel edges.
+        decode: rule from heatmap to joint, see `posert.runtime.pose.decode`.
+        kernel: size of the Gaussian that the rule blurs with, where it blurs.
+        flip_shift: whether a flip test moves the mirrored heatmap by one pixel before it is averaged.
+    """
+
+    dataset: str
+    keypoints: tuple[str, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    skeleton: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+    width: int
+    height: int
+    heatmap_width: int
+    heatmap_height: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    model_color: str = "RGB"
+    color: str = "BGR"
+    enlarge: tuple[float, float] = (1.0, 1.0)
+    padding: float = 1.25
+    udp: bool = False
+    decode: str = "default"
+    kernel: int = 11
+    flip_shift: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Contract:
+        """Read a contract back, checking every field: it comes from a file that anybody may have written.
+
+        Raises:
+            BundleError: a field is missing, unknown or out of range; the message names it.
+        """
+        try:
+            check_shape(values, _SHAPE, "contract")
+            contract = cls(**{name: _plain(value) for name, value in values.items()})
+            contract._check()
+        except ValueError as error:
+            raise BundleError(f"the contract is not usable: {error}; rebuild the bundle: posert build") from error
+        return contract
+
+    def _check(self) -> None:
+        k = len(self.keypoints)
+        sizes = (self.width, self.height, self.heatmap_width, self.heatmap_height)
+        mirrored = [joint for pair in self.flip_pairs for joint in pair]
+        checks = {
+            "keypoints: 1 to 1000 names": 0 < k <= 1000,
+            "sigmas: one positive number per joint": len(self.sigmas) == k and all(s > 0 for s in self.sigmas),
+            "flip_pairs, skeleton: pairs of joint indices": all(
+                len(p) == 2 and all(0 <= i < k for i in p) for p in (*self.flip_pairs, *self.skeleton)
+            ),
+            "flip_pairs: no joint twice": len(mirrored) == len(set(mirrored)),
+            "sizes: whole numbers from 1 to 4096": all(0 < s <= 4096 for s in sizes),
+            "mean, std: three numbers, std above 0": len(self.mean) == len(self.std) == 3
+            and all(s > 0 for s in self.std),
+            "model_color: RGB or BGR; color: BGR": self.model_color in ("RGB", "BGR") and self.color == "BGR",
+            "enlarge: two numbers above 0, at most 10": len(self.enlarge) == 2
+            and all(0 < e <= 10 for e in self.enlarge),
+            "padding: above 0, at most 10": 0 < self.padding <= 10,
+            "kernel: an odd number from 1 to 99": self.kernel % 2 == 1 and 0 < self.kernel < 100,
+            f"decode: one of {DECODE_RULES}": self.decode in DECODE_RULES,
+        }
+        broken = [text for text, holds in checks.items() if not holds]
+        if broken:
+            raise ValueError("; ".join(broken))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has lists only; the dataclass holds tuples."""
+    return tuple(_plain(v) for v in value) if isinstance(value, list | tuple) else value

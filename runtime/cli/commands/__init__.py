@@ -1,0 +1,1 @@
+"""Commands of the command line that the edge install can run; see `posert.runtime.cli.main`."""

@@ -1,0 +1,86 @@
+"""`posert inspect BUNDLE`: what a bundle holds, without running anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from typing import Any
+
+from ...bundle.archive import Bundle
+from ...bundle.contract import Contract
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("bundle", help="a .pose file")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the manifest, whole as JSON or in short for people."""
+    with Bundle(args.bundle) as bundle:
+        if args.json:
+            print(json.dumps(bundle.manifest))
+        else:
+            print("\n".join(describe(bundle)))
+    return 0
+
+
+def describe(bundle: Bundle) -> list[str]:
+    """The manifest in lines that fit a terminal."""
+    m, model = bundle.manifest, bundle.manifest["model"]
+    size = bundle.path.stat().st_size / 1e6
+    lines = [
+        f"{bundle.name}  ({bundle.path}, {size:.1f} MB, schema {m['schema']})",
+        f"  model      {model.get('arch')} on {model.get('dataset')}, row {model.get('id')}",
+        f"  weights    {_weights(model.get('checkpoint', {}))}",
+        *_contract(bundle.contract),
+    ]
+    for a in bundle.artifacts.values():
+        kept = f", {len(a.float_nodes)} nodes in float" if a.float_nodes else ""
+        opset = f", opset {a.opset}" if a.opset else ""
+        lines.append(f"  {a.name:10} {a.file}, {a.bytes / 1e6:.1f} MB{opset}{kept}")
+    if (m["calibration"] or {}).get("verdict"):
+        first, *more = textwrap.wrap(m["calibration"]["verdict"], 100)
+        lines += [f"  int8 costs {first}", *(f"             {line}" for line in more)]
+    lines += _accuracy(bundle.accuracy)
+    lines.append("  versions   " + ", ".join(f"{k} {v}" for k, v in sorted(m.get("versions", {}).items())))
+    return lines
+
+
+def _weights(checkpoint: dict[str, Any]) -> str:
+    note = f"; {checkpoint['note']}" if checkpoint.get("note") else ""
+    digest = checkpoint.get("sha256")  # weights by chance have none
+    told = (checkpoint.get("source"), checkpoint.get("file"), f"sha256 {digest}" if digest else None)
+    return " ".join(str(part) for part in told if part) + note
+
+
+def _contract(c: Contract) -> list[str]:
+    blur = f" (kernel {c.kernel})" if c.decode not in ("default", "none") else ""
+    grown = "" if c.enlarge == (1, 1) else f"{c.enlarge[0]}x wider and {c.enlarge[1]}x higher, then "
+    return [
+        f"  takes      {c.width}x{c.height} px crops (width x height), uint8 {c.color}; trained on {c.model_color}, "
+        f"mean {c.mean}, std {c.std}",
+        f"  box        {grown}enlarged {c.padding}x, {'UDP' if c.udp else 'plain'} affine",
+        f"  gives      {len(c.keypoints)} heatmaps of {c.heatmap_width}x{c.heatmap_height}, "
+        f"decoded by {c.decode}{blur}",
+    ]
+
+
+def _accuracy(accuracy: dict[str, Any]) -> list[str]:
+    lines = [f"  accuracy   {accuracy.get('verdict')}: {accuracy.get('data', {}).get('note', '')}"]
+    figures = accuracy.get("published") or accuracy.get("published_elsewhere")
+    if figures and isinstance(figures, dict):
+        told = ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:2])
+        lines.append(f"  published  {told}: of {accuracy.get('published_for', 'this checkpoint')}")
+    for r in accuracy.get("rows", ()):
+        if r["ms_per_person"] is None or r["pixel_drift_p95"] is None:
+            lines.append(f"             {r['backend']:12} {r['precision']:5} {r['verdict']}: {r.get('reason', '')}")
+            continue
+        ap = "AP unproven" if r["ap"] is None else f"AP {r['ap']:.4f}"
+        drop = "" if r["ap_drop"] is None else f" (drop {r['ap_drop']:+.4f})"
+        lines.append(
+            f"             {r['backend']:12} {r['precision']:5} {ap}{drop}, p95 drift {r['pixel_drift_p95']:.2f} px, "
+            f"{r['ms_per_person']:.1f} ms per person: {r['verdict']}"
+        )
+    return lines

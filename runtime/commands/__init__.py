@@ -1,1 +1,0 @@
-"""Commands of the command line that the edge install can run; see `posert.runtime.cli`."""

@@ -1,0 +1,100 @@
+"""Which engine of a network is the fastest on this GPU: whether int8 beats float16 no rule says, so they are timed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cuda.driver import Device, Memory, Stream
+from ..cuda.network import record, timed_ms
+from ..errors import BackendError
+from ..system.files import cache_folder, whole_file
+from .builder import title
+from .session import EngineSession, unavailable
+
+log = logging.getLogger("posert")
+
+_ROUNDS, _RUNS = 5, 20  # 100 runs of each: well under a second
+
+
+def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
+    """GPU time of one run of each engine, ms, at the batch that it was made for.
+
+    Engines are built where the cache has none. They are timed once; the result lies beside them, and holds for as long
+    as none of them is made anew. One that cannot be built is left out, with a warning.
+
+    Args:
+        trt: the library's module.
+        graphs: ONNX graphs of one network by precision.
+
+    Raises:
+        BackendError: no engine can be built and run.
+    """
+    reason = unavailable(trt)
+    if reason is not None:
+        raise BackendError(reason)
+    models = {precision: hashlib.sha256(graph).hexdigest() for precision, graph in graphs.items()}
+    key = json.dumps([Device().name, title(trt), models], sort_keys=True)
+    path = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.times"
+    kept = _kept(path, models)
+    if kept is not None:
+        return kept
+    runs: dict[str, Callable[[], list[float]]] = {}
+    refused: list[BackendError] = []
+    for precision, graph in graphs.items():
+        try:
+            runs[precision] = _prepared(EngineSession(trt, graph, precision))
+        except BackendError as error:
+            refused.append(error)
+            log.warning("%s is left out: %s", precision, error)
+    if not runs:
+        raise refused[0]
+    seen: dict[str, list[float]] = {precision: [] for precision in runs}
+    for _ in range(_ROUNDS):  # in turn, because clocks rise and fall
+        for precision, run in runs.items():
+            seen[precision] += run()
+    found = {precision: float(np.median(ms)) for precision, ms in seen.items()}
+    written = {"device": Device().name, "library": title(trt), "models": models, "ms": found}
+    with whole_file(path) as file:
+        file.write(json.dumps(written).encode())
+    told = ", ".join(f"{precision} {ms:.3f} ms" for precision, ms in found.items())
+    log.warning("%s on %s: %s; the choice is kept in %s", title(trt), Device().name, told, path)
+    return found
+
+
+def _kept(path: Path, models: Mapping[str, str]) -> dict[str, float] | None:
+    """What was found before; None where an engine is newer, or gone."""
+    try:
+        found = {precision: float(ms) for precision, ms in json.loads(path.read_bytes())["ms"].items()}
+        engines = [[p.stat().st_mtime_ns for p in path.parent.glob(f"{models[p][:16]}-*.engine")] for p in found]
+        whole = bool(engines) and all(engines)
+        return found if whole and path.stat().st_mtime_ns >= max(map(max, engines)) else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s cannot be read (%s) and is made anew", path, error)
+        return None
+
+
+def _prepared(session: EngineSession) -> Callable[[], list[float]]:
+    """What runs an engine some times and gives the times, ms."""
+    network, batch = session.network, session.network.best
+    with session.device.active():
+        heatmap, dtype = network.output(network.crop)
+        stream = Stream()
+        crops = Memory(batch * int(np.prod(network.crop)))
+        heatmaps = Memory(batch * int(np.prod(heatmap)) * dtype.itemsize)
+        stream.clear(crops.address, crops.size)
+        run = record(network.bind(batch, crops.address, heatmaps.address, stream), stream, network.capturable)
+
+    def timed(_kept: object = (crops, heatmaps)) -> list[float]:  # the engine writes into them
+        with session.device.active():
+            return timed_ms(run, stream, _RUNS)
+
+    return timed

@@ -1,0 +1,227 @@
+"""Engines of TensorRT and TensorRT-RTX on the GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cuda.driver import Device, Memory, Stream
+from ..cuda.library import missing
+from ..cuda.network import ArrayRunner
+from ..errors import BackendError, InputError
+from ..system.files import CACHE, cache_folder, check_place, whole_file
+from .builder import Options, backend_of, build, messages_of, targets_of, timing_file, title
+from .cache import Engine, Made, find_engine, write_engine
+
+log = logging.getLogger("posert")
+
+
+class EngineNetwork:
+    """An engine on the GPU, see `posert.runtime.cuda.network.Network`.
+
+    Each batch size has an execution context of its own, which a CUDA graph can hold; those of a stream share
+    one scratch buffer.
+
+    Args:
+        trt: the library's module.
+        engine: for this GPU.
+        compiled: TensorRT-RTX only: file that keeps the kernels which it compiles as an engine starts, for the next
+            time; it says itself which of them still hold.
+    """
+
+    capturable = True
+
+    def __init__(self, trt: Any, engine: Engine, compiled: Path | None = None) -> None:
+        self._compiled, self._compiled_size = compiled, 0
+        self._compiled_kernels: Any = None
+        self._trt, self._messages = trt, messages_of(trt)
+        self._runtime = trt.Runtime(self._messages)
+        if engine.made.options.get("version_compatible"):
+            self._runtime.engine_host_code_allowed = True  # which such an engine brings; the file was checked
+        self._engine = self._runtime.deserialize_cuda_engine(engine.plan)
+        if self._engine is None:
+            raise BackendError(
+                f"{title(trt)} refused its engine ({self._messages.text()}); make it anew: posert compile BUNDLE "
+                f"--backend {backend_of(trt)}"
+            )
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        outputs = [n for n in names if n not in inputs]
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise BackendError(f"the engine has the inputs {inputs} and the outputs {outputs}; expected one of each")
+        self._input, self._output = inputs[0], outputs[0]
+        self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
+        self._profiles = [
+            tuple(shape[0] for shape in self._engine.get_tensor_profile_shape(self._input, i))
+            for i in range(self._engine.num_optimization_profiles)
+        ]
+        self.largest = max(profile[2] for profile in self._profiles)
+        self.best = max(profile[1] for profile in self._profiles)
+        self._scratch: WeakKeyDictionary[Stream, Memory] = WeakKeyDictionary()
+
+    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """See `Network.output`."""
+        if crop != self.crop:
+            raise BackendError(f"the engine takes crops {self.crop}, not {crop}")
+        kind = self._engine.get_tensor_dtype(self._output).name
+        if kind not in ("FLOAT", "HALF"):
+            raise BackendError(f"the engine gives {kind} heatmaps; expected FLOAT or HALF")
+        shape = tuple(self._engine.get_tensor_shape(self._output))[1:]
+        return shape, np.dtype(np.float32 if kind == "FLOAT" else np.float16)
+
+    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+        """See `Network.bind`."""
+        trt = self._trt
+        profile = self._profile_of(batch)
+        context = self._context()
+        if context is None or not context.set_optimization_profile_async(profile, stream.address):
+            raise BackendError(f"{title(trt)} gives no context for batch {batch}: {self._messages.text()}")
+        stream.synchronize()
+        placed = context.set_input_shape(self._input, (batch, *self.crop))
+        placed = placed and context.set_tensor_address(self._input, crops)
+        if not (placed and context.set_tensor_address(self._output, heatmaps)):
+            raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
+        self._give_scratch(context, stream)
+
+        started = False
+
+        def run() -> None:
+            nonlocal started
+            if not context.execute_async_v3(stream.address):
+                raise BackendError(f"{title(trt)} could not run batch {batch}: {self._messages.text()}")
+            if not started:
+                started = True
+                self._keep_compiled()
+
+        return run
+
+    def _profile_of(self, batch: int) -> int:
+        """The profile whose best batch is nearest, of those that take this batch."""
+        fitting = [i for i, (low, _, high) in enumerate(self._profiles) if low <= batch <= high]
+        if not fitting:
+            ranges = ", ".join(f"{low} to {high}" for low, _, high in self._profiles)
+            raise BackendError(f"the engine takes batches of {ranges}, not {batch}: posert compile --batch 1:8:{batch}")
+        return min(fitting, key=lambda i: abs(self._profiles[i][1] - batch))
+
+    def _context(self) -> Any:
+        strategies = getattr(self._trt, "ExecutionContextAllocationStrategy", None)
+        if strategies is None:  # TensorRT 8: a context with memory of its own
+            return self._engine.create_execution_context()
+        if hasattr(self._engine, "create_runtime_config"):
+            runtime_config = self._engine.create_runtime_config()
+            runtime_config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+            if hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
+                # TensorRT-RTX: compile for the bound shape now, not behind our back while a graph is captured
+                eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+                runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
+                self._take_compiled(runtime_config)
+            return self._engine.create_execution_context(runtime_config)
+        return self._engine.create_execution_context(strategies.USER_MANAGED)
+
+    def _take_compiled(self, runtime_config: Any) -> None:
+        if self._compiled is None:
+            return
+        if self._compiled_kernels is None:
+            self._compiled_kernels = runtime_config.create_runtime_cache()
+            # refused where driver, GPU or release have changed: then all is compiled anew
+            if self._compiled.exists() and not self._compiled_kernels.deserialize(self._compiled.read_bytes()):
+                log.info("%s is of another driver or GPU and is made anew", self._compiled)
+        runtime_config.set_runtime_cache(self._compiled_kernels)
+
+    def _keep_compiled(self) -> None:
+        if self._compiled is None or self._compiled_kernels is None:
+            return
+        data = bytes(self._compiled_kernels.serialize())
+        if len(data) != self._compiled_size:
+            self._compiled_size = len(data)
+            with whole_file(self._compiled) as file:
+                file.write(data)
+
+    def _give_scratch(self, context: Any, stream: Stream) -> None:
+        """One buffer for all batch sizes of a stream, which run one after the other: a graph keeps its address."""
+        if not hasattr(self._trt, "ExecutionContextAllocationStrategy"):
+            return
+        if stream not in self._scratch:
+            newer = hasattr(self._engine, "device_memory_size_v2")  # the only one that is left in TensorRT 11
+            size = self._engine.device_memory_size_v2 if newer else self._engine.device_memory_size
+            self._scratch[stream] = Memory(int(size))
+        scratch = self._scratch[stream]
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(scratch.address, scratch.size)
+        else:  # TensorRT 10.0
+            context.device_memory = scratch.address
+
+
+class EngineSession:
+    """An engine from arrays to arrays, see `backends.Session`; `network` is what the CUDA pipeline runs."""
+
+    def __init__(self, trt: Any, model: bytes, precision: str, engine: Engine | None = None) -> None:
+        """The engine of a graph; or `engine`, which is then run as it is."""
+        reason = unavailable(trt)  # before the library is touched: without a driver its runtime crashes
+        if reason is not None:
+            raise BackendError(reason)
+        self.device = Device()
+        with self.device.active():
+            if engine is None:
+                engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
+            compiled = cache_folder() / f"{engine.made.file_name}.{self.device.name.replace(' ', '_')}.compiled"
+            self.network = EngineNetwork(trt, engine, compiled)
+        self._runner: ArrayRunner | None = None
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `backends.Session.infer`."""
+        if self._runner is None:
+            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
+        return self._runner(crops)
+
+
+def unavailable(trt: Any) -> str | None:
+    """Why this machine cannot run the library's engines; None where it can."""
+    reason = missing()
+    if reason is not None or backend_of(trt) == "tensorrt":
+        return reason
+    major, minor = Device().capability
+    if f"sm{major}{minor}" in targets_of(trt):
+        return None
+    return (
+        f"TensorRT-RTX {trt.__version__} runs on {', '.join(targets_of(trt))}; this GPU is sm{major}{minor}. Use "
+        "TensorRT: --backend tensorrt"
+    )
+
+
+def cached_engine(trt: Any, model: bytes, precision: str, device: str, capability: tuple[int, int]) -> Engine:
+    """The engine of a graph for this machine's GPU: from the cache, or built and put there.
+
+    Raises:
+        BackendError: it cannot be built.
+    """
+    target = f"sm{capability[0]}{capability[1]}"
+
+    def fits(made: Made) -> str | None:
+        if (made.backend, made.version) != (backend_of(trt), str(trt.__version__)):
+            return f"made by {made.backend} {made.version}, here is {title(trt)}"
+        if made.backend == "tensorrt_rtx" and target not in made.devices:
+            return f"made for {', '.join(made.devices)}, here is {target}"
+        if made.backend == "tensorrt" and made.devices != (device,):
+            return f"made on {made.devices[0]}, here is {device}"
+        return None
+
+    engine = find_engine(hashlib.sha256(model).hexdigest(), fits)
+    if engine is not None:
+        return engine
+    try:  # before minutes of building
+        check_place(cache_folder() / "an.engine")
+    except InputError as error:
+        raise BackendError(f"{error}, and set {CACHE} to it: engines are built once and kept") from error
+    log.warning("%s: building the %s engine for %s, once; it is then kept", title(trt), precision, device)
+    options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
+    engine = build(trt, model, precision, options, timing_cache=timing_file(trt, device), device=device)
+    write_engine(cache_folder() / engine.made.file_name, engine)
+    return engine

@@ -1,0 +1,155 @@
+"""Frames from an image, a folder of images, a video or a camera."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+Frame = tuple["str | int", "NDArray[np.uint8] | None"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where frames come from.
+
+    Attributes:
+        name: what to call it.
+        path: the image, folder or video; None for a camera.
+        video: frames have numbers from 0, instead of file names.
+        keys: file names of the images; empty for a video.
+        total: how many frames will come, None where nobody knows; a video's own statement can be off by some.
+        fps: frames per second of a video.
+    """
+
+    name: str
+    path: Path | None
+    video: bool
+    keys: tuple[str, ...] = ()
+    total: int | None = None
+    fps: float = 0.0
+    _capture: cv2.VideoCapture | None = None
+
+    def files(self) -> list[Path]:
+        """The files that are read."""
+        if self.path is None:
+            return []
+        return [self.path / key for key in self.keys] if self.path.is_dir() else [self.path]
+
+    def __iter__(self) -> Iterator[Frame]:
+        """(file name or frame number, frame `(H, W, 3)` uint8 BGR), once; an image that cannot be read gives None.
+
+        The next frame is read while the last one is used. As OpenCV does by itself, images are turned as their EXIF
+        orientation says, grey becomes BGR, 16 bits become 8, and an alpha channel is dropped.
+        """
+        return _ahead(self._frames())
+
+    def _frames(self) -> Iterator[Frame]:
+        if self._capture is None:
+            for key, path in zip(self.keys, self.files(), strict=True):
+                yield key, read_pixels(path)
+            return
+        number = 0
+        try:
+            while True:
+                good, frame = self._capture.read()
+                if not good:
+                    return
+                yield number, np.asarray(frame, np.uint8)
+                number += 1
+        finally:
+            self._capture.release()
+
+
+def open_source(spec: str) -> Source:
+    """Open what the user named: an image, a folder (its own images, by name), a video, a camera's number or a URL.
+
+    Raises:
+        InputError: there is nothing of the kind, it cannot be read, or the folder holds no image.
+    """
+    path = Path(spec)
+    if path.is_dir():
+        keys = tuple(sorted(p.name for p in path.iterdir() if p.suffix.lower() in IMAGES and p.is_file()))
+        if not keys:
+            raise InputError(f"{path}: no image in this folder; looked for {' '.join(IMAGES)}, not in sub-folders")
+        return Source(str(path), path, video=False, keys=keys, total=len(keys))
+    if path.is_file():
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+        if path.suffix.lower() in IMAGES or cv2.haveImageReader(str(path)):
+            return Source(path.name, path, video=False, keys=(path.name,), total=1)
+        return _open_video(cv2.VideoCapture(str(path)), path.name, path)
+    if spec.isdigit():
+        return _open_video(cv2.VideoCapture(int(spec)), f"camera {spec}", None)
+    if "://" in spec:
+        return _open_video(cv2.VideoCapture(spec), spec, None)
+    raise InputError(
+        f"{spec}: no such file or folder; expected an image, a folder of images, a video, a camera's number or a URL"
+    )
+
+
+def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Source:
+    if not capture.isOpened():
+        what = "neither an image nor a video that OpenCV can read" if path else "the camera or stream did not open"
+        raise InputError(f"{name}: {what}; does another program play it?")
+    count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    total = int(count) if path and math.isfinite(count) and count > 0 else None
+    return Source(name, path, True, total=total, fps=fps if math.isfinite(fps) and fps > 0 else 0.0, _capture=capture)
+
+
+def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
+    """One image file as `(H, W, 3)` uint8 BGR, converted and turned as `Source` says; None where it cannot be read."""
+    # OpenCV opens files by a name in the system's code page, and decodes any bytes: so Python opens the file.
+    try:
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error):
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
+
+
+def _ahead(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
+    """Run an iterator in a thread, at most `depth` frames before its reader."""
+    ready: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
+    left = threading.Event()
+
+    def put(item: Frame | BaseException | None) -> bool:
+        while not left.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def read() -> None:
+        try:
+            for frame in frames:
+                if not put(frame):
+                    return
+            put(None)
+        except BaseException as error:  # raised again where the frames are used
+            put(error)
+
+    thread = threading.Thread(target=read, name="posert-read", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        left.set()
+        thread.join(timeout=2.0)

@@ -1,0 +1,1 @@
+"""From boxes in a frame to crops, and from heatmaps to keypoints."""

@@ -1,0 +1,114 @@
+"""Draw the joints of people on a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.contract import Contract
+from ..errors import InputError
+from .keypoints import Keypoints
+
+# BGR, chosen to differ in brightness too, so that left and right are told apart in grey and by the colour-blind.
+COLORS = {"left": (255, 200, 60), "right": (20, 80, 255), "centre": (120, 230, 160)}
+SIDES = tuple(COLORS)
+_OUTLINE = (24, 24, 24)
+_BOX = (200, 200, 200)
+
+_SHIFT = 4  # OpenCV draws at 1/16 px
+_FAR = 1 << 14  # px: beyond any frame that can be shown, and OpenCV's 32-bit coordinates hold it with the shift
+_DENSE = 30  # joints above which a skeleton has fingers and a face, and needs finer lines
+
+
+def draw(
+    frame: NDArray[np.uint8], people: Keypoints, contract: Contract, *, threshold: float = 0.3, boxes: bool = False
+) -> NDArray[np.uint8]:
+    """Draw limbs and joints on the frame itself: the person's left blue, right orange, the middle green.
+
+    Lines are as thick as the person's box is large.
+
+    Args:
+        frame: `(H, W, 3)` uint8 BGR, writable; it is changed. Pass `frame.copy()` to keep it.
+        people: from `PoseEstimator`; `xy` px of the frame.
+        contract: `PoseEstimator.contract`, which knows the skeleton.
+        threshold: joints with a lower score, and limbs that end in one, are left out. `-inf` draws all that are
+            finite.
+        boxes: draw the boxes too.
+
+    Returns:
+        `frame`.
+
+    Raises:
+        InputError: the frame cannot be drawn on, or the people have other joints than the contract.
+    """
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.flags.writeable:
+        raise InputError(
+            f"cannot draw on {frame.dtype} {frame.shape}, writable: {frame.flags.writeable}; expected a writable "
+            "uint8 (H, W, 3) BGR frame: pass frame.copy()"
+        )
+    if people.xy.shape[1:] != (len(contract.keypoints), 2):
+        raise InputError(
+            f"people have {people.xy.shape[1]} joints and the contract {len(contract.keypoints)}: "
+            "pass the contract of the estimator that found them"
+        )
+    canvas = frame if frame.flags.c_contiguous else np.ascontiguousarray(frame)  # OpenCV draws on no other view
+    shape = layout(contract)
+    seen = (people.score >= threshold) & np.isfinite(people.xy).all(2)
+    xy = np.nan_to_num(people.xy, nan=0.0).clip(-_FAR, _FAR)
+    points = np.round(xy * (1 << _SHIFT)).astype(np.int32)
+    side = np.sqrt(np.prod(people.boxes[:, 2:] - people.boxes[:, :2], axis=1).clip(1.0))
+    weights = np.maximum(1, np.round(side / (250 if len(contract.keypoints) > _DENSE else 80))).astype(int)
+    for person in range(len(people)):
+        weight = int(weights[person])
+        if boxes:
+            corners = people.boxes[person].clip(-_FAR, _FAR).round().astype(int).tolist()
+            cv2.rectangle(canvas, corners[:2], corners[2:], _BOX, max(1, weight // 2), cv2.LINE_AA)
+        lines = points[person][shape.limbs]
+        shown = seen[person][shape.limbs].all(1)
+        # A point is a line from a joint to itself: with round ends that is a disc, and one call draws all of them.
+        discs = points[person][:, None].repeat(2, axis=1)
+        _strokes(canvas, discs[seen[person]], _OUTLINE, 2 * weight + 2)
+        for index, name in enumerate(SIDES):
+            _strokes(canvas, lines[shown & (shape.limb_sides == index)], COLORS[name], weight)
+        for index, name in enumerate(SIDES):
+            _strokes(canvas, discs[seen[person] & (shape.joint_sides == index)], COLORS[name], 2 * weight)
+    if canvas is not frame:
+        frame[:] = canvas
+    return frame
+
+
+def _strokes(canvas: NDArray[np.uint8], lines: NDArray[np.int32], color: tuple[int, int, int], width: int) -> None:
+    if len(lines):
+        cv2.polylines(canvas, list(lines), False, color, width, cv2.LINE_AA, _SHIFT)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is drawn: limbs `(L, 2)`, and the side of each joint `(K,)` and limb `(L,)`, indices into `SIDES`."""
+
+    limbs: NDArray[np.intp]
+    joint_sides: NDArray[np.intp]
+    limb_sides: NDArray[np.intp]
+
+
+@lru_cache(maxsize=8)
+def layout(contract: Contract) -> Layout:
+    """Limbs and sides of a skeleton.
+
+    Sides come from the names of mirrored joints; a pair whose names do not tell (points of a face) is in the middle.
+    """
+    centre = SIDES.index("centre")
+    joints = np.full(len(contract.keypoints), centre)
+    for joint in (joint for pair in contract.flip_pairs for joint in pair):
+        for side in ("left", "right"):
+            if side in contract.keypoints[joint].lower():
+                joints[joint] = SIDES.index(side)
+    limbs = np.array(contract.skeleton, np.intp).reshape(-1, 2)
+    # A limb between the sides (the shoulders) is in the middle; one from the middle to a side is of that side.
+    first, second = joints[limbs].T
+    first, second = np.where(first == centre, second, first), np.where(second == centre, first, second)
+    return Layout(limbs, joints, np.where(first == second, first, centre))

@@ -1,0 +1,324 @@
+"""Weights from files of every layout and container, from the network, and random."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import pickle
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from posert.export.archs import archs, build_arch
+from posert.export.archs.hrnet import HRNet
+from posert.export.archs.mspn import MSPN
+from posert.export.archs.simple_baseline import PoseResNet
+from posert.export.catalog import Row, find
+from posert.export.weights import checkpoint, download
+from posert.runtime.errors import CheckpointError
+
+
+def small() -> HRNet:
+    return HRNet(3, widths=(4, 8, 8, 8), modules=(1, 1, 1), blocks=1, stem=8, bottlenecks=1, planes=4).eval()
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    return small().state_dict()
+
+
+def mmpose(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
+    return {(f"{head}." if k.startswith("final_layer") else "backbone.") + k: v for k, v in state.items()}
+
+
+CONTAINERS: dict[str, tuple[str, Callable[[dict[str, Tensor]], object]]] = {
+    "bare": ("original", lambda s: s),
+    "state_dict": ("original", lambda s: {"state_dict": s, "epoch": 3, "optimizer": {"state": {}}}),
+    "model": ("original", lambda s: {"model": s, "best": 0.7}),
+    "nested": ("original", lambda s: {"model": {"state_dict": s}}),
+    "data_parallel": ("original", lambda s: {f"module.{k}": v for k, v in s.items()}),
+    "trainer": ("original", lambda s: {"state_dict": {f"model.module.{k}": v for k, v in s.items()}}),
+    "old_torch": ("original", lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")}),
+    "float_counter": (
+        "original",
+        lambda s: {k: v.float() if k.endswith("num_batches_tracked") else v for k, v in s.items()},
+    ),
+    "mmpose-0.x": ("mmpose-0.x", lambda s: {"meta": {"CLASSES": None}, "state_dict": mmpose(s, "keypoint_head")}),
+    "mmpose-1.x": (
+        "mmpose-1.x",
+        lambda s: {"state_dict": mmpose(s, "head") | {"data_preprocessor.mean": torch.zeros(3, 1, 1)}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_every_container_gives_the_same_weights(name: str, weights: dict[str, Tensor], tmp_path: Path):
+    layout, wrap = CONTAINERS[name]
+    torch.save(wrap(weights), tmp_path / "w.pth")
+    loaded = checkpoint.load(tmp_path / "w.pth", small())
+    assert loaded.layout == layout
+    assert loaded.sha256 == hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
+    assert list(loaded.state_dict) == list(weights)
+    assert all(torch.equal(loaded.state_dict[k], weights[k]) for k in weights)
+
+
+def test_safetensors_and_half_precision(weights: dict[str, Tensor], tmp_path: Path):
+    half = {k: v.half() if v.is_floating_point() else v for k, v in mmpose(weights, "head").items()}
+    safetensors.torch.save_file(half, tmp_path / "w.safetensors")
+    loaded = checkpoint.load(tmp_path / "w.safetensors", small())
+    assert loaded.layout == "mmpose-1.x"
+    for key, value in weights.items():
+        assert loaded.state_dict[key].dtype == value.dtype
+        # half has 11 bits of mantissa
+        torch.testing.assert_close(loaded.state_dict[key], value, rtol=2**-11, atol=1e-7)
+
+
+def refusal(content: object, path: Path, network: nn.Module | None = None) -> str:
+    torch.save(content, path)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(path, network or small())
+    return str(caught.value)
+
+
+def test_mismatch_lists_missing_unexpected_and_shapes(weights: dict[str, Tensor], tmp_path: Path):
+    wrong = {k: v for k, v in weights.items() if not k.startswith("layer1")}
+    wrong |= {"extra.weight": torch.zeros(1), "final_layer.weight": torch.zeros(5, 4, 1, 1)}
+    wrong["bn1.weight"] = torch.ones(8, dtype=torch.int64)
+    message = refusal(wrong, tmp_path / "w.pth")
+    expected = [k for k in weights if k.startswith("layer1") and not k.endswith("num_batches_tracked")]
+    assert f"{len(expected)} missing: {', '.join(expected[:4])} and {len(expected) - 4} more" in message
+    assert "1 unexpected: extra.weight" in message
+    assert "1 of another shape: final_layer.weight (5, 4, 1, 1) instead of (3, 4, 1, 1)" in message
+    assert "1 of another type: bn1.weight torch.int64 instead of torch.float32" in message
+    assert "looks like" not in message
+
+
+@pytest.mark.parametrize(("arch", "keypoints"), [("hrnet_w48", 16), ("pose_resnet_101", 17)])
+def test_mismatch_names_the_architecture(arch: str, keypoints: int, tmp_path: Path):
+    with torch.device("meta"):
+        shapes = build_arch(arch, keypoints).state_dict()
+    # one stored zero each, stretched: the file stays small
+    state = {k: torch.zeros(1).expand(v.shape) if v.ndim else torch.tensor(0) for k, v in shapes.items()}
+    message = refusal({"state_dict": mmpose(state, "keypoint_head")}, tmp_path / "w.pth")
+    assert f"looks like {arch} with {keypoints} keypoints" in message
+
+
+def test_no_two_architectures_look_alike_but_the_caffe_ones():
+    """Otherwise the hint could name the wrong one; the caffe ones cannot be told apart and come later in the table."""
+    with torch.device("meta"):
+        shapes = {n: {k: v.shape for k, v in build(keypoints=1).state_dict().items()} for n, build in archs().items()}
+    for name, own in shapes.items():
+        same = [other for other, theirs in shapes.items() if theirs == own]
+        assert {n.removesuffix("_caffe") for n in same} == {name.removesuffix("_caffe")}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, weights: dict[str, Tensor], tmp_path: Path):
+    bad = weights["conv2.weight"].clone()
+    bad[0, 0, 0, 0] = value
+    assert "conv2.weight" in refusal(weights | {"conv2.weight": bad}, tmp_path / "w.pth")
+
+
+class Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.marker,)
+
+
+def test_a_file_that_needs_code_is_refused_and_runs_none(weights: dict[str, Tensor], tmp_path: Path):
+    marker = tmp_path / "exploded"
+    message = refusal({"state_dict": weights, "meta": Bomb(marker)}, tmp_path / "w.pth")
+    assert "runs no code" in message and "torch.save(" in message
+    assert not marker.exists()
+    torch.load(tmp_path / "w.pth", weights_only=False)
+    assert marker.exists()  # so the file would have
+
+
+def test_a_pickled_module_is_refused(tmp_path: Path):
+    assert "needs" in refusal(nn.Conv2d(1, 1, 1), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("page.pth", b"<!DOCTYPE html><html>Sign in</html>", "web page"),
+        ("empty.pth", b"", "cannot be read|no plain file"),
+        ("noise.pth", bytes(range(256)) * 4, "cannot be read|no plain file"),
+        ("noise.safetensors", b"\xff" * 64, "cannot be read"),
+        ("plain.pkl", pickle.dumps([1, 2], protocol=2), "cannot be read"),
+    ],
+)
+def test_other_files_are_refused(name: str, data: bytes, message: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(tmp_path / name, small())
+
+
+def test_a_file_that_was_cut_off_is_refused(weights: dict[str, Tensor], tmp_path: Path):
+    torch.save(weights, tmp_path / "w.pth")
+    data = (tmp_path / "w.pth").read_bytes()
+    for keep in (100, len(data) // 2, len(data) - 1):
+        (tmp_path / "cut.pth").write_bytes(data[:keep])
+        with pytest.raises(CheckpointError, match="cannot be read|no plain file"):
+            checkpoint.load(tmp_path / "cut.pth", small())
+
+
+def test_a_file_without_weights_says_what_it_holds(tmp_path: Path):
+    assert "dict with epoch, loss" in refusal({"epoch": 3, "loss": 0.1}, tmp_path / "w.pth")
+    assert "list" in refusal([torch.zeros(1)], tmp_path / "w.pth")
+    assert "dict" in refusal({}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="no checkpoint file"):
+        checkpoint.load(tmp_path / "absent.pth", small())
+
+
+def test_random_weights_are_repeatable_and_keep_the_output_in_range():
+    first = {k: v.clone() for k, v in checkpoint.random_weights(small(), seed=3).items()}
+    network = small()
+    again = checkpoint.random_weights(network, seed=3)
+    other = checkpoint.random_weights(small(), seed=4)
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+    assert not network.training
+    noise = torch.randn(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
+    blocks = noise[:, :, ::16, ::16].repeat_interleave(16, 2).repeat_interleave(16, 3)
+    for net in (network, PoseResNet(5, blocks=(3, 4, 6, 3)), MSPN(5, stages=2)):
+        checkpoint.random_weights(net)
+        with torch.inference_mode():
+            maps = [net(picture) for picture in (noise, blocks, torch.zeros_like(noise))]
+        # With batch-norm's initial statistics 50 layers end near 5e2; with those of noise, channel by channel, the
+        # other pictures end up to 1e6 times as high.
+        assert all(0.01 < y.std() < 100 for y in maps)
+        assert (maps[0] - maps[1]).abs().max() > 0.1 * maps[0].std()
+
+
+# --- fetch -----------------------------------------------------------------------------------------------------------
+
+DATA = bytes(i * i % 251 for i in range(300_000))
+DIGEST = hashlib.sha256(DATA).hexdigest()[:8]
+
+
+class Publisher(http.server.BaseHTTPRequestHandler):
+    """Serves DATA at /, by ranges; /whole knows no ranges; /broken breaks off at half when asked for the whole."""
+
+    def do_GET(self) -> None:
+        folder = self.path.split("/")[1]
+        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        self.server.asked.append(found.group(0) if found else None)  # type: ignore[attr-defined]
+        if folder == "missing":
+            return self.send_error(404)
+        start = int(found.group(1)) if found and folder != "whole" else 0
+        if start >= len(DATA):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
+        self.send_header("Content-Length", str(len(DATA) - start))
+        self.end_headers()
+        self.wfile.write(DATA[start : len(DATA) // 2] if folder == "broken" and not start else DATA[start:])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def publisher() -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Publisher)
+    server.asked = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POSERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("posert.export.weights.download.CONNECT_SECONDS", 60.0)  # a busy machine is no dead server
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "cache" / "checkpoints"
+
+
+def published(port: int, folder: str = "full", digest: str | None = DIGEST) -> Row:
+    file = f"net-{digest}_20200708.pth" if digest else "checkpoint.pt"
+    url = f"http://127.0.0.1:{port}/{folder}/{file}"
+    return dataclasses.replace(find("hrnet_w32"), url=url, file=file)
+
+
+def test_fetch_keeps_the_file_and_reports_progress(publisher, cache: Path):
+    seen: list[tuple[int, int | None]] = []
+    row = published(publisher.server_port)
+    path = checkpoint.fetch(row, lambda done, total: seen.append((done, total)))
+    assert path == cache / row.file and path.read_bytes() == DATA
+    assert seen[-1] == (len(DATA), len(DATA)) and [p.name for p in cache.iterdir()] == [row.file]
+    assert checkpoint.fetch(row) == path and len(publisher.asked) == 1
+
+
+def test_fetch_resumes_where_the_connection_broke(publisher, cache: Path):
+    row = published(publisher.server_port, "broken")
+    with pytest.raises(CheckpointError, match=f"broke off after {len(DATA) // 2} of {len(DATA)} bytes"):
+        checkpoint.fetch(row)
+    assert (cache / f"{row.file}.part").stat().st_size == len(DATA) // 2
+    assert checkpoint.fetch(row).read_bytes() == DATA
+    assert publisher.asked == [None, f"bytes={len(DATA) // 2}-"]
+    assert not (cache / f"{row.file}.part").exists()
+
+
+@pytest.mark.parametrize(("folder", "size"), [("whole", 1000), ("full", len(DATA)), ("full", len(DATA) + 5)])
+def test_fetch_starts_anew_where_it_cannot_resume(folder: str, size: int, publisher, cache: Path):
+    row = published(publisher.server_port, folder)
+    cache.mkdir(parents=True)
+    (cache / f"{row.file}.part").write_bytes(bytes(size))
+    assert checkpoint.fetch(row).read_bytes() == DATA
+
+
+def test_fetch_without_a_digest_never_joins_two_halves(publisher, cache: Path):
+    row = published(publisher.server_port, digest=None)
+    cache.mkdir(parents=True)
+    path = cache / f"{row.id}.pt"
+    path.with_name(path.name + ".part").write_bytes(bytes(1000))
+    assert checkpoint.fetch(row) == path and path.read_bytes() == DATA
+    assert publisher.asked == [None]
+
+
+def failure(row: Row) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.fetch(row)
+    message = str(caught.value)
+    assert "--weights FILE" in message and "--weights demo" in message and "--weights random" in message
+    assert row.url is None or row.url in message
+    return message
+
+
+def test_fetch_refuses_and_deletes_a_file_with_another_digest(publisher, cache: Path):
+    message = failure(published(publisher.server_port, digest="0badf00d"))
+    assert DIGEST in message and "0badf00d" in message and not list(cache.iterdir())
+
+
+def test_fetch_names_the_reason_and_the_ways_out(publisher, monkeypatch: pytest.MonkeyPatch):
+    assert "404" in failure(published(publisher.server_port, "missing"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        assert "refused" in failure(published(free.getsockname()[1]))
+    row = find("pose_resnet_50")
+    assert "pose_coco/pose_resnet_50_256x192.pth" in failure(row)
+    assert "none were published" in failure(find("pose_hourglass_2"))
+
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        assert "no answer within" in failure(published(silent.getsockname()[1]))

@@ -1,0 +1,388 @@
+"""The gate: planted faults are found, and its figures are those of pycocotools and of plain geometry."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import io
+import json
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from posert.runtime.accuracy.frames import Frames
+from posert.runtime.accuracy.gate import FEWEST, HEATMAP_BOUND, Candidate, judge
+from posert.runtime.accuracy.verdict import Parity
+from posert.runtime.bundle.contract import Contract
+from posert.runtime.datasets import dataset
+from posert.runtime.errors import BackendError, InputError
+from posert.runtime.estimator import PoseEstimator
+from posert.runtime.pose.preprocess import boxes_to_center_scale, crop, crop_matrices
+from posert.runtime.selection import Choice
+
+IMAGES, WIDTH, HEIGHT = 30, 200, 160
+Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def contract_of(name: str) -> Contract:
+    joints = dataset(name)
+    return Contract(
+        dataset=name,
+        keypoints=joints.keypoints,
+        flip_pairs=joints.flip_pairs,
+        skeleton=joints.skeleton,
+        sigmas=joints.sigmas,
+        width=96,
+        height=128,
+        heatmap_width=24,
+        heatmap_height=32,
+    )
+
+
+CONTRACT = contract_of("coco")
+
+
+def make_frames(joints: int = 17, category: int = 1) -> Frames:
+    """Noise images with two people each; some joints are not labelled, some people not at all, some are crowds."""
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (IMAGES, HEIGHT, WIDTH, 3), np.uint8)
+    annotations: list[dict[str, Any]] = []
+    for image in range(IMAGES):
+        for side in (0, 1):
+            x, y = 20 + 80 * side + rng.uniform(0, 10), rng.uniform(5, 20)
+            w, h = rng.uniform(40, 65), rng.uniform(80, 130)
+            xy = np.array([x, y]) + np.array([w, h]) * rng.uniform(0.2, 0.8, (joints, 2))
+            visible = rng.choice([0, 1, 2], joints, p=[0.2, 0.2, 0.6])
+            if len(annotations) % 13 == 5:
+                visible[:] = 0
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": 100 + image,
+                    "category_id": category,
+                    "bbox": [x, y, w, h],
+                    "area": 0.6 * w * h,
+                    "iscrowd": int(len(annotations) % 17 == 6),
+                    "keypoints": np.column_stack([xy, visible]).reshape(-1).tolist(),
+                    "num_keypoints": int((visible > 0).sum()),
+                }
+            )
+    records = [{"id": 100 + i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in range(IMAGES)]
+    coco = {"images": records, "annotations": annotations, "categories": [{"id": category, "name": "person"}]}
+    return Frames(coco, lambda record: pixels[record["id"] - 100], lambda name: b"", "user", "made up")
+
+
+class Oracle:
+    """A session that knows every person by the crop, and answers with Gaussians `error` px (of the frame) off."""
+
+    def __init__(self, frames: Frames, contract: Contract, error: float, change: Change, seed: int = 0) -> None:
+        c, rng = contract, np.random.default_rng(seed)
+        self.answers: dict[bytes, NDArray[np.float32]] = {}
+        grid_y, grid_x = np.mgrid[: c.heatmap_height, : c.heatmap_width]
+        for a in frames.coco["annotations"]:
+            x, y, w, h = a["bbox"]
+            box = np.array([[x, y, x + w, y + h]])
+            center, extent = boxes_to_center_scale(box, c.width, c.height, c.padding)
+            record = next(r for r in frames.coco["images"] if r["id"] == a["image_id"])
+            cut = crop(frames.load(record), crop_matrices(center, extent, c.width, c.height), c.width, c.height)
+            joints = np.reshape(a["keypoints"], (-1, 3))[:, :2] + rng.normal(0, 1, (len(c.keypoints), 2)) * error
+            cells = (joints - center + extent / 2) * [c.heatmap_width, c.heatmap_height] / extent
+            dx, dy = grid_x - cells[:, 0, None, None], grid_y - cells[:, 1, None, None]
+            self.answers[cut.tobytes()] = np.exp(-(dx**2 + dy**2) / 8).astype(np.float32) * rng.uniform(0.5, 1)
+        self.change = change
+
+    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.change(np.stack([self.answers[one.tobytes()] for one in crops]))
+
+
+def candidate(
+    frames: Frames,
+    error: float = 1.0,
+    change: Change = lambda maps: maps,
+    *,
+    name: str = "openvino int8",
+    seed: int = 0,
+    contract: Contract = CONTRACT,
+) -> Candidate:
+    backend, precision = name.split()
+    session = Oracle(frames, contract, error, change, seed)
+
+    def open_it() -> PoseEstimator:
+        return PoseEstimator.from_session(contract, session, Choice(backend, precision, "under test"))
+
+    return Candidate(precision, backend, open_it, 1.5)
+
+
+def gate(frames: Frames, *candidates: Candidate, max_drop: float = 0.005, labelled: bool = True) -> Parity:
+    return judge(candidates, frames, max_drop=max_drop, labelled=labelled)
+
+
+def coco_ap(frames: Frames, one: Candidate) -> float:
+    """AP by pycocotools of what the estimator finds, written out anew."""
+    pose, results = one.open(), []
+    for a in frames.coco["annotations"]:
+        if a["iscrowd"] or not a["num_keypoints"]:
+            continue
+        x, y, w, h = a["bbox"]
+        record = next(r for r in frames.coco["images"] if r["id"] == a["image_id"])
+        person = pose(frames.load(record), [[x, y, x + w, y + h]])
+        high = [float(s) for s in person.score[0] if s > 0.2]
+        keypoints = [float(v) for (px, py), s in zip(person.xy[0], person.score[0], strict=True) for v in (px, py, s)]
+        score = sum(high) / len(high) if high else 0.0
+        results.append({"image_id": a["image_id"], "category_id": 1, "keypoints": keypoints, "score": score})
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(frames.coco)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[0])
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return make_frames()
+
+
+@pytest.fixture(scope="module")
+def reference(frames: Frames) -> Candidate:
+    return candidate(frames, name="pytorch fp32")
+
+
+class TestAccuracy:
+    def test_a_worse_candidate_fails_with_the_drop_of_pycocotools(self, frames: Frames, reference: Candidate) -> None:
+        worse = candidate(frames, 2.5, seed=1)
+        parity = gate(frames, reference, worse)
+        first, second = parity.rows
+        assert first.ap == pytest.approx(coco_ap(frames, reference), abs=1e-9)
+        assert second.ap == pytest.approx(coco_ap(frames, worse), abs=1e-9)
+        assert second.ap_drop == pytest.approx(coco_ap(frames, reference) - coco_ap(frames, worse), abs=1e-9)
+        assert second.ap_drop > 0.05
+        assert (first.verdict, second.verdict, parity.verdict) == ("reference", "failed", "failed")
+        low, high = second.ap_drop_interval
+        assert low < second.ap_drop < high and low > 0
+        assert first.ap_drop == 0 and first.ap_drop_interval == (0, 0)
+
+    def test_the_allowed_drop_decides(self, frames: Frames, reference: Candidate) -> None:
+        worse = candidate(frames, 2.5, seed=1)
+        drop = gate(frames, reference, worse).rows[1].ap_drop
+        assert drop is not None
+        assert gate(frames, reference, worse, max_drop=drop + 1e-9).verdict == "passed"
+        assert gate(frames, reference, worse, max_drop=drop - 1e-9).verdict == "failed"
+
+    def test_the_same_network_passes(self, frames: Frames, reference: Candidate) -> None:
+        parity = gate(frames, reference, candidate(frames), max_drop=0.0)
+        row = parity.rows[1]
+        assert (row.ap_drop, row.ap_drop_interval, row.pixel_drift_p95, row.heatmap_error) == (0, (0, 0), 0, 0)
+        assert row.verdict == parity.verdict == "passed"
+        assert (row.backend, row.precision, row.key, row.size_mb) == ("openvino", "int8", "openvino int8", 1.5)
+        assert row.ms_per_person > 0
+
+    def test_a_better_candidate_passes_with_a_negative_drop(self, frames: Frames, reference: Candidate) -> None:
+        row = gate(frames, reference, candidate(frames, 0.1, seed=2), max_drop=0.0).rows[1]
+        assert row.ap_drop is not None and row.ap_drop < 0 and row.verdict == "passed"
+
+    def test_one_failure_fails_all(self, frames: Frames, reference: Candidate) -> None:
+        good, bad = candidate(frames, name="onnxruntime fp32"), candidate(frames, 4.0)
+        parity = gate(frames, reference, good, bad, good)
+        assert [r.verdict for r in parity.rows] == ["reference", "passed", "failed", "passed"]
+        assert parity.verdict == "failed"
+
+    def test_only_labelled_people_are_judged(self, frames: Frames, reference: Candidate) -> None:
+        usable = [a for a in frames.coco["annotations"] if a["num_keypoints"] and not a["iscrowd"]]
+        parity = gate(frames, reference, candidate(frames))
+        assert parity.data["people"] == len(usable) < len(frames.coco["annotations"])
+        assert parity.data["images"] == len({a["image_id"] for a in usable})
+        assert parity.drift["openvino int8"].shape == (len(usable), 17)
+
+    def test_another_category_id(self) -> None:
+        """People need not be category 1 in a file of one's own."""
+        frames = make_frames(category=7)
+        parity = gate(frames, candidate(frames, name="pytorch fp32"), candidate(frames))
+        assert parity.verdict == "passed"
+
+    def test_another_data_set_is_scored_with_its_own_constants(self) -> None:
+        contract = contract_of("aic")
+        frames = make_frames(joints=len(contract.keypoints))
+        parity = gate(
+            frames, candidate(frames, name="pytorch fp32", contract=contract), candidate(frames, 3.0, contract=contract)
+        )
+        assert parity.verdict == "failed" and parity.rows[0].ap is not None
+        wide = replace(contract, sigmas=tuple(3 * s for s in contract.sigmas))
+        looser = gate(frames, candidate(frames, 3.0, name="pytorch fp32", contract=wide))
+        assert parity.rows[1].ap is not None and looser.rows[0].ap is not None
+        assert looser.rows[0].ap > parity.rows[1].ap + 0.1
+
+
+class TestUnproven:
+    def test_without_labels_nothing_passes(self, frames: Frames, reference: Candidate) -> None:
+        parity = gate(frames, reference, candidate(frames), labelled=False)
+        assert parity.verdict == parity.rows[1].verdict == "unproven"
+        assert all(r.ap is None and r.ap_drop is None and r.ap_drop_interval is None for r in parity.rows)
+        assert parity.data["labelled"] is False
+
+    @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+    def test_without_labels_the_heatmaps_can_fail(self, frames: Frames, reference: Candidate, precision: str) -> None:
+        bound = HEATMAP_BOUND[precision]
+        for factor, verdict in ((1 + 0.9 * bound, "unproven"), (1 + 1.1 * bound, "failed")):
+            scaled = candidate(frames, change=lambda m, f=factor: m * np.float32(f), name=f"openvino {precision}")
+            row = gate(frames, reference, scaled, labelled=False).rows[1]
+            assert row.heatmap_error == pytest.approx(factor - 1, rel=1e-3)
+            assert row.verdict == verdict
+
+    def test_too_few_people_prove_nothing(self, frames: Frames, reference: Candidate) -> None:
+        people = frames.labelled()
+        assert len(people) > FEWEST
+        for count, verdict in ((FEWEST - 1, "unproven"), (FEWEST, "passed")):
+            kept = replace(frames, coco={**frames.coco, "annotations": people[:count]})
+            parity = gate(kept, reference, candidate(frames))
+            assert parity.verdict == verdict and parity.data["labelled"] is (verdict == "passed")
+            assert (f"{count} people are too few to judge AP by: 20 are the least" in parity.data["note"]) is (
+                verdict == "unproven"
+            )
+
+    def test_a_model_without_accuracy_proves_nothing(self, frames: Frames) -> None:
+        """Its AP is 0, and so is that of anything: no drop, and still not passed."""
+        blind = candidate(frames, 80.0, name="pytorch fp32")
+        parity = gate(frames, blind, candidate(frames, 80.0))
+        assert parity.verdict == "unproven" and parity.data["labelled"] is False
+        assert "own AP here is 0.0" in parity.data["note"]
+
+    def test_the_reference_alone(self, frames: Frames, reference: Candidate) -> None:
+        assert gate(frames, reference).verdict == "unproven"
+
+
+class TestDrift:
+    def test_a_shift_by_one_cell_in_px_of_the_frame(self, frames: Frames, reference: Candidate) -> None:
+        shifted = candidate(frames, change=lambda maps: np.roll(maps, 1, axis=3))
+        parity = gate(frames, reference, shifted)
+        # a crop shows the box, widened to 3:4 and then by 1.25, on 24 columns
+        cells, labels = [], []
+        for a in frames.coco["annotations"]:
+            if a["num_keypoints"] and not a["iscrowd"]:
+                cells.append(1.25 * max(a["bbox"][2], a["bbox"][3] * 96 / 128) / 24)
+                labels.append(np.array(a["keypoints"][2::3]) > 0)
+        expected = np.where(labels, np.array(cells)[:, None], np.nan)
+        # float32 coordinates below 200 px; the reference stores extents in units of 200 px, which rounds them
+        np.testing.assert_allclose(parity.drift["openvino int8"], expected, rtol=1e-3)
+        row = parity.rows[1]
+        assert row.pixel_drift_median == pytest.approx(np.nanmedian(expected), rel=1e-3)
+        assert row.pixel_drift_p95 == pytest.approx(np.nanquantile(expected, 0.95), rel=1e-3)
+
+    def test_joints_without_a_label_do_not_count(self) -> None:
+        frames = make_frames()
+        for a in frames.coco["annotations"]:
+            a["keypoints"][2 * 3 + 2] = 0
+        elsewhere = candidate(frames, change=lambda m: np.concatenate([m[:, :2], m[:, 2:3, ::-1], m[:, 3:]], axis=1))
+        row = gate(frames, candidate(frames, name="pytorch fp32"), elsewhere, max_drop=0.0).rows[1]
+        assert row.pixel_drift_p95 == 0 and row.verdict == "passed"
+        assert row.heatmap_error > 0  # the maps are compared whole
+
+    def test_the_worst_person_comes_first(self, frames: Frames, reference: Candidate) -> None:
+        usable = [a for a in frames.coco["annotations"] if a["num_keypoints"] and not a["iscrowd"]]
+        victim = usable[20]
+        bad = candidate(frames)
+        session = bad.open().session
+        assert isinstance(session, Oracle)
+        keys = list(session.answers)
+        key = keys[frames.coco["annotations"].index(victim)]
+        session.answers[key] = np.roll(session.answers[key], 8, axis=1)
+        worst = gate(frames, reference, bad).worst
+        x, y, w, h = victim["bbox"]
+        first = worst[0]
+        assert first.key == "openvino int8" and len(worst) == 6
+        assert first.drift == pytest.approx(8 * 1.25 * max(h, w * 128 / 96) / 32, rel=1e-2)
+        assert all(w.drift <= 1e-6 for w in worst[1:])
+        # coordinates are those of the picture that is shown, and the picture is cut from the frame around the person
+        margin = 0.15 * max(w, h)
+        assert first.image.shape[0] <= h + 2 * margin + 2 and first.image.shape[1] <= w + 2 * margin + 2
+        assert first.truth is not None
+        frame, box = frames.load({"id": victim["image_id"]}), [[x, y, x + w, y + h]]
+        left = np.reshape(victim["keypoints"], (-1, 3))[:, :2] - first.truth[:, :2]
+        np.testing.assert_allclose(first.reference_xy + left, reference.open()(frame, box).xy[0], atol=1e-3)
+        np.testing.assert_allclose(first.candidate_xy + left, bad.open()(frame, box).xy[0], atol=1e-3)
+        column, row = left[0].round().astype(int)
+        size = first.image.shape
+        np.testing.assert_array_equal(first.image, frame[row : row + size[0], column : column + size[1]])
+
+
+class TestBrokenCandidates:
+    @pytest.mark.parametrize("labelled", [True, False])
+    def test_nan_fails_and_stops_no_other(self, frames: Frames, reference: Candidate, labelled: bool) -> None:
+        def spoil(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.where(maps > 0.9, np.nan, maps).astype(np.float32)
+
+        broken = replace(candidate(frames, change=spoil, name="openvino fp16"), artifact="fp16")
+        result = gate(frames, reference, broken, candidate(frames), labelled=labelled)
+        assert [r.key for r in result.rows] == ["pytorch fp32", "openvino fp16", "openvino int8"]
+        row = result.rows[1]
+        assert result.verdict == row.verdict == "failed" and row.artifact == "fp16" and row.size_mb == broken.size_mb
+        assert ".png, openvino fp16: the heatmaps" in row.reason and "NaN" in row.reason
+        assert result.rows[2].verdict == ("passed" if labelled else "unproven") and not result.rows[2].reason
+        assert list(result.drift) == ["openvino int8"] and {w.key for w in result.worst} == {"openvino int8"}
+        values = json.loads(json.dumps(row.to_json(), allow_nan=False))
+        assert [values[k] for k in ("ap", "pixel_drift_p95", "heatmap_error", "ms_per_person")] == [None] * 4
+
+    def test_a_graph_that_the_backend_refuses(self, frames: Frames, reference: Candidate) -> None:
+        def refuse() -> PoseEstimator:
+            raise BackendError("OpenVINO refused the int8 graph: no")
+
+        result = gate(frames, reference, replace(candidate(frames), open=refuse))
+        assert (result.verdict, result.rows[1].reason) == ("failed", "OpenVINO refused the int8 graph: no")
+
+    def test_a_reference_that_gives_nan_is_an_error(self, frames: Frames) -> None:
+        with pytest.raises(InputError, match="pytorch fp32.*NaN"):
+            gate(frames, candidate(frames, change=lambda maps: maps * np.nan, name="pytorch fp32"))
+
+
+class TestRun:
+    def test_progress_and_memory(self, frames: Frames) -> None:
+        """The advance is told every frame of every candidate; an estimator lives no longer than it is judged."""
+        alive: list[weakref.ref[PoseEstimator]] = []
+
+        def watched(name: str) -> Candidate:
+            inner = candidate(frames, name=name)
+
+            def open_it() -> PoseEstimator:
+                gc.collect()
+                assert all(ref() is None for ref in alive)
+                pose = inner.open()
+                alive.append(weakref.ref(pose))
+                return pose
+
+            return replace(inner, open=open_it)
+
+        told: list[tuple[str, int, int]] = []
+        judge(
+            [watched("pytorch fp32"), watched("openvino fp32")],
+            frames,
+            max_drop=0.1,
+            labelled=True,
+            advance=lambda *step: told.append(step),
+        )
+        images = told[0][2]
+        steps = [(name, i + 1, images) for name in ("pytorch fp32", "openvino fp32") for i in range(images)]
+        assert told == steps and len(alive) == 2
+
+    def test_nobody_to_judge(self, reference: Candidate) -> None:
+        frames = make_frames()
+        for a in frames.coco["annotations"]:
+            a["num_keypoints"] = 0
+        with pytest.raises(InputError, match="60 annotations on 30 images hold no person"):
+            gate(frames, reference)
+
+    def test_a_box_outside_its_image_is_named(self, reference: Candidate) -> None:
+        frames = make_frames()
+        frames.coco["annotations"][4]["bbox"] = [500, 10, 20, 40]
+        with pytest.raises(InputError, match=r"2\.png, pytorch fp32: box 0 of 1 .* outside the 200x160 frame"):
+            gate(frames, reference)

@@ -1,0 +1,178 @@
+"""Boxes from files: every format says the same, and a file that does not fit says why."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posert.runtime.errors import InputError
+from posert.runtime.media.box_file import BoxFile
+
+# Two people on one image, none on another.
+BOXES = [[10.0, 20.0, 60.0, 120.0], [5.5, 0.0, 25.5, 80.0]]
+BODIES = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in BOXES]
+ANNOTATIONS = {
+    "images": [{"id": 139, "file_name": "val/000000000139.jpg"}, {"id": 7, "file_name": "val/000000000007.jpg"}],
+    "annotations": [{"image_id": 139, "bbox": body, "category_id": 1, "iscrowd": 0} for body in BODIES],
+}
+DETECTIONS = [{"image_id": 139, "bbox": body, "category_id": 1, "score": 0.9} for body in BODIES]
+CSV = "file,x1,y1,x2,y2\n" + "".join(f"000000000139.jpg,{','.join(map(str, box))}\n" for box in BOXES)
+
+
+def write(folder: Path, content: object, name: str = "boxes.json") -> Path:
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (ANNOTATIONS, "a.json"),
+        (DETECTIONS, "a.json"),
+        ({"000000000139.jpg": BOXES}, "a.json"),
+        ({"000000000139": BOXES}, "a.json"),
+        ({"some/folder/000000000139.jpg": BOXES}, "a.json"),
+        (CSV, "a.csv"),
+        ("\ufeff" + CSV.replace(",", ", "), "a.CSV"),
+    ],
+)
+def test_every_format_gives_the_same_boxes(tmp_path: Path, content: object, name: str) -> None:
+    boxes = BoxFile(write(tmp_path, content, name))
+    found = boxes.of("000000000139.jpg")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.array(BOXES, np.float32))
+    assert boxes.of("000000000007.jpg").shape == (0, 4)
+    boxes.check(["000000000139.jpg", "000000000007.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ({"0": BOXES, "12": []}, "a.json"),
+        ([{"image_id": 0, "bbox": body} for body in BODIES], "a.json"),
+        (CSV.replace("file,", "frame,").replace("000000000139.jpg", "0"), "a.csv"),
+    ],
+)
+def test_frames_of_a_video_go_by_number(tmp_path: Path, content: object, name: str) -> None:
+    boxes = BoxFile(write(tmp_path, content, name))
+    boxes.check([])
+    np.testing.assert_array_equal(boxes.of(0), np.array(BOXES, np.float32))
+    assert boxes.of(1).shape == (0, 4)
+
+
+def test_only_people_and_no_crowds_are_taken(tmp_path: Path) -> None:
+    records = [
+        {"image_id": 1, "bbox": [0, 0, 1, 1], "category_id": 1},
+        {"image_id": 1, "bbox": [0, 0, 2, 2], "category_id": 3},
+        {"image_id": 1, "bbox": [0, 0, 3, 3], "category_id": 1, "iscrowd": 1},
+    ]
+    assert BoxFile(write(tmp_path, records)).of("1.png").tolist() == [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("kind", ["detections", "csv"])
+def test_detections_below_the_score_are_left_out(tmp_path: Path, kind: str) -> None:
+    if kind == "csv":
+        path = write(tmp_path, "file,x1,y1,x2,y2,score\na.jpg,0,0,1,1,0.8\na.jpg,0,0,2,2,0.2\n", "a.csv")
+    else:
+        records = [{"image_id": "a", "bbox": [0, 0, n, n], "score": s} for n, s in ((1, 0.8), (2, 0.2))]
+        path = write(tmp_path, records)
+    assert BoxFile(path, min_score=0.5).of("a.jpg").tolist() == [[0, 0, 1, 1]]
+    assert len(BoxFile(path).of("a.jpg")) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("{", "a.json", "not JSON"),
+        ("7", "a.json", "not a list of boxes"),
+        ({"a.jpg": [[1, 2, 3]]}, "a.json", "not a box of four numbers"),
+        ({"a.jpg": [1, 2, 3, 4]}, "a.json", "not a box of four numbers"),
+        ({"a.jpg": 5}, "a.json", "not a list of boxes"),
+        ([{"bbox": [1, 2, 3, 4]}], "a.json", "image_id"),
+        ([[1, 2, 3, 4]], "a.json", "not a list of boxes"),
+        ({"annotations": [{"image_id": 1, "bbox": "x"}], "images": []}, "a.json", "not a box"),
+        ({"annotations": []}, "a.json", "images"),
+        ("x1,y1,x2,y2\n1,2,3,4\n", "a.csv", "the header is"),
+        ("file,x1,y1,x2,y2\na.jpg,1,2,three,4\n", "a.csv", "line 2"),
+        ("file,x1,y1,x2,y2\na.jpg,1,2\n", "a.csv", "line 2"),
+        ("x1,y1,x2,y2,file\n1,2,3,4\n", "a.csv", "line 2 has no file"),
+        ("frame,x1,y1,x2,y2\n,1,2,3,4\n", "a.csv", "line 2 has no frame"),
+        ({"x/a.jpg": [], "y/a.jpg": []}, "a.json", "one folder at a time"),
+    ],
+)
+def test_a_file_that_is_no_list_of_boxes_is_refused(tmp_path: Path, content: object, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        BoxFile(write(tmp_path, content, name))
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the boxes"):
+        BoxFile(tmp_path / "none.json")
+    (tmp_path / "image.json").write_bytes(b"\xff\xd8\xff\xe0" * 9)
+    with pytest.raises(InputError, match="cannot read the boxes"):
+        BoxFile(tmp_path / "image.json")
+
+
+def test_boxes_for_other_images_are_refused(tmp_path: Path) -> None:
+    boxes = BoxFile(write(tmp_path, ANNOTATIONS))
+    with pytest.raises(InputError, match="has boxes for 000000000139.jpg"):
+        boxes.check(["else.jpg"])
+    with pytest.raises(InputError, match="by number"):
+        boxes.check([])
+    with pytest.raises(InputError, match="has boxes for 007; frames of a video go by number: 0, 1"):
+        BoxFile(write(tmp_path, {"007": BOXES})).check([])  # nothing asks for this name
+
+
+@pytest.mark.parametrize(
+    ("content", "images", "said"),
+    [
+        (
+            {"nosuch.png": BOXES, "000000.png": BOXES},
+            [f"{i:06d}.png" for i in range(4)],
+            "boxes of 1 of 2 images have no such image, such as nosuch.png; 3 of 4 images have no boxes",
+        ),
+        (
+            {"a.png": BOXES, "b.png": BOXES, "c.png": BOXES},
+            ["c.png", "d.png"],
+            "boxes of 2 of 3 images have no such image, such as a.png; 1 of 2 images have no boxes",
+        ),
+        ({"a.png": BOXES, "b.png": BOXES, "c": BOXES}, ["a.png", "b.png"], "boxes of 1 of 3 images have no such"),
+        # the second name is not looked at where the first is there
+        ({"1.png": BOXES, "1": BOXES, "2": BOXES}, ["1.png", "2.png"], "boxes of 1 of 3 images .* such as 1$"),
+        ({"a.png": BOXES}, ["a.png", "b.png", "c.png"], "2 of 3 images have no boxes"),
+        ({}, ["a.png"], "1 of 1 images have no boxes"),
+        ({"0": BOXES, "a.png": BOXES, "7": []}, [], "boxes of 1 of 2 frames are lost, such as of a.png: .*by number"),
+    ],
+)
+def test_what_belongs_to_nothing_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: object, images: list[str], said: str
+) -> None:
+    path = write(tmp_path, content)
+    with caplog.at_level(logging.WARNING):
+        BoxFile(path).check(images)
+    (record,) = caplog.records
+    assert re.match(rf"{re.escape(str(path))}: {said}", record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("content", "images"),
+    [
+        ({"a.png": BOXES, "b.png": []}, ["a.png", "b.png"]),  # nobody on b.png
+        ({"a.png": BOXES, "b.png": []}, ["a.png"]),
+        ({"a.png": BOXES, "b.png": BOXES}, ["a.png"]),  # one image of the folder that the boxes are of
+        (ANNOTATIONS, ["000000000139.jpg", "000000000007.jpg"]),
+        ({"0": BOXES, "12": BOXES}, []),
+    ],
+)
+def test_nothing_amiss_nothing_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: object, images: list[str]
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        BoxFile(write(tmp_path, content)).check(images)
+    assert not caplog.records
