@@ -162,7 +162,7 @@ def _cells(bundles: list[Path], wanted: list[str]) -> Iterator[dict[str, Any]]:
             if probe.state != "ready":
                 yield {**cell, "error": f"{probe.state}: {probe.reason}"}
                 continue
-            for precision, artifact in load_backend(backend).PRECISIONS.items():
+            for precision, artifact in load_backend(backend).runnable().items():
                 if artifact in artifacts:
                     for flip_test in (False, True):
                         yield {**cell, "precision": precision, "flip_test": flip_test}

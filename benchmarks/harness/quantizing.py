@@ -147,7 +147,7 @@ class Bench:
 
 def _session(file: str) -> Session:
     """The product's own session: OpenVINO reads its own format as it reads ONNX, where it is told a path."""
-    return load_backend("openvino").Session(file, "int8")  # type: ignore[arg-type]
+    return load_backend("openvino").open(file, "int8")  # type: ignore[arg-type]
 
 
 def _part(frames: Frames, images: slice) -> Frames:

@@ -112,7 +112,7 @@ def _graph(
     library = {"onnx": "onnxruntime", "torchscript": "torchscript"}[format]
     data = file.read_bytes()
     asked = "int8_gpu" if file.stem == "int8_gpu" else precision
-    seen = load_backend(library).Session(data, asked).infer(golden.crops)
+    seen = load_backend(library).open(data, asked).infer(golden.crops)
     error = float(np.linalg.norm(seen - golden.heatmaps) / np.linalg.norm(golden.heatmaps))
     record = describe(data)
     del data

@@ -121,7 +121,7 @@ def _run(
     from ...accuracy.evaluate import Estimation, Journal, fingerprint, records_of
     from ...backends import load_backend
 
-    artifact = bundle.artifacts[load_backend(pose.choice.backend).PRECISIONS[pose.choice.precision]]
+    artifact = bundle.artifacts[load_backend(pose.choice.backend).precisions[pose.choice.precision]]
     name = "flip test" if pose.flip_test else "images"
     journal = Journal(_journal(base, pose.flip_test), fingerprint(artifact.sha256, pose, people))
     try:
