@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backends import Session
+from .backends import AsyncSession, Session
 from .batching import CropBuffer, People, overlap
 from .bundle.archive import Bundle
 from .bundle.contract import Contract
+from .cuda.session import GpuSession
 from .errors import InputError
 from .pose.flip import flip_index
 from .pose.keypoints import Keypoints
@@ -64,7 +65,7 @@ class PoseEstimator:
         opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         try:
             choice = choose(opened, backend, precision)
-            session = open_session(opened, choice.backend, choice.precision, threads, throughput, keep=True)
+            session = open_session(opened, choice.backend, choice.precision, threads, throughput, cached=True)
         finally:
             if opened is not bundle:
                 opened.close()
@@ -124,8 +125,8 @@ class PoseEstimator:
             InputError: a frame or a box cannot be used; in its place, after the results of the frames before it. What
                 was taken behind it is dropped.
         """
-        requests = getattr(self.session, "requests", None)
-        if requests is None or self._on_gpu() is not None:
+        session = self.session
+        if not isinstance(session, AsyncSession) or self._on_gpu() is not None:
             for frame, boxes in frames:
                 yield self(frame, boxes)
             return
@@ -139,7 +140,7 @@ class PoseEstimator:
                 boxes_of.append(rows.astype(np.float32))
                 yield found
 
-        for done in overlap(people(), requests(), self.contract):
+        for done in overlap(people(), session.requests(), self.contract):
             yield Keypoints(done.xy, done.score, boxes_of.popleft(), self.contract.keypoints)
 
     def regions(
@@ -179,15 +180,14 @@ class PoseEstimator:
 
     def _on_gpu(self) -> Pipeline | None:
         """The whole road on the GPU, where the session's network runs there."""
-        # Both, because the PyTorch reference has a network too, of another kind.
-        network, device = getattr(self.session, "network", None), getattr(self.session, "device", None)
-        if network is None or device is None:
+        session = self.session
+        if not isinstance(session, GpuSession):
             return None
         with self._lock:
             if self._pipeline is None:
                 from .cuda.pipeline import Pipeline
 
-                self._pipeline = Pipeline(network, self.contract, device, flip_test=self.flip_test)
+                self._pipeline = Pipeline(session.network, self.contract, session.device, flip_test=self.flip_test)
             return self._pipeline
 
     def _size_of(self, frame: Any) -> tuple[int, int, Any]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import BackendError
+from . import Backend
 
-PRECISIONS = {"fp32": "torchscript"}
+if TYPE_CHECKING:
+    import torch
 
 
 class Session:
     """One TorchScript module; see `backends.Session`."""
 
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
+        import torch
+
         if threads is not None:
             torch.set_num_threads(threads)  # PyTorch has one pool for the whole process
         try:
@@ -27,9 +31,21 @@ class Session:
             raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import torch
+
         try:
             with torch.inference_mode():
                 heatmaps: NDArray[np.float32] = self._module(torch.from_numpy(crops)).numpy()
         except RuntimeError as error:
             raise BackendError(f"PyTorch {torch.__version__} failed while it ran: {error}") from error
         return heatmaps
+
+
+BACKEND = Backend(
+    name="torchscript",
+    library="torch",
+    extra="torch",
+    rank=70,
+    precisions={"fp32": "torchscript"},
+    open=Session,
+)

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import Request, Session
+from ..backends import AsyncSession, Request, Session
 from ..batching import CropBuffer, People
 from ..cuda.pipeline import Pipeline
+from ..cuda.session import GpuSession
 from ..estimator import PoseEstimator
 from ..pose.flip import flip_index
 from ..pose.preprocess import regions
@@ -102,10 +103,10 @@ def _read(image: Path) -> Image:
 
 def _on_gpu(pose: PoseEstimator) -> Pipeline | None:
     """A pipeline of its own for a session that runs on a GPU: it remembers its last run, whose steps are timed."""
-    network, device = getattr(pose.session, "network", None), getattr(pose.session, "device", None)
-    if network is None or device is None:
+    session = pose.session
+    if not isinstance(session, GpuSession):
         return None
-    return Pipeline(network, pose.contract, device, flip_test=pose.flip_test)
+    return Pipeline(session.network, pose.contract, session.device, flip_test=pose.flip_test)
 
 
 def _people(pose: PoseEstimator, frame: Image, boxes: Boxes) -> People:
@@ -146,10 +147,9 @@ def _bare_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -
     """The engine alone, with as many runs under way as it likes and as many people in each as the stream gives it."""
     batches: list[Image] = []
     _cut(pose, frame, boxes, CropBuffer(pose.contract), batches)
-    open_requests = getattr(pose.session, "requests", None)
-    if open_requests is None:
+    if not isinstance(pose.session, AsyncSession):
         return partial(_infer, pose.session, batches * frames)
-    requests: list[Request] = open_requests()
+    requests = pose.session.requests()
     sizes: list[int] = []
     recorder = _Recorder(pose.session, requests, sizes)
     _stream(PoseEstimator.from_session(pose.contract, recorder, pose.choice, pose.flip_test), frame, boxes, frames)
@@ -169,11 +169,14 @@ def _bare_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -
     return run
 
 
-class _Recorder:
+class _Recorder(AsyncSession):
     """A session whose requests note how many crops each run has."""
 
     def __init__(self, session: Session, requests: list[Request], sizes: list[int]) -> None:
-        self.infer, self._requests, self._sizes = session.infer, requests, sizes
+        self._session, self._requests, self._sizes = session, requests, sizes
+
+    def infer(self, crops: Image) -> NDArray[np.float32]:
+        return self._session.infer(crops)
 
     def requests(self) -> list[Request]:
         return [_Noting(request, self._sizes) for request in self._requests]

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from posert.runtime import Keypoints, PoseEstimator
-from posert.runtime.backends import installed_backends
+from posert.runtime.backends import AsyncSession, installed_backends
 from posert.runtime.batching import COLLECTED, MAX_BATCH
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
@@ -50,7 +50,7 @@ def same(seen: Keypoints, expected: Keypoints) -> None:
     assert seen.names == expected.names
 
 
-class Lazy:
+class Lazy(AsyncSession):
     """A session whose runs end some time after they were started, out of order; its maps are patches of the crops.
 
     Like a real engine it reads the crops when it runs, not when it is started, and gives the same memory again.

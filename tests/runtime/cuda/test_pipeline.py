@@ -25,6 +25,7 @@ from posert.runtime.cuda.kernels import Format
 from posert.runtime.cuda.library import CudaError
 from posert.runtime.cuda.network import ArrayRunner, bucket_of, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
+from posert.runtime.cuda.session import GpuSession
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.preprocess import boxes_to_center_scale, crop_matrices
@@ -381,11 +382,8 @@ def test_formats(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
         pipeline(nv12[:-1], *regions(BOXES), format=Format.NV12)
 
 
-class GpuSession:
-    """A session whose network runs on the GPU, as those of TensorRT are."""
-
-    def __init__(self, network: FakeNetwork) -> None:
-        self.network, self.device = network, Device()
+class OnGpu(GpuSession):
+    """A session whose network runs on the GPU, as those of TensorRT do."""
 
     def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise AssertionError("the frame should stay on the GPU")
@@ -393,7 +391,7 @@ class GpuSession:
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_the_estimator_takes_this_road(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], flip_test: bool) -> None:
-    session = GpuSession(FakeNetwork(fake_gpu))
+    session = OnGpu(FakeNetwork(fake_gpu), Device())
     estimator = PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""), flip_test)
     for boxes in (BOXES, None, []):
         people = expected(frame, boxes, contract_of(), flip_test)
