@@ -6,9 +6,84 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import Generic, TypeVar
 
-from .errors import PosertError
+from .errors import CatalogError, PosertError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Registry(Generic[T]):
+    """Specs found by name: files of a folder, and entry points of installed packages.
+
+    Attributes:
+        kind: what an entry is, for messages, such as "decode rule".
+        package: holds one spec per file; the file's name is the spec's name, and a leading underscore hides a file.
+        attribute: the variable that holds the spec in each file.
+        group: entry-point group; an entry point's name is the spec's name, its value the spec object.
+        spec: type of the specs; each has a `name`.
+        error: raised for an unknown name.
+    """
+
+    kind: str
+    package: str
+    attribute: str
+    group: str
+    spec: type[T]
+    error: type[PosertError] = CatalogError
+
+    def names(self) -> list[str]:
+        """All names, sorted. No spec's module is imported."""
+        return sorted({*module_names(self.package), *(point.name for point in self._points())})
+
+    def load(self, name: str) -> T:
+        """The spec with this name.
+
+        Raises:
+            PosertError: the name is unknown (`error`, with the nearest names), given twice, does not import, or is not
+                a spec of this name; the file or the package is named.
+        """
+        points = [point for point in self._points() if point.name == name]
+        origins = [f"{self.package}.{name}"] if name in module_names(self.package) else []
+        origins += [_origin(point) for point in points]
+        if not origins:
+            raise self.error(unknown_name(self.kind, name, self.names()))
+        if len(origins) > 1:
+            raise PosertError(f"the {self.kind} {name!r} is given twice, by {' and by '.join(origins)}: remove one")
+        try:
+            found = points[0].load() if points else getattr(load_module(self.package, name), self.attribute)
+        except Exception as error:
+            if not points:
+                raise
+            raise PosertError(f"the {self.kind} {name!r} of {origins[0]} does not import: {error}") from error
+        if not isinstance(found, self.spec) or found.name != name:  # type: ignore[attr-defined]  # every spec has one
+            raise PosertError(f"{origins[0]} is not a {self.spec.__name__} with the name {name!r}: {found!r}")
+        return found
+
+    def plugin_failures(self) -> dict[str, str]:
+        """Which entry points do not load, and why."""
+        failures = {}
+        for point in self._points():
+            try:
+                self.load(point.name)
+            except Exception as error:  # whatever somebody else's module raises
+                failures[f"{self.group}: {point.name} ({_distribution(point)})"] = str(error)
+        return failures
+
+    def _points(self) -> list[EntryPoint]:
+        return list(entry_points(group=self.group))
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "unknown package"
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.value} ({_distribution(point)})"
 
 
 def module_names(package: str) -> list[str]:

@@ -11,6 +11,7 @@ is the graph's sha256 and `read` gives it where it is not there yet.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..cuda.library import missing as no_driver
 from ..errors import BackendError
+from ..pose.heads import Outputs
 from ..registry import load_module, module_names, unknown_name
 
 # In the order in which `auto` tries them; a file that is not named here comes last.
@@ -40,10 +42,10 @@ class MissingBackend(BackendError):
 class Session(Protocol):
     """A network compiled for this machine; serves one thread at a time."""
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Heatmaps `(N, K, h, w)` float32 of crops `(N, H, W, 3)` uint8 BGR, C-contiguous, N >= 1.
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        """One array `(N, ...)` float32 per output of the network, of crops `(N, H, W, 3)` uint8 BGR, C-contiguous, N >= 1.
 
-        The result belongs to the session and is overwritten by the next call: copy what must stay.
+        The arrays belong to the session and are overwritten by the next call: copy what must stay.
 
         Raises:
             BackendError: the library failed while it ran: memory is short, or crops have another size.
@@ -58,21 +60,25 @@ class Request(Protocol):
         """Begin a run, as `Session.infer`, and return at once. The crops must stay as they are until it has ended."""
         ...
 
-    def wait(self) -> NDArray[np.float32]:
-        """The heatmaps of the run that was started, when it has ended; the request's next `start` overwrites them."""
+    def wait(self) -> Outputs:
+        """The outputs of the run that was started, when it has ended; the request's next `start` overwrites them."""
         ...
 
     def drop(self) -> None:
-        """Wait for the end of a run whose heatmaps nobody wants; when this returns the crops are no longer read."""
+        """Wait for the end of a run whose outputs are not needed; when this returns the crops are no longer read."""
         ...
 
 
-class AsyncSession(Session, Protocol):
-    """A session that runs several batches at a time. Which sessions are one is told by `requests` being there."""
+class AsyncSession(ABC):
+    """A session that runs several batches at a time. A backend that can do that derives from it."""
 
+    @abstractmethod
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        """See `Session.infer`."""
+
+    @abstractmethod
     def requests(self) -> list[Request]:
         """New requests, as many as keep the engine busy; they run in the order of their starts."""
-        ...
 
 
 class Backend(Protocol):

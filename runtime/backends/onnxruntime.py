@@ -7,6 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import BackendError
+from ..pose.heads import Outputs
 
 # The last is the graph for GPUs, here so that a machine without one can prove it.
 PRECISIONS = {"fp32": "fp32", "int8": "int8", "fp16": "fp16", "int8_gpu": "int8_gpu"}
@@ -29,9 +30,8 @@ class Session:
             raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
         self._input = self._session.get_inputs()[0].name
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         try:
-            heatmaps: NDArray[np.float32] = self._session.run(None, {self._input: crops})[0]
+            return tuple(self._session.run(None, {self._input: crops}))
         except Exception as error:  # as above
             raise BackendError(f"ONNX Runtime {ort.__version__} failed while it ran: {error}") from error
-        return heatmaps

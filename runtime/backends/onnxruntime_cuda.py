@@ -11,11 +11,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from ..cuda.driver import Device, Stream
 from ..cuda.library import missing as no_driver
-from ..cuda.network import ArrayRunner
+from ..cuda.network import GpuSession, check_one_output
 from ..errors import BackendError
 
 PRECISIONS = {"fp16": "fp16", "fp32": "fp32"}
@@ -47,6 +46,7 @@ class OrtNetwork:
         """See `Network.output`."""
         if crop != self._crop:
             session = self._open({})
+            check_one_output(len(session.get_outputs()))
             maps = session.run(None, {session.get_inputs()[0].name: np.zeros((1, *crop), np.uint8)})[0]
             self._crop, self._heatmap = crop, maps.shape[1:]
         return self._heatmap, np.dtype(np.float32)
@@ -82,21 +82,14 @@ class OrtNetwork:
         return session
 
 
-class Session:
+class Session(GpuSession):
     """One graph; see `backends.Session`."""
 
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
         reason = missing()
         if reason is not None:
             raise BackendError(reason)
-        self.device = Device()
+        device = Device()
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels
-        self.network = OrtNetwork(model, precision)
-        self._runner: ArrayRunner | None = None
-
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `backends.Session.infer`."""
-        if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
-        return self._runner(crops)
+        super().__init__(device, OrtNetwork(model, precision))

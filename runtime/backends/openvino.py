@@ -17,7 +17,8 @@ from ..engines.cache import Engine, Made, read_engine, write_engine
 from ..errors import BackendError, InputError
 from ..system.files import cache_folder
 from ..system.memory import give_back
-from . import Request
+from ..pose.heads import Outputs
+from . import AsyncSession, Request
 
 log = logging.getLogger("posert")
 
@@ -35,7 +36,7 @@ PRECISIONS = {"int8": "int8", **({"bf16": "fp32"} if "BF16" in _CAN else {}), "f
 LACKING = {} if "BF16" in _CAN else {"bf16": "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX): use fp32"}
 
 
-class Session:
+class Session(AsyncSession):
     """One compiled model with a dynamic batch; see `backends.AsyncSession`."""
 
     _HINT = "LATENCY"
@@ -91,20 +92,20 @@ class Session:
     def _take(self, compiled: ov.CompiledModel) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
+        self._outputs = range(len(compiled.outputs))
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         try:
             self._request.set_input_tensor(ov.Tensor(crops, shared_memory=True))
             self._request.infer(share_outputs=True)
         except RuntimeError as error:
             raise _failed(error) from error
-        heatmaps: NDArray[np.float32] = self._request.get_output_tensor().data
-        return heatmaps
+        return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def requests(self) -> list[Request]:
         # One more than run at a time, so that the next begins while its caller still looks at the last one's result.
         count = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        return [_Request(self._compiled.create_infer_request()) for _ in range(count)]
+        return [_Request(self._compiled.create_infer_request(), self._outputs) for _ in range(count)]
 
 
 class Throughput(Session):
@@ -116,8 +117,8 @@ class Throughput(Session):
 class _Request:
     """See `backends.Request`."""
 
-    def __init__(self, request: ov.InferRequest) -> None:
-        self._request = request
+    def __init__(self, request: ov.InferRequest, outputs: range) -> None:
+        self._request, self._outputs = request, outputs
 
     def start(self, crops: NDArray[np.uint8]) -> None:
         try:
@@ -126,13 +127,12 @@ class _Request:
         except RuntimeError as error:
             raise _failed(error) from error
 
-    def wait(self) -> NDArray[np.float32]:
+    def wait(self) -> Outputs:
         try:
             self._request.wait()
         except RuntimeError as error:
             raise _failed(error) from error
-        heatmaps: NDArray[np.float32] = self._request.get_output_tensor().data
-        return heatmaps
+        return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def drop(self) -> None:
         # Not cancelled: OpenVINO 2026.4 would spoil other requests of the graph too (docs/decisions.md).

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ..cuda.driver import Device, Stream, undisturbed
+from ..cuda.driver import Device, Stream, exclusive_capture
 from ..cuda.library import missing as no_driver
-from ..cuda.network import ArrayRunner
+from ..cuda.network import GpuSession, check_one_output
 from ..errors import BackendError
 
 PRECISIONS = {"fp32": "torchscript"}
@@ -47,6 +46,7 @@ class TorchNetwork:
         if crop != self._crop:
             with torch.inference_mode():
                 maps = self._module(torch.zeros((1, *crop), dtype=torch.uint8, device="cuda"))
+            check_one_output(1 if isinstance(maps, torch.Tensor) else len(maps))
             self._crop, self._heatmap = crop, tuple(maps.shape[1:])
         return self._heatmap, np.dtype(np.float32)
 
@@ -62,7 +62,7 @@ class TorchNetwork:
                     self._module(source)
             stream.synchronize()
             # of this thread only: what others allocate meanwhile is no business of this graph
-            with undisturbed(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
+            with exclusive_capture(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
                 target.copy_(self._module(source))
 
         def run() -> None:
@@ -72,14 +72,14 @@ class TorchNetwork:
         return run
 
 
-class Session:
+class Session(GpuSession):
     """One TorchScript module; see `backends.Session`."""
 
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
         reason = missing()
         if reason is not None:
             raise BackendError(reason)
-        self.device = Device()
+        device = Device()
         try:
             load: Callable[..., torch.nn.Module] = torch.jit.load
             module = load(io.BytesIO(model), map_location="cuda").eval()
@@ -87,14 +87,7 @@ class Session:
             raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
         # TF32 is another precision than the one that was asked for and gated.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self.network = TorchNetwork(module)
-        self._runner: ArrayRunner | None = None
-
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `backends.Session.infer`."""
-        if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
-        return self._runner(crops)
+        super().__init__(device, TorchNetwork(module))
 
 
 def _tensor(address: int, shape: tuple[int, ...], kind: str) -> torch.Tensor:

@@ -10,11 +10,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..cuda.driver import Device, Memory, Stream
 from ..cuda.library import missing
-from ..cuda.network import ArrayRunner
+from ..cuda.network import GpuSession, check_one_output
 from ..errors import BackendError, InputError
 from ..system.files import CACHE, cache_folder, check_place, whole_file
 from .builder import Options, backend_of, build, messages_of, targets_of, timing_file, title
@@ -54,8 +53,9 @@ class EngineNetwork:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         outputs = [n for n in names if n not in inputs]
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise BackendError(f"the engine has the inputs {inputs} and the outputs {outputs}; expected one of each")
+        if len(inputs) != 1:
+            raise BackendError(f"the engine has the inputs {inputs}; expected one")
+        check_one_output(len(outputs))
         self._input, self._output = inputs[0], outputs[0]
         self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
         self._profiles = [
@@ -159,7 +159,7 @@ class EngineNetwork:
             context.device_memory = scratch.address
 
 
-class EngineSession:
+class EngineSession(GpuSession):
     """An engine from arrays to arrays, see `backends.Session`; `network` is what the CUDA pipeline runs."""
 
     def __init__(self, trt: Any, model: bytes, precision: str, engine: Engine | None = None) -> None:
@@ -167,19 +167,12 @@ class EngineSession:
         reason = unavailable(trt)  # before the library is touched: without a driver its runtime crashes
         if reason is not None:
             raise BackendError(reason)
-        self.device = Device()
-        with self.device.active():
+        device = Device()
+        with device.active():
             if engine is None:
-                engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
-            compiled = cache_folder() / f"{engine.made.file_name}.{self.device.name.replace(' ', '_')}.compiled"
-            self.network = EngineNetwork(trt, engine, compiled)
-        self._runner: ArrayRunner | None = None
-
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `backends.Session.infer`."""
-        if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
-        return self._runner(crops)
+                engine = cached_engine(trt, model, precision, device.name, device.capability)
+            compiled = cache_folder() / f"{engine.made.file_name}.{device.name.replace(' ', '_')}.compiled"
+            super().__init__(device, EngineNetwork(trt, engine, compiled))
 
 
 def unavailable(trt: Any) -> str | None:
