@@ -17,7 +17,7 @@ from .batching import CropBuffer, FrameJob, pipelined
 from .bundle.archive import Bundle
 from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
-from .cuda.network import GpuSession
+from .cuda.session import GpuSession
 from .errors import InputError
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
@@ -66,7 +66,7 @@ class PoseEstimator:
         opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         try:
             choice = choose(opened, backend, precision)
-            session = open_session(opened, choice.backend, choice.precision, threads, throughput, keep=True)
+            session = open_session(opened, choice.backend, choice.precision, threads, throughput, cached=True)
         finally:
             if opened is not bundle:
                 opened.close()
@@ -122,8 +122,8 @@ class PoseEstimator:
     def stream(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
         """Keypoints of many frames, in order: the same as from one call per frame, in less time.
 
-        Several frames are in progress at a time where the backend can do that: the first result comes after a few frames
-        have been taken from `frames`, and each frame is released before the next one is taken. Best with
+        Several frames are in progress at a time where the backend can do that: the first result comes after a few
+        frames have been taken from `frames`, and each frame is released before the next one is taken. Best with
         `PoseEstimator(..., throughput=True)`; for a camera, whose results must not wait for later frames, call the
         estimator itself.
 

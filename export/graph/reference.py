@@ -20,8 +20,8 @@ class Reference(nn.Module):
     """A network with the checkpoint's own normalisation in front.
 
     `forward` takes crops `(N, H, W, 3)` uint8 BGR, as the runtime cuts them, and returns what the network returns:
-    heatmaps `(N, K, h, w)` float32, or a tuple of several outputs. It normalises as the checkpoint's training code does,
-    `(p / 255 - mean) / std`.
+    heatmaps `(N, K, h, w)` float32, or a tuple of several outputs. It normalises as the checkpoint's training code
+    does, `(p / 255 - mean) / std`.
     """
 
     mean: Tensor

@@ -20,7 +20,7 @@ from ...runtime.bundle.archive import output_names
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
 from ...runtime.pose.heads import Outputs, head
-from ...runtime.system.memory import give_back
+from ...runtime.system.memory import trim_heap
 from .reference import ExportError, Reference, arrays_of, compare, random_crops
 
 # 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.
@@ -38,8 +38,9 @@ def check_opset(opset: int) -> None:
 def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     """Export the network as a plain graph: `images` (N, 3, H, W) float32, normalised, to `heatmaps` (N, K, h, w).
 
-    The outputs of a network that has several are called `heatmaps`, `output_1`, ... Weights are embedded, batch-norm is folded into the convolutions, N is dynamic, H and W are static. The graph is
-    compared with PyTorch on random input before it is returned.
+    The outputs of a network that has several are called `heatmaps`, `output_1`, ... Weights are embedded, batch-norm is
+    folded into the convolutions, N is dynamic, H and W are static. The graph is compared with PyTorch on random input
+    before it is returned.
 
     Raises:
         ExportError: the exporter failed, or the graph does not compute what the network computes.
@@ -69,7 +70,7 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     for value in program.model.graph.initializers.values():
         value.const_value = None  # the exporter's rewriting rules hold on to the program
     del program, model
-    give_back()
+    trim_heap()
     onnx.checker.check_model(data, full_check=True)
     crops = torch.from_numpy(random_crops(c, 2))
     with torch.inference_mode():

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from ..system.files import whole_file
+from ..system.files import atomic_write
 from .contract import Contract
 from .manifest import (
     GOLDEN,
@@ -218,8 +218,9 @@ def write_bundle(
     """
     path = Path(path)
     stream = io.BytesIO()
-    arrays = dict(zip(output_names(len(golden.outputs)), golden.outputs, strict=True))
-    np.savez(stream, crops=golden.crops, **{name: array.astype(np.float32) for name, array in arrays.items()})
+    names = output_names(len(golden.outputs))
+    arrays: dict[str, Any] = {name: a.astype(np.float32) for name, a in zip(names, golden.outputs, strict=True)}
+    np.savez(stream, crops=golden.crops, **arrays)
     golden_bytes = stream.getvalue()
     manifest = {
         "schema": SCHEMA,
@@ -236,7 +237,7 @@ def write_bundle(
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
     parse_artifacts(check_manifest(load_manifest(text)))  # what could not be read back is not written
     members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
-    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member, data in members.items():
             info = zipfile.ZipInfo(member)  # its fixed date keeps the file reproducible
             if isinstance(data, Path):

@@ -35,8 +35,8 @@ class Contract:
         enlarge: factors by which the box becomes wider and higher before it grows to the aspect ratio of the crop.
         padding: factor by which it then grows both ways.
         udp: unbiased data processing (Huang et al., CVPR 2020): pixel centres instead of pixel edges.
-        decode: name of the decode rule, see `posert.runtime.pose.heads`. It says which outputs the network has. Packages
-            may add rules, so whether there is one of this name is found out when it is used.
+        decode: name of the decode rule, see `posert.runtime.pose.heads`. The rule says which outputs the network has.
+            Packages may add rules, so the name is looked up when the rule is used.
         kernel: size of the Gaussian that the rule blurs with, cells, where it blurs.
         flip_shift: whether a flip test moves the mirrored heatmap by one cell before it is averaged.
     """
@@ -78,7 +78,7 @@ class Contract:
             BundleError: a field is missing, unknown or out of range; the message names it.
         """
         try:
-            check_shape(values, shape_of(cls), "contract")
+            check_shape(values, _SHAPE, "contract")
             contract = cls(**{name: _plain(value) for name, value in values.items()})
             contract._check()
         except ValueError as error:
@@ -109,6 +109,9 @@ class Contract:
         broken = [text for text, holds in checks.items() if not holds]
         if broken:
             raise ValueError("; ".join(broken))
+
+
+_SHAPE = shape_of(Contract)
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -19,7 +18,6 @@ _NAMES = {
 }
 
 
-@cache
 def shape_of(record: type) -> dict[str, Any]:
     """The shape, for `check_shape`, of a dataclass as JSON. Fields with a default may be missing."""
     hints = get_type_hints(record)

@@ -1,4 +1,4 @@
-"""What a network on the GPU has to offer, and sessions that run one from arrays to arrays."""
+"""What a network on the GPU has to offer, and how one runs from arrays to arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, InputError
-from ..pose.heads import Outputs
 from .driver import Device, Event, Graph, Memory, Pinned, Stream
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -18,7 +17,9 @@ BUCKETS = (1, 2, 4, 8, 16, 32)
 
 
 class Network(Protocol):
-    """A network on the GPU. Crops `(N, H, W, 3)` uint8 BGR and its one output `(N, C, h, w)` lie in the caller's buffers.
+    """A network on the GPU.
+
+    Crops `(N, H, W, 3)` uint8 BGR and its one output, heatmaps `(N, C, h, w)`, lie in buffers of the caller.
 
     Attributes:
         largest: the largest batch that it takes.
@@ -99,29 +100,6 @@ def timed_ms(work: Callable[[], None], stream: Stream, rounds: int) -> list[floa
         stream.record(mark)
     marks[-1].synchronize()
     return [mark.ms_since(earlier) for earlier, mark in pairwise(marks)]
-
-
-class GpuSession:
-    """A network on a GPU, from arrays to arrays; see `backends.Session`. The CUDA pipeline runs `network` itself.
-
-    Attributes:
-        device: the GPU.
-        network: on this device.
-    """
-
-    def __init__(self, device: Device, network: Network) -> None:
-        self.device, self.network = device, network
-        self._runner: ArrayRunner | None = None
-
-    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
-        """See `backends.Session.infer`.
-
-        Raises:
-            BackendError: the network has more than one output.
-        """
-        if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
-        return (self._runner(crops),)
 
 
 class ArrayRunner:

@@ -39,7 +39,7 @@ class Head:
             first cell, and score `(N, K)` float32.
         merge: for a flip test, from the outputs of N crops and of their mirror images behind them, `(2 * N, ...)` each,
             to the outputs of the N.
-        cuda: the rule's number in cuda/kernels.cu. None: it is decoded on the CPU, also where the network runs on a GPU.
+        cuda: the rule's number in cuda/kernels.cu; None: also of a network on a GPU the outputs are decoded on the CPU.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Head:
     cuda: int | None = None
 
 
-HEADS: Registry[Head] = Registry("decode rule", __name__, "HEAD", "posert.heads", Head)
+HEADS = Registry("decode rule", __name__, "HEAD", "posert.heads", Head)
 
 
 @cache
