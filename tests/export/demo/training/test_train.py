@@ -34,7 +34,7 @@ def test_a_target_decodes_to_its_joint() -> None:
     joints[..., 0], joints[..., 1] = rng.uniform(12, WIDTH - 12, (40, 17)), rng.uniform(12, HEIGHT - 12, (40, 17))
     heatmaps, weights = train.targets(joints, WIDTH // 4, HEIGHT // 4)
     assert (weights == 1).all() and heatmaps.shape == (40, 17, HEIGHT // 4, WIDTH // 4)
-    error = decode(heatmaps)[0] * 4 - joints[..., :2]
+    error = decode((heatmaps,), train.contract(WIDTH, HEIGHT))[0] * 4 - joints[..., :2]
     # The quarter offset leaves at most a quarter of a heatmap pixel, 1 px of the crop, and no bias.
     assert np.abs(error).max() <= 1 + 1e-3
     assert np.abs(error.mean((0, 1))).max() < 0.1
@@ -71,7 +71,7 @@ def test_augmentation_moves_picture_and_joints_together() -> None:
     for image, maps, counts in zip(crops, heatmaps, weights, strict=True):
         joints = np.flatnonzero(counts)
         assert joints.tolist() == [5, 6, 11, 12]
-        xy = decode(maps[None])[0][0] * 4
+        xy = decode((maps[None],), train.contract(WIDTH, HEIGHT))[0][0] * 4
         mirrored += xy[5, 0] > xy[6, 0]
         _, _, _, centres = cv2.connectedComponentsWithStats((image[..., 0] > 127).astype(np.uint8))
         for x, y in xy[joints]:
