@@ -6,7 +6,6 @@ The contract travels in the bundle, so an edge device never guesses a padding, a
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 from ..datasets import flip_index
@@ -61,7 +60,7 @@ class Contract:
     kernel: int = 11
     flip_shift: bool = True
 
-    @cached_property
+    @property
     def flip_index(self) -> tuple[int, ...]:
         """For each of the K joints the one that stands for it in a mirror image."""
         return flip_index(len(self.keypoints), self.flip_pairs)
