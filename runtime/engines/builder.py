@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ class Options:
 
     def recorded(self) -> dict[str, Any]:
         """The options for the engine's metadata, where `batch` and `targets` (its devices) are fields of their own."""
-        names = ("workspace", "compatibility", "version_compatible")
-        return {name: getattr(self, name) for name in names}
+        recorded = asdict(self)
+        return {name: recorded[name] for name in ("workspace", "compatibility", "version_compatible")}
 
 
 def backend_of(trt: Any) -> str:

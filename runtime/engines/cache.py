@@ -107,7 +107,7 @@ def _read(path: Path, whole: bool) -> Engine:
     try:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
-                raise damaged("it does not begin like an engine of this version of posert")
+                raise damaged("it does not begin like one of this version of posert")
             length = struct.unpack("<I", file.read(4))[0]
             if length > _MAX_HEADER:
                 raise damaged("its metadata is too long")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ class TestCommand:
         result = json.loads(capsys.readouterr().out)
         assert result["passed"] is True and result["members"] == "intact"
         # all of which run the fp32 graph or the TorchScript one
-        expected = [(b, p) for b, m in installed_backends().items() for p in m.PRECISIONS if p in ("fp32", "bf16")]
+        expected = [(b, p) for b, s in installed_backends().items() for p in s.runnable() if p in ("fp32", "bf16")]
         assert [(r["backend"], r["precision"]) for r in result["rows"]] == expected
         assert all(r["error"] < r["bound"] and r["passed"] for r in result["rows"])
 
@@ -158,7 +159,8 @@ class TestCommand:
         def refuse(*arguments: Any) -> Any:
             raise BackendError("no such operator")
 
-        monkeypatch.setattr(load_backend(first), "Session", refuse)
+        refusing = replace(load_backend(first), open=refuse)
+        monkeypatch.setattr(sys.modules[f"posert.runtime.backends.{first}"], "BACKEND", refusing)
         assert main(["verify", str(narrow_bundle), "--json"]) == 1
         result = json.loads(capsys.readouterr().out)
         refused = [r for r in result["rows"] if r["backend"] == first]

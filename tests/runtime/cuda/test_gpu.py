@@ -33,9 +33,7 @@ from posert.runtime.selection import open_session
 if library.missing():
     pytest.skip(f"no GPU: {library.missing()}", allow_module_level=True)
 
-CUDA_BACKENDS = [
-    n for n in installed_backends() if n in ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
-]
+CUDA_BACKENDS = [name for name, spec in installed_backends().items() if spec.device == "cuda"]
 BOXES = [
     [100, 60, 300, 460],
     [320, 40, 520, 440],
@@ -285,7 +283,7 @@ def test_a_launch_that_cannot_be_is_told() -> None:
 def test_the_backend_that_auto_takes_says_what_it_lacks() -> None:
     for name in ("tensorrt", "tensorrt_rtx"):
         try:
-            lacking = load_backend(name).missing()  # type: ignore[attr-defined]
+            lacking = load_backend(name).unavailable()
         except BackendError as error:
             assert "pip install" in str(error)
             continue

@@ -1,10 +1,9 @@
-"""Every decode rule keeps the promises of `Head`; one more is a file or a package, and nothing else is touched."""
+"""One more decode rule is a file or a package. Networks with several outputs, and with several channels per joint."""
 
 from __future__ import annotations
 
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, wr
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
+from posert.runtime.pose import heads
 from posert.runtime.pose.decode import decode, to_frame
-from posert.runtime.pose.heads import HEADS, check_outputs, head
+from posert.runtime.pose.heads import HEADS, head
 from posert.runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 from posert.runtime.selection import open_session
 
@@ -32,28 +32,28 @@ BACKENDS = ("openvino", "onnxruntime", "torchscript")
 BOXES = [[10, 10, 60, 100], [40, 20, 90, 110], [-20, -10, 40, 60]]
 CONTRACT = Contract(
     dataset="test", keypoints=("nose", "left", "right"), flip_pairs=((1, 2),), skeleton=(), sigmas=(0.1,) * 3,
-    width=24, height=32, heatmap_width=6, heatmap_height=8, flip_shift=False,
+    width=48, height=64, heatmap_width=6, heatmap_height=8, flip_shift=False,
 )  # fmt: skip
 
 # argmax of a vector per axis, as SimCC's decoder (MMPose `SimCCLabel`) has it
 SIMCC = """
-    import numpy as np
-    from posert.runtime.pose.heads import Head
+import numpy as np
+from posert.runtime.pose.heads import Head
 
-    def shapes(contract):
-        k = len(contract.keypoints)
-        return ((k, contract.heatmap_width), (k, contract.heatmap_height))
+def shapes(contract):
+    k = len(contract.keypoints)
+    return ((k, contract.heatmap_width), (k, contract.heatmap_height))
 
-    def decode(outputs, contract):
-        xy = np.stack([output.argmax(axis=2) for output in outputs], axis=2)
-        return xy.astype(np.float32), np.minimum(*(output.max(axis=2) for output in outputs))
+def decode(outputs, contract):
+    xy = np.stack([output.argmax(axis=2) for output in outputs], axis=2)
+    return xy.astype(np.float32), np.minimum(*(output.max(axis=2) for output in outputs))
 
-    def merge(outputs, contract):
-        halves = [(o[: len(o) // 2], o[len(o) // 2 :, list(contract.flip_index)]) for o in outputs]
-        (x, mirrored_x), (y, mirrored_y) = halves
-        return (x + mirrored_x[..., ::-1]) / 2, (y + mirrored_y) / 2
+def merge(outputs, contract):
+    halves = [(o[: len(o) // 2], o[len(o) // 2 :, list(contract.flip_index)]) for o in outputs]
+    (x, mirrored_x), (y, mirrored_y) = halves
+    return (x + mirrored_x[..., ::-1]) / 2, (y + mirrored_y) / 2
 
-    HEAD = Head("toy_simcc", "argmax of a vector per axis", "these tests", shapes, decode, merge)
+HEAD = Head("toy_simcc", "argmax of a vector per axis", "these tests", shapes, decode, merge)
 """
 
 
@@ -72,11 +72,12 @@ class Vectors(nn.Module):
 
 
 class Maps(nn.Module):
-    """Normalised images to `channels` maps of a quarter of their size."""
+    """Normalised images to `channels` maps of an eighth of their size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, channels, 3, 2, 1))
+        halves = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, channels, 3, 2, 1)
+        self.layers = nn.Sequential(halves[0], nn.ReLU(), halves[1], nn.ReLU(), halves[2])
 
     def forward(self, images: Tensor) -> Tensor:
         maps: Tensor = self.layers(images)
@@ -127,40 +128,11 @@ def in_frame(xy: NDArray[np.floating], contract: Contract, regions: Any) -> NDAr
 
 
 @pytest.fixture
-def simcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def simcc(install_plugin: Callable[..., Path]) -> Iterator[None]:
     """A package with a decode rule, installed for the length of a test."""
-    site = tmp_path / "site"
-    metadata = site / "posert_toy-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (site / "posert_toy.py").write_text(textwrap.dedent(SIMCC))
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: posert-toy\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[posert.heads]\ntoy_simcc = posert_toy:HEAD\n")
-    monkeypatch.syspath_prepend(str(site))
+    install_plugin("posert-toy", SIMCC, "posert.heads", toy_simcc="posert_toy:HEAD")
     yield
     head.cache_clear()
-    sys.modules.pop("posert_toy", None)
-
-
-@pytest.mark.parametrize("name", HEADS.names())
-def test_a_head_is_what_it_says(name: str) -> None:
-    found = head(name)
-    assert found.name == name and found.summary and found.source
-    contract = replace(CONTRACT, decode=name)
-    shapes = found.shapes(contract)
-    rng = np.random.default_rng(0)
-    outputs = tuple(rng.uniform(0.1, 1, (4, *shape)).astype(np.float32) for shape in shapes)
-    check_outputs(outputs, contract)
-    xy, score = decode(outputs, contract)
-    assert xy.shape == (4, 3, 2) and score.shape == (4, 3) and xy.dtype == score.dtype == np.float32
-    before = [output.copy() for output in outputs]
-    merged = found.merge(outputs, contract)
-    check_outputs(merged, contract)
-    assert len(merged[0]) == 2 and all(np.array_equal(a, b) for a, b in zip(outputs, before, strict=True))
-    nobody = decode(tuple(output[:0] for output in outputs), contract)
-    assert nobody[0].shape == (0, 3, 2) and nobody[1].shape == (0, 3)
-    # the size of the map is the contract's, whatever the crop's is
-    small = replace(contract, heatmap_width=3, heatmap_height=4)
-    assert found.shapes(small) != shapes and found.shapes(replace(contract, width=96)) == shapes
 
 
 def test_a_rule_of_another_package(simcc: None) -> None:
@@ -168,11 +140,27 @@ def test_a_rule_of_another_package(simcc: None) -> None:
     assert HEADS.plugin_failures() == {}
 
 
+def test_a_rule_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in the folder, and nothing else is touched."""
+    monkeypatch.setattr(heads, "__path__", [*heads.__path__, str(tmp_path)])
+    (tmp_path / "toy_simcc.py").write_text(SIMCC)
+    contract = replace(CONTRACT, heatmap_width=96, heatmap_height=128, decode="toy_simcc")
+    x, y = np.zeros((1, 3, 96), np.float32), np.zeros((1, 3, 128), np.float32)
+    x[0, :, 7], y[0, :, 9] = 0.5, 0.25
+    try:
+        assert "toy_simcc" in HEADS.names()
+        xy, score = decode((x, y), contract)
+    finally:
+        head.cache_clear()
+        sys.modules.pop("posert.runtime.pose.heads.toy_simcc")
+    assert xy[0].tolist() == [[7, 9]] * 3 and score[0].tolist() == [0.25] * 3
+
+
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_a_network_with_two_outputs_from_bundle_to_keypoints(simcc: None, tmp_path: Path, flip_test: bool) -> None:
-    contract = replace(CONTRACT, heatmap_width=48, heatmap_height=64, decode="toy_simcc")
+    contract = replace(CONTRACT, heatmap_width=96, heatmap_height=128, decode="toy_simcc")
     torch.manual_seed(0)
-    network = Vectors(3, 24, 32)
+    network = Vectors(3, 48, 64)
     path = bundle_of(network, contract, tmp_path)
     crops, regions = crops_of(contract)
 
@@ -193,7 +181,7 @@ def test_a_network_with_two_outputs_from_bundle_to_keypoints(simcc: None, tmp_pa
             np.testing.assert_allclose(people.xy, expected, atol=1e-3, err_msg=backend)
             np.testing.assert_allclose(people.score, score, atol=1e-5, err_msg=backend)
         outputs = pose.outputs(frame(), BOXES)
-        assert [output.shape for output in outputs] == [(3, 3, 48), (3, 3, 64)]
+        assert [output.shape for output in outputs] == [(3, 3, 96), (3, 3, 128)]
         with pytest.raises(InputError, match="2 outputs, not one of heatmaps: use `outputs`"):
             pose.heatmaps(frame(), BOXES)
         with Bundle(path) as bundle:
@@ -204,7 +192,7 @@ def test_a_network_with_two_outputs_from_bundle_to_keypoints(simcc: None, tmp_pa
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_a_network_with_combined_maps_from_bundle_to_keypoints(tmp_path: Path, flip_test: bool) -> None:
-    """Three channels per joint, a map of another size than a quarter, on every backend."""
+    """Three channels per joint, and maps of an eighth of the crop."""
     contract = replace(CONTRACT, decode="udp_combined", kernel=3, udp=True)
     torch.manual_seed(0)
     network = Maps(9)
@@ -233,7 +221,7 @@ def test_a_network_with_combined_maps_from_bundle_to_keypoints(tmp_path: Path, f
         (Maps(9), {}, r"gives \(1, 9, 8, 6\), finite: True; the decode rule 'default' reads \(1, 3, 8, 6\)"),
         (Maps(3), {"decode": "udp_combined"}, r"gives \(1, 3, 8, 6\).* reads \(1, 9, 8, 6\)"),
         (Maps(3), {"heatmap_width": 12}, r"reads \(1, 3, 8, 12\)"),
-        (Vectors(3, 24, 32), {}, r"gives \(1, 3, 48\), \(1, 3, 64\), finite"),
+        (Vectors(3, 48, 64), {}, r"gives \(1, 3, 96\), \(1, 3, 128\), finite"),
     ],
     ids=["channels", "combined", "size", "two outputs"],
 )
