@@ -56,9 +56,9 @@ def measure(args: argparse.Namespace, sizes: list[int], static: list[int]) -> li
         crops = np.resize(bundle.golden().crops, (max(sizes + static), *bundle.golden().crops.shape[1:]))
     calls: dict[tuple[str, int], Callable[[NDArray[np.uint8]], NDArray[np.float32]]] = {}
     dynamic = BACKEND.open(model, args.precision, args.threads)
-    calls |= {("dynamic", n): dynamic.infer for n in sizes}
+    calls |= {("dynamic", n): lambda batch: dynamic.infer(batch)[0] for n in sizes}
     calls |= {("compiled in", n): _static(model, n, args) for n in static}
-    one = np.concatenate([dynamic.infer(crops[i : i + 1].copy()).copy() for i in range(len(crops))])
+    one = np.concatenate([dynamic.infer(crops[i : i + 1].copy())[0].copy() for i in range(len(crops))])
     same = {key: np.array_equal(call(crops[: key[1]]), one[: key[1]]) for key, call in calls.items()}
     first: dict[tuple[str, int], list[float]] = {key: [] for key in calls}
     seen: dict[tuple[str, int], list[float]] = {key: [] for key in calls}

@@ -8,8 +8,10 @@ import importlib
 import inspect
 import re
 import sys
+from dataclasses import replace
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,10 +19,13 @@ from posert.export import catalog
 from posert.export.archs import archs, build_arch
 from posert.runtime.backends import BACKENDS, Backend, backends, load_backend
 from posert.runtime.bundle.archive import Artifact
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.bundle.manifest import PRECISIONS
 from posert.runtime.cli.main import COMMANDS
 from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import BackendError, CatalogError, InputError, PosertError
+from posert.runtime.pose.decode import decode
+from posert.runtime.pose.heads import HEADS, check_outputs, head
 
 
 @pytest.mark.parametrize("name", archs())
@@ -104,6 +109,28 @@ def test_datasets(name: str) -> None:
             assert left.replace("left", "") == right.replace("right", ""), (left, right)
 
 
+@pytest.mark.parametrize("name", HEADS.names())
+def test_heads(name: str) -> None:
+    found = head(name)
+    assert found.name == name and found.summary and found.source
+    contract = Contract("test", ("nose", "left", "right"), ((1, 2),), (), (0.1,) * 3, 48, 64, 12, 16, decode=name)
+    shapes = found.shapes(contract)
+    outputs = tuple(np.random.default_rng(0).uniform(0.1, 1, (4, *shape)).astype(np.float32) for shape in shapes)
+    before = [output.copy() for output in outputs]
+    xy, score = decode(outputs, contract)
+    assert xy.shape == (4, 3, 2) and score.shape == (4, 3) and xy.dtype == score.dtype == np.float32
+    merged = found.merge(outputs, contract)
+    check_outputs(merged, contract)
+    assert len(merged[0]) == 2
+    for output, unchanged in zip(outputs, before, strict=True):
+        np.testing.assert_array_equal(output, unchanged)
+    nobody = decode(tuple(output[:0] for output in outputs), contract)
+    assert nobody[0].shape == (0, 3, 2) and nobody[1].shape == (0, 3)
+    # the size of the map is the contract's, whatever the crop's is
+    assert found.shapes(replace(contract, heatmap_width=3)) != shapes
+    assert found.shapes(replace(contract, width=96, height=128)) == shapes
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str) -> None:
     module = importlib.import_module(COMMANDS[name][0])
@@ -122,6 +149,7 @@ def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:
         contract = row.contract()
         assert type(contract).from_json(contract.to_json()) == contract
         assert row.arch in known, row.id
+        assert head(contract.decode).name == row.decode
 
 
 @pytest.mark.parametrize(
@@ -132,6 +160,7 @@ def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:
         (lambda: catalog.row("mm_hrnet_w32_coco_256x129"), CatalogError),
         (lambda: load_backend("openvno"), BackendError),
         (lambda: dataset("cocoo"), (InputError, CatalogError)),
+        (lambda: head("unbaised"), CatalogError),
     ],
 )
 def test_unknown_names_offer_the_nearest(ask: object, error: type[PosertError]) -> None:

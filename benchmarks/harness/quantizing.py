@@ -29,7 +29,7 @@ from ...runtime.bench.paired import interleave, per_round, ratio
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError, PosertError
 from ...runtime.estimator import PoseEstimator
-from ...runtime.pose.preprocess import crop, crop_matrices, regions
+from ...runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 from ...runtime.selection import Choice
 from ...runtime.system.environment import versions
 from ...runtime.system.files import atomic_write
@@ -163,7 +163,7 @@ def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
     annotations = [a for a in frames.coco["annotations"] if a["num_keypoints"]]
     boxes = np.array([a["bbox"] for a in annotations])
     boxes[:, 2:] += boxes[:, :2]
-    center, extent = regions(boxes, c)
+    center, extent = crop_regions(check_boxes(boxes), c)
     matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
     records = {r["id"]: r for r in frames.coco["images"]}
     crops = np.empty((len(annotations), c.height, c.width, 3), np.uint8)

@@ -19,6 +19,7 @@ from ...runtime.bundle.contract import Contract
 from ...runtime.engines.cache import read_engine
 from ...runtime.engines.session import EngineSession
 from ...runtime.errors import BackendError, InputError
+from ...runtime.pose.heads import Outputs
 from ...runtime.registry import unknown_name
 from .. import catalog
 from ..archs import build_arch
@@ -57,7 +58,7 @@ class PlainSession:
     def __init__(self, session: Session, contract: Contract) -> None:
         self._session, self._contract = session, contract
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         """See `backends.Session.infer`."""
         return self._session.infer(normalised(crops, self._contract))  # type: ignore[arg-type]  # its input is float
 

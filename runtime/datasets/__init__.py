@@ -8,10 +8,20 @@ or installing a package with an entry point "posert.datasets".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from ..errors import InputError
-from ..pose.flip import flip_index
 from ..registry import Registry, unknown_name
+
+
+@cache  # asked once per run of a flip test
+def flip_index(joints: int, flip_pairs: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """For each joint the one that stands for it in a mirror image: its partner, or itself if it has none."""
+    index = list(range(joints))
+    for left, right in flip_pairs:
+        index[left], index[right] = right, left
+    return tuple(index)
+
 
 PROTOCOLS = ("legacy", "v029")
 """`legacy`: what the published tables were made with (MMPose <= 0.10, HRNet repository); `v029`: MMPose 0.29."""

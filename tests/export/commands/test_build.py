@@ -173,7 +173,7 @@ class TestOneBuild:
         images = torch.randn(2, 3, 256, 192, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = network(images).numpy()
-        seen = run(onnx.load(built.folder / "plain.onnx"), {"images": images.numpy()})
+        (seen,) = run(onnx.load(built.folder / "plain.onnx"), {"images": images.numpy()})
         np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-4 * float(np.abs(expected).max()))
 
     def test_verify_and_inspect(self, built: Built) -> None:

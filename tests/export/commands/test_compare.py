@@ -146,12 +146,12 @@ def test_drift_is_what_the_maps_were_moved_by(narrow_reference: Reference) -> No
         def __init__(self, shift: int) -> None:
             self.shift = shift
 
-        def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def infer(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32]]:
             maps = np.zeros((len(crops), len(c.keypoints), c.heatmap_height, c.heatmap_width), np.float32)
             for person, (x, y) in enumerate(cells[: len(crops)]):
                 maps[person, :, y, x + self.shift] = 1.0
                 maps[person, 3, y, x + self.shift] = 0.1  # of which nobody is sure
-            return maps
+            return (maps,)
 
     frames = frames_of([[10, 10, 30, 40], [5, 0, 45, 60]])
     a, b = (Side(str(s), "fp32", Drawn(s), c) for s in (0, 2))
