@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from . import coco_files
 from .coco_files import Entry, images_of, warn_of_gaps
 from .oks_matching import AREAS, THRESHOLDS, Detections, Truth, match
@@ -134,8 +135,10 @@ def evaluate_oks(
         score_field: rank results by this field if they have it, such as `foot_score`, else by `score`.
 
     Raises:
-        InputError: a record that does not fit, see `coco_files`.
+        InputError: a record that does not fit, see `coco_files`, or unknown rules.
     """
+    if rules not in ("pycocotools", "xtcocotools"):
+        raise InputError(f"unknown OKS rules {rules!r}; known: pycocotools, xtcocotools")
     original = rules == "pycocotools"
     constants = np.array(sigmas, np.float64)
     fields = list(fields) or [("keypoints", len(constants))]

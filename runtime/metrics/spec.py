@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class Dataset:
         skeleton: limbs as pairs of joints, for drawing.
         sigmas: K standard deviations of the OKS, relative to the square root of the person's area (MMPose 0.29).
         metric: the protocol of the published figures.
-        boxes: "annotated", "detections" or "either": whose boxes the published figures use.
+        boxes: whose boxes the published figures use.
         legacy_sigmas: sigmas before MMPose 0.11; empty if they are the same.
         use_area: whether OKS takes a person's `area` field, or 0.53 * width * height of the box.
         detection_threshold: detected boxes with a lower score are left out.
@@ -81,7 +81,7 @@ class Dataset:
     skeleton: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
     metric: Metric
-    boxes: str
+    boxes: Literal["annotated", "detections", "either"]
     legacy_sigmas: tuple[float, ...] = ()
     use_area: bool = True
     detection_threshold: float = 0.0

@@ -85,8 +85,9 @@ def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[NDArray[np.f
         center `(N, 2)`, 0-based px, and extent `(N, 2)`, px, both float32.
     """
     points = np.array(center, np.float32).reshape(-1, 2)
-    scales = np.asarray(scale, np.float32).reshape(-1)  # MMPose 0.29 rounds before the shift too
-    points[:, 1] += np.where(points[:, 0] != -1, np.float32(15) * scales, np.float32(0))
+    scales = np.asarray(scale, np.float32).reshape(-1)
+    # The rounded scale, but the shift in double precision: NumPy 1, which MMPose 0.x ran on, computes 15 * scale so.
+    points[:, 1] += np.where(points[:, 0] != -1, 15 * scales.astype(np.float64), 0)
     extent = scales * np.float32(1.25) * PIXEL_STD
     return points - np.float32(1), np.repeat(extent[:, None], 2, axis=1)
 
