@@ -1,11 +1,11 @@
-"""Whether a calibration image is also one that accuracy is measured on, re-encoded and resized copies included.
+"""Contamination: is a calibration image also one that accuracy is measured on, perhaps re-encoded or resized?
 
-Ranges fitted to the very pictures that judge them flatter the quantised network. Two tests: the file's sha256, and a
-perceptual hash, the signs of the picture's 255 lowest DCT coefficients about their median (Zauner, "Implementation and
-benchmarking of perceptual image hash functions", 2010). Measured on 400 pictures: copies in JPEG of quality 30, at half
-size, brightened by 10 % or blurred differ in at most 12 bits; unlike pictures in 88 and more.
+Accuracy measured on the images that ranges were fitted to is too high. Two tests: the sha256 of the file, and a
+perceptual hash, the signs of the image's 255 lowest DCT coefficients about their median (Zauner, "Implementation and
+benchmarking of perceptual image hash functions", 2010). Measured on 400 images: copies in JPEG of quality 30, at half
+size, brightened by 10 % or blurred differ in at most 12 bits; different images in 88 and more.
 
-Names and ids are no test: many folders begin with 000000.png, and a copy may have any name.
+Names and ids prove nothing: many folders begin with 000000.png, and a copy may have any name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIDE, _LOWEST = 64, 16
-LOOK_BYTES = _LOWEST**2 // 8  # of a fingerprint
+PHASH_BYTES = _LOWEST**2 // 8
 _SAME = 40  # bits of 255
 
 
@@ -27,48 +27,48 @@ class EvaluationSet:
 
     Args:
         names: file names.
-        read: gives the encoded bytes of an image by its file name.
+        read: the encoded bytes of an image by its file name.
     """
 
     def __init__(self, names: Iterable[str], read: Callable[[str], bytes]) -> None:
         self._names: list[str] = []
         self._digests: dict[str, str] = {}
-        looks = []
+        hashes = []
         for name in names:
             data = read(name)
             self._digests[hashlib.sha256(data).hexdigest()] = name
-            look = fingerprint(data)
-            if look is not None:
+            phash = fingerprint(data)
+            if phash is not None:
                 self._names.append(name)
-                looks.append(look)
-        self._looks = np.array(looks, np.uint8).reshape(-1, LOOK_BYTES)
+                hashes.append(phash)
+        self._hashes = np.array(hashes, np.uint8).reshape(-1, PHASH_BYTES)
 
     def find(self, data: bytes) -> str | None:
-        """Which of the images an encoded image is a copy of, and how that is known; None where it is none of them."""
+        """Which of the images an encoded image is a copy of, and how that is known; None if it is new."""
         return self.match(hashlib.sha256(data).hexdigest(), fingerprint(data))
 
-    def match(self, sha256: str, look: NDArray[np.uint8] | None) -> str | None:
-        """The same for an image of which only these two are known: its sha256 and its `fingerprint`."""
+    def match(self, sha256: str, phash: NDArray[np.uint8] | None) -> str | None:
+        """The same for an image of which only the sha256 and the `fingerprint` are known."""
         name = self._digests.get(sha256)
         if name is not None:
             return f"{name!r} (same sha256)"
-        if look is None or not self._names:
+        if phash is None or not self._names:
             return None
-        bits = np.unpackbits(self._looks ^ look, axis=1).sum(axis=1)
+        bits = np.unpackbits(self._hashes ^ phash, axis=1).sum(axis=1)
         nearest = int(bits.argmin())
         if bits[nearest] > _SAME:
             return None
-        return f"{self._names[nearest]!r} (the pictures differ in {bits[nearest]} of 255 bits of their perceptual hash)"
+        return f"{self._names[nearest]!r} (the images differ in {bits[nearest]} of 255 bits of their perceptual hash)"
 
 
 def fingerprint(data: bytes) -> NDArray[np.uint8] | None:
-    """The perceptual hash `(32,)` of an encoded image; None for what cannot be decoded, is a line or shows a single
-    colour."""
-    # Half size: a JPEG is then decoded from a part of its coefficients, several times faster.
+    """The perceptual hash `(32,)` of an encoded image; None if it cannot be decoded, is 1 px wide or high, or shows a
+    single colour."""
+    # Half size: a JPEG is decoded from a part of its coefficients, several times faster.
     flags = cv2.IMREAD_REDUCED_GRAYSCALE_2
     try:
         grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:  # one px wide or high: there is no half of it
+    except cv2.error:  # 1 px wide or high has no half size
         return None
     if grey is None or grey.min() == grey.max():
         return None

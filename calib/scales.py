@@ -22,7 +22,7 @@ from ..runtime.system.files import atomic_write
 from .histogram import Range
 from .methods import KEYPOINTS
 from .methods import method as find_method
-from .overlap import LOOK_BYTES, EvaluationSet
+from .overlap import PHASH_BYTES, EvaluationSet
 from .ranges import Ranges, Seen, mean_change
 
 SCHEMA = 1
@@ -135,8 +135,8 @@ def read_scales(path: str | os.PathLike[str]) -> Scales:
         if not values["sets"]:
             raise ValueError("it names no people")
         for look in (file["look"] for one in values["sets"] for file in one["files"].values()):
-            if look is not None and len(bytes.fromhex(look)) != LOOK_BYTES:
-                raise ValueError(f"an image's look has {LOOK_BYTES} bytes, not {look!r}")
+            if look is not None and len(bytes.fromhex(look)) != PHASH_BYTES:
+                raise ValueError(f"an image's look has {PHASH_BYTES} bytes, not {look!r}")
         start, _ = find_method(values["method"])
         seen = Seen(values["crops"], curve=[(int(crops), float(change)) for crops, change in values["curve"]])
         for name, kept in values["seen"].items():

@@ -139,8 +139,8 @@ class Validation:
 
     def average_precision(self, model: Any, people: list[int]) -> float:
         """COCO AP on these of the people, as if there were no others."""
-        from ...runtime.accuracy.metrics.oks import evaluate_oks
         from ...runtime.accuracy.results import person_scores
+        from ...runtime.metrics.oks import evaluate_oks
         from ...runtime.pose.decode import decode, to_frame
 
         c = self._contract

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...calib.overlap import EvaluationSet
 from ...calib.search import Measured
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import FEWEST, Candidate, Judge
+from ...runtime.accuracy.gate import MIN_PEOPLE_FOR_AP, AccuracyGate, Candidate
 from ...runtime.accuracy.verdict import Row
 from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
@@ -58,10 +58,10 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Fram
         if not drawn({**a, "file_name": names[a["image_id"]]}):
             free.setdefault(a["image_id"], []).append(a)
     count = sum(map(len, free.values()))
-    if count < FEWEST:
+    if count < MIN_PEOPLE_FOR_AP:
         return Unproven(
             f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
-            f"{FEWEST} are the least that AP can be measured on: give more (--calib, --calib-images)"
+            f"{MIN_PEOPLE_FOR_AP} are the least that AP can be measured on: give more (--calib, --calib-images)"
         )
     records = [record for record in frames.coco["images"] if record["id"] in free]
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
@@ -80,7 +80,7 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Fram
 def people_to_draw(frames: Frames, wanted: int) -> int:
     """How many people the ranges may rest on: of a small set at most half, so that there are some to tune on."""
     labelled = len(frames.labelled())
-    return min(wanted, labelled // 2) if labelled >= 2 * FEWEST else wanted
+    return min(wanted, labelled // 2) if labelled >= 2 * MIN_PEOPLE_FOR_AP else wanted
 
 
 class Tuner:
@@ -104,7 +104,7 @@ class Tuner:
         self.backends = _judges()
         main = self.backends["int8"]
         self._what = "int8: float32 on people to tune on"
-        self._judge = Judge(
+        self._gate = AccuracyGate(
             self._candidate("fp32", main, fp32),
             frames,
             max_drop=max_drop,
@@ -119,12 +119,12 @@ class Tuner:
     @property
     def row(self) -> Row:
         """The float32 graph's."""
-        return self._judge.row
+        return self._gate.row
 
     @property
     def data(self) -> dict[str, Any]:
         """Who was measured on; `labelled` is False where the network finds nobody, and nothing can be lost."""
-        return self._judge.data
+        return self._gate.data
 
     def measure(self, twins: Mapping[str, bytes], what: str) -> Measured:
         """The larger drop of the two int8 graphs, both of which the gate will judge, and the time of the one for CPUs.
@@ -134,7 +134,7 @@ class Tuner:
             what: is done, for the report.
         """
         self._what = what
-        rows = [self._judge.hear(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
+        rows = [self._gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
         worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
         if worst.ap_drop is None:  # it gives NaN, or was refused
             return Measured(math.inf)

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ...runtime.accuracy.frames import Frames, box_frames, read_frames
-from ...runtime.accuracy.metrics.coco_files import read_json
 from ...runtime.errors import PosertError
+from ...runtime.metrics.coco_files import read_json
 from .. import catalog
 from ..catalog import Row
 from ..demo.frames import demo_frames

@@ -28,7 +28,7 @@ from posert.calib.ranges import Ranges, Seen, collect
 from posert.calib.scales import Scales, write_scales
 from posert.export.build.int8 import Int8, make_int8
 from posert.export.build.plan import Plan
-from posert.export.build.tuning import FEWEST, PEOPLE, Unproven, people_to_draw, tuning_frames
+from posert.export.build.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, Unproven, people_to_draw, tuning_frames
 from posert.export.catalog import find
 from posert.runtime.accuracy.frames import Frames
 from posert.runtime.bundle.contract import Contract
@@ -291,8 +291,8 @@ class TestPeopleToTuneOn:
         assert {r["id"] for r in frames.coco["images"]} == seen and max(seen) == 59 and min(seen) == 0
 
     def test_too_few_are_none(self) -> None:
-        few = tuning_frames(FRAMES, lambda a: a["id"] >= FEWEST, NOBODY)
-        assert isinstance(few, Unproven) and f"{FEWEST - 1} labelled people are left" in few.reason
+        few = tuning_frames(FRAMES, lambda a: a["id"] >= MIN_PEOPLE_FOR_AP, NOBODY)
+        assert isinstance(few, Unproven) and f"{MIN_PEOPLE_FOR_AP - 1} labelled people are left" in few.reason
 
     def test_one_of_the_gates_images_among_them_is_refused(self) -> None:
         name = FRAMES.coco["images"][3]["file_name"]

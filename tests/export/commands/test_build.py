@@ -258,8 +258,8 @@ class TestTheGateFails:
         def two(*_: object, **__: object) -> list[Block]:
             return [Block("layer1.0", ("layer1.0.conv1",), 0.1, 0.5), Block("layer1.1", ("layer1.1.conv1",), 0.9, 0.1)]
 
-        monkeypatch.setattr(tuning, "FEWEST", 1)
-        monkeypatch.setattr(parity, "FEWEST", 1)
+        monkeypatch.setattr(tuning, "MIN_PEOPLE_FOR_AP", 1)
+        monkeypatch.setattr(parity, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(Tuner, "measure", hopeless)
         monkeypatch.setattr(int8, "sensitivity", two)
         arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]
