@@ -1,7 +1,7 @@
 """The calibration set: crops of annotated people, cut by the runtime's own code, with their provenance.
 
-People are sampled evenly from strata of size, visible joints and occlusion, because unusual inputs set the ranges: a set
-of large unoccluded people never shows the activations that a blurred, half-hidden person causes.
+People are sampled evenly from strata of size, visible joints and occlusion, because unusual inputs set the ranges: a
+set of large unoccluded people never shows the activations that a blurred, half-hidden person causes.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ class CalibrationSet:
         copy = self._evaluation.find_copy(data) if self._evaluation else None
         if copy is not None:
             raise CalibrationError(
-                f"calibration image {name!r} is also in the evaluation set, as {copy}; accuracy measured there would be "
-                "too high. Calibrate on training images."
+                f"calibration image {name!r} is also in the evaluation set, as {copy}; accuracy measured there would "
+                "be too high. Calibrate on training images."
             )
         self._digest(name, data)
         # IMREAD_COLOR applies the EXIF orientation, as the gate and the runtime do.
