@@ -244,7 +244,7 @@ class TestTheGateFails:
             assert bundle.artifacts["fp16"].golden_error is None
             assert bundle.accuracy["rows"] == rows
         report = json.loads((tmp_path / "nan-report" / "report.json").read_text())
-        assert "could not be judged" in report["headline"] and "NaN" in report["headline"]
+        assert "could not be evaluated" in report["headline"] and "NaN" in report["headline"]
         status, out, _ = posert("inspect", output)
         assert status == 0 and "NaN" in out
         assert PoseEstimator(output, threads=1).choice.precision in ("fp32", "bf16")
