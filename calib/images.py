@@ -22,7 +22,7 @@ from ..runtime.accuracy.people import all_annotated
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError, InputError
 from ..runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
-from .overlap import EvaluationSet
+from .overlap import EvaluationImages
 
 log = logging.getLogger("posert")
 
@@ -32,7 +32,7 @@ _NO_BOX = "with a box that is not finite or at most 1 px wide or high"
 
 
 @dataclass(frozen=True)
-class Person:
+class SampledPerson:
     """One annotated person of the calibration set.
 
     Attributes:
@@ -68,10 +68,10 @@ class CalibrationSet:
 
     def __init__(
         self,
-        people: Sequence[Person],
+        people: Sequence[SampledPerson],
         read: Callable[[str], bytes],
         contract: Contract,
-        evaluation: EvaluationSet | None = None,
+        evaluation: EvaluationImages | None = None,
     ) -> None:
         if not people:
             raise CalibrationError("the calibration set has no people: give annotations of a few hundred people")
@@ -139,7 +139,7 @@ class CalibrationSet:
     def _frame(self, name: str) -> NDArray[np.uint8]:
         """An image `(H, W, 3)` uint8 BGR, checked not to be in the evaluation set."""
         data = self._bytes(name)
-        copied = self._evaluation.find(data) if self._evaluation else None
+        copied = self._evaluation.find_copy(data) if self._evaluation else None
         if copied is not None:
             raise CalibrationError(
                 f"calibration image {name!r} is also in the evaluation set, as {copied}: accuracy measured there would "
@@ -162,7 +162,7 @@ def crops_from_coco(
     contract: Contract,
     count: int = 256,
     seed: int = 0,
-    evaluation: EvaluationSet | None = None,
+    evaluation: EvaluationImages | None = None,
 ) -> CalibrationSet:
     """Draw a calibration set from COCO keypoint annotations.
 
@@ -224,7 +224,7 @@ def crops_from_coco(
         w, h = (float(v) for v in a["bbox"][2:])
         dx, dy, dw, dh = rng.uniform(-_JITTER, _JITTER, 4) * (w, h, w, h)
         box = (x1 + dx - dw, y1 + dy - dh, x2 + dx + dw, y2 + dy + dh)
-        people.append(Person(name, int(a["id"]), box, _stratum(a), (x1, y1, x2, y2), _label(a, name)))
+        people.append(SampledPerson(name, int(a["id"]), box, _stratum(a), (x1, y1, x2, y2), _label(a, name)))
     return CalibrationSet(people, read, contract, evaluation)
 
 
@@ -248,7 +248,7 @@ def _label(a: Mapping[str, Any], file_name: str) -> str:
     return f"box {a['box_index']} of {file_name}" if "box_index" in a else f"the box of annotation {a['id']}"
 
 
-def _check_inside(person: Person, frame: NDArray[np.uint8]) -> None:
+def _check_inside(person: SampledPerson, frame: NDArray[np.uint8]) -> None:
     height, width = frame.shape[:2]
     # Without the jitter: of a box at the border the crop shows some of the image either way.
     x1, y1, x2, y2 = person.given

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ...calib.scales import read_scales
+from ...calib.cache import read_cache
 from ...runtime.accuracy.frames import read_frames
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
@@ -104,7 +104,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if args.scales is not None and "int8" not in precisions:
         raise PosertError("--scales is for int8, which is not asked for: add it to --precision")
     if args.scales is not None:
-        read_scales(args.scales)  # refuses what is none
+        read_cache(args.scales)  # refuses what is none
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     if args.limit is not None and args.limit < 1:
