@@ -19,7 +19,8 @@ from ..runtime.bundle.contract import Contract
 from ..runtime.pose.decode import decode
 from .graph import Graph
 from .histogram import Range
-from .placement import layer_macs, place
+from .macs import by_node
+from .placement import place
 from .qdq import quantize
 
 _BODY = 0.53  # of a box is person: COCO's rule for data sets without segmented areas
@@ -72,7 +73,7 @@ def sensitivity(
     """
     graph = Graph(model)
     placed = place(graph)
-    macs = layer_macs(graph)
+    macs = {name: count or 0 for name, count in by_node(graph.model).items()}
     total = sum(macs.values())
     inside = set(placed.layers) | {n.name for n in graph.nodes if n.op_type == "Add"}
     members: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Where the weights of a build come from: the publisher, a file, the demo, or chance."""
+"""Where the weights of a build come from: the publisher, a file, the demo, or a random generator."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
 from .. import catalog
 from ..catalog import Row
 from ..demo import DEMOS, demo_weights
 from . import checkpoint
-from .download import Progress
+from .download import Progress, fetch
 
 DEMO_NOTE = "demo weights: a narrow network trained on synthetic people; its figures say nothing about real photographs"
 RANDOM_NOTE = "random weights: the tools can be tried, the keypoints mean nothing"
@@ -92,13 +93,13 @@ def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress 
     """
     check_source(row, weights)
     if weights == "random":
-        network.load_state_dict(checkpoint.random_weights(network))
+        network.load_state_dict(random_weights(network, row.height, row.width))
         return Provenance("random", note=RANDOM_NOTE)
     if weights == "demo":
         network.load_state_dict(demo_weights(row.arch))
         # Trained on RGB crops, as MMPose trains: a row whose own weights saw BGR must know.
         return Provenance("demo", layout="mmpose", note=DEMO_NOTE)
-    path = checkpoint.fetch(row, progress) if weights == "auto" else Path(weights)
+    path = fetch(row, progress) if weights == "auto" else Path(weights)
     found = checkpoint.load(path, network)
     _refuse_other_row(path, found.sha256, row)
     network.load_state_dict(found.state_dict)
@@ -113,3 +114,52 @@ def _refuse_other_row(path: Path, sha256: str, row: Row) -> None:
             f"{path.name} is the published file of {' and '.join(sorted(known))}, whose contract is not that of "
             f"{row.id}: use --model {min(known)}"
         )
+
+
+def random_weights(network: nn.Module, height: int = 128, width: int = 128, seed: int = 0) -> dict[str, Tensor]:
+    """Fill a network with random weights under which no layer dies or explodes, and return its state dict.
+
+    Convolutions as He et al. (ICCV 2015), other matrices so that they keep the variance. A batch-norm's variance is
+    then one number for all channels, measured there on an image of noise: so sums of branches stay in range at any
+    depth, and no channel that noise hardly moves is a thousand times too large on another image. The same seed gives
+    the same weights.
+
+    Args:
+        network: maps images `(1, 3, height, width)`.
+        height, width: of the noise, px.
+        seed: of the random generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        power = inputs[0].square().mean()
+        norm.running_mean.copy_(0.05 * power.sqrt() * normal(*norm.running_mean.shape))
+        norm.running_var.fill_(power)
+
+    hooks = []
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                weight = module.weight
+                # products that reach one output value
+                fan_in = weight[0].numel() if isinstance(module, nn.Conv2d) else weight[:, 0].numel() / 4
+                weight.copy_(normal(*weight.shape) * (2.0 / fan_in) ** 0.5)
+                if module.bias is not None:
+                    module.bias.copy_(0.05 * normal(*module.bias.shape))
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.weight.copy_(1 + 0.1 * normal(*module.weight.shape))
+                module.bias.copy_(0.05 * normal(*module.bias.shape))
+                hooks.append(module.register_forward_pre_hook(settle))
+            else:
+                for parameter in module.parameters(recurse=False):
+                    if parameter.ndim > 1:  # vectors, such as a layer-norm's, are at their start
+                        parameter.copy_(normal(*parameter.shape) * parameter[0].numel() ** -0.5)
+        network.eval()(normal(1, 3, height, width))
+    for hook in hooks:
+        hook.remove()
+    return network.state_dict()
