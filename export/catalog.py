@@ -227,7 +227,7 @@ def failures() -> str:
         return ""
     from .archs import plugin_failures
 
-    return "".join(f"\n{where} was skipped: {why}" for where, why in pluginfailures().items())
+    return "".join(f"\n{where} was skipped: {why}" for where, why in plugin_failures().items())
 
 
 def _list(candidates: Iterable[Row]) -> str:

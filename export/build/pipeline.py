@@ -1,4 +1,4 @@
-"""From a plan to a bundle: weights -> graphs -> accuracy gate -> bundle. `build_bundle` is the whole way, step by step."""
+"""From a plan to a bundle: weights -> graphs -> accuracy gate -> bundle; `build_bundle` is the whole way."""
 
 from __future__ import annotations
 

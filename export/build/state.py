@@ -1,4 +1,4 @@
-"""A build under way: what was asked, and what each step has made of it so far."""
+"""A build under way: what was asked, and the results of the steps so far."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LIBRARIES = {"onnx": "onnxruntime", "torchscript": "torchscript"}
 
 @dataclass
 class Build:
-    """The one carrier of a build's state: every step of `posert.export.build.pipeline.build_bundle` reads it and fills it in.
+    """The state of a build: each step of `posert.export.build.pipeline.build_bundle` reads it and adds its results.
 
     Attributes:
         plan: what was asked.
