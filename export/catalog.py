@@ -95,7 +95,7 @@ class Row:
         return found.group(1) if found else None
 
     def with_layout(self, layout: str) -> Row:
-        """The row as it is for weights of this layout (`Checkpoint.layout`), which may be another than the row's.
+        """The row for weights of this layout (`Checkpoint.layout`), which may differ from the row's own.
 
         The contract follows the checkpoint: a pose_resnet of MMPose was trained on RGB, one of the HRNet repository
         on BGR, and both have the same names and shapes. The published figures hold for the row's own weights only.

@@ -1,4 +1,4 @@
-"""`posert calibrate`: the ranges of a network's activations as a file that can be read, merged and built with."""
+"""`posert calibrate`: find the int8 ranges of a network's activations and write them to a file."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _calibrated(args: argparse.Namespace, console: Console) -> Scales:
         if before is not None:
             _check_same(before, scales, tensors, partial)
             scales = before
-            console.print(f"going on after {scales.seen.crops} of {len(crops)} people ({partial})")
+            console.print(f"resuming after {scales.seen.crops} of {len(crops)} people ({partial})")
         saved = scales.seen.crops
 
         def progress(done: int) -> None:
@@ -117,7 +117,7 @@ def _calibrated(args: argparse.Namespace, console: Console) -> Scales:
 
 
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
-    """Name, contract and float32 graph of what is calibrated, and the frames to do it on."""
+    """Name, contract and float32 graph of the network, and the frames to calibrate on."""
     if args.bundle is not None:
         if args.arch or args.model:
             raise PosertError("give a bundle, or --arch or --model: one of them")
@@ -140,7 +140,7 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
 
 
 def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
-    """The set's provenance, with how each image looks: a build compares it with the images that it is judged on."""
+    """The set's provenance and each image's perceptual hash, which a build compares with the gate's images."""
     described = crops.provenance()
     files = {}
     for name, sha256 in described["files"].items():
@@ -150,7 +150,7 @@ def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
 
 
 def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> None:
-    """Refuse to go on with a calibration that was of something else."""
+    """Refuse to resume a calibration of another graph, method or set of people."""
     for what, theirs, ours in (
         ("graph", before.graph, now.graph),
         ("method", before.method, now.method),
@@ -158,7 +158,7 @@ def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> 
     ):
         if theirs != ours:
             raise CalibrationError(
-                f"{path} is of an interrupted calibration with another {what} ({theirs}, now {ours}): delete it, or "
+                f"{path} is an interrupted calibration with another {what} ({theirs}, now {ours}): delete it, or "
                 "write to another --scales"
             )
     if before.finished or set(before.seen.observers) != set(tensors):
@@ -166,7 +166,7 @@ def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> 
 
 
 def _partial(path: Path) -> Path:
-    """Where a calibration that is not finished is kept."""
+    """The file of an unfinished calibration."""
     return path.with_name(f"{path.name}.partial")
 
 

@@ -77,25 +77,26 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
 
 
 def with_free_size(model: onnx.ModelProto, reference: Reference) -> onnx.ModelProto:
-    """A plain graph that takes images of any height and width that the network can halve often enough.
+    """A plain graph for images of any height and width that the network can halve often enough.
 
-    Its nodes know no sizes (convolution, pooling, and resizing by factors), so only the input and the output are
-    declared anew. What comes out is compared with PyTorch on larger images than the contract's.
+    Its nodes hold no sizes (convolution, pooling, and resizing by factors), so only the declared shapes of the input
+    and the output change. The result is compared with PyTorch on larger images than the contract's.
 
     Raises:
-        ExportError: some node does depend on the size.
+        ExportError: a node depends on the size.
     """
+    c = reference.contract
     freed = onnx.ModelProto()
     freed.CopyFrom(model)
-    for value, names in ((freed.graph.input[0], ("H", "W")), (freed.graph.output[0], ("H/4", "W/4"))):
+    reduced = f"H/{c.height // c.heatmap_height}", f"W/{c.width // c.heatmap_width}"
+    for value, names in ((freed.graph.input[0], ("H", "W")), (freed.graph.output[0], reduced)):
         for dim, name in zip(value.type.tensor_type.shape.dim[2:], names, strict=True):
             dim.dim_param = name
     sized = sorted({n.op_type for n in freed.graph.node if n.op_type == "Reshape" or "sizes" in _resize_inputs(n)})
     if sized:
         raise ExportError(f"the graph has {', '.join(sized)} of a fixed size: leave --dynamic-size out")
     onnx.checker.check_model(freed, full_check=True)
-    c = reference.contract
-    # 128 is the most that a known family halves
+    # 128 is the most that a known family divides by
     images = torch.randn(1, 3, c.height + 128, c.width + 256, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         compare("the graph of free size", run(freed, {"images": images.numpy()}), reference.network(images).numpy())

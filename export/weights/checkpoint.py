@@ -62,9 +62,9 @@ def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
 
 
 def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[State, Layout]:
-    """A state dict of any layout as that of a network, by names and shapes alone; `file` is its name in the message.
+    """Map a state dict of any layout to a network's, by names and shapes alone; `file` is its name in the message.
 
-    What has the network's own names is taken as it is, even if they look like those of another code base.
+    A state dict with the network's own names is taken as it is, even if they look like those of another code base.
 
     Raises:
         CheckpointError: it does not fit; the message names the architecture that it looks like.

@@ -39,10 +39,10 @@ class Provenance:
     note: str = ""
 
     def published(self, row: Row, stages: int | None) -> dict[str, Any]:
-        """What was published for a row, and whether it was for these weights.
+        """The published figures of a row, and whether they are of these weights.
 
         `published` holds the figures where they are this checkpoint's, `published_elsewhere` where they are not, and
-        `published_for` says whose they are. Weights of the demo or by chance have none.
+        `published_for` says whose they are. Demo weights and random weights have none.
         """
         if not row.metrics or self.sha256 is None:
             return {"published": {}}
@@ -67,7 +67,7 @@ class Provenance:
 
 
 def check_source(row: Row, weights: str) -> None:
-    """Refuse what `load_weights` would refuse, as far as it can be told without any work.
+    """Refuse before any work what `load_weights` would refuse.
 
     Raises:
         CheckpointError: there is no such file, or there are no demo weights for this row.
@@ -107,7 +107,7 @@ def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress 
 
 
 def _refuse_other_row(path: Path, sha256: str, row: Row) -> None:
-    """Names and shapes do not tell AIC's 14 joints from CrowdPose's, nor the sizes of the crop; a known file does."""
+    """Refuse the published file of another row: names and shapes show neither the data set nor the size of the crop."""
     known = {r.id for r in catalog.rows().values() if r.sha256_prefix and sha256.startswith(r.sha256_prefix)}
     if known and row.sha256_prefix != sha256[:8]:
         raise CheckpointError(

@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert partial.exists() and not out.exists()
     assert 0 < read_scales(partial).seen.crops < 40
     status, _, said = posert(*arguments)
-    assert status == 0 and "going on after" in said and "of 40 people" in " ".join(said.split())
+    assert status == 0 and "resuming after" in said and "of 40 people" in " ".join(said.split())
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["killed.json"]
     assert posert(*command(narrow_bundle, data, tmp_path / "whole.json", "all", "--people", "40"))[0] == 0
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
