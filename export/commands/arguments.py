@@ -61,8 +61,12 @@ def _has_joints(path: Path) -> bool:
     return isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
 
 
-def together(args: argparse.Namespace, first: str, second: str) -> None:
-    """Refuse one of two options without the other."""
+def require_both(args: argparse.Namespace, first: str, second: str) -> None:
+    """Refuse one of two options without the other.
+
+    Raises:
+        PosertError: only one is given.
+    """
     if (getattr(args, first) is None) != (getattr(args, second) is None):
         raise PosertError(
             f"--{first} and --{second.replace('_', '-')} go together: the file says what is on the images, the "

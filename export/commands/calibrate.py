@@ -24,17 +24,17 @@ from ...runtime.bundle.archive import Bundle
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import CalibrationError, PosertError
 from ...runtime.system.files import check_writable
-from .. import catalog
+from ..archs import on_meta
 from ..build.graphs import CALIBRATION_PEOPLE
 from ..build.int8 import METHOD
 from ..build.pipeline import load_reference, name_of
 from ..build.plan import Report
-from ..build.tuning import people_to_draw
+from ..build.tuning import calibration_sample_size
 from ..graph.to_onnx import to_onnx, with_crops
 from ..progress import steps
 from ..report.words import settled_text
 from ..weights.load import check_source
-from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, row_of, together
+from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, require_both, row_of
 
 _SAVE_EVERY = 32  # crops; 300 histograms are saved in a third of a second
 
@@ -81,7 +81,7 @@ def _merged(args: argparse.Namespace) -> CalibrationCache:
 
 
 def _calibrated(args: argparse.Namespace, console: Console) -> CalibrationCache:
-    together(args, "calib", "calib_images")
+    require_both(args, "calib", "calib_images")
     if args.people is not None and args.people < 1:
         raise PosertError(f"--people {args.people}: expected 1 or more")
     find_method(args.method)  # refuses an unknown one before any work
@@ -91,7 +91,7 @@ def _calibrated(args: argparse.Namespace, console: Console) -> CalibrationCache:
         name, contract, data, frames = _source(args, report)
         frames = frames.with_joints_of(contract)
         crops = crops_from_coco(
-            frames.coco, frames.read, contract, args.people or people_to_draw(frames, CALIBRATION_PEOPLE)
+            frames.coco, frames.read, contract, args.people or calibration_sample_size(frames, CALIBRATION_PEOPLE)
         )
         if args.people is not None and len(crops) < args.people:
             console.print(f"--people {args.people}: there are only {len(crops)} to calibrate on; all are used")
@@ -131,7 +131,7 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
     if args.stages is not None:
-        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
+        on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
     check_source(row, args.weights)
     frames = calibration_frames(args, row.keypoints)
     row, reference, _ = load_reference(row, args.weights, args.stages, report)

@@ -23,7 +23,7 @@ from ..divergence.drift import Drift, measure, pictures
 from ..divergence.layers import Parting, part
 from ..divergence.operands import Side, open_sides
 from ..graph.reference import random_crops
-from .arguments import together
+from .arguments import require_both
 
 _IMAGES = 40
 _CROPS = 2  # whose layers are compared
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Returns 1 if they differ by more than the coarser of their precisions explains."""
-    together(args, "annotations", "images")
+    require_both(args, "annotations", "images")
     a, b = open_sides(args.first, args.second, args.weights)
     contract = a.contract or b.contract
     if contract is None:
