@@ -1,10 +1,21 @@
-"""Fixtures that several folders share: a real network, small enough to export in seconds."""
+"""Fixtures that several folders share: a real network, small enough to export in seconds, and the checkout's sources."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+
+# Several processes run the tests (`make test`). Each works on one core: libraries that start a thread per core in each
+# of them would wait for one another. They read this when they are loaded, so it comes first.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_variable, "1")
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import filelock
+import hypothesis
 import onnx
 import pytest
 import torch
@@ -17,6 +28,13 @@ from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bund
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 
+ROOT = Path(__file__).parents[1]
+
+# More examples where nobody waits: pytest --hypothesis-profile=ci, as .ci/run does.
+hypothesis.settings.register_profile("local", max_examples=30, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None)
+hypothesis.settings.load_profile("local")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -24,6 +42,42 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POSERT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: the folder that `make(folder)` filled, once for all processes of this run.
+
+    Do not write into it: the other processes read it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made_once"
+    shared.mkdir(exist_ok=True)
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with filelock.FileLock(shared / f"{name}.lock"):
+            if not folder.exists():
+                partial = shared / f"{name}.partial"
+                shutil.rmtree(partial, ignore_errors=True)  # of a process that failed
+                partial.mkdir()
+                make(partial)
+                partial.rename(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def sources(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A copy of the checkout without what is built in it. Do not write into it."""
+
+    def ignore(folder: str, names: Iterable[str]) -> set[str]:
+        built = {"build", "out", "dist"} if Path(folder) == ROOT else set()
+        kept = {".ci", ".gitignore"}
+        return {n for n in names if n in built or n.endswith((".egg-info", "__pycache__")) or n[0] == "."} - kept
+
+    return made_once("sources", lambda folder: shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
@@ -53,36 +107,44 @@ def narrow_reference() -> Reference:
 
 
 @pytest.fixture(scope="session")
-def narrow_onnx(narrow_reference: Reference) -> onnx.ModelProto:
+def narrow_onnx(
+    made_once: Callable[[str, Callable[[Path], object]], Path], narrow_reference: Reference
+) -> onnx.ModelProto:
     """Its plain graph: normalised images in, heatmaps out. Copy it before changing it."""
-    return to_onnx(narrow_reference)
+    folder = made_once("narrow_onnx", lambda to: onnx.save(to_onnx(narrow_reference), to / "narrow.onnx"))
+    return onnx.load(folder / "narrow.onnx")
 
 
 @pytest.fixture(scope="session")
 def narrow_bundle(
-    tmp_path_factory: pytest.TempPathFactory, narrow_reference: Reference, narrow_onnx: onnx.ModelProto
+    made_once: Callable[[str, Callable[[Path], object]], Path],
+    narrow_reference: Reference,
+    narrow_onnx: onnx.ModelProto,
 ) -> Path:
     """Its bundle: fp32 and TorchScript, accuracy unproven. Copy it before changing it."""
-    contract = narrow_reference.contract
-    graphs = {}
-    folder = tmp_path_factory.mktemp("bundle")
-    to_torchscript(narrow_reference, folder / "torchscript.pt")
-    for name, form, data in (
-        ("fp32", "onnx", with_crops(narrow_onnx, contract).SerializeToString()),
-        ("torchscript", "torchscript", (folder / "torchscript.pt").read_bytes()),
-    ):
-        file = f"{name}.{'onnx' if form == 'onnx' else 'pt'}"
-        opset = narrow_onnx.opset_import[0].version if form == "onnx" else None
-        graphs[name] = (Artifact(name, form, file, precision="fp32", opset=opset, **describe(data)), data)
-    crops = random_crops(contract, 2)
-    return write_bundle(
-        folder / "narrow.pose",
-        name="narrow-coco-128x96",
-        model={"arch": "narrow", "dataset": "coco", "weights": "random"},
-        contract=contract,
-        graphs=graphs,
-        golden=Golden(crops, narrow_reference.infer(crops)),
-        calibration=None,
-        accuracy={"verdict": "unproven", "rows": []},
-        versions={},
-    )
+
+    def make(folder: Path) -> None:
+        contract = narrow_reference.contract
+        graphs = {}
+        to_torchscript(narrow_reference, folder / "torchscript.pt")
+        for name, form, data in (
+            ("fp32", "onnx", with_crops(narrow_onnx, contract).SerializeToString()),
+            ("torchscript", "torchscript", (folder / "torchscript.pt").read_bytes()),
+        ):
+            file = f"{name}.{'onnx' if form == 'onnx' else 'pt'}"
+            opset = narrow_onnx.opset_import[0].version if form == "onnx" else None
+            graphs[name] = (Artifact(name, form, file, precision="fp32", opset=opset, **describe(data)), data)
+        crops = random_crops(contract, 2)
+        write_bundle(
+            folder / "narrow.pose",
+            name="narrow-coco-128x96",
+            model={"arch": "narrow", "dataset": "coco", "weights": "random"},
+            contract=contract,
+            graphs=graphs,
+            golden=Golden(crops, narrow_reference.infer(crops)),
+            calibration=None,
+            accuracy={"verdict": "unproven", "rows": []},
+            versions={},
+        )
+
+    return made_once("narrow_bundle", make) / "narrow.pose"
