@@ -1,4 +1,4 @@
-"""Fixtures that several folders share: a real network, small enough to export in seconds, and the checkout's sources."""
+"""Fixtures that several folders share: a small real network, and a copy of the sources."""
 
 from __future__ import annotations
 

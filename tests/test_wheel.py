@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -89,8 +90,9 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float = 600, expec
 def distributions(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> tuple[Path, Path]:
     """The source distribution, and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("dist")
+    source = shutil.copytree(sources, folder / "posert")
     isolation = ["--no-isolation"] if importlib.util.find_spec("setuptools") else []
-    run([sys.executable, "-m", "build", sources, "--outdir", folder, *isolation], folder)
+    run([sys.executable, "-m", "build", source, "--outdir", folder, *isolation], folder)
     (archive,), (wheel,) = folder.glob("posert-*.tar.gz"), folder.glob("posert-*.whl")
     return archive, wheel
 
