@@ -63,7 +63,8 @@ class House:
 
     def python(self, *arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-        environment |= {"PYTHONPATH": str(self.path), "POSERT_CACHE": str(self.folder / "cache")}
+        path = os.pathsep.join([str(self.path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment |= {"PYTHONPATH": path, "POSERT_CACHE": str(self.folder / "cache")}
         command = [sys.executable, *map(str, arguments)]
         return subprocess.run(
             command, cwd=folder or self.folder, env=environment, capture_output=True, text=True, timeout=900

@@ -44,7 +44,7 @@ def is_private(part: str) -> bool:
 
 
 def imports(path: Path, source: ast.Module | None = None) -> Iterator[tuple[int, str]]:
-    """Line and absolute dotted name of everything of posert that a module imports: `posert.runtime.errors.PosertError`."""
+    """Line and absolute name of everything of posert that a module imports: `posert.runtime.errors.PosertError`."""
     package = import_name(path) if path.name == "__init__.py" else import_name(path).rpartition(".")[0]
     for node in ast.walk(source or tree(path)):
         if isinstance(node, ast.Import):
