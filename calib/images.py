@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
-from ..runtime.pose.preprocess import crop, crop_matrices, regions
+from ..runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 from .overlap import EvaluationSet
 
 log = logging.getLogger("posert")
@@ -93,7 +93,7 @@ class CalibrationSet:
                 name, frame = person.file_name, self._frame(person.file_name)
             _check_inside(person, frame)
             box = np.array([person.box])
-            center, extent = regions(box, c)
+            center, extent = crop_regions(check_boxes(box), c)
             matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
             crop(frame, matrices, c.width, c.height, out=batch[filled : filled + 1])
             plain = plain and bool((batch[filled] == batch[filled, 0, 0]).all())

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from ..runtime.bundle.contract import Contract
+from ..runtime.pose.heads import Outputs
 from .graph import Graph
 from .histogram import Histogram, Range
 from .methods import minmax, mse
@@ -156,7 +157,7 @@ class _Trial:
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._crops: NDArray[Any] = np.empty(0)
-        self._reference: NDArray[Any] = np.empty(0)
+        self._reference: Outputs = ()
 
     def look_at(self, crops: NDArray[Any]) -> None:
         self._crops = crops
@@ -172,13 +173,13 @@ class _Trial:
         scales[group] = step, below, below + _LEVELS
         return keypoint_loss(self._run(scales), self._reference, self._contract, _ZOOM)
 
-    def _run(self, scales: NDArray[np.float32]) -> NDArray[Any]:
+    def _run(self, scales: NDArray[np.float32]) -> Outputs:
         step, low, high = (np.ascontiguousarray(column) for column in scales.T)
         parts = [
             self._session.run(None, {self._input: self._crops[i : i + 8], "step": step, "low": low, "high": high})[0]
             for i in range(0, len(self._crops), 8)
         ]
-        return np.concatenate(parts)
+        return (np.concatenate(parts),)
 
 
 def _with_scales(model: onnx.ModelProto, placed: Placement) -> onnx.ModelProto:

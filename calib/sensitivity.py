@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..runtime.bundle.contract import Contract
 from ..runtime.pose.decode import decode
+from ..runtime.pose.heads import Outputs
 from .graph import Graph
 from .histogram import Range
 from .placement import layer_macs, place
@@ -92,16 +93,14 @@ def sensitivity(
     return blocks
 
 
-def keypoint_loss(
-    heatmaps: NDArray[np.float32], reference: NDArray[np.float32], contract: Contract, zoom: float = 1.0
-) -> float:
-    """Mean 1 - OKS of the joints of heatmaps `(N, K, h, w)` against those of the reference's, on 0 to 1.
+def keypoint_loss(outputs: Outputs, reference: Outputs, contract: Contract, zoom: float = 1.0) -> float:
+    """Mean 1 - OKS of the joints of a network's outputs against those of the reference's, on 0 to 1.
 
     A joint counts by the reference's score: where the float network sees nothing, a moved peak is no loss. `zoom`
     judges as if the people were that many times smaller, to see shifts far below those that cost AP.
     """
     c = contract
-    ours, theirs = (decode(maps, c.decode, c.kernel) for maps in (heatmaps, reference))
+    ours, theirs = (decode(given, c) for given in (outputs, reference))
     unit = np.array([c.width / c.heatmap_width, c.height / c.heatmap_height])
     squared = (((ours[0] - theirs[0]) * unit) ** 2).sum(axis=2)
     area = c.width * c.height / (c.enlarge[0] * c.enlarge[1] * (c.padding * zoom) ** 2) * _BODY
@@ -110,8 +109,8 @@ def keypoint_loss(
     return float((loss * weight).sum() / weight.sum()) if weight.sum() > 0 else float(loss.mean())
 
 
-def infer(model: onnx.ModelProto, crops: NDArray[Any], threads: int = 0) -> NDArray[np.float32]:
-    """Heatmaps of a graph in ONNX Runtime, exactly as the graph says: no optimisation that rounds elsewhere."""
+def infer(model: onnx.ModelProto, crops: NDArray[Any], threads: int = 0) -> Outputs:
+    """Outputs of a graph in ONNX Runtime, exactly as the graph says: no optimisation that rounds elsewhere."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -119,4 +118,5 @@ def infer(model: onnx.ModelProto, crops: NDArray[Any], threads: int = 0) -> NDAr
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: crops[i : i + _BATCH]})[0] for i in range(0, len(crops), _BATCH)])
+    runs = [session.run(None, {name: crops[i : i + _BATCH]}) for i in range(0, len(crops), _BATCH)]
+    return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))

@@ -29,10 +29,10 @@ from ...runtime.bench.paired import interleave, per_round, ratio
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError, PosertError
 from ...runtime.estimator import PoseEstimator
-from ...runtime.pose.preprocess import crop, crop_matrices, regions
+from ...runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 from ...runtime.selection import Choice
 from ...runtime.system.environment import versions
-from ...runtime.system.files import whole_file
+from ...runtime.system.files import atomic_write
 from .environments import call, environment
 
 MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
@@ -72,12 +72,12 @@ class Bench:
         self.reference = Reference(network, self.contract)
         folder.mkdir(parents=True, exist_ok=True)
         self.graph, self.crops = str(folder / "float32.onnx"), str(folder / "crops.npy")
-        with whole_file(self.graph) as file:
+        with atomic_write(self.graph) as file:
             file.write(with_crops(to_onnx(self.reference), self.contract).SerializeToString())
         frames = demo_frames(row.keypoints, "calib", 400, "synthetic people")
         calibration, validation = _part(frames, slice(0, 200)), _part(frames, slice(200, 400))
         crops = crops_from_coco(calibration.coco, calibration.read, self.contract, people)
-        with whole_file(self.crops) as file:
+        with atomic_write(self.crops) as file:
             np.save(file, np.concatenate(list(crops)))
         _write_validation(validation, self.contract, folder / "validation")
         digest = hashlib.sha256(Path(self.graph).read_bytes())
@@ -147,7 +147,7 @@ class Bench:
 
 def _session(file: str) -> Session:
     """The product's own session: OpenVINO reads its own format as it reads ONNX, where it is told a path."""
-    return load_backend("openvino").Session(file, "int8")  # type: ignore[arg-type]
+    return load_backend("openvino").open(file, "int8")  # type: ignore[arg-type]
 
 
 def _part(frames: Frames, images: slice) -> Frames:
@@ -163,7 +163,7 @@ def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
     annotations = [a for a in frames.coco["annotations"] if a["num_keypoints"]]
     boxes = np.array([a["bbox"] for a in annotations])
     boxes[:, 2:] += boxes[:, :2]
-    center, extent = regions(boxes, c)
+    center, extent = crop_regions(check_boxes(boxes), c)
     matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
     records = {r["id"]: r for r in frames.coco["images"]}
     crops = np.empty((len(annotations), c.height, c.width, 3), np.uint8)
@@ -175,7 +175,7 @@ def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
         "center": center.tolist(),
         "extent": extent.tolist(),
     }
-    with whole_file(folder / "crops.npy") as file:
+    with atomic_write(folder / "crops.npy") as file:
         np.save(file, crops)
-    with whole_file(folder / "labels.json") as file:
+    with atomic_write(folder / "labels.json") as file:
         file.write(json.dumps(labels).encode())

@@ -112,7 +112,7 @@ class Tuner:
             advance=lambda name, done, total: report(self._what, done, total),
         )
         self._crop = np.full((1, contract.height, contract.width, 3), 127, np.uint8)
-        self._float = load_backend(main).Session(fp32, "fp32")
+        self._float = load_backend(main).open(fp32, "fp32")
         self._float.infer(self._crop)
         self.fp32_ms = 1e3 * statistics.median(_seconds(self._float, self._crop) for _ in range(_ROUNDS))
 
@@ -139,13 +139,13 @@ class Tuner:
         if worst.ap_drop is None:  # it gives NaN, or was refused
             return Measured(math.inf)
         # By turns with the float32 graph: a machine that slows down slows both.
-        session = load_backend(self.backends["int8"]).Session(twins["int8"], "int8")
+        session = load_backend(self.backends["int8"]).open(twins["int8"], "int8")
         ms = self.fp32_ms * _ratio(session, self._float, self._crop)
         return Measured(worst.ap_drop, worst.ap_drop_interval, ms)
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         def open_it() -> PoseEstimator:
-            session = load_backend(backend).Session(data, artifact)
+            session = load_backend(backend).open(data, artifact)
             return PoseEstimator.from_session(self.contract, session, Choice(backend, artifact, "tuned"))
 
         return Candidate(artifact, backend, open_it, len(data) / 1e6, artifact)
@@ -157,7 +157,7 @@ def _judges() -> dict[str, str]:
     found = {}
     for artifact in ("int8", "int8_gpu"):
         # ONNX Runtime has both under the artifact's own name; engines of a GPU take minutes to build for each step.
-        found[artifact] = next(n for n, module in installed.items() if module.PRECISIONS.get(artifact) == artifact)
+        found[artifact] = next(n for n, spec in installed.items() if spec.runnable().get(artifact) == artifact)
     return found
 
 

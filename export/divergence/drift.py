@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -14,8 +14,9 @@ from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.decode import decode, to_frame
 from ...runtime.pose.draw import draw
+from ...runtime.pose.heads import head
 from ...runtime.pose.keypoints import Keypoints
-from ...runtime.pose.preprocess import crop, crop_matrices, regions
+from ...runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 from .operands import Side
 
 WORST = 6
@@ -61,16 +62,16 @@ class Drift:
 
 
 def rules(contract: Contract) -> list[str]:
-    """The contract's own decode rule, and DARK."""
-    dark = [] if contract.decode == "udp_combined" else ["udp" if contract.udp else "unbiased"]
-    return list(dict.fromkeys([contract.decode, *dark]))
+    """The contract's own decode rule, and DARK where it reads the same outputs."""
+    own, dark = head(contract.decode), head("udp" if contract.udp else "unbiased")
+    return list(dict.fromkeys([own.name, *([dark.name] if dark.shapes(contract) == own.shapes(contract) else [])]))
 
 
 def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
     """Run both over the people of the frames, on the same crops.
 
     Raises:
-        InputError: heatmaps are not finite, or a frame cannot be read.
+        InputError: outputs are not finite, or a frame cannot be read.
     """
     c = contract
     distances: dict[str, list[NDArray[np.float32]]] = {rule: [] for rule in rules(c)}
@@ -82,14 +83,16 @@ def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
         if record["id"] not in known:
             continue
         boxes = known[record["id"]]
-        center, extent = regions(boxes, c)
+        center, extent = crop_regions(check_boxes(boxes), c)
         matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
         crops = crop(frames.load(record), matrices, c.width, c.height)
-        one, two = (side.session.infer(crops).copy() for side in (a, b))
-        sums += float(np.square(two - one).sum()), float(np.square(one).sum()), len(boxes)
-        differences.append(np.abs(two - one).ravel())
+        one, two = (tuple(output.copy() for output in side.session.infer(crops)) for side in (a, b))
+        sums[2] += len(boxes)
+        for first, second in zip(one, two, strict=True):
+            sums[:2] += float(np.square(second - first).sum()), float(np.square(first).sum())
+            differences.append(np.abs(second - first).ravel())
         for rule in distances:
-            found = [decode(maps, rule, c.kernel) for maps in (one, two)]
+            found = [decode(outputs, replace(c, decode=rule)) for outputs in (one, two)]
             size = c.heatmap_width, c.heatmap_height
             xy = np.stack([to_frame(points, center, extent, *size, c.udp) for points, _ in found], axis=1)
             score = np.stack([s for _, s in found], axis=1)

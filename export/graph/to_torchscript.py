@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ...runtime.system.memory import give_back
-from .reference import Reference, compare, random_crops
+from ...runtime.system.memory import trim_heap
+from .reference import Reference, arrays_of, compare, random_crops
 
 
 def to_torchscript(reference: Reference, path: Path) -> None:
@@ -25,9 +25,9 @@ def to_torchscript(reference: Reference, path: Path) -> None:
         warnings.simplefilter("ignore")  # the tracer's deprecation notices: TorchScript is what was asked for
         _freeze(reference, crops[:2], path)
         loaded = torch.jit.load(path)
-        compare("the TorchScript module", loaded(crops).numpy(), reference(crops).numpy())
+        compare("the TorchScript module", arrays_of(loaded(crops)), reference.infer(crops.numpy()))
     del loaded
-    give_back()
+    trim_heap()
 
 
 def _freeze(reference: Reference, crops: torch.Tensor, path: Path) -> None:
@@ -40,11 +40,11 @@ def _freeze(reference: Reference, crops: torch.Tensor, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
         draft = str(Path(folder, "module.pt"))
         torch.jit.save(torch.jit.trace(reference, (crops,), check_trace=False), draft)
-        give_back()
+        trim_heap()
         module = torch.jit.freeze(torch.jit.load(draft))
         torch.jit.save(module, draft)
         del module
-        give_back()
+        trim_heap()
         with zipfile.ZipFile(draft) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
             for info in source.infolist():
                 if not info.filename.endswith(".debug_pkl"):

@@ -23,7 +23,7 @@ from ..bundle.contract import Contract
 from ..datasets import Dataset
 from ..errors import InputError
 from ..estimator import PoseEstimator
-from ..pose.preprocess import mpii_center_scale, regions
+from ..pose.preprocess import check_boxes, crop_regions, mpii_center_scale
 from .boxes import Boxes, annotated_boxes, detected_boxes
 from .frames import read_image
 from .metrics.coco_files import numbers, read_json, require
@@ -89,7 +89,7 @@ def read_people(
         boxes = detected_boxes(which, truth, read_json(detections))
     require(truth["images"], "images", ("id", "file_name"))
     index = {image["id"]: i for i, image in enumerate(truth["images"])}
-    center, extent = regions(boxes.xyxy, contract)
+    center, extent = crop_regions(check_boxes(boxes.xyxy), contract)
     return People(
         truth,
         tuple(image["file_name"] for image in truth["images"]),
@@ -194,7 +194,7 @@ class Estimation:
             for image, frame in zip(self._todo, _ahead(pool, files, 2 * self._workers), strict=True):
                 who = self._members[image]
                 start = time.perf_counter()
-                xy, score = self._pose.regions(frame, self._people.center[who], self._people.extent[who])
+                xy, score = self._pose.estimate_regions(frame, self._people.center[who], self._people.extent[who])
                 self._times.append(1e3 * (time.perf_counter() - start) / len(who))
                 self._journal.add(image, xy, score)
                 yield image

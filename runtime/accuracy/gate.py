@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
+from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
 from .frames import Frames
+from .golden import relative_error
 from .metrics.bootstrap import paired_interval
 from .metrics.oks import OksEvaluation, evaluate_oks
 from .results import person_scores
@@ -163,7 +165,7 @@ class Judge:
         k, reference = seen.xy.shape[1], self._reference
         visible = np.array([np.asarray(p.annotation["keypoints"], float).reshape(k, 3)[:, 2] > 0 for p in self._people])
         drift = np.where(visible, np.linalg.norm(seen.xy - reference.xy, axis=2), np.nan).astype(np.float32)
-        error = float(np.linalg.norm(seen.heatmaps - reference.heatmaps) / np.linalg.norm(reference.heatmaps))
+        error = relative_error(seen.outputs, reference.outputs)
         ap = drop = interval = None
         if self._scored is not None:
             scored = self._scored if seen is reference else _evaluate(seen, self._frames.coco, self._people)
@@ -199,7 +201,7 @@ class _Run:
     sigmas: tuple[float, ...]
     xy: NDArray[np.float32]
     score: NDArray[np.float32]
-    heatmaps: NDArray[np.float32]
+    outputs: Outputs
     ms_per_person: float
 
 
@@ -233,7 +235,7 @@ def _run(candidate: Candidate, frames: Frames, people: Sequence[_Person], advanc
     pose = candidate.open()
     k = len(pose.contract.keypoints)
     xy, score = np.empty((len(people), k, 2), np.float32), np.empty((len(people), k), np.float32)
-    heatmaps, times = [], []
+    outputs, times = [], []
     groups = list(_by_image(people))
     warm: set[int] = set()
     for done, (image, members) in enumerate(groups):
@@ -247,10 +249,10 @@ def _run(candidate: Candidate, frames: Frames, people: Sequence[_Person], advanc
         times.append((time.perf_counter() - start) / len(members))
         xy[members], score[members] = found.xy, found.score
         if members[0] < _HEATMAP_PEOPLE:
-            heatmaps.append(pose.heatmaps(frame, boxes))
+            outputs.append(pose.outputs(frame, boxes))
         advance(done + 1, len(groups))
-    maps, ms = np.concatenate(heatmaps)[:_HEATMAP_PEOPLE], 1e3 * float(np.median(times))
-    return _Run(pose.contract.sigmas, xy, score, maps, ms)
+    joined = tuple(np.concatenate(parts)[:_HEATMAP_PEOPLE] for parts in zip(*outputs, strict=True))
+    return _Run(pose.contract.sigmas, xy, score, joined, 1e3 * float(np.median(times)))
 
 
 def _see(candidate: Candidate, pose: PoseEstimator, frame: NDArray[np.uint8], boxes: Boxes, name: str) -> Keypoints:

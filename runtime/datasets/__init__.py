@@ -1,16 +1,27 @@
 """The constants of the data sets people train 2D pose on: one file each, found by name.
 
 `dataset("coco")` gives what a pipeline must know about the joints (order, left/right partners, skeleton) and what the
-published evaluation of that data set uses (sigmas, metric, area). Adding a data set is adding a file with a `DATASET`.
+published evaluation of that data set uses (sigmas, metric, area). Adding a data set is adding a file with a `DATASET`,
+or installing a package with an entry point "posert.datasets".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-from ..errors import CatalogError, InputError
-from ..pose.flip import flip_index
-from ..registry import load_module, module_names, unknown_name
+from ..errors import InputError
+from ..registry import Registry, unknown_name
+
+
+@cache  # asked once per run of a flip test
+def flip_index(joints: int, flip_pairs: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """For each joint the one that stands for it in a mirror image: its partner, or itself if it has none."""
+    index = list(range(joints))
+    for left, right in flip_pairs:
+        index[left], index[right] = right, left
+    return tuple(index)
+
 
 PROTOCOLS = ("legacy", "v029")
 """`legacy`: what the published tables were made with (MMPose <= 0.10, HRNet repository); `v029`: MMPose 0.29."""
@@ -69,18 +80,18 @@ def check_protocol(protocol: str) -> None:
         raise InputError(unknown_name("protocol", protocol, PROTOCOLS))
 
 
+DATASETS = Registry("dataset", __name__, "DATASET", "posert.datasets", Dataset)
+
+
 def datasets() -> list[str]:
-    """Names of the known data sets."""
-    return module_names(__name__)
+    """Names of the known data sets, without plug-ins that do not import (`posert doctor` lists those)."""
+    return list(DATASETS.specs())
 
 
 def dataset(name: str) -> Dataset:
     """The constants of one data set.
 
     Raises:
-        CatalogError: for an unknown name; the nearest and all known names are listed.
+        CatalogError: an unknown name (the nearest and all known names are listed), or a plug-in that does not import.
     """
-    if name not in datasets():
-        raise CatalogError(unknown_name("dataset", name, datasets()))
-    found: Dataset = load_module(__name__, name).DATASET
-    return found
+    return DATASETS.load(name)

@@ -1,4 +1,4 @@
-"""`posert compile BUNDLE`: engines for TensorRT or TensorRT-RTX ahead of their first use, or for another machine."""
+"""`posert compile BUNDLE`: build TensorRT or TensorRT-RTX engines before their first use, or for another machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...backends import load_backend
+from ...backends import Backend, load_backend
 from ...bundle.archive import Bundle
 from ...engines.builder import Options, Progress, build, memory_needed, targets_of, timing_file
 from ...engines.cache import write_engine
@@ -32,27 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     full = parser.add_argument_group("tensorrt, which builds for the GPU of this machine")
     full.add_argument("--compatibility", default="none", help="ampere_plus, same_compute_capability: slower, portable")
     full.add_argument("--version-compatible", action="store_true", help="later releases can run it too, more slowly")
-    full.add_argument("--aux-streams", type=int, metavar="N", help="streams for branches that can run at the same time")
     full.add_argument("--timing-cache", type=Path, metavar="FILE", help="read and extended (default: in the cache)")
     tuning = parser.add_argument_group("both")
     tuning.add_argument("--workspace", metavar="SIZE", help="scratch memory that layers may use: 512M, 2G")
-    tuning.add_argument("--level", type=int, help="0 (quickest build) to 5 (fastest engine)")
 
 
 def main(args: argparse.Namespace) -> int:
     """Build one engine per precision and write it."""
-    made = []
+    built = []
     with Bundle(args.bundle) as bundle:
         options = _options(args)
-        module = load_backend(args.backend)  # last: what is wrong with the arguments is so without the library too
-        trt: Any = module.LIBRARY  # type: ignore[attr-defined]  # both of BACKENDS have it
+        spec = load_backend(args.backend)  # last: wrong arguments are reported without the library too
+        trt = spec.import_library()
         if args.backend == "tensorrt_rtx":
             _check_targets(options.targets, trt)
-        device = _device(module) if args.backend == "tensorrt" else None
+        device = _device(spec) if args.backend == "tensorrt" else None
         for precision in args.precision.split(","):
-            artifact = bundle.artifacts.get(module.PRECISIONS.get(precision, ""))
+            artifact = bundle.artifacts.get(spec.precisions.get(precision, ""))
             if artifact is None:
-                here = [p for p, a in module.PRECISIONS.items() if a in bundle.artifacts]
+                here = [p for p, a in spec.precisions.items() if a in bundle.artifacts]
                 raise InputError(f"{bundle.name} has {', '.join(here)} for {args.backend}, not {precision!r}")
             needed = memory_needed(trt, artifact.bytes) / 1e9
             print(f"{bundle.name} {precision}: building takes about {needed:.1f} GB of memory", file=sys.stderr)
@@ -66,28 +64,28 @@ def main(args: argparse.Namespace) -> int:
                 device=device,
                 progress=_progress(f"{bundle.name} {precision}"),
             )
-            path = (args.output or cache_folder()) / engine.made.file_name
+            path = (args.output or cache_folder()) / engine.metadata.file_name
             write_engine(path, engine)
-            made.append(
+            built.append(
                 {
                     "file": str(path),
                     "precision": precision,
                     "backend": args.backend,
-                    "version": engine.made.version,
-                    "devices": list(engine.made.devices),
-                    "batch": [":".join(map(str, b)) for b in engine.made.batch],
+                    "version": engine.metadata.version,
+                    "devices": list(engine.metadata.devices),
+                    "batch": [":".join(map(str, b)) for b in engine.metadata.batch],
                     "bytes": len(engine.plan),
-                    "timing_cache": engine.made.timing_cache,
+                    "timing_cache": engine.metadata.timing_cache,
                     "seconds": round(time.perf_counter() - start, 2),
-                    "layers": engine.made.layers,
+                    "layers": engine.metadata.layers,
                 }
             )
     if args.json:
-        print(json.dumps({"engines": made}))
+        print(json.dumps({"engines": built}))
     else:
-        print("\n".join(map(_line, made)))
-        local = "" if args.output else "This machine finds them by itself. "
-        print(f"{local}Another machine finds them once they lie in its folder ~/.cache/posert.")
+        print("\n".join(map(_line, built)))
+        local = "" if args.output else "This machine takes them from its cache. "
+        print(f"{local}Another machine takes them once they are in its folder ~/.cache/posert.")
     return 0
 
 
@@ -105,8 +103,6 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         batch=ranges,  # type: ignore[arg-type]  # Options checks that they are three
         workspace=_bytes(args.workspace) if args.workspace else None,
-        level=args.level,
-        aux_streams=args.aux_streams,
         targets=targets,
         compatibility=args.compatibility,
         version_compatible=args.version_compatible,
@@ -126,8 +122,8 @@ def _bytes(text: str) -> int:
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
-def _device(module: Any) -> str:
-    lacking = module.missing()
+def _device(spec: Backend) -> str:
+    lacking = spec.unavailable()
     if lacking:
         raise InputError(f"TensorRT builds engines on the GPU that runs them. {lacking}")
     from ...cuda.driver import Device
@@ -146,8 +142,8 @@ def _progress(title: str) -> Progress | None:
     return show
 
 
-def _line(made: dict[str, Any]) -> str:
+def _line(row: dict[str, Any]) -> str:
     return (
-        f"{made['file']}\n  {made['precision']} for {', '.join(made['devices'])}, batch {', '.join(made['batch'])}, "
-        f"{made['bytes'] / 1e6:.1f} MB in {made['seconds']:.1f} s, {made['backend']} {made['version']}"
+        f"{row['file']}\n  {row['precision']} for {', '.join(row['devices'])}, batch {', '.join(row['batch'])}, "
+        f"{row['bytes'] / 1e6:.1f} MB in {row['seconds']:.1f} s, {row['backend']} {row['version']}"
     )

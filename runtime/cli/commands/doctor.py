@@ -1,17 +1,15 @@
-"""`posert doctor`: what this machine is, what each backend can do on it, and the line that would make it work."""
+"""`posert doctor`: check this machine, what each backend can run on it, and how to mend what does not work."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...backends import backends
-from ...doctor import Probe, diagnose, precisions, probe_all
-from ...system.machine import Machine, machine
+from ...doctor import examine, probe_all
+from ...system.machine import machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,26 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Returns 1 if nothing can run here, or something that is installed is broken."""
+    """Returns 1 if nothing can run here, or something installed is broken."""
     report = examine(machine(Path("/")), probe_all())
     print(json.dumps(report) if args.json else "\n".join(describe(report)))
     return 0 if report["uses"] and not any(f["level"] == "broken" for f in report["findings"]) else 1
-
-
-def examine(here: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
-    """The whole report, as `--json` prints it."""
-    rows = [
-        {"backend": name, **asdict(probes[name]), "precisions": precisions(name, probes[name], here, probes["driver"])}
-        for name in backends()
-    ]
-    return {
-        "machine": asdict(here),
-        "opencv": asdict(probes["opencv"]),
-        "gpu": asdict(probes["driver"]),
-        "backends": rows,
-        "uses": next((row["backend"] for row in rows if row["state"] == "ready"), None),
-        "findings": [asdict(f) for f in diagnose(here, probes)],
-    }
 
 
 def describe(report: Mapping[str, Any]) -> list[str]:
@@ -49,7 +31,7 @@ def describe(report: Mapping[str, Any]) -> list[str]:
     lines = [
         f"machine    {m['system']}, {m['architecture']}, Python {m['python']}, {m['memory_gb'] or '?'} GB",
         f"processor  {cpu['name']}, {cpu['cores']} cores{clock}",
-        f"           {', '.join(cpu['features']) or 'no vector instructions that it tells of'}",
+        f"           {', '.join(cpu['features']) or 'no known vector instructions'}",
     ]
     if m["jetson"]:
         lines += _jetson(m["jetson"])
@@ -98,5 +80,5 @@ def _backend(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
 def _findings(report: Mapping[str, Any]) -> list[str]:
     lines = [f"{f['level']}: {f['what']}\n    {f['mend']}" for f in report["findings"]]
     if report["uses"]:
-        lines.append(f"posert runs here, by itself on {report['uses']}. For one bundle: posert verify BUNDLE")
+        lines.append(f"posert runs here, by default on {report['uses']}. For one bundle: posert verify BUNDLE")
     return lines

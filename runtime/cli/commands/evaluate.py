@@ -14,7 +14,7 @@ from ...bundle.archive import Bundle
 from ...datasets import PROTOCOLS, Dataset, dataset, datasets
 from ...errors import InputError
 from ...estimator import PoseEstimator
-from ...system.files import whole_file
+from ...system.files import atomic_write
 from ...system.progress import track
 
 _MADE_UP = ("demo", "random")  # weights whose figures are not those of the published row
@@ -121,7 +121,7 @@ def _run(
     from ...accuracy.evaluate import Estimation, Journal, fingerprint, records_of
     from ...backends import load_backend
 
-    artifact = bundle.artifacts[load_backend(pose.choice.backend).PRECISIONS[pose.choice.precision]]
+    artifact = bundle.artifacts[load_backend(pose.choice.backend).precisions[pose.choice.precision]]
     name = "flip test" if pose.flip_test else "images"
     journal = Journal(_journal(base, pose.flip_test), fingerprint(artifact.sha256, pose, people))
     try:
@@ -132,7 +132,7 @@ def _run(
     finally:
         journal.close()
     if output is not None:
-        with whole_file(output) as file:
+        with atomic_write(output) as file:
             file.write(json.dumps(records).encode())
     return {"metrics": score(which, people.truth, records, args.protocol), "ms_per_person": steps.ms_per_person}
 

@@ -1,4 +1,4 @@
-"""`posert verify BUNDLE`: every member's hash, then the golden crops on every backend that is installed here."""
+"""`posert verify BUNDLE`: check every member's hash, then the golden crops on every backend that can run here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ...accuracy.golden import check_session
-from ...backends import installed_backends, load_backend
+from ...backends import load_backend, usable_backends
 from ...bundle.archive import Bundle
 from ...errors import BackendError
 from ...selection import choose, open_session
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Returns 1 if any artifact's result moved, or one could not be run."""
+    """Returns 1 if any artifact's result moved, or an artifact could not be run."""
     with Bundle(args.bundle) as bundle:
         bundle.check()
         golden = bundle.golden()
@@ -35,10 +35,10 @@ def main(args: argparse.Namespace) -> int:
                 start = time.perf_counter()
                 session = open_session(bundle, backend, precision, args.threads)
                 load_ms = 1e3 * (time.perf_counter() - start)
-                artifact = bundle.artifacts[load_backend(backend).PRECISIONS[precision]]
+                artifact = bundle.artifacts[load_backend(backend).precisions[precision]]
                 check = check_session(session, artifact, golden, bundle.contract, precision)
                 rows.append({**row, **asdict(check), "load_ms": load_ms})
-            except BackendError as failure:  # the others may be right
+            except BackendError as failure:  # the other rows are still measured
                 rows.append({**row, "passed": False, "reason": str(failure)})
         passed = all(row["passed"] for row in rows)
         if args.json:
@@ -56,16 +56,16 @@ def _pairs(bundle: Bundle, backend: str, precision: str) -> list[tuple[str, str]
         choose(bundle, backend, precision)
         return [(backend, precision)]
     found = []
-    for name, module in installed_backends().items():
-        if backend in ("all", name):
+    for spec in usable_backends():
+        if backend in ("all", spec.name):
             found += [
-                (name, p)
-                for p, artifact in module.PRECISIONS.items()
+                (spec.name, p)
+                for p, artifact in spec.runnable().items()
                 if artifact in bundle.artifacts and precision in ("all", p)
             ]
     if not found:
         choose(bundle, "auto" if backend == "all" else backend, "auto" if precision == "all" else precision)
-        raise BackendError(f"{bundle.name} holds {', '.join(bundle.artifacts)}: nothing of it can run here")
+        raise BackendError(f"{bundle.name} has the graphs {', '.join(bundle.artifacts)}: none of them can run here")
     return found
 
 

@@ -106,7 +106,7 @@ class TestOneBuild:
         keys = "precision backend ap ap_drop ap_drop_interval pixel_drift_p95 ms_per_person size_mb verdict"
         assert all(set(keys.split()) <= row.keys() for row in rows)
         assert (rows[0]["backend"], rows[0]["verdict"], rows[0]["ap_drop"]) == ("pytorch", "reference", 0)
-        expected = {(b, p) for b, module in installed_backends().items() for p in module.PRECISIONS if p != "fp16"}
+        expected = {(b, p) for b, spec in installed_backends().items() for p in spec.runnable() if p != "fp16"}
         assert {(r["backend"], r["precision"]) for r in rows[1:]} == expected
         for row in rows[1:]:
             low, high = row["ap_drop_interval"]
@@ -153,7 +153,7 @@ class TestOneBuild:
     def test_the_estimator_finds_the_people(self, built: Built) -> None:
         """On other images than those of the gate, against where the generator put the joints."""
         pose = PoseEstimator(built.folder / "demo.pose", threads=1)
-        assert pose.choice.precision == next(iter(installed_backends()[pose.choice.backend].PRECISIONS))
+        assert pose.choice.precision == next(iter(installed_backends()[pose.choice.backend].runnable()))
         assert "passed the accuracy gate" in pose.choice.reason
         images, coco = cached("val", 18)
         errors = []
@@ -173,7 +173,7 @@ class TestOneBuild:
         images = torch.randn(2, 3, 256, 192, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = network(images).numpy()
-        seen = run(onnx.load(built.folder / "plain.onnx"), {"images": images.numpy()})
+        (seen,) = run(onnx.load(built.folder / "plain.onnx"), {"images": images.numpy()})
         np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-4 * float(np.abs(expected).max()))
 
     def test_verify_and_inspect(self, built: Built) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from posert.runtime.accuracy.boxes import annotated_boxes, detected_boxes
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
-from posert.runtime.pose.preprocess import boxes_to_center_scale
+from posert.runtime.pose.preprocess import crop_regions
 
 Golden = Callable[[str], Any]
 
@@ -48,7 +49,8 @@ def test_annotated_people(golden: Golden, protocol: str, key: str) -> None:
     np.testing.assert_allclose(seen.xyxy[:, 2:] - seen.xyxy[:, :2], box[:, 2:], rtol=0, atol=1e-9)
     np.testing.assert_allclose(seen.xyxy[:, :2], box[:, :2], rtol=0, atol=1e-9)
     assert set(seen.score) == {1}
-    center, extent = boxes_to_center_scale(seen.xyxy, 192, 256)
+    contract = Contract("coco", ("nose",), (), (), (0.1,), 192, 256, 48, 64)
+    center, extent = crop_regions(seen.xyxy, contract)
     # one ulp of single precision
     np.testing.assert_allclose(center, [row["center"] for row in expected], rtol=1.2e-7)
     np.testing.assert_allclose(extent / np.float32(200), [row["scale"] for row in expected], rtol=2.4e-7)

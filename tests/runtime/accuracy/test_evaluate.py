@@ -22,7 +22,7 @@ from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.decode import decode, to_frame
 from posert.runtime.pose.flip import merge
-from posert.runtime.pose.preprocess import boxes_to_center_scale, crop, crop_matrices
+from posert.runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 
 Data = tuple[Path, Path]
 COCO = dataset("coco")
@@ -111,7 +111,7 @@ def test_a_run_stopped_on_its_second_pass_keeps_the_first(
     common = (narrow_bundle, "--annotations", data[0], "--images", data[1], "--backend", "onnxruntime", "--flip-test")
     _, whole = run(capsys, *common, "--output", tmp_path / "a.json")
     passes: list[bool] = []
-    estimate = PoseEstimator.regions
+    estimate = PoseEstimator.estimate_regions
 
     def stopped(pose: PoseEstimator, *region: Any) -> Any:
         passes.append(pose.flip_test)
@@ -119,14 +119,16 @@ def test_a_run_stopped_on_its_second_pass_keeps_the_first(
             raise KeyboardInterrupt
         return estimate(pose, *region)
 
-    monkeypatch.setattr(PoseEstimator, "regions", stopped)
+    monkeypatch.setattr(PoseEstimator, "estimate_regions", stopped)
     arguments = ["evaluate", *map(str, common), "--output", str(tmp_path / "b.json"), "--json"]
     assert main(arguments) == 130
     capsys.readouterr()
     assert passes == [False] * 5 + [True] * 3
     passes.clear()
     monkeypatch.setattr(
-        PoseEstimator, "regions", lambda pose, *region: passes.append(pose.flip_test) or estimate(pose, *region)
+        PoseEstimator,
+        "estimate_regions",
+        lambda pose, *region: passes.append(pose.flip_test) or estimate(pose, *region),
     )
     status, seen = run(capsys, *arguments[1:-1])
     assert status == 0 and passes == [True] * 3
@@ -156,7 +158,7 @@ def test_results_of_another_way_to_run_are_kept(
     assert places[f"{start}onnxruntime.fp32.json"] != places[f"{start}onnxruntime.fp32.flip.json"]
 
     passes: list[bool] = []
-    estimate = PoseEstimator.regions
+    estimate = PoseEstimator.estimate_regions
 
     def stopped(pose: PoseEstimator, *region: Any) -> Any:
         passes.append(pose.flip_test)
@@ -164,7 +166,7 @@ def test_results_of_another_way_to_run_are_kept(
             raise KeyboardInterrupt
         return estimate(pose, *region)
 
-    monkeypatch.setattr(PoseEstimator, "regions", stopped)
+    monkeypatch.setattr(PoseEstimator, "estimate_regions", stopped)
     assert main(["evaluate", *map(str, common), "--precision", "fp32", "--json"]) == 130
     capsys.readouterr()
     passes[:] = [False] * 9
@@ -186,10 +188,12 @@ def test_flip_test_is_the_mean_of_two_runs(narrow_bundle: Path) -> None:
     frame = np.random.default_rng(1).integers(0, 256, (120, 160, 3)).astype(np.uint8)
     boxes = [[10, 10, 70, 100], [40, 20, 150, 110]]
     c = pose.contract
-    center, extent = boxes_to_center_scale(boxes, c.width, c.height, c.padding)
+    center, extent = crop_regions(check_boxes(boxes), c)
     crops = crop(frame, crop_matrices(center, extent, c.width, c.height, c.udp), c.width, c.height)
-    maps = np.concatenate([pose.session.infer(one).copy() for one in (crops, np.ascontiguousarray(crops[:, :, ::-1]))])
-    peaks, score = decode(merge(maps, COCO.flip_index, c.flip_shift), c.decode, c.kernel)
+    maps = np.concatenate(
+        [pose.session.infer(one)[0].copy() for one in (crops, np.ascontiguousarray(crops[:, :, ::-1]))]
+    )
+    peaks, score = decode((merge(maps, COCO.flip_index, c.flip_shift),), c)
     seen = pose(frame, boxes)
     np.testing.assert_allclose(seen.score, score, rtol=1e-5)  # another batch size may round differently
     np.testing.assert_allclose(

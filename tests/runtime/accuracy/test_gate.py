@@ -25,7 +25,8 @@ from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.pose.preprocess import boxes_to_center_scale, crop, crop_matrices
+from posert.runtime.pose.heads import Outputs
+from posert.runtime.pose.preprocess import crop, crop_matrices, crop_regions
 from posert.runtime.selection import Choice
 
 IMAGES, WIDTH, HEIGHT = 30, 200, 160
@@ -90,7 +91,7 @@ class Oracle:
         for a in frames.coco["annotations"]:
             x, y, w, h = a["bbox"]
             box = np.array([[x, y, x + w, y + h]])
-            center, extent = boxes_to_center_scale(box, c.width, c.height, c.padding)
+            center, extent = crop_regions(box, c)
             record = next(r for r in frames.coco["images"] if r["id"] == a["image_id"])
             cut = crop(frames.load(record), crop_matrices(center, extent, c.width, c.height), c.width, c.height)
             joints = np.reshape(a["keypoints"], (-1, 3))[:, :2] + rng.normal(0, 1, (len(c.keypoints), 2)) * error
@@ -99,8 +100,8 @@ class Oracle:
             self.answers[cut.tobytes()] = np.exp(-(dx**2 + dy**2) / 8).astype(np.float32) * rng.uniform(0.5, 1)
         self.change = change
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.change(np.stack([self.answers[one.tobytes()] for one in crops]))
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        return (self.change(np.stack([self.answers[one.tobytes()] for one in crops])),)
 
 
 def candidate(
