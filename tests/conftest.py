@@ -38,6 +38,43 @@ hypothesis.settings.register_profile("local", max_examples=30, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=100, deadline=None)
 hypothesis.settings.load_profile("local")
 
+# More than five seconds each, and something quicker proves nearly the same in `make test`: another family of networks,
+# another graph, the same function on less. `make test-slow`, which .ci/run runs, has them all. Beginnings of node ids.
+SLOW = (
+    "tests/benchmarks/harness/test_environments.py",
+    "tests/benchmarks/harness/test_roofline.py::test_counts_of_a_graph",
+    "tests/benchmarks/test_engines.py::test_graphs_of_a_family",
+    "tests/benchmarks/test_quantizers.py::test_finished_rows_are_kept",
+    "tests/benchmarks/test_quantizers.py::test_the_graph_itself",
+    "tests/benchmarks/test_scaling.py::test_a_cell_is_measured_for_real",
+    "tests/calib/test_demo_network.py::test_entropy_ruins_a_heatmap",
+    "tests/export/commands/test_build.py::TestOwnData::test_judged_and_calibrated",
+    "tests/export/commands/test_build.py::TestTheGateFails::test_a_graph_that_gives_nan",
+    "tests/export/commands/test_build.py::TestTheGateFails::test_an_error_leaves_the_old_bundle",
+    "tests/export/commands/test_calibrate.py::test_it_holds_what_collecting_finds",
+    "tests/export/test_published_models.py::test_build_stops_after_a_stage",
+    "tests/runtime/bench/test_bench.py::test_rows_of_both_modes",
+    "tests/runtime/cuda/test_benchmark.py::test_a_whole_measurement",
+    "tests/runtime/system/test_signals.py::test_bench_ends",
+    "tests/test_readme.py::test_block[",
+)
+# Networks whose export takes ten seconds and more; ResNet and MSPN stay, and test_archs.py has the outputs of all.
+SLOW_NETWORKS = ("mm_hrnet_w32_mpii", "mm_hourglass52", "yx_pose_hourglass_2", "pu_hg2")
+
+
+def is_slow(nodeid: str) -> bool:
+    exported = nodeid.startswith("tests/export/test_published_models.py") and any(
+        f"[{name}" in nodeid for name in SLOW_NETWORKS
+    )
+    of_a_graph = any(f"::test_{name}" in nodeid for name in ("graph_", "batch_", "crops_"))
+    return nodeid.startswith(SLOW) or (exported and of_a_graph)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_slow(item.nodeid):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -13,7 +13,7 @@ JOINTS = {"aic": 14, "coco": 17, "coco_wholebody": 133, "crowdpose": 14, "mpii":
 
 
 def test_the_six_data_sets_are_known() -> None:
-    assert datasets() == sorted(JOINTS)
+    assert set(JOINTS) <= set(datasets())
 
 
 @pytest.mark.parametrize("name", JOINTS)
