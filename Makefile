@@ -28,9 +28,9 @@ test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sa
 		-k "gpu and (regions or crops or formats or decoding or flip_merge)" || exit 1; done; \
 	else echo "compute-sanitizer is not installed: skipped"; fi
 
-# The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/test_tensorrt_names.py.
+# The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/engines/test_names.py.
 WHEELS := build/tensorrt
-BINDINGS := tensorrt-bindings==8.6.1 tensorrt-cu12-bindings==10.0.1 tensorrt-cu12-bindings==10.3.0 \
+BINDINGS := tensorrt-cu12-bindings==10.0.1 tensorrt-cu12-bindings==10.3.0 \
 	tensorrt-cu12-bindings==10.8.0.43 tensorrt-cu12-bindings==10.16.1.11 tensorrt-cu13-bindings==11.4.0.106
 
 test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without a GPU; downloads 200 MB
@@ -38,7 +38,7 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 	for wheel in $(BINDINGS); do \
 		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d $(WHEELS) $$wheel || exit 1; done
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
-		tests/runtime/cuda/test_images.py tests/runtime/test_tensorrt_names.py tests/runtime/test_tensorrt_rtx.py
+		tests/runtime/cuda/test_images.py tests/runtime/engines
 
 engines: $(STAMP) ## engines of every family of networks, without a GPU, into docs/engines.md; a few minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
