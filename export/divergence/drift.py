@@ -16,7 +16,7 @@ from ...runtime.pose.decode import decode, to_frame
 from ...runtime.pose.draw import draw
 from ...runtime.pose.keypoints import Keypoints
 from ...runtime.pose.preprocess import crop, crop_matrices, regions
-from .operands import Side
+from .operands import ModelRef
 
 WORST = 6
 _MARGIN = 0.15  # of a person's size, around it
@@ -66,7 +66,7 @@ def rules(contract: Contract) -> list[str]:
     return list(dict.fromkeys([contract.decode, *dark]))
 
 
-def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
+def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Drift:
     """Run both over the people of the frames, on the same crops.
 
     Raises:
