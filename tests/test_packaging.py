@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOT_SHIPPED = {"tests", "build", "dist", "out", "docs"}
+NOT_SHIPPED = {"benchmarks", "tests", "build", "dist", "out", "docs"}
 
 
 def config() -> configparser.ConfigParser:
