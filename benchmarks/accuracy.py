@@ -38,7 +38,7 @@ from posert.runtime.bench.scene import HEIGHT, WIDTH
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.system.files import whole_file
+from posert.runtime.system.files import atomic_write
 from posert.runtime.system.progress import track
 
 _PEOPLE = 5  # in the frame that is timed
@@ -94,7 +94,7 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
         Point(_label(r), r["ms_per_person"], r["ap"], r["bundle_name"], r["flip_test"]) for r in rows if "ap" in r
     ]
     for name, text in (("accuracy.json", json.dumps(result, indent=1)), ("frontier.svg", frontier(points))):
-        with whole_file(args.output / name) as file:
+        with atomic_write(args.output / name) as file:
             file.write(text.encode())
     return result
 
@@ -178,7 +178,7 @@ def _measured(path: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     except ToolError as error:
         return {"error": str(error).splitlines()[-1]}
     found = {**answer.value, "peak_mb": answer.peak_mb}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(found).encode())
     return found
 

@@ -36,7 +36,7 @@ from posert.export.weights.load import load_weights
 from posert.runtime.bench.memory import peak_mb
 from posert.runtime.errors import PosertError
 from posert.runtime.system.environment import machine
-from posert.runtime.system.files import whole_file
+from posert.runtime.system.files import atomic_write
 from posert.runtime.system.progress import track
 
 TARGETS = ("sm75", "sm86", "sm89", "sm120")
@@ -88,7 +88,7 @@ def main() -> int:
             print(error, file=sys.stderr, flush=True)
     shown = [rows[key] for family in args.families for name in names() if (key := f"{family}-{name}") in rows]
     if args.output is not None:
-        with whole_file(args.output) as file:
+        with atomic_write(args.output) as file:
             file.write(table(shown).encode())
     else:
         print(table(shown))
@@ -127,7 +127,7 @@ def write_graphs(family: str, folder: Path) -> None:
                 quantized = quantize(model, ranges, rest="float16" if name == "int8-half" else "float32")
                 made, layers = quantized.model, len(quantized.placement.layers)
             made.metadata_props.add(key="row", value=json.dumps({"model": row.id, "opset": opset, "int8": layers}))
-            with whole_file(folder / f"{family}-{name}.onnx") as file:
+            with atomic_write(folder / f"{family}-{name}.onnx") as file:
                 file.write(made.SerializeToString())
 
 

@@ -48,7 +48,7 @@ from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError, PosertError
 from posert.runtime.pose.preprocess import regions
 from posert.runtime.selection import open_session
-from posert.runtime.system.files import whole_file
+from posert.runtime.system.files import atomic_write
 
 ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 LANES = (1, 2)
@@ -154,7 +154,7 @@ def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
         del contest
         gc.collect()  # its buffers and graphs, before the next ones are made
         if args.output is not None:
-            with whole_file(args.output) as file:
+            with atomic_write(args.output) as file:
                 file.write(json.dumps(result, indent=1).encode())
 
 

@@ -31,7 +31,7 @@ from posert.runtime.bench.memory import peak_mb
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import PosertError
 from posert.runtime.system.environment import machine, versions
-from posert.runtime.system.files import whole_file
+from posert.runtime.system.files import atomic_write
 from posert.runtime.system.progress import track
 
 SECONDS, GIGABYTES = 120.0, 4.0
@@ -216,7 +216,7 @@ def _line(r: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

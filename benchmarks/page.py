@@ -21,7 +21,7 @@ from pathlib import Path
 from posert.benchmarks.harness.script import script
 from posert.runtime.bench.meters import Meters
 from posert.runtime.errors import InputError
-from posert.runtime.system.files import whole_file
+from posert.runtime.system.files import atomic_write
 
 PAGE = Path("docs/benchmarks.md")
 _BLOCK = re.compile(r"(?m)^```text\n\$ (.+)\n(?:.*\n)*?```$")
@@ -59,7 +59,7 @@ def refresh(page: Path, words: list[str], run: Callable[[str], str] | None = Non
             continue
         text = page.read_text()
         old = next(m for m in _BLOCK.finditer(text) if m[1] == command)
-        with whole_file(page) as file:
+        with atomic_write(page) as file:
             file.write((text[: old.start()] + block + text[old.end() :]).encode())
     return failed
 

@@ -19,7 +19,7 @@ from posert.benchmarks.contenders.page import plot, table
 from posert.benchmarks.contenders.roster import contenders
 from posert.benchmarks.harness.script import script
 from posert.runtime.errors import InputError
-from posert.runtime.system.files import check_place, whole_file
+from posert.runtime.system.files import atomic_write, check_writable
 
 
 @script(goes_on=True)
@@ -39,7 +39,7 @@ def main() -> int:
     result = _run(args)
     print(table(result))
     for people in result["people"]:
-        with whole_file(args.output.with_name(f"{args.output.stem}-{people}.svg")) as file:
+        with atomic_write(args.output.with_name(f"{args.output.stem}-{people}.svg")) as file:
             file.write(plot(result, str(people)).encode())
     return 0
 
@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> Result:
             raise InputError(f"--only {args.only} fits none of {', '.join(c.name for c in contenders())}")
     if args.rounds < 1:
         raise InputError(f"--rounds {args.rounds}: expected 1 or more")
-    check_place(args.output)
+    check_writable(args.output)
     return compete(args.bundle, args.output, wanted, args.people, args.rounds, args.weights, progress)
 
 

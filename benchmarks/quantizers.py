@@ -26,7 +26,7 @@ from posert.export.catalog import Row, find
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import PosertError
 from posert.runtime.system.environment import machine, versions
-from posert.runtime.system.files import check_place, whole_file
+from posert.runtime.system.files import atomic_write, check_writable
 from posert.runtime.system.progress import track
 
 OURS, FLOAT = "ours", "float32"
@@ -87,10 +87,10 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="write the tables of all networks in the output there, as Markdown")
     args = parser.parse_args()
     for path in filter(None, (args.output, args.page)):
-        check_place(path)
+        check_writable(path)
     result = compare(find(args.arch), args)
     if args.page is not None:
-        with whole_file(args.page) as file:
+        with atomic_write(args.page) as file:
             file.write(page(_read(args.output)).encode())
     print(table(result))
     return 0
@@ -214,7 +214,7 @@ def _read(output: Path) -> dict[str, Any]:
 
 
 def _write(output: Path, id: str, result: Mapping[str, Any]) -> None:
-    with whole_file(output) as file:
+    with atomic_write(output) as file:
         file.write(json.dumps({**_read(output), id: result}, indent=1).encode())
 
 

@@ -34,7 +34,7 @@ from posert.runtime.bundle.archive import Bundle
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.selection import choose, open_session
 from posert.runtime.system.environment import versions
-from posert.runtime.system.files import check_place, whole_file
+from posert.runtime.system.files import atomic_write, check_writable
 from posert.runtime.system.progress import track
 
 PEOPLE, BATCHES = (1, 2, 5, 10, 20, 40), (1, 2, 4, 8, 16, 32)
@@ -61,7 +61,7 @@ def main() -> int:
 
 def sweep(path: str, backend: str, precision: str, seconds: float, output: Path) -> dict[str, Any]:
     """Measure the cells that `output` does not hold yet, one at a time; it is written after each."""
-    check_place(output)
+    check_writable(output)
     with Bundle(path) as bundle:
         choice, name = choose(bundle, backend, precision), bundle.name
     setting = {"bundle": name, "backend": choice.backend, "precision": choice.precision, "seconds": seconds}
@@ -77,7 +77,7 @@ def sweep(path: str, backend: str, precision: str, seconds: float, output: Path)
         except ToolError as error:
             cell = {"error": str(error).splitlines()[-1]}
         result["cells"][key] = cell
-        with whole_file(output) as file:
+        with atomic_write(output) as file:
             file.write(json.dumps(result, indent=1).encode())
     return result
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..runtime.bundle.schema import NUMBER, check_shape
 from ..runtime.errors import CalibrationError
-from ..runtime.system.files import whole_file
+from ..runtime.system.files import atomic_write
 from .histogram import Range
 from .methods import KEYPOINTS
 from .methods import method as find_method
@@ -117,7 +117,7 @@ def write_scales(path: str | os.PathLike[str], scales: Scales) -> None:
     }
     if not s.finished:
         values["unfinished"] = {"chunk": s.seen.chunk, "due": s.seen.due, "before": _plain(s.seen.before)}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
 
 

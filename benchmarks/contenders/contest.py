@@ -16,7 +16,7 @@ import numpy as np
 
 from ...runtime.bench.paired import per_round, ratio
 from ...runtime.system.environment import machine, versions
-from ...runtime.system.files import whole_file
+from ...runtime.system.files import atomic_write
 from ..harness.environments import ToolError
 from .materials import PEOPLE, agreement, prepare
 from .process import Gone, Process
@@ -143,7 +143,7 @@ def _missing(
 def write(output: Path, result: Mapping[str, Any]) -> None:
     """The result with its summary."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(output) as file:
+    with atomic_write(output) as file:
         file.write(json.dumps({**result, "summary": summary(result)}, indent=1).encode())
 
 

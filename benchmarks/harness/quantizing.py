@@ -32,7 +32,7 @@ from ...runtime.estimator import PoseEstimator
 from ...runtime.pose.preprocess import crop, crop_matrices, regions
 from ...runtime.selection import Choice
 from ...runtime.system.environment import versions
-from ...runtime.system.files import whole_file
+from ...runtime.system.files import atomic_write
 from .environments import call, environment
 
 MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
@@ -72,12 +72,12 @@ class Bench:
         self.reference = Reference(network, self.contract)
         folder.mkdir(parents=True, exist_ok=True)
         self.graph, self.crops = str(folder / "float32.onnx"), str(folder / "crops.npy")
-        with whole_file(self.graph) as file:
+        with atomic_write(self.graph) as file:
             file.write(with_crops(to_onnx(self.reference), self.contract).SerializeToString())
         frames = demo_frames(row.keypoints, "calib", 400, "synthetic people")
         calibration, validation = _part(frames, slice(0, 200)), _part(frames, slice(200, 400))
         crops = crops_from_coco(calibration.coco, calibration.read, self.contract, people)
-        with whole_file(self.crops) as file:
+        with atomic_write(self.crops) as file:
             np.save(file, np.concatenate(list(crops)))
         _write_validation(validation, self.contract, folder / "validation")
         digest = hashlib.sha256(Path(self.graph).read_bytes())
@@ -175,7 +175,7 @@ def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
         "center": center.tolist(),
         "extent": extent.tolist(),
     }
-    with whole_file(folder / "crops.npy") as file:
+    with atomic_write(folder / "crops.npy") as file:
         np.save(file, crops)
-    with whole_file(folder / "labels.json") as file:
+    with atomic_write(folder / "labels.json") as file:
         file.write(json.dumps(labels).encode())

@@ -16,7 +16,7 @@ from ...calib.overlap import EvaluationSet
 from ...calib.ranges import collect
 from ...runtime.backends import load_backend
 from ...runtime.bundle.archive import Artifact, Golden, describe
-from ...runtime.system.memory import give_back
+from ...runtime.system.memory import trim_heap
 from ..graph import macs
 from ..graph.reference import Reference
 from ..graph.to_onnx import to_onnx, with_crops, with_free_size
@@ -61,7 +61,7 @@ def make_graphs(plan: Plan, reference: Reference, folder: Path, report: Report) 
         wanted = (with_free_size(model, reference) if plan.dynamic_size else model).SerializeToString()
     fp32 = with_crops(model, contract)
     del model
-    give_back()
+    trim_heap()
     graphs: Graphs = {"fp32": _onnx_graph(folder, "fp32", fp32, "fp32", golden)}
     # What float16 cannot hold, with room for pictures that calibration did not show, stays in float32.
     wide: dict[str, str] = {}
@@ -79,7 +79,7 @@ def make_graphs(plan: Plan, reference: Reference, folder: Path, report: Report) 
             graphs[file.stem] = _graph(file, "onnx", "int8", golden, plan.opset, left)
         calibration = made.record
     del fp32
-    give_back()
+    trim_heap()
     report("TorchScript", 0, 0)
     to_torchscript(reference, folder / "torchscript.pt")
     graphs["torchscript"] = _graph(folder / "torchscript.pt", "torchscript", "fp32", golden)
@@ -116,7 +116,7 @@ def _graph(
     error = float(np.linalg.norm(seen - golden.heatmaps) / np.linalg.norm(golden.heatmaps))
     record = describe(data)
     del data
-    give_back()
+    trim_heap()
     artifact = Artifact(
         file.stem,
         format,

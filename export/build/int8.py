@@ -25,7 +25,7 @@ from ...calib.sensitivity import Block, sensitivity
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
-from ...runtime.system.memory import give_back
+from ...runtime.system.memory import trim_heap
 from ..report.words import int8_verdict
 from .plan import Plan, Report
 from .tuning import Drawn, Tuner, Unproven, tuning_frames
@@ -93,7 +93,7 @@ def make_int8(
         else:
             record["search"] = {"reason": tuner.data["note"]}
         del tuner
-        give_back()
+        trim_heap()
     record["int8_macs"] = placement.int8_macs
     order = {name: i for i, node in enumerate(fp32.graph.node) for name in node.output}
     found_ranges = ranges.to_json()["ranges"]
@@ -122,7 +122,7 @@ class _Twins:
                 self.files[name].write_bytes(made.model.SerializeToString())
                 self._written = float_nodes, made.placement
                 del made
-            give_back()
+            trim_heap()
         assert self._written is not None
         return self._written[1]
 

@@ -16,8 +16,8 @@ from ...runtime.errors import PosertError
 from ...runtime.estimator import PoseEstimator
 from ...runtime.selection import Choice, open_session
 from ...runtime.system.environment import machine, versions
-from ...runtime.system.files import whole_file
-from ...runtime.system.memory import give_back
+from ...runtime.system.files import atomic_write
+from ...runtime.system.memory import trim_heap
 from ..archs import build_arch
 from ..catalog import Row
 from ..graph.reference import Reference
@@ -55,7 +55,7 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
         # The gate runs the very file that is shipped, through the same code as the user's.
         draft = _write(folder / plan.output.name, plan, provenance, made, {"rows": []})
         parity = _gate(plan, reference, draft, report)
-        give_back()
+        trim_heap()
         report("bundle", 0, 0)
         published = provenance.published(plan.row, plan.stages)
         accuracy = {
@@ -66,7 +66,7 @@ def build(plan: Plan, report: Report = lambda what, done, total: None) -> Built:
             "rows": [row.to_json() for row in parity.rows],
         }
         if plan.plain is not None:
-            with whole_file(plan.plain) as file:
+            with atomic_write(plan.plain) as file:
                 file.write(made.plain)
         output = plan.output
         if parity.verdict == "failed" and _holds_a_good_one(output):

@@ -14,7 +14,7 @@ from rich.console import Console
 from ...calib.scales import read_scales
 from ...runtime.accuracy.frames import read_frames
 from ...runtime.errors import PosertError
-from ...runtime.system.files import check_place
+from ...runtime.system.files import check_writable
 from .. import catalog
 from ..build.pipeline import Built, build, name_of
 from ..build.plan import PRECISIONS, Plan
@@ -114,7 +114,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     output = args.output or Path(f"{name_of(row, args.stages)}.pose")
     for path in (output, args.onnx, _report_folder(args, output) / "report.html"):
         if path is not None:
-            check_place(path)
+            check_writable(path)
     demo = args.weights == "demo"
     images = _DEMO_IMAGES["small" if row.macs_test_path < _SMALL_MACS else "large"] if demo else _UNLABELLED_IMAGES
     if args.annotations:

@@ -23,7 +23,7 @@ from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.archive import Bundle
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import CalibrationError, PosertError
-from ...runtime.system.files import check_place
+from ...runtime.system.files import check_writable
 from .. import catalog
 from ..build.graphs import CALIBRATION_PEOPLE
 from ..build.int8 import METHOD
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Write the file and say whether more people would change it."""
-    check_place(args.scales)
+    check_writable(args.scales)
     console = Console(stderr=True, markup=False, highlight=False)
     scales = _merged(args) if args.merge else _calibrated(args, console)
     write_scales(args.scales, scales)

@@ -17,7 +17,7 @@ from ...runtime.accuracy.frames import Frames, read_frames
 from ...runtime.accuracy.gate import HEATMAP_BOUND
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
-from ...runtime.system.files import whole_file
+from ...runtime.system.files import atomic_write
 from ..demo.frames import demo_frames
 from ..divergence.drift import Drift, measure, pictures
 from ..divergence.layers import Parting, part
@@ -171,8 +171,8 @@ def _frames(args: argparse.Namespace, contract: Contract) -> Frames:
 
 
 def _write(folder: Path, report: Mapping[str, Any], drawn: list[NDArray[np.uint8]]) -> None:
-    with whole_file(folder / "compare.json") as file:
+    with atomic_write(folder / "compare.json") as file:
         file.write(json.dumps(report, indent=1).encode())
     for i, picture in enumerate(drawn, 1):
-        with whole_file(folder / f"worst_{i}.png") as file:
+        with atomic_write(folder / f"worst_{i}.png") as file:
             file.write(cv2.imencode(".png", picture)[1].tobytes())

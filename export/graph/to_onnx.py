@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
-from ...runtime.system.memory import give_back
+from ...runtime.system.memory import trim_heap
 from .reference import ExportError, Reference, compare, random_crops
 
 # 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.
@@ -67,7 +67,7 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     for value in program.model.graph.initializers.values():
         value.const_value = None  # the exporter's rewriting rules hold on to the program
     del program, model
-    give_back()
+    trim_heap()
     onnx.checker.check_model(data, full_check=True)
     crops = torch.from_numpy(random_crops(c, 2))
     with torch.inference_mode():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ...runtime.system.memory import give_back
+from ...runtime.system.memory import trim_heap
 from .reference import Reference, compare, random_crops
 
 
@@ -27,7 +27,7 @@ def to_torchscript(reference: Reference, path: Path) -> None:
         loaded = torch.jit.load(path)
         compare("the TorchScript module", loaded(crops).numpy(), reference(crops).numpy())
     del loaded
-    give_back()
+    trim_heap()
 
 
 def _freeze(reference: Reference, crops: torch.Tensor, path: Path) -> None:
@@ -40,11 +40,11 @@ def _freeze(reference: Reference, crops: torch.Tensor, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
         draft = str(Path(folder, "module.pt"))
         torch.jit.save(torch.jit.trace(reference, (crops,), check_trace=False), draft)
-        give_back()
+        trim_heap()
         module = torch.jit.freeze(torch.jit.load(draft))
         torch.jit.save(module, draft)
         del module
-        give_back()
+        trim_heap()
         with zipfile.ZipFile(draft) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
             for info in source.infolist():
                 if not info.filename.endswith(".debug_pkl"):

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ...runtime.accuracy.verdict import Parity
 from ...runtime.bundle.contract import Contract
-from ...runtime.system.files import whole_file
+from ...runtime.system.files import atomic_write
 from .page import page
 from .words import headline, interval_text, joint_drift, limits, number, signed
 
@@ -38,9 +38,9 @@ def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[
         The path of the page, which needs no other file and no network.
     """
     folder = Path(out_dir)
-    with whole_file(folder / "report.json") as file:
+    with atomic_write(folder / "report.json") as file:
         file.write(json.dumps(to_json(parity, contract, meta), indent=1, allow_nan=False).encode())
-    with whole_file(folder / "report.html") as file:
+    with atomic_write(folder / "report.html") as file:
         file.write(page(parity, contract, meta).encode())
     return folder / "report.html"
 

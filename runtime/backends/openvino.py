@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..engines.cache import Engine, Made, read_engine, write_engine
 from ..errors import BackendError, InputError
 from ..system.files import cache_folder
-from ..system.memory import give_back
+from ..system.memory import trim_heap
 from . import Request
 
 log = logging.getLogger("posert")
@@ -45,7 +45,7 @@ class Session:
             self._take(_CORE.compile_model(_CORE.read_model(model), "CPU", self._config(precision, threads)))
         except RuntimeError as error:
             raise BackendError(f"OpenVINO {ov.__version__} refused the {precision} graph: {error}") from error
-        give_back()  # 75 MB of hrnet_w32 in int8
+        trim_heap()  # 75 MB of hrnet_w32 in int8
 
     @classmethod
     def kept(cls, digest: str, read: Callable[[], bytes], precision: str, threads: int | None = None) -> Session:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from ..system.files import whole_file
+from ..system.files import atomic_write
 from .contract import Contract
 from .manifest import GOLDEN, MANIFEST, SCHEMA, parse_artifacts, parse_manifest
 from .manifest import Artifact as Artifact  # part of this module's interface
@@ -208,7 +208,7 @@ def write_bundle(
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
     parse_artifacts(parse_manifest(text))  # what could not be read back is not written
     members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
-    with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member, data in members.items():
             info = zipfile.ZipInfo(member)  # its fixed date keeps the file reproducible
             if isinstance(data, Path):

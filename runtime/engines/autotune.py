@@ -14,7 +14,7 @@ import numpy as np
 from ..cuda.driver import Device, Memory, Stream
 from ..cuda.network import record, timed_ms
 from ..errors import BackendError
-from ..system.files import cache_folder, whole_file
+from ..system.files import atomic_write, cache_folder
 from .builder import title
 from .session import EngineSession, unavailable
 
@@ -61,7 +61,7 @@ def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
             seen[precision] += run()
     found = {precision: float(np.median(ms)) for precision, ms in seen.items()}
     written = {"device": Device().name, "library": title(trt), "models": models, "ms": found}
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(written).encode())
     told = ", ".join(f"{precision} {ms:.3f} ms" for precision, ms in found.items())
     log.warning("%s on %s: %s; the choice is kept in %s", title(trt), Device().name, told, path)

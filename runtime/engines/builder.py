@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
-from ..system.files import cache_folder, whole_file
+from ..system.files import atomic_write, cache_folder
 from .cache import Engine, Made
 
 log = logging.getLogger("posert")
@@ -143,7 +143,7 @@ def build(
     log.info("%s: %s engine in %.1f s", title(trt), precision, time.perf_counter() - start)
     if timing_cache is not None and keeps_times:
         timed = bytes(config.get_timing_cache().serialize())
-        with whole_file(timing_cache) as file:
+        with atomic_write(timing_cache) as file:
             file.write(timed)
     made = Made(
         model=hashlib.sha256(model).hexdigest(),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
-from ..system.files import cache_folder, whole_file
+from ..system.files import atomic_write, cache_folder
 
 log = logging.getLogger("posert")
 
@@ -71,7 +71,7 @@ def write_engine(path: Path, engine: Engine) -> None:
     """Write an engine; the file is either whole or absent."""
     header = {**asdict(engine.made), "sha256": hashlib.sha256(engine.plan).hexdigest(), "bytes": len(engine.plan)}
     text = json.dumps(header, sort_keys=True).encode()
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(_MAGIC + struct.pack("<I", len(text)) + text)
         file.write(engine.plan)
 

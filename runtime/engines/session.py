@@ -16,7 +16,7 @@ from ..cuda.driver import Device, Memory, Stream
 from ..cuda.library import missing
 from ..cuda.network import ArrayRunner
 from ..errors import BackendError, InputError
-from ..system.files import CACHE, cache_folder, check_place, whole_file
+from ..system.files import CACHE, atomic_write, cache_folder, check_writable
 from .builder import Options, backend_of, build, messages_of, targets_of, timing_file, title
 from .cache import Engine, Made, find_engine, write_engine
 
@@ -141,7 +141,7 @@ class EngineNetwork:
         data = bytes(self._compiled_kernels.serialize())
         if len(data) != self._compiled_size:
             self._compiled_size = len(data)
-            with whole_file(self._compiled) as file:
+            with atomic_write(self._compiled) as file:
                 file.write(data)
 
     def _give_scratch(self, context: Any, stream: Stream) -> None:
@@ -217,7 +217,7 @@ def cached_engine(trt: Any, model: bytes, precision: str, device: str, capabilit
     if engine is not None:
         return engine
     try:  # before minutes of building
-        check_place(cache_folder() / "an.engine")
+        check_writable(cache_folder() / "an.engine")
     except InputError as error:
         raise BackendError(f"{error}, and set {CACHE} to it: engines are built once and kept") from error
     log.warning("%s: building the %s engine for %s, once; it is then kept", title(trt), precision, device)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..system.files import whole_file
+from ..system.files import atomic_write
 from .sources import IMAGES, Source
 
 _DEFAULT_FPS = 25.0  # of cameras that do not say
@@ -214,7 +214,7 @@ def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
         raise InputError(f"{path}: OpenCV cannot write {path.suffix} images ({error})") from error
     if not good:
         raise InputError(f"{path}: OpenCV could not encode the image as {path.suffix}")
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(data.tobytes())
 
 

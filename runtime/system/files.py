@@ -28,8 +28,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "posert"
 
 
-def check_place(path: str | os.PathLike[str]) -> None:
-    """Find out before the work whether `whole_file` can write there, by making a file; folders are made later.
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before the work whether `atomic_write` can write there, by making a file; folders are made later.
 
     Raises:
         InputError: there is a folder of this name, or no folder in which files can be made.
@@ -45,7 +45,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write, which takes the place of `path` when the block ends without an exception.
 
     Raises:

@@ -7,7 +7,7 @@ import ctypes
 import gc
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return freed memory to the system, where the C library is glibc; elsewhere nothing happens.
 
     glibc keeps freed blocks of up to 32 MB, which is what weights are made of: after a few steps as much as three

@@ -35,7 +35,7 @@ from posert.runtime.cli.main import call
 from posert.runtime.errors import InputError
 from posert.runtime.registry import unknown_name
 from posert.runtime.system.environment import versions
-from posert.runtime.system.files import check_place, whole_file
+from posert.runtime.system.files import atomic_write, check_writable
 from posert.runtime.system.progress import track
 
 Result = dict[str, Any]
@@ -198,14 +198,14 @@ def _outputs(output: Path | None, count: int) -> list[Path | None]:
         return [None] * count
     paths = [output, output.with_suffix(f".against{output.suffix}")][:count]
     for path in paths:
-        check_place(path)
+        check_writable(path)
     return list(paths)
 
 
 def _write(results: list[Result], outputs: Sequence[Path | None]) -> None:
     for result, path in zip(results, outputs, strict=True):
         if path is not None:
-            with whole_file(path) as file:
+            with atomic_write(path) as file:
                 file.write(json.dumps(result).encode())
 
 

@@ -14,7 +14,7 @@ from ...bundle.archive import Bundle
 from ...datasets import PROTOCOLS, Dataset, dataset, datasets
 from ...errors import InputError
 from ...estimator import PoseEstimator
-from ...system.files import whole_file
+from ...system.files import atomic_write
 from ...system.progress import track
 
 _MADE_UP = ("demo", "random")  # weights whose figures are not those of the published row
@@ -132,7 +132,7 @@ def _run(
     finally:
         journal.close()
     if output is not None:
-        with whole_file(output) as file:
+        with atomic_write(output) as file:
             file.write(json.dumps(records).encode())
     return {"metrics": score(which, people.truth, records, args.protocol), "ms_per_person": steps.ms_per_person}
 

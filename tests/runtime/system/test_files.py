@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from posert.runtime.errors import InputError
-from posert.runtime.system.files import check_place, whole_file
+from posert.runtime.system.files import atomic_write, check_writable
 
 
 def test_written_under_its_name_in_folders_that_are_made(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.bin"
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"one")
         assert not path.exists()
     assert path.read_bytes() == b"one"
@@ -26,7 +26,7 @@ def test_written_under_its_name_in_folders_that_are_made(tmp_path: Path) -> None
 def test_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "c.bin"
     path.write_bytes(b"old")
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_bytes() == b"old"
@@ -37,7 +37,7 @@ def test_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "c.bin"
     path.write_bytes(b"old")
-    with pytest.raises(error), whole_file(path) as file:
+    with pytest.raises(error), atomic_write(path) as file:
         file.write(b"half")
         raise error
     assert [p.name for p in tmp_path.iterdir()] == ["c.bin"]
@@ -45,7 +45,7 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path, error: type[Base
 
 
 def test_others_may_read_it(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "c.bin") as file:
+    with atomic_write(tmp_path / "c.bin") as file:
         file.write(b"")
     assert stat.S_IMODE(os.stat(tmp_path / "c.bin").st_mode) & 0o444 == 0o444
 
@@ -54,27 +54,27 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "c.bin", tmp_path / "folder", Path("/")):
-        with pytest.raises(InputError, match=f"cannot write {path}"), whole_file(path) as file:
+        with pytest.raises(InputError, match=f"cannot write {path}"), atomic_write(path) as file:
             file.write(b"x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
     assert not list((tmp_path / "folder").iterdir())
 
 
 def test_an_error_of_the_writer_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space") as caught, whole_file(tmp_path / "c.bin"):
+    with pytest.raises(OSError, match="No space") as caught, atomic_write(tmp_path / "c.bin"):
         raise OSError(28, "No space left on device")
     assert not isinstance(caught.value, InputError)
 
 
 def test_a_place_is_found_out_before_the_work(tmp_path: Path) -> None:
-    check_place(tmp_path / "none" / "yet" / "c.bin")
+    check_writable(tmp_path / "none" / "yet" / "c.bin")
     (tmp_path / "old.bin").write_bytes(b"old")
-    check_place(tmp_path / "old.bin")
+    check_writable(tmp_path / "old.bin")
     assert [p.name for p in tmp_path.iterdir()] == ["old.bin"]
     with pytest.raises(InputError, match="there is a folder of this name"):
-        check_place(tmp_path)
+        check_writable(tmp_path)
     with pytest.raises(InputError, match="old.bin is no folder"):
-        check_place(tmp_path / "old.bin" / "c.bin")
+        check_writable(tmp_path / "old.bin" / "c.bin")
 
 
 @pytest.mark.skipif(
@@ -84,13 +84,13 @@ def test_a_folder_that_only_seems_to_take_files() -> None:
     """As root os.access says yes."""
     for path in (Path("/proc/q.pose"), Path("/proc/none/q.pose")):
         with pytest.raises(InputError, match=f"cannot write {path}: no file can be made in /proc: .*choose another"):
-            check_place(path)
+            check_writable(path)
 
 
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="there is no /dev/null")
 def test_what_is_no_file_is_not_replaced() -> None:
     with pytest.raises(InputError, match="it is no ordinary file"):
-        check_place("/dev/null")
+        check_writable("/dev/null")
 
 
 @pytest.fixture
@@ -110,11 +110,11 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("size", [1, 1 << 20])  # fails at the flush, and at the write
 def test_a_full_disk_is_told_with_the_file(full: Path, size: int) -> None:
     said = rf"cannot write {full}/c\.bin: no space left on the disk, \d+ MB are free; make room or"
-    with pytest.raises(InputError, match=said), whole_file(full / "c.bin") as file:
+    with pytest.raises(InputError, match=said), atomic_write(full / "c.bin") as file:
         file.write(bytes(size))
     with (
         pytest.raises(InputError, match=said),
-        whole_file(full / "c.bin") as file,
+        atomic_write(full / "c.bin") as file,
         zipfile.ZipFile(file, "w") as archive,
     ):
         archive.writestr("member", bytes(size))
@@ -123,6 +123,6 @@ def test_a_full_disk_is_told_with_the_file(full: Path, size: int) -> None:
 
 def test_a_rename_that_fails_is_told_with_the_file(tmp_path: Path) -> None:
     said = f"cannot write {tmp_path}/c: Is a directory; choose"
-    with pytest.raises(InputError, match=said), whole_file(tmp_path / "c"):
+    with pytest.raises(InputError, match=said), atomic_write(tmp_path / "c"):
         (tmp_path / "c").mkdir()
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
