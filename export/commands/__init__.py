@@ -1,1 +1,1 @@
-"""The commands that need torch; see `posert.runtime.cli`."""
+"""Commands that need torch, one file each; see `posert.runtime.cli.command`."""

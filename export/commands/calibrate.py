@@ -1,70 +1,61 @@
-"""`posert calibrate`: the ranges of a network's activations as a file that can be read, merged and built with."""
+"""`posert calibrate`: a calibration cache, the ranges of a network's activations, to inspect, merge and build with."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
-from rich.console import Console
-
-from ...calib.images import CalibrationSet, crops_from_coco
-from ...calib.methods import METHODS
-from ...calib.methods import method as find_method
-from ...calib.overlap import fingerprint
-from ...calib.qdq import place
-from ...calib.ranges import Ranges, Seen, collect
-from ...calib.scales import Scales, merge_scales, read_scales, write_scales
-from ...runtime.accuracy.frames import Frames
-from ...runtime.bundle.archive import Bundle
-from ...runtime.bundle.contract import Contract
-from ...runtime.errors import CalibrationError, PosertError
+from ...runtime.cli import options
+from ...runtime.cli.command import Command
+from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
-from .. import catalog
-from ..build.graphs import CALIBRATION_PEOPLE
-from ..build.int8 import METHOD
-from ..build.pipeline import load_reference, name_of
-from ..build.plan import Report
-from ..build.tuning import people_to_draw
-from ..graph.to_onnx import to_onnx, with_crops
-from ..progress import steps
-from ..report.words import settled_text
-from ..weights.load import check_source
-from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, row_of, together
+from ...runtime.system.progress import Report, steps
+from ._arguments import add_calibration_arguments, add_model_arguments, calibration_frames, check_pair, row_of
 
-_SAVE_EVERY = 32  # crops; 300 histograms are saved in a third of a second
+if TYPE_CHECKING:
+    from ...calib.scales import Scales
+    from ...runtime.accuracy.frames import Frames
+    from ...runtime.bundle.contract import Contract
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("bundle", nargs="?", type=Path, help="a .pose file, whose float32 graph is calibrated; or:")
+    """Declare the arguments."""
+    from ...calib.methods import METHODS
+
+    parser.add_argument("bundle", nargs="?", type=Path, help="a .pose file with an fp32 graph (or give a model)")
     add_model_arguments(parser)
     group = parser.add_argument_group("calibration")
     add_calibration_arguments(group)
-    group.add_argument("--people", type=int, metavar="N", help=f"people to draw (default: {CALIBRATION_PEOPLE})")
-    group.add_argument("--method", default=METHOD, help=f"{', '.join(METHODS)} (default: {METHOD})")
-    group.add_argument("--scales", type=Path, required=True, metavar="FILE", help="the file to write, in JSON")
-    group.add_argument("--merge", type=Path, nargs="+", metavar="FILE", help="make it of these files and no new crops")
+    add = group.add_argument
+    add("--samples", type=options.positive, metavar="N", help="people to calibrate on (default: 64)")
+    add("--method", metavar="NAME", help=f"{', '.join(METHODS)} (default: mse)")
+    add(
+        "--output", type=Path, required=True, metavar="FILE", help="calibration cache to write, for build --calib-cache"
+    )
+    add("--merge", type=Path, nargs="+", metavar="FILE", help="merge these calibration caches in place of calibrating")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Write the file and say whether more people would change it."""
-    check_writable(args.scales)
-    console = Console(stderr=True, markup=False, highlight=False)
-    scales = _merged(args) if args.merge else _calibrated(args, console)
-    write_scales(args.scales, scales)
-    _partial(args.scales).unlink(missing_ok=True)
+    from rich.console import Console
+
+    from ...calib.scales import write_scales
+    from ..calibration import partial_file
+    from ..report.words import settled_text
+
+    check_writable(args.output)
+    scales = _merged(args) if args.merge else _calibrated(args, Console(stderr=True, markup=False, highlight=False))
+    write_scales(args.output, scales)
+    partial_file(args.output).unlink(missing_ok=True)
     if args.json:
-        print(json.dumps(_summary(args.scales, scales)))
+        print(json.dumps(_summary(args.output, scales)))
         return 0
     images = sum(one["images"] for one in scales.sets)
     print(
-        f"{args.scales}: {len(scales.ranges)} ranges by {scales.method}, from {scales.seen.crops} people on {images} "
-        f"images\ngraph  {scales.graph} ({scales.model})"
+        f"{args.output}: {len(scales.ranges)} ranges, method {scales.method}, from {scales.seen.crops} people on "
+        f"{images} images\ngraph  {scales.graph} ({scales.model})"
     )
     for one in scales.sets:
         print(f"people {one['sha256']} ({one['data']})")
@@ -73,64 +64,57 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _merged(args: argparse.Namespace) -> Scales:
+    from ...calib.scales import merge_scales, read_scales
+
     if args.bundle or args.arch or args.model or args.calib:
-        raise PosertError("--merge takes files of scales and nothing to calibrate: leave the model and --calib out")
+        raise PosertError("--merge calibrates nothing: remove the bundle or model and --calib")
     if len(args.merge) < 2:
         raise PosertError("--merge needs two files or more")
     return merge_scales([(str(path), read_scales(path)) for path in args.merge])
 
 
-def _calibrated(args: argparse.Namespace, console: Console) -> Scales:
-    together(args, "calib", "calib_images")
-    if args.people is not None and args.people < 1:
-        raise PosertError(f"--people {args.people}: expected 1 or more")
-    find_method(args.method)  # refuses an unknown one before any work
-    partial = _partial(args.scales)
-    before = read_scales(partial) if partial.exists() else None
+def _calibrated(args: argparse.Namespace, console: Any) -> Scales:
+    from ...calib.methods import method as find_method
+    from ..build.int8 import METHOD
+    from ..calibration import calibrate, read_partial
+
+    check_pair(args, "calib", "calib_images")
+    method = args.method or METHOD
+    find_method(method)  # refuses an unknown one before any work
+    before = read_partial(args.output)
     with steps(console) as report:
-        name, contract, data, frames = _source(args, report)
-        frames = frames.with_joints_of(contract)
-        crops = crops_from_coco(
-            frames.coco, frames.read, contract, args.people or people_to_draw(frames, CALIBRATION_PEOPLE)
+        return calibrate(
+            *_source(args, report),
+            samples=args.samples,
+            method=method,
+            path=args.output,
+            before=before,
+            report=report,
+            note=console.print,
         )
-        if args.people is not None and len(crops) < args.people:
-            console.print(f"--people {args.people}: there are {len(crops)} to calibrate on; all of them are taken")
-        model = onnx.load_from_string(data)
-        tensors = place(model).tensors
-        graph = hashlib.sha256(data).hexdigest()
-        scales = Scales(name, graph, args.method, (_described(crops, frames),), Ranges({}), Seen(), finished=False)
-        if before is not None:
-            _check_same(before, scales, tensors, partial)
-            scales = before
-            console.print(f"going on after {scales.seen.crops} of {len(crops)} people ({partial})")
-        saved = scales.seen.crops
-
-        def progress(done: int) -> None:
-            nonlocal saved
-            report("calibration", done, len(crops))
-            if done - saved >= _SAVE_EVERY and done < len(crops):
-                write_scales(partial, scales)
-                saved = done
-
-        ranges = collect(model, crops, tensors, args.method, progress=progress, seen=scales.seen, contract=contract)
-    return replace(scales, ranges=ranges, finished=True)
 
 
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
-    """Name, contract and float32 graph of what is calibrated, and the frames to do it on."""
+    """Name, contract and fp32 graph of the network, and the images to calibrate it on."""
+    from ...runtime.bundle.archive import Bundle
+    from .. import catalog
+    from ..build.pipeline import load_reference, name_of
+    from ..graph.to_onnx import to_onnx, with_crops
+    from ..weights.load import check_source
+
     if args.bundle is not None:
         if args.arch or args.model:
-            raise PosertError("give a bundle, or --arch or --model: one of them")
+            raise PosertError("give either a bundle or a model (--arch or --model)")
         with Bundle(args.bundle) as bundle:
             if "fp32" not in bundle.artifacts:
                 raise PosertError(
-                    f"{args.bundle} holds {', '.join(bundle.artifacts)}; calibration needs its fp32 graph"
+                    f"{args.bundle} contains {', '.join(bundle.artifacts)}; calibration needs its fp32 graph"
                 )
             data = bundle.read(bundle.artifacts["fp32"])
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
     if args.stages is not None:
-        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
+        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
     check_source(row, args.weights)
     frames = calibration_frames(args, row.keypoints)
     row, reference, _ = load_reference(row, args.weights, args.stages, report)
@@ -139,40 +123,9 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
     return name_of(row, args.stages), reference.contract, data, frames
 
 
-def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
-    """The set's provenance, with how each image looks: a build compares it with the images that it is judged on."""
-    described = crops.provenance()
-    files = {}
-    for name, sha256 in described["files"].items():
-        look = fingerprint(frames.read(name))
-        files[name] = {"sha256": sha256, "look": None if look is None else look.tobytes().hex()}
-    return {**described, "data": frames.note, "files": files}
-
-
-def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> None:
-    """Refuse to go on with a calibration that was of something else."""
-    for what, theirs, ours in (
-        ("graph", before.graph, now.graph),
-        ("method", before.method, now.method),
-        ("set of people", before.sets[0]["sha256"], now.sets[0]["sha256"]),
-    ):
-        if theirs != ours:
-            raise CalibrationError(
-                f"{path} is of an interrupted calibration with another {what} ({theirs}, now {ours}): delete it, or "
-                "write to another --scales"
-            )
-    if before.finished or set(before.seen.observers) != set(tensors):
-        raise CalibrationError(f"{path} is not what an interrupted calibration of this graph leaves: delete it")
-
-
-def _partial(path: Path) -> Path:
-    """Where a calibration that is not finished is kept."""
-    return path.with_name(f"{path.name}.partial")
-
-
 def _summary(path: Path, scales: Scales) -> dict[str, Any]:
     return {
-        "scales": str(path),
+        "output": str(path),
         "graph": scales.graph,
         "method": scales.method,
         "tensors": len(scales.ranges),
@@ -180,3 +133,13 @@ def _summary(path: Path, scales: Scales) -> dict[str, Any]:
         "curve": scales.ranges.curve,
         "settled": scales.ranges.settled,
     }
+
+
+COMMAND = Command(
+    "Calibrate int8 activation ranges",
+    "make",
+    add_arguments,
+    run,
+    extra="export",
+    renamed={"--scales": "--output", "--people": "--samples"},
+)

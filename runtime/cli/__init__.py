@@ -1,1 +1,1 @@
-"""The command line: `posert COMMAND`; one file per command in `commands`."""
+"""The command line, `posert COMMAND ...`: one file per command in `commands`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posert.benchmarks import page
-from posert.runtime.cli.main import COMMANDS
+from posert.runtime.cli.command import command_modules
 from posert.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def test_the_page_names_commands_that_exist():
     for command in found:
         words = command.split()
         if words[0] == "posert":
-            assert words[1] in COMMANDS
+            assert words[1] in command_modules()
         else:
             subprocess.run([sys.executable, *words[1:3], "--help"], check=True, capture_output=True)
     with pytest.raises(InputError):

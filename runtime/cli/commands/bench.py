@@ -31,7 +31,7 @@ from posert.runtime.bench.meters import Meters
 from posert.runtime.bench.stages import MODES
 from posert.runtime.bench.table import table
 from posert.runtime.bundle.archive import Bundle
-from posert.runtime.cli.main import call
+from posert.runtime.cli.command import Command
 from posert.runtime.errors import InputError
 from posert.runtime.registry import unknown_name
 from posert.runtime.system.environment import versions
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--against-python", metavar="FILE", help="the same in another install of posert: its python")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Run the command; returns 1 if a comparison finds something slower, 130 if it was interrupted."""
     if args.bundle[0] == "compare":
         if len(args.bundle) != 3:
@@ -226,5 +226,4 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-if __name__ == "__main__":
-    sys.exit(call("bench", sys.argv[1:]))
+COMMAND = Command("Measure end-to-end latency and throughput", "check", add_arguments, run)

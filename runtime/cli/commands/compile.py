@@ -1,4 +1,4 @@
-"""`posert compile BUNDLE`: engines for TensorRT or TensorRT-RTX ahead of their first use, or for another machine."""
+"""`posert compile`: build TensorRT and TensorRT-RTX engines before their first use, or for another machine."""
 
 from __future__ import annotations
 
@@ -8,60 +8,83 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...backends import load_backend
-from ...bundle.archive import Bundle
-from ...engines.builder import Options, Progress, build, memory_needed, targets_of, timing_file
-from ...engines.cache import write_engine
 from ...errors import InputError
 from ...system.files import cache_folder
+from .. import options
+from ..command import Command
+
+if TYPE_CHECKING:
+    from ...engines.builder import Options, Progress
 
 BACKENDS = ("tensorrt_rtx", "tensorrt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("bundle", help="a .pose file")
-    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="(default: %(default)s)")
-    parser.add_argument("--precision", default="fp16", help="comma list (default: fp16)")
-    parser.add_argument("--batch", default="1:8:32", help="MIN:BEST:MAX people, or a comma list of such ranges")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to put the engines (default: the cache)")
-    rtx = parser.add_argument_group("tensorrt_rtx, which needs no GPU here")
-    rtx.add_argument("--target", help="comma list of GPUs: sm75 to sm121 (default: Ampere and later)")
+    """Declare the arguments."""
+    add = parser.add_argument
+    options.add_bundle(parser)
+    add("--backend", choices=BACKENDS, default=BACKENDS[0], help=f"(default: {BACKENDS[0]})")
+    add("--precision", type=options.comma_list, default=["fp16"], metavar="NAME,...", help="(default: fp16)")
+    add(
+        "--batch",
+        default="1:8:32",
+        metavar="MIN:OPT:MAX,...",
+        help="optimization profiles: people per batch, smallest, typical and largest (default: 1:8:32)",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the engines (default: the cache, where posert finds them)",
+    )
+    add("--workspace", metavar="SIZE", help="limit of scratch memory per engine, such as 512M or 2G")
+    add("--level", type=int, metavar="N", help="optimization level, 0 (fastest build) to 5 (fastest engine)")
+    rtx = parser.add_argument_group("tensorrt_rtx, which builds without a GPU")
+    rtx.add_argument(
+        "--target", metavar="SM,...", help="GPUs by compute capability, sm75 to sm121 (default: Ampere and later)"
+    )
     full = parser.add_argument_group("tensorrt, which builds for the GPU of this machine")
-    full.add_argument("--compatibility", default="none", help="ampere_plus, same_compute_capability: slower, portable")
-    full.add_argument("--version-compatible", action="store_true", help="later releases can run it too, more slowly")
-    full.add_argument("--aux-streams", type=int, metavar="N", help="streams for branches that can run at the same time")
+    full.add_argument(
+        "--compatibility",
+        default="none",
+        metavar="NAME",
+        help="also run on other GPUs, more slowly: ampere_plus or same_compute_capability (default: none)",
+    )
+    full.add_argument("--version-compatible", action="store_true", help="also run on later releases, more slowly")
+    full.add_argument("--aux-streams", type=int, metavar="N", help="streams for parallel branches of the network")
     full.add_argument("--timing-cache", type=Path, metavar="FILE", help="read and extended (default: in the cache)")
-    tuning = parser.add_argument_group("both")
-    tuning.add_argument("--workspace", metavar="SIZE", help="scratch memory that layers may use: 512M, 2G")
-    tuning.add_argument("--level", type=int, help="0 (quickest build) to 5 (fastest engine)")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Build one engine per precision and write it."""
+    from ...backends import load_backend
+    from ...bundle.archive import Bundle
+    from ...engines.builder import build, memory_needed, timing_file
+    from ...engines.cache import write_engine
+
     made = []
     with Bundle(args.bundle) as bundle:
-        options = _options(args)
-        module = load_backend(args.backend)  # last: what is wrong with the arguments is so without the library too
+        settings = _settings(args)
+        module = load_backend(args.backend)  # last, so that mistakes in the arguments show without the library too
         trt: Any = module.LIBRARY  # type: ignore[attr-defined]  # both of BACKENDS have it
         if args.backend == "tensorrt_rtx":
-            _check_targets(options.targets, trt)
+            _check_targets(settings.targets, trt)
         device = _device(module) if args.backend == "tensorrt" else None
-        for precision in args.precision.split(","):
+        for precision in args.precision:
             artifact = bundle.artifacts.get(module.PRECISIONS.get(precision, ""))
             if artifact is None:
                 here = [p for p, a in module.PRECISIONS.items() if a in bundle.artifacts]
-                raise InputError(f"{bundle.name} has {', '.join(here)} for {args.backend}, not {precision!r}")
+                raise InputError(f"{bundle.name} contains {', '.join(here)} for {args.backend}, not {precision!r}")
             needed = memory_needed(trt, artifact.bytes) / 1e9
-            print(f"{bundle.name} {precision}: building takes about {needed:.1f} GB of memory", file=sys.stderr)
+            print(f"{bundle.name} {precision}: building needs about {needed:.1f} GB of memory", file=sys.stderr)
             start = time.perf_counter()
             engine = build(
                 trt,
                 bundle.read(artifact),
                 precision,
-                options,
+                settings,
                 timing_cache=args.timing_cache or (timing_file(trt, device) if device else None),
                 device=device,
                 progress=_progress(f"{bundle.name} {precision}"),
@@ -86,21 +109,26 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps({"engines": made}))
     else:
         print("\n".join(map(_line, made)))
-        local = "" if args.output else "This machine finds them by itself. "
-        print(f"{local}Another machine finds them once they lie in its folder ~/.cache/posert.")
+        if not args.output:
+            print("posert uses them on this machine from now on.")
+        print("To use them on another machine, copy them to its folder ~/.cache/posert.")
     return 0
 
 
-def _options(args: argparse.Namespace) -> Options:
+def _settings(args: argparse.Namespace) -> Options:
+    from ...engines.builder import Options
+
     try:
         batch = tuple(tuple(int(n) for n in part.split(":")) for part in args.batch.split(","))
     except ValueError:
-        raise InputError(f"--batch {args.batch}: expected MIN:BEST:MAX such as 1:8:32, or a comma list") from None
+        raise InputError(
+            f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these"
+        ) from None
     ranges = tuple((b[0], b[0], b[0]) if len(b) == 1 else b for b in batch)
     targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
     if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
         raise InputError(
-            f"--target {', '.join(wrong)}: expected a GPU's compute capability such as sm89, or a comma list"
+            f"--target {', '.join(wrong)}: expected a compute capability such as sm89, or a comma list of these"
         )
     return Options(
         batch=ranges,  # type: ignore[arg-type]  # Options checks that they are three
@@ -114,9 +142,11 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _check_targets(targets: tuple[str, ...], trt: Any) -> None:
+    from ...engines.builder import targets_of
+
     known = targets_of(trt)
     if unknown := [t for t in targets if t not in known]:
-        raise InputError(f"--target {', '.join(unknown)}: this release has {', '.join(known)}")
+        raise InputError(f"--target {', '.join(unknown)}: this release supports {', '.join(known)}")
 
 
 def _bytes(text: str) -> int:
@@ -129,7 +159,7 @@ def _bytes(text: str) -> int:
 def _device(module: Any) -> str:
     lacking = module.missing()
     if lacking:
-        raise InputError(f"TensorRT builds engines on the GPU that runs them. {lacking}")
+        raise InputError(f"TensorRT builds engines only on the GPU that runs them. {lacking}")
     from ...cuda.driver import Device
 
     return Device().name
@@ -151,3 +181,6 @@ def _line(made: dict[str, Any]) -> str:
         f"{made['file']}\n  {made['precision']} for {', '.join(made['devices'])}, batch {', '.join(made['batch'])}, "
         f"{made['bytes'] / 1e6:.1f} MB in {made['seconds']:.1f} s, {made['backend']} {made['version']}"
     )
+
+
+COMMAND = Command("Compile TensorRT engines ahead of time", "deploy", add_arguments, run)

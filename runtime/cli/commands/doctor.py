@@ -1,4 +1,4 @@
-"""`posert doctor`: what this machine is, what each backend can do on it, and the line that would make it work."""
+"""`posert doctor`: the hardware of this machine, what each backend can run on it, and how to enable the rest."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...backends import backends
-from ...doctor import Probe, diagnose, precisions, probe_all
-from ...system.machine import Machine, machine
+from ..command import Command
+
+if TYPE_CHECKING:
+    from ...doctor import Probe
+    from ...system.machine import Machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """There are none."""
 
 
-def main(args: argparse.Namespace) -> int:
-    """Returns 1 if nothing can run here, or something that is installed is broken."""
+def run(args: argparse.Namespace) -> int:
+    """Returns 1 if no backend can run here, or an installed one is broken."""
+    from ...doctor import probe_all
+    from ...system.machine import machine
+
     report = examine(machine(Path("/")), probe_all())
     print(json.dumps(report) if args.json else "\n".join(describe(report)))
     return 0 if report["uses"] and not any(f["level"] == "broken" for f in report["findings"]) else 1
 
 
 def examine(here: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
-    """The whole report, as `--json` prints it."""
+    """The report that `--json` prints."""
+    from ...backends import backends
+    from ...doctor import diagnose, precisions
+
     rows = [
         {"backend": name, **asdict(probes[name]), "precisions": precisions(name, probes[name], here, probes["driver"])}
         for name in backends()
@@ -42,14 +50,14 @@ def examine(here: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
 
 
 def describe(report: Mapping[str, Any]) -> list[str]:
-    """The report in lines that fit a terminal."""
+    """The report for a terminal."""
     m, gpu = report["machine"], report["gpu"]
     cpu = m["cpu"]
     clock = f", governor {cpu['governor']}" if cpu["governor"] else ""
     lines = [
         f"machine    {m['system']}, {m['architecture']}, Python {m['python']}, {m['memory_gb'] or '?'} GB",
         f"processor  {cpu['name']}, {cpu['cores']} cores{clock}",
-        f"           {', '.join(cpu['features']) or 'no vector instructions that it tells of'}",
+        f"           {', '.join(cpu['features']) or 'vector instructions unknown'}",
     ]
     if m["jetson"]:
         lines += _jetson(m["jetson"])
@@ -61,10 +69,10 @@ def describe(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"GPU        {gpu['state']}: {gpu['reason']}")
     lines.append(f"driver     {m['driver'] or 'none loaded'}, CUDA {gpu['facts'].get('cuda', 'none')}")
     if m["tensorrt"]:
-        lines.append(f"TensorRT   {', '.join(m['tensorrt'])} in the system's folders")
+        lines.append(f"TensorRT   {', '.join(m['tensorrt'])} in the system folders")
     opencv = report["opencv"]
     lines.append(f"OpenCV     {opencv['facts'].get('version') or opencv['reason']}")
-    lines += ["", "backends, the preferred first"]
+    lines += ["", "backends in order of preference"]
     for row in report["backends"]:
         lines += _backend(row, gpu)
     lines += ["", *_findings(report)]
@@ -86,7 +94,7 @@ def _backend(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
     version = row["facts"].get("version", "")
     lines = [f"  {row['backend']:17} {row['state']} {version}".rstrip()]
     if row["reason"]:
-        lines.append("      no GPU, see above" if row["reason"] == gpu["reason"] else f"      {row['reason']}")
+        lines.append("      no GPU (see above)" if row["reason"] == gpu["reason"] else f"      {row['reason']}")
     if row["state"] == "missing":
         return lines
     alike: dict[str, list[str]] = {}
@@ -98,5 +106,8 @@ def _backend(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
 def _findings(report: Mapping[str, Any]) -> list[str]:
     lines = [f"{f['level']}: {f['what']}\n    {f['mend']}" for f in report["findings"]]
     if report["uses"]:
-        lines.append(f"posert runs here, by itself on {report['uses']}. For one bundle: posert verify BUNDLE")
+        lines.append(f"posert runs here; its default is {report['uses']}. To check a bundle: posert verify BUNDLE")
     return lines
+
+
+COMMAND = Command("Show what can run on this machine, and how to enable the rest", "deploy", add_arguments, run)

@@ -1,4 +1,4 @@
-"""`posert evaluate`: a data set's figures, of a bundle on its images or of a results file with no model at all."""
+"""`posert evaluate`: score a bundle on a data set's images, or a results file without a model."""
 
 from __future__ import annotations
 
@@ -7,60 +7,69 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...accuracy.score import score, score_file
-from ...bundle.archive import Bundle
-from ...datasets import PROTOCOLS, Dataset, dataset, datasets
 from ...errors import InputError
-from ...estimator import PoseEstimator
 from ...system.files import atomic_write
 from ...system.progress import track
+from .. import options
+from ..command import Command
 
-_MADE_UP = ("demo", "random")  # weights whose figures are not those of the published row
+if TYPE_CHECKING:
+    from ...bundle.archive import Bundle
+    from ...datasets import Dataset
+    from ...estimator import PoseEstimator
+
+_UNPUBLISHED = ("demo", "random")  # weights that do not reach the figures of the published row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Declare the arguments."""
+    from ...datasets import PROTOCOLS, datasets
+
     add = parser.add_argument
-    add("bundle", nargs="?", help="a .pose file; without it, --results are scored")
-    add("--dataset", help=f"{', '.join(datasets())} (the bundle's own)")
-    add("--annotations", required=True, metavar="FILE", help="the data set's annotation file")
-    add("--results", metavar="FILE", help="results to score, instead of a bundle's")
-    add("--images", metavar="DIR", help="folder of the images")
-    add("--detections", metavar="FILE", help="a detector's boxes in COCO's format. Without: the annotated boxes")
-    add("--flip-test", action="store_true", help="with the mirror images too; figures and times are given of both ways")
-    add("--protocol", default=PROTOCOLS[0], help="legacy: of the published tables (default); v029: of MMPose 0.29")
+    add("bundle", nargs="?", help="a .pose file (or score a file with --results)")
+    add("--dataset", metavar="NAME", help=f"{', '.join(datasets())} (default: the bundle's)")
+    add("--annotations", required=True, metavar="FILE", help="annotation file of the data set")
+    add("--images", metavar="DIR", help="folder of the images in --annotations")
+    add("--results", metavar="FILE", help="results file to score in place of a bundle")
+    add("--detections", metavar="FILE", help="COCO detections to use as boxes (default: the annotated boxes)")
+    add("--flip-test", action="store_true", help="average with the mirrored crop; reports figures with and without")
+    add(
+        "--protocol",
+        default=PROTOCOLS[0],
+        metavar="NAME",
+        help="legacy: as in the published tables; v029: as in MMPose 0.29 (default: legacy)",
+    )
     add(
         "--output",
         metavar="FILE",
-        help="results to write (out/evaluate/NAME.BACKEND.PRECISION.json, with the flip test .flip.json); a run that "
-        "stopped goes on from it",
+        help="results file to write; an interrupted run resumes (default: out/evaluate/NAME.BACKEND.PRECISION.json, "
+        "with --flip-test .flip.json)",
     )
-    add("--backend", default="auto", help="auto, openvino, onnxruntime, torchscript, ... (auto)")
-    add("--precision", default="auto", help="auto, fp32, bf16, fp16 or int8 (auto: the fastest that passed its gate)")
-    add("--threads", type=int, metavar="N", help="bound on CPU threads")
-    add("--workers", type=int, default=2, metavar="N", help="threads that decode images (2)")
+    options.add_session(parser)
+    add("--workers", type=options.positive, default=2, metavar="N", help="threads that decode images (default: 2)")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Returns 1 if a figure is not the published one."""
+def run(args: argparse.Namespace) -> int:
+    """Returns 1 if a figure differs from the published one."""
+    from ...accuracy.score import score_file
+    from ...datasets import datasets
+
     if (args.bundle is None) == (args.results is None):
-        raise InputError("name a bundle, or a file with --results; not both")
+        raise InputError("expected either a bundle or --results FILE")
     if args.results is not None:
         if args.dataset is None:
-            raise InputError(f"--results need --dataset: {', '.join(datasets())}")
+            raise InputError(f"--results needs --dataset NAME: {', '.join(datasets())}")
         unused = [
             f"--{n.replace('_', '-')}" for n in ("images", "detections", "flip_test", "output") if getattr(args, n)
         ]
         if unused:
-            raise InputError(f"{', '.join(unused)}: for a bundle; --results are scored as they are")
+            raise InputError(f"{', '.join(unused)} applies to a bundle, not to --results: remove it")
         report = score_file(args.dataset, args.annotations, args.results, args.protocol)
     else:
         if args.images is None:
-            raise InputError("a bundle is evaluated on images: add --images DIR")
-        if args.workers < 1:
-            raise InputError(f"--workers {args.workers}: expected 1 or more")
+            raise InputError("evaluating a bundle needs its images: add --images DIR")
         report = _evaluate(args)
     print(json.dumps(report) if args.json else "\n".join(_lines(report)))
     return 1 if report.get("verdict") == "FAIL" else 0
@@ -68,14 +77,19 @@ def main(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     from ...accuracy.evaluate import compare, read_people
+    from ...bundle.archive import Bundle
+    from ...datasets import dataset
+    from ...estimator import PoseEstimator
 
     with Bundle(args.bundle) as bundle:
         which = dataset(args.dataset or bundle.contract.dataset)
         if which.keypoints != bundle.contract.keypoints:
-            raise InputError(f"{bundle.name} gives the joints of {bundle.contract.dataset}, not of {which.name}")
+            raise InputError(
+                f"{bundle.name} predicts the joints of {bundle.contract.dataset}, not those of {which.name}"
+            )
         pose = PoseEstimator(bundle, backend=args.backend, precision=args.precision, threads=args.threads)
         people = read_people(which, bundle.contract, args.annotations, args.detections, args.protocol)
-        # Both ways have their journals beside one name, so that the flip test goes on from a plain run that stopped.
+        # Both passes keep their journals beside one name, so that --flip-test resumes an interrupted plain run.
         base = Path(args.output or f"out/evaluate/{bundle.name}.{pose.choice.backend}.{pose.choice.precision}.json")
         output = base if args.output or not args.flip_test else base.with_suffix(".flip.json")
         report: dict[str, Any] = {"dataset": which.name, "protocol": args.protocol}
@@ -86,7 +100,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
             report["without_flip_test"] = plain
         else:
             report |= plain
-        # Not before all figures are there: a run that is stopped on its second pass need not make the first one again.
+        # Only now: a run interrupted in its second pass does not repeat the first.
         for flip_test in {False, args.flip_test}:
             _journal(base, flip_test).unlink()
         report |= {
@@ -100,7 +114,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
             "results": str(output),
         }
         source = bundle.manifest["model"].get("checkpoint", {}).get("source")
-        published = {} if source in _MADE_UP else bundle.accuracy.get("published", {})
+        published = {} if source in _UNPUBLISHED else bundle.accuracy.get("published", {})
     rows = compare(published, report["metrics"])
     if rows:
         report["published"] = [asdict(row) for row in rows]
@@ -117,8 +131,9 @@ def _run(
     base: Path,
     output: Path | None,
 ) -> dict[str, Any]:
-    """Estimate everyone, with a journal beside `base`, write the results if there is an output, and score them."""
+    """Estimate everyone, with a journal beside `base`; write the results to `output`, if any; and score them."""
     from ...accuracy.evaluate import Estimation, Journal, fingerprint, records_of
+    from ...accuracy.score import score
     from ...backends import load_backend
 
     artifact = bundle.artifacts[load_backend(pose.choice.backend).PRECISIONS[pose.choice.precision]]
@@ -138,17 +153,17 @@ def _run(
 
 
 def _journal(base: Path, flip_test: bool) -> Path:
-    """Where the joints of one pass are kept until the run is done."""
+    """The file that keeps the joints of one pass until the run is complete."""
     return base.with_name(f"{base.name}.{'flip.' if flip_test else ''}partial")
 
 
 def _verdict(which: Dataset, boxes: str, args: argparse.Namespace, passed: bool) -> str:
     if not args.flip_test:
-        return "not comparable: the published figures have the flip test (--flip-test)"
+        return "not comparable: the published figures use --flip-test"
     if which.boxes not in (boxes, "either"):
-        return f"not comparable: the published figures are of the boxes of {which.boxes}"
+        return f"not comparable: the published figures use {which.boxes} boxes"
     if args.protocol != "legacy":
-        return "not comparable: the published figures are of --protocol legacy"
+        return "not comparable: the published figures use --protocol legacy"
     return "PASS" if passed else "FAIL"
 
 
@@ -177,3 +192,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield report["verdict"]
     if "results" in report:
         yield f"results: {report['results']}"
+
+
+COMMAND = Command(
+    "Score a bundle or a results file with a data set's own metric", "check", add_arguments, run, extra="evaluate"
+)
