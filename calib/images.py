@@ -1,7 +1,7 @@
 """The calibration set: crops of annotated people, cut by the runtime's own code, with their provenance.
 
-People are drawn evenly from strata of size, visible joints and occlusion, because ranges are set by the unusual: a set
-of large unoccluded people alone never shows the network what a blurred, half-hidden one does to its activations.
+People are sampled evenly from strata of size, visible joints and occlusion, because unusual inputs set the ranges: a set
+of large unoccluded people never shows the activations that a blurred, half-hidden person causes.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from numpy.typing import NDArray
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.pose.preprocess import crop, crop_matrices, regions
-from .overlap import EvaluationSet
+from .overlap import EvaluationImages
 
 log = logging.getLogger("posert")
 
 _BATCH = 8
-_JITTER = 0.05  # of the box side, as a detector errs
+_JITTER = 0.05  # of the box side: about the error of a detector
 _NO_BOX = "with a box that is not finite or at most 1 px wide or high"
 
 
 @dataclass(frozen=True)
-class Person:
-    """One annotated person that was drawn.
+class SampledPerson:
+    """One annotated person of the sample.
 
     Attributes:
-        file_name: of the image, as the annotations spell it.
-        annotation: its id.
+        file_name: of the image, as in the annotations.
+        annotation: id of the annotation.
         box: x1, y1, x2, y2 in px of the image, jittered.
-        stratum: what kind of person this is, such as "medium/most/occluded".
-        given: the box as the annotations have it, which is what a message must name.
-        label: what the user calls that box.
+        stratum: size, share of labelled joints and occlusion, such as "medium/most/occluded".
+        given: the box as in the annotations, for messages.
+        label: the user's name of that box, for messages.
     """
 
     file_name: str
@@ -55,10 +55,10 @@ class CalibrationSet:
     """Crops of people; iterating over it yields batches `(N, height, width, 3)` uint8 BGR, the same each time.
 
     Args:
-        people: whom to cut out.
-        read: gives the encoded bytes (JPEG, PNG, ...) of an image by its file name.
+        people: the people to crop.
+        read: returns the encoded bytes (JPEG, PNG, ...) of an image by its file name.
         contract: size and geometry of the crops.
-        evaluation: the images that accuracy is measured on, which must not be among these.
+        evaluation: the images that accuracy is measured on; they must not be among these.
 
     Raises (while iterating):
         CalibrationError: an image cannot be read or is in the evaluation set, a box lies outside its image (the image
@@ -67,10 +67,10 @@ class CalibrationSet:
 
     def __init__(
         self,
-        people: Sequence[Person],
+        people: Sequence[SampledPerson],
         read: Callable[[str], bytes],
         contract: Contract,
-        evaluation: EvaluationSet | None = None,
+        evaluation: EvaluationImages | None = None,
     ) -> None:
         if not people:
             raise CalibrationError("the calibration set has no people; a few hundred annotated people are usual")
@@ -106,12 +106,12 @@ class CalibrationSet:
         if plain:
             raise CalibrationError(
                 f"each of the {len(self)} calibration crops shows a single colour, such as {self.people[0].label} in "
-                f"{self.people[0].file_name!r}: ranges found there would fit no picture. Look at the images and the "
+                f"{self.people[0].file_name!r}; ranges found on them would fit no picture. Check the images and the "
                 "boxes."
             )
 
     def provenance(self) -> dict[str, Any]:
-        """What the set is made of, for the manifest: files with sha256, people per stratum, a hash of it all."""
+        """The content of the set, for the manifest: files with sha256, people per stratum, and one sha256 over all."""
         files = {p.file_name: self._digest(p.file_name) for p in self.people}
         strata: dict[str, int] = {}
         for p in self.people:
@@ -137,21 +137,21 @@ class CalibrationSet:
             raise CalibrationError(f"calibration image {name!r} cannot be read: {error}") from error
 
     def _frame(self, name: str) -> NDArray[np.uint8]:
-        """An image `(H, W, 3)` uint8 BGR, after the check that it is not one that accuracy is measured on."""
+        """An image `(H, W, 3)` uint8 BGR; refuses one that accuracy is measured on."""
         data = self._bytes(name)
-        copied = self._evaluation.find(data) if self._evaluation else None
-        if copied is not None:
+        copy = self._evaluation.find_copy(data) if self._evaluation else None
+        if copy is not None:
             raise CalibrationError(
-                f"calibration image {name!r} is also in the evaluation set, as {copied}: accuracy measured there would "
-                "flatter the quantised network. Calibrate on training images."
+                f"calibration image {name!r} is also in the evaluation set, as {copy}; accuracy measured there would be "
+                "too high. Calibrate on training images."
             )
         self._digest(name, data)
-        # Turned as the EXIF tag says, as the gate and the runtime read images.
+        # IMREAD_COLOR applies the EXIF orientation, as the gate and the runtime do.
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if frame is None:
             raise CalibrationError(
                 f"calibration image {name!r} ({len(data)} bytes) is not an image that OpenCV can decode; "
-                "download it again or leave it out of the annotations"
+                "download it again or remove it from the annotations"
             )
         return np.asarray(frame, np.uint8)
 
@@ -162,27 +162,27 @@ def crops_from_coco(
     contract: Contract,
     count: int = 256,
     seed: int = 0,
-    evaluation: EvaluationSet | None = None,
+    evaluation: EvaluationImages | None = None,
 ) -> CalibrationSet:
-    """Draw a calibration set from COCO-format keypoint annotations.
+    """Sample a calibration set from COCO-format keypoint annotations.
 
     Args:
         annotations: a loaded person-keypoints JSON: "images" (id, file_name), "annotations" (id, image_id, bbox xywh,
-            keypoints). An empty list of keypoints says that only the box is known, as `frames.box_frames` has it, and
-            `box_index` that it is to be called by that number.
-        read: gives the encoded bytes of an image by its file_name; `folder(path)` makes one.
-        contract: of the network; its crops are cut as at run time.
-        count: people wanted; all are taken where there are fewer.
-        seed: of the draw; the same seed gives the same set.
+            keypoints). An empty list of keypoints means that only the box is known, as in `frames.box_frames`;
+            `box_index` is then its number in the user's file.
+        read: returns the encoded bytes of an image by its file_name; `folder(path)` makes such a function.
+        contract: of the network; crops are cut as at run time.
+        count: people wanted; all are used where there are fewer.
+        seed: of the sample; the same seed gives the same set.
         evaluation: as for `CalibrationSet`.
 
     Raises:
-        CalibrationError: the annotations hold nobody to calibrate on, or are not COCO-format.
+        CalibrationError: the annotations have nobody to calibrate on, or are not COCO-format.
     """
     try:
         names = {image["id"]: str(image["file_name"]) for image in annotations["images"]}
-        everybody = [(a, _fault(a)) for a in annotations["annotations"]]
-        rows = [a for a, fault in everybody if not fault]
+        everybody = [(a, _unusable(a)) for a in annotations["annotations"]]
+        rows = [a for a, reason in everybody if not reason]
         strata: dict[str, list[Mapping[str, Any]]] = {}
         for a in sorted(rows, key=lambda a: int(a["id"])):
             strata.setdefault(_stratum(a), []).append(a)
@@ -193,34 +193,34 @@ def crops_from_coco(
             "id and file_name and 'annotations' with id, image_id, bbox and keypoints"
         ) from error
     if not rows:
-        faults = Counter(fault for _, fault in everybody)
-        seen = ", ".join(f"{n} {fault}" for fault, n in faults.items()) or "nobody with labelled joints is there"
+        reasons = Counter(reason for _, reason in everybody)
+        seen = ", ".join(f"{n} {reason}" for reason, n in reasons.items()) or "it has no people with labelled joints"
         raise CalibrationError(
             f"none of the {len(everybody)} annotations can be calibrated on: {seen}. Expected single people with a box "
-            "and at least one labelled joint, or boxes alone, in a file as `posert run --boxes` takes it"
+            "and at least one labelled joint, or a file of boxes as `posert run --boxes` takes it"
         )
-    # Crowds and people without joints belong to every data set; such a box is a mistake.
-    left = [a for a, fault in everybody if fault == _NO_BOX]
-    if left:
+    # Crowds and people without joints are normal in a data set; a box that cannot be used is a mistake.
+    bad = [a for a, reason in everybody if reason == _NO_BOX]
+    if bad:
         log.warning(
-            "calibration leaves out %d of %d people %s, such as %s",
-            *(len(left), len(everybody), _NO_BOX, _label(left[0], names.get(left[0]["image_id"], ""))),
+            "calibration skips %d of %d people %s, such as %s",
+            *(len(bad), len(everybody), _NO_BOX, _label(bad[0], names.get(bad[0]["image_id"], ""))),
         )
     rng = np.random.default_rng(seed)
     queues = [[group[i] for i in rng.permutation(len(group))] for _, group in sorted(strata.items())]
-    drawn: list[Mapping[str, Any]] = []
-    while len(drawn) < count and queues:
+    sample: list[Mapping[str, Any]] = []
+    while len(sample) < count and queues:
         for queue in queues:
-            if len(drawn) < count:
-                drawn.append(queue.pop())
+            if len(sample) < count:
+                sample.append(queue.pop())
         queues = [queue for queue in queues if queue]
     people = []
-    for a in drawn:
+    for a in sample:
         x, y, w, h = (float(v) for v in a["bbox"])
         dx, dy, dw, dh = rng.uniform(-_JITTER, _JITTER, 4) * (w, h, w, h)
         box = (x + dx - dw, y + dy - dh, x + w + dx + dw, y + h + dy + dh)
         name = files[a["id"]]
-        people.append(Person(name, int(a["id"]), box, _stratum(a), (x, y, x + w, y + h), _label(a, name)))
+        people.append(SampledPerson(name, int(a["id"]), box, _stratum(a), (x, y, x + w, y + h), _label(a, name)))
     return CalibrationSet(people, read, contract, evaluation)
 
 
@@ -229,7 +229,7 @@ def folder(path: Path) -> Callable[[str], bytes]:
     return lambda name: (path / name).read_bytes()
 
 
-def _fault(a: Mapping[str, Any]) -> str:
+def _unusable(a: Mapping[str, Any]) -> str:
     """Why an annotation cannot be calibrated on; empty if it can."""
     x, y, w, h = (float(v) for v in a["bbox"])
     joints = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)
@@ -241,24 +241,24 @@ def _fault(a: Mapping[str, Any]) -> str:
 
 
 def _label(a: Mapping[str, Any], file_name: str) -> str:
-    """What the user calls a box: the annotations that `frames.box_frames` makes have ids that they never saw."""
+    """The user's name of a box: annotations made by `frames.box_frames` have ids that the user never saw."""
     return f"box {a['box_index']} of {file_name}" if "box_index" in a else f"the box of annotation {a['id']}"
 
 
-def _check_inside(person: Person, frame: NDArray[np.uint8]) -> None:
+def _check_inside(person: SampledPerson, frame: NDArray[np.uint8]) -> None:
     height, width = frame.shape[:2]
-    # As given, not as jittered: of a box at the border the crop shows some of the picture either way.
+    # The box as given, not as jittered: with a box at the border the crop shows some of the picture either way.
     x1, y1, x2, y2 = person.given
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         a, b, c, d = (f"{round(v, 2):.10g}" for v in person.given)  # boxes from a file are float32
         raise CalibrationError(
             f"{person.label}, {a}, {b} to {c}, {d}, lies outside its image {person.file_name!r} of {width} x {height} "
-            "px; mend the box, or leave it out"
+            "px; correct or remove the box"
         )
 
 
 def _stratum(a: Mapping[str, Any]) -> str:
-    """Size by COCO's bounds (areas of 96 x 96 px), share of labelled joints, and whether any is hidden."""
+    """Size by COCO's limit (an area of 96 x 96 px), share of labelled joints, and whether any is occluded."""
     _, _, w, h = (float(v) for v in a["bbox"])
     flags = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)[:, 2]
     size = "large" if float(a.get("area", w * h)) > 96**2 else "medium"

@@ -10,11 +10,11 @@ from typing import Any
 
 import onnx
 
+from ..calib.cache import CalibrationCache, read_cache, write_cache
 from ..calib.images import CalibrationSet, crops_from_coco
-from ..calib.overlap import fingerprint
-from ..calib.qdq import place
-from ..calib.ranges import Ranges, Seen, collect
-from ..calib.scales import Scales, read_scales, write_scales
+from ..calib.overlap import phash
+from ..calib.placement import place
+from ..calib.ranges import CalibrationState, Ranges, collect
 from ..runtime.accuracy.frames import Frames
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
@@ -30,14 +30,14 @@ def partial_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def read_partial(path: Path) -> Scales | None:
+def read_partial(path: Path) -> CalibrationCache | None:
     """The state that an interrupted calibration to `path` left, if any.
 
     Raises:
         CalibrationError: the file cannot be read as one.
     """
     partial = partial_file(path)
-    return read_scales(partial) if partial.exists() else None
+    return read_cache(partial) if partial.exists() else None
 
 
 def calibrate(
@@ -49,10 +49,10 @@ def calibrate(
     samples: int | None,
     method: str,
     path: Path,
-    before: Scales | None,
+    before: CalibrationCache | None,
     report: Report,
     note: Callable[[str], None],
-) -> Scales:
+) -> CalibrationCache:
     """Calibrate a graph; the state is saved beside `path` on the way.
 
     Args:
@@ -77,36 +77,37 @@ def calibrate(
     model = onnx.load_from_string(graph)
     tensors = place(model).tensors
     sha256 = hashlib.sha256(graph).hexdigest()
-    scales = Scales(name, sha256, method, (_described(crops, frames),), Ranges({}), Seen(), finished=False)
+    described, state = (_described(crops, frames),), CalibrationState()
+    cache = CalibrationCache(name, sha256, method, described, Ranges({}), state, finished=False)
     partial = partial_file(path)
     if before is not None:
-        _check_same(before, scales, tensors, partial)
-        scales = before
-        note(f"resuming after {scales.seen.crops} of {len(crops)} people ({partial})")
-    saved = scales.seen.crops
+        _check_same(before, cache, tensors, partial)
+        cache = before
+        note(f"resuming after {cache.state.crops} of {len(crops)} people ({partial})")
+    saved = cache.state.crops
 
     def progress(done: int) -> None:
         nonlocal saved
         report("calibration", done, len(crops))
         if done - saved >= _SAVE_EVERY and done < len(crops):
-            write_scales(partial, scales)
+            write_cache(partial, cache)
             saved = done
 
-    ranges = collect(model, crops, tensors, method, progress=progress, seen=scales.seen, contract=contract)
-    return replace(scales, ranges=ranges, finished=True)
+    ranges = collect(model, crops, tensors, method, progress=progress, state=cache.state)
+    return replace(cache, ranges=ranges, finished=True)
 
 
 def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
-    """Provenance of the set, with a fingerprint of each image: a build checks that it does not evaluate on them."""
+    """Provenance of the set and the perceptual hash of each image, which a build compares with its held-out images."""
     described = crops.provenance()
     files = {}
     for name, sha256 in described["files"].items():
-        look = fingerprint(frames.read(name))
-        files[name] = {"sha256": sha256, "look": None if look is None else look.tobytes().hex()}
+        found = phash(frames.read(name))
+        files[name] = {"sha256": sha256, "phash": None if found is None else found.tobytes().hex()}
     return {**described, "data": frames.note, "files": files}
 
 
-def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> None:
+def _check_same(before: CalibrationCache, now: CalibrationCache, tensors: list[str], path: Path) -> None:
     for what, theirs, ours in (
         ("graph", before.graph, now.graph),
         ("method", before.method, now.method),
@@ -117,5 +118,5 @@ def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> 
                 f"{path} belongs to an interrupted calibration with another {what} ({theirs}, now {ours}); delete it "
                 "or choose another --output"
             )
-    if before.finished or set(before.seen.observers) != set(tensors):
+    if before.finished or set(before.state.observers) != set(tensors):
         raise CalibrationError(f"{path} is not the state of an interrupted calibration of this graph; delete it")

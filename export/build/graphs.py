@@ -12,7 +12,7 @@ import onnx
 
 from ...calib.fp16 import activations, overflows, to_fp16
 from ...calib.images import crops_from_coco
-from ...calib.overlap import EvaluationSet
+from ...calib.overlap import EvaluationImages
 from ...calib.ranges import collect
 from ...runtime.backends import load_backend
 from ...runtime.bundle.archive import Artifact, Golden, describe
@@ -49,7 +49,7 @@ def make_graphs(plan: Plan, reference: Reference, folder: Path, report: Report) 
     build needs."""
     contract = reference.contract
     names = [record["file_name"] for record in plan.held_out.coco["images"]]
-    measured = EvaluationSet(names, plan.held_out.read)
+    measured = EvaluationImages(names, plan.held_out.read)
     count = people_to_draw(plan.calibration, CALIBRATION_PEOPLE) if plan.tunable else CALIBRATION_PEOPLE
     crops = crops_from_coco(plan.calibration.coco, plan.calibration.read, contract, count, evaluation=measured)
     golden_crops = next(iter(crops))[:1]

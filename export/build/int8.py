@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
+from ...calib.cache import read_cache
 from ...calib.images import CalibrationSet
-from ...calib.overlap import EvaluationSet
-from ...calib.placement import Placement
-from ...calib.qdq import place, quantize
+from ...calib.overlap import EvaluationImages
+from ...calib.placement import REQUESTED, Placement, place
+from ...calib.qdq import quantize
 from ...calib.ranges import Ranges, collect
-from ...calib.scales import read_scales
-from ...calib.search import Found, Measured, Step, search
-from ...calib.sensitivity import Block, sensitivity
+from ...calib.search import Measurement, SearchResult, Step, find_float_blocks
+from ...calib.sensitivity import Block, block_sensitivity
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
@@ -52,7 +52,7 @@ def make_int8(
     fp32: onnx.ModelProto,
     sha256: str,
     crops: CalibrationSet,
-    held_out: EvaluationSet,
+    held_out: EvaluationImages,
     contract: Contract,
     folder: Path,
     report: Report,
@@ -99,7 +99,7 @@ def make_int8(
     found_ranges = ranges.to_json()["ranges"]
     record["ranges"] = {name: found_ranges[name] for name in sorted(ranges, key=lambda name: order.get(name, -1))}
     record["verdict"] = int8_verdict(record)
-    left = {name: reasons.get(name, why) if why == "asked for" else why for name, why in placement.left.items()}
+    left = {name: reasons.get(name, why) if why == REQUESTED else why for name, why in placement.skipped.items()}
     return Int8(tuple(twins.files.values()), left, record)
 
 
@@ -115,9 +115,14 @@ class _Twins:
     def write(self, float_nodes: tuple[str, ...]) -> Placement:
         if self._written is None or self._written[0] != float_nodes:
             for name, unsigned in _UNSIGNED.items():
-                rest: Literal["float16", "float32"] = "float16" if self.half and not unsigned else "float32"
+                fallback: Literal["float16", "float32"] = "float16" if self.half and not unsigned else "float32"
                 made = quantize(
-                    self.fp32, self.ranges, float_nodes=float_nodes, unsigned=unsigned, rest=rest, wide=self.wide
+                    self.fp32,
+                    self.ranges,
+                    float_nodes=float_nodes,
+                    unsigned=unsigned,
+                    fallback_dtype=fallback,
+                    keep_fp32=self.wide,
                 )
                 self.files[name].write_bytes(made.model.SerializeToString())
                 self._written = float_nodes, made.placement
@@ -128,7 +133,7 @@ class _Twins:
 
 
 def _ranges(
-    plan: Plan, fp32: onnx.ModelProto, sha256: str, crops: CalibrationSet, held_out: EvaluationSet, report: Report
+    plan: Plan, fp32: onnx.ModelProto, sha256: str, crops: CalibrationSet, held_out: EvaluationImages, report: Report
 ) -> tuple[Ranges, dict[str, Any], Drawn]:
     """Ranges, the record of where they come from, and whether they rest on an annotated person."""
     if plan.scales is None:
@@ -137,11 +142,11 @@ def _ranges(
         def progress(done: int) -> None:
             report("calibration", done, len(crops))
 
-        ranges = collect(fp32, crops, tensors, METHOD, progress=progress, contract=crops.contract)
+        ranges = collect(fp32, crops, tensors, METHOD, progress=progress)
         ids = {person.annotation for person in crops.people}
         record = {"method": METHOD, "data": plan.calibration.note, **crops.provenance()}
         return ranges, _with_curve(record, ranges), lambda a: a["id"] in ids
-    scales = read_scales(plan.scales)
+    scales = read_cache(plan.scales)
     scales.check_graph(sha256, str(plan.scales))
     scales.check_held_out(held_out, str(plan.scales))
     known = {file["sha256"] for one in scales.sets for file in one["files"].values()}
@@ -153,7 +158,7 @@ def _ranges(
     record = {
         "method": scales.method,
         "data": ", ".join(one["data"] for one in scales.sets),
-        "people": scales.seen.crops,
+        "people": scales.state.crops,
         "images": sum(one["images"] for one in scales.sets),
         "scales": plan.scales.name,
         "sets": [{k: v for k, v in one.items() if k != "files"} for one in scales.sets],
@@ -166,7 +171,7 @@ def _with_curve(record: Mapping[str, Any], ranges: Ranges) -> dict[str, Any]:
     return {**record, "curve": ranges.curve, "settled": ranges.settled}
 
 
-def _frames(plan: Plan, drawn: Drawn, held_out: EvaluationSet, contract: Contract) -> Frames | Unproven:
+def _frames(plan: Plan, drawn: Drawn, held_out: EvaluationImages, contract: Contract) -> Frames | Unproven:
     if not plan.tunable:
         return Unproven(
             "the labels of the calibration people say nothing about these weights; give labelled training images "
@@ -189,20 +194,20 @@ def _search(
     crops: CalibrationSet,
     contract: Contract,
     report: Report,
-) -> tuple[Found, list[Block]]:
+) -> tuple[SearchResult, list[Block]]:
     """All in int8 if that holds, as is usual; else the cheapest set of blocks in float, and what each block costs."""
 
-    def measure(float_nodes: tuple[str, ...], what: str) -> Measured:
+    def measure(float_nodes: tuple[str, ...], what: str) -> Measurement:
         twins.write(float_nodes)
         return tuner.measure({name: file.read_bytes() for name, file in twins.files.items()}, what)
 
     first = measure((), "int8: AP on people to tune on")
     if first.drop <= plan.max_drop:
         step = Step((), (), 0.0, first)
-        return Found(step, (step,)), []
+        return SearchResult(step, (step,)), []
     report("int8: what each block costs", 0, 0)
     some = np.concatenate(list(islice(crops, _SENSITIVITY_BATCHES)))
-    blocks = sensitivity(
+    blocks = block_sensitivity(
         twins.fp32,
         ranges,
         some,
@@ -211,17 +216,17 @@ def _search(
     )
     tried = 0
 
-    def attempt(float_nodes: tuple[str, ...]) -> Measured:
+    def attempt(float_nodes: tuple[str, ...]) -> Measurement:
         nonlocal tried
         if not float_nodes:
             return first
         tried += 1
         return measure(float_nodes, f"int8: search, try {tried}, {len(float_nodes)} nodes in float")
 
-    return search(blocks, attempt, plan.max_drop), blocks
+    return find_float_blocks(blocks, attempt, plan.max_drop), blocks
 
 
-def _search_record(found: Found, blocks: list[Block], tuner: Tuner, max_drop: float) -> dict[str, Any]:
+def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_drop: float) -> dict[str, Any]:
     def plain(step: Step) -> dict[str, Any]:
         m = step.measured
         return {

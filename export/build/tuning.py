@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...calib.overlap import EvaluationSet
-from ...calib.search import Measured
+from ...calib.overlap import EvaluationImages
+from ...calib.search import Measurement
 from ...runtime.accuracy.frames import Frames
 from ...runtime.accuracy.gate import FEWEST, Candidate, Judge
 from ...runtime.accuracy.verdict import Row
@@ -41,7 +41,7 @@ class Unproven:
 Drawn = Callable[[Mapping[str, Any]], bool]
 
 
-def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Frames | Unproven:
+def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationImages) -> Frames | Unproven:
     """The labelled people of the calibration frames that were not drawn for the ranges, at most `PEOPLE`.
 
     Args:
@@ -67,7 +67,7 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Fram
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
     records = [records[i] for i in np.linspace(0, len(records) - 1, wanted).astype(int)]
     for record in records:
-        copied = held_out.find(frames.read(record["file_name"]))
+        copied = held_out.find_copy(frames.read(record["file_name"]))
         if copied is not None:
             raise CalibrationError(
                 f"calibration image {record['file_name']!r} is also in the evaluation set, as {copied}: what is tuned "
@@ -126,7 +126,7 @@ class Tuner:
         """Who was measured on; `labelled` is False where the network finds nobody, and nothing can be lost."""
         return self._judge.data
 
-    def measure(self, twins: Mapping[str, bytes], what: str) -> Measured:
+    def measure(self, twins: Mapping[str, bytes], what: str) -> Measurement:
         """The larger drop of the two int8 graphs, both of which the gate will judge, and the time of the one for CPUs.
 
         Args:
@@ -137,11 +137,11 @@ class Tuner:
         rows = [self._judge.hear(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
         worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
         if worst.ap_drop is None:  # it gives NaN, or was refused
-            return Measured(math.inf)
+            return Measurement(math.inf)
         # By turns with the float32 graph: a machine that slows down slows both.
         session = load_backend(self.backends["int8"]).Session(twins["int8"], "int8")
         ms = self.fp32_ms * _ratio(session, self._float, self._crop)
-        return Measured(worst.ap_drop, worst.ap_drop_interval, ms)
+        return Measurement(worst.ap_drop, worst.ap_drop_interval, ms)
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         def open_it() -> PoseEstimator:

@@ -105,7 +105,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     Raises:
         PosertError: a mistake in the arguments; all are found here, before any work.
     """
-    from ...calib.scales import read_scales
+    from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
     from .. import catalog
     from ..build.pipeline import name_of
@@ -125,7 +125,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if args.calib_cache is not None:
         if "int8" not in precisions:
             raise PosertError("--calib-cache applies to int8: add --int8")
-        read_scales(args.calib_cache)  # refuses other files
+        read_cache(args.calib_cache)  # refuses other files
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     opset = OPSET if args.opset is None else args.opset

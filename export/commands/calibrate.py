@@ -15,7 +15,7 @@ from ...runtime.system.progress import Report, steps
 from ._arguments import add_calibration_arguments, add_model_arguments, calibration_frames, check_pair, row_of
 
 if TYPE_CHECKING:
-    from ...calib.scales import Scales
+    from ...calib.cache import CalibrationCache
     from ...runtime.accuracy.frames import Frames
     from ...runtime.bundle.contract import Contract
 
@@ -41,39 +41,39 @@ def run(args: argparse.Namespace) -> int:
     """Write the file and say whether more people would change it."""
     from rich.console import Console
 
-    from ...calib.scales import write_scales
+    from ...calib.cache import write_cache
     from ..calibration import partial_file
     from ..report.words import settled_text
 
     check_writable(args.output)
-    scales = _merged(args) if args.merge else _calibrated(args, Console(stderr=True, markup=False, highlight=False))
-    write_scales(args.output, scales)
+    cache = _merged(args) if args.merge else _calibrated(args, Console(stderr=True, markup=False, highlight=False))
+    write_cache(args.output, cache)
     partial_file(args.output).unlink(missing_ok=True)
     if args.json:
-        print(json.dumps(_summary(args.output, scales)))
+        print(json.dumps(_summary(args.output, cache)))
         return 0
-    images = sum(one["images"] for one in scales.sets)
+    images = sum(one["images"] for one in cache.sets)
     print(
-        f"{args.output}: {len(scales.ranges)} ranges, method {scales.method}, from {scales.seen.crops} people on "
-        f"{images} images\ngraph  {scales.graph} ({scales.model})"
+        f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {cache.state.crops} people on "
+        f"{images} images\ngraph  {cache.graph} ({cache.model})"
     )
-    for one in scales.sets:
+    for one in cache.sets:
         print(f"people {one['sha256']} ({one['data']})")
-    print(settled_text(scales.ranges.curve, scales.ranges.settled))
+    print(settled_text(cache.ranges.curve, cache.ranges.settled))
     return 0
 
 
-def _merged(args: argparse.Namespace) -> Scales:
-    from ...calib.scales import merge_scales, read_scales
+def _merged(args: argparse.Namespace) -> CalibrationCache:
+    from ...calib.cache import merge_caches, read_cache
 
     if args.bundle or args.arch or args.model or args.calib:
         raise PosertError("--merge calibrates nothing: remove the bundle or model and --calib")
     if len(args.merge) < 2:
         raise PosertError("--merge needs two files or more")
-    return merge_scales([(str(path), read_scales(path)) for path in args.merge])
+    return merge_caches([(str(path), read_cache(path)) for path in args.merge])
 
 
-def _calibrated(args: argparse.Namespace, console: Any) -> Scales:
+def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
     from ...calib.methods import method as find_method
     from ..build.int8 import METHOD
     from ..calibration import calibrate, read_partial
@@ -123,15 +123,15 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
     return name_of(row, args.stages), reference.contract, data, frames
 
 
-def _summary(path: Path, scales: Scales) -> dict[str, Any]:
+def _summary(path: Path, cache: CalibrationCache) -> dict[str, Any]:
     return {
         "output": str(path),
-        "graph": scales.graph,
-        "method": scales.method,
-        "tensors": len(scales.ranges),
-        "crops": scales.seen.crops,
-        "curve": scales.ranges.curve,
-        "settled": scales.ranges.settled,
+        "graph": cache.graph,
+        "method": cache.method,
+        "tensors": len(cache.ranges),
+        "crops": cache.state.crops,
+        "curve": cache.ranges.curve,
+        "settled": cache.ranges.settled,
     }
 
 

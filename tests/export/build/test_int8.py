@@ -21,11 +21,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from posert.calib.cache import CalibrationCache, write_cache
 from posert.calib.images import crops_from_coco
-from posert.calib.overlap import EvaluationSet
-from posert.calib.qdq import place
-from posert.calib.ranges import Ranges, Seen, collect
-from posert.calib.scales import Scales, write_scales
+from posert.calib.overlap import EvaluationImages
+from posert.calib.placement import place
+from posert.calib.ranges import CalibrationState, Ranges, collect
 from posert.export.build.int8 import Int8, make_int8
 from posert.export.build.plan import Plan
 from posert.export.build.tuning import FEWEST, PEOPLE, Unproven, people_to_draw, tuning_frames
@@ -127,7 +127,7 @@ def network(hard: bool = True) -> onnx.ModelProto:
 
 
 FRAMES = make_frames(16)
-NOBODY = EvaluationSet([], lambda name: b"")
+NOBODY = EvaluationImages([], lambda name: b"")
 
 
 def plan(**changes: Any) -> Plan:
@@ -242,18 +242,20 @@ def test_a_network_that_finds_nobody_has_nothing_to_lose(tmp_path: Path) -> None
 
 
 class TestScales:
-    def scales(self, model: onnx.ModelProto, people: int = 32) -> Scales:
-        crops, seen = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people), Seen()
-        ranges: Ranges = collect(model, crops, place(model).tensors, "minmax", seen=seen)
+    def scales(self, model: onnx.ModelProto, people: int = 32) -> CalibrationCache:
+        crops, seen = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people), CalibrationState()
+        ranges: Ranges = collect(model, crops, place(model).tensors, "minmax", state=seen)
         described = crops.provenance()
-        files = {name: {"sha256": sha256, "look": None} for name, sha256 in described["files"].items()}
+        files = {name: {"sha256": sha256, "phash": None} for name, sha256 in described["files"].items()}
         sha256 = hashlib.sha256(model.SerializeToString()).hexdigest()
-        return Scales("discs", sha256, "minmax", ({**described, "data": "discs", "files": files},), ranges, seen)
+        return CalibrationCache(
+            "discs", sha256, "minmax", ({**described, "data": "discs", "files": files},), ranges, seen
+        )
 
     def test_they_are_used_as_they_are(self, tmp_path: Path) -> None:
         model = network(hard=False)
         scales = self.scales(model, people=20)
-        write_scales(tmp_path / "s.json", scales)
+        write_cache(tmp_path / "s.json", scales)
         made, told = make(tmp_path, model, plan(scales=tmp_path / "s.json"))
         record = made.record
         assert "calibration" not in told and record["method"] == "minmax" and record["scales"] == "s.json"
@@ -269,8 +271,10 @@ class TestScales:
         assert scale.dtype == np.float16 and step <= float(scale) <= step * (1 + 2**-10)
 
     def test_of_another_graph_they_are_refused(self, tmp_path: Path) -> None:
-        write_scales(tmp_path / "s.json", self.scales(network(hard=False)))
-        with pytest.raises(CalibrationError, match=r"s.json holds scales of another graph.*[0-9a-f]{64}.*[0-9a-f]{64}"):
+        write_cache(tmp_path / "s.json", self.scales(network(hard=False)))
+        with pytest.raises(
+            CalibrationError, match=r"s.json is the calibration cache of another graph.*[0-9a-f]{64}.*[0-9a-f]{64}"
+        ):
             make(tmp_path, network(), plan(scales=tmp_path / "s.json"))
 
 
@@ -297,7 +301,7 @@ class TestPeopleToTuneOn:
     def test_one_of_the_gates_images_among_them_is_refused(self) -> None:
         name = FRAMES.coco["images"][3]["file_name"]
         with pytest.raises(CalibrationError, match=f"calibration image '{name}' is also in the evaluation set"):
-            tuning_frames(FRAMES, lambda a: False, EvaluationSet([name], FRAMES.read))
+            tuning_frames(FRAMES, lambda a: False, EvaluationImages([name], FRAMES.read))
 
     @pytest.mark.parametrize(("images", "count"), [(4, 64), (10, 20), (16, 32), (40, 64)])
     def test_ranges_leave_half_of_a_small_set(self, images: int, count: int) -> None:

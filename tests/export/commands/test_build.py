@@ -20,8 +20,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from posert.calib.scales import read_scales
-from posert.calib.search import Measured
+from posert.calib.cache import read_cache
+from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
 from posert.export.archs import build_arch
 from posert.export.build import graphs, int8, pipeline, tuning
@@ -139,7 +139,7 @@ class TestOneBuild:
     def test_calibrate_finds_the_graph_and_the_ranges_of_the_build(self, built: Built, tmp_path: Path) -> None:
         status, _, err = posert("calibrate", *DEMO[1:], "--scales", tmp_path / "s.json")
         assert status == 0, err
-        scales = read_scales(tmp_path / "s.json")
+        scales = read_cache(tmp_path / "s.json")
         with Bundle(built.folder / "demo.pose") as bundle:
             scales.check_graph(bundle.artifacts["fp32"].sha256, "s.json")
             assert {n: [r.lo, r.hi] for n, r in scales.ranges.items()} == bundle.manifest["calibration"]["ranges"]
@@ -251,9 +251,9 @@ class TestTheGateFails:
 
     @pytest.mark.usefixtures("exported")
     def test_a_target_that_no_int8_graph_holds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def hopeless(self: Tuner, twins: Mapping[str, bytes], what: str) -> Measured:
+        def hopeless(self: Tuner, twins: Mapping[str, bytes], what: str) -> Measurement:
             assert set(twins) == {"int8", "int8_gpu"}
-            return Measured(0.04 if "search" in what else 0.05, (0.03, 0.06), 10.0)
+            return Measurement(0.04 if "search" in what else 0.05, (0.03, 0.06), 10.0)
 
         def two(*_: object, **__: object) -> list[Block]:
             return [Block("layer1.0", ("layer1.0.conv1",), 0.1, 0.5), Block("layer1.1", ("layer1.1.conv1",), 0.9, 0.1)]
@@ -364,7 +364,7 @@ class TestRefusedBeforeAnyWork:
             (["--arch", "hrnet_w32", "--images", "folder"], "--annotations and --images go together"),
             (["--arch", "hrnet_w32", "--calib", "x.json"], "--calib and --calib-images go together"),
             (["--arch", "hrnet_w32", "--scales", "s.json"], "--scales is for int8, which is not asked for"),
-            (["--arch", "hrnet_w32", "--int8", "--scales", "file"], "file is not a file of scales"),
+            (["--arch", "hrnet_w32", "--int8", "--scales", "file"], "file is not a calibration cache"),
             (["--arch", "hrnet_w32", "--max-drop", "-0.1"], "--max-drop -0.1"),
             (["--arch", "hrnet_w32", "--max-drop", "1"], "--max-drop 1"),
             (["--arch", "hrnet_w32", "--max-drop", "nan"], "--max-drop nan"),

@@ -1,8 +1,8 @@
-"""What is kept of a stream of activations: extremes, or a histogram; memory does not grow with the stream.
+"""Observers: what is kept of a stream of activations. Their memory does not grow with the stream.
 
-The histogram's bins double in width whenever a value falls outside. Bin widths are powers of two and bin edges
-multiples of them, so merging pairs is exact: the order of the values and their batches leave no trace, and the result
-equals that of all values at once.
+The bins of a histogram double in width whenever a value falls outside. Bin widths are powers of two and bin edges
+multiples of them, so merging pairs of bins is exact: neither the order of the values nor their batches matter, and the
+result equals that of all values at once.
 """
 
 from __future__ import annotations
@@ -24,57 +24,57 @@ _CHUNK_VALUES = 1 << 23  # cv2.calcHist counts in float32, which is exact up to 
 
 @dataclass(frozen=True)
 class Range:
-    """The interval of values that a quantised tensor must be able to tell apart; always holds zero."""
+    """The interval of values that a quantised tensor represents; always contains zero."""
 
     lo: float
     hi: float
 
     @property
     def amax(self) -> float:
-        """The largest magnitude, on which a symmetric scale rests."""
+        """The largest magnitude, which sets a symmetric scale."""
         return max(-self.lo, self.hi)
 
     def __or__(self, other: Range) -> Range:
-        """The smallest range that holds both."""
+        """The smallest range that contains both."""
         return Range(min(self.lo, other.lo), max(self.hi, other.hi))
 
 
-class Extremes:
-    """Smallest and largest value of a stream; NaN and infinities come through as they are."""
+class MinMaxObserver:
+    """Smallest and largest value of a stream of finite values."""
 
     def __init__(self) -> None:
         self.lo = math.inf
         self.hi = -math.inf
 
     def update(self, values: NDArray[np.float32]) -> bool:
-        """Take more values in; False, and nothing taken, when one of them is not finite."""
+        """Add values to the stream; returns False, and adds nothing, if one of them is not finite."""
         lo, hi = float(values.min()), float(values.max())
         if not (math.isfinite(lo) and math.isfinite(hi)):
             return False
         self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
         return True
 
-    def absorb(self, other: Extremes) -> None:
-        """Take in what another one of the same kind has seen, as if its stream had been this one's."""
+    def merge(self, other: MinMaxObserver) -> None:
+        """Add the stream of another observer of the same kind."""
         self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
 
     def to_json(self) -> dict[str, Any]:
-        """All that was kept, as JSON values."""
+        """The whole state as JSON values."""
         return {"lo": self.lo, "hi": self.hi}
 
-    def restore(self, values: Mapping[str, Any]) -> None:
-        """Become what `to_json` was called on.
+    def load_json(self, values: Mapping[str, Any]) -> None:
+        """Take over the state that `to_json` returned.
 
         Raises:
-            ValueError: the values are something else (or KeyError, TypeError).
+            ValueError: the values are not such a state (or KeyError, TypeError).
         """
         lo, hi = float(values["lo"]), float(values["hi"])
         if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
-            raise ValueError(f"extremes {lo} and {hi}")
+            raise ValueError(f"expected finite lo <= hi, got {lo} and {hi}")
         self.lo, self.hi = lo, hi
 
 
-class Histogram(Extremes):
+class HistogramObserver(MinMaxObserver):
     """Counts of a stream's values in equal bins around zero, exact for any order and batching.
 
     Attributes:
@@ -92,7 +92,7 @@ class Histogram(Extremes):
         if not super().update(values):
             return False
         limit = max(-self.lo, self.hi)
-        # frexp: limit < 2**power; the widest bin edge lies strictly outside every value.
+        # frexp: limit < 2**power; the outermost bin edge lies strictly outside every value.
         power = math.frexp(limit)[1] if limit > 0 else -126
         while self.exponent < power - int(math.log2(self.bins)):
             self._widen()
@@ -104,10 +104,10 @@ class Histogram(Extremes):
             self.counts += counted.reshape(-1).astype(np.int64)
         return True
 
-    def absorb(self, other: Extremes) -> None:
-        assert isinstance(other, Histogram) and other.bins == self.bins
-        super().absorb(other)
-        wider = Histogram(other.bins)
+    def merge(self, other: MinMaxObserver) -> None:
+        assert isinstance(other, HistogramObserver) and other.bins == self.bins
+        super().merge(other)
+        wider = HistogramObserver(other.bins)
         wider.counts, wider.exponent = other.counts.copy(), other.exponent
         for narrow, target in ((self, wider.exponent), (wider, self.exponent)):
             while narrow.exponent < target:
@@ -118,19 +118,19 @@ class Histogram(Extremes):
         counts = base64.b64encode(zlib.compress(self.counts.astype("<i8").tobytes())).decode()
         return {**super().to_json(), "exponent": self.exponent, "counts": counts}
 
-    def restore(self, values: Mapping[str, Any]) -> None:
-        super().restore(values)
+    def load_json(self, values: Mapping[str, Any]) -> None:
+        super().load_json(values)
         size = 16 * self.bins
         try:
             data = zlib.decompressobj().decompress(base64.b64decode(values["counts"], validate=True), size + 1)
         except zlib.error as error:
-            raise ValueError(f"counts that cannot be unpacked: {error}") from error
+            raise ValueError(f"the counts cannot be decompressed: {error}") from error
         if len(data) != size:
-            raise ValueError(f"a histogram has {2 * self.bins} counts")
+            raise ValueError(f"expected {2 * self.bins} counts")
         self.counts = np.frombuffer(data, "<i8").astype(np.int64)
         self.exponent = int(values["exponent"])
         if not -126 <= self.exponent <= 128 or (self.counts < 0).any() or not self.counts.any():
-            raise ValueError("counts that no histogram has")
+            raise ValueError("the counts or the bin width are impossible for a histogram")
 
     def quantile(self, fraction: float) -> float:
         """The value below which `fraction` of the stream lies, linear within a bin."""
