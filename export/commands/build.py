@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         built = build(plan, report)
         report("report", 1, 1)
     if built.path != plan.output:
-        console.print(f"{plan.output} passed its gate and is kept; this bundle failed and is written beside it")
+        console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
     folder = _report_folder(args, built.path)
     page = write_report(built.parity, built.contract, folder, {**built.meta, "command": _command()})
     if args.json:
