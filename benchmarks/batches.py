@@ -22,7 +22,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from posert.benchmarks.harness.script import script
-from posert.runtime.backends.openvino import PRECISIONS, Session
+from posert.runtime.backends.openvino import BACKEND
 from posert.runtime.bundle.archive import Bundle
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     """Entry point; prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
-    parser.add_argument("--precision", default="int8", choices=list(PRECISIONS))
+    parser.add_argument("--precision", default="int8", choices=list(BACKEND.precisions))
     parser.add_argument("--sizes", default="1,2,4,8,16", help="comma list (1,2,4,8,16)")
     parser.add_argument("--static", default="1,8", help="comma list of sizes that are also compiled in (1,8)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
@@ -52,13 +52,13 @@ def main() -> int:
 def measure(args: argparse.Namespace, sizes: list[int], static: list[int]) -> list[dict[str, Any]]:
     """Median CPU milliseconds per person; and whether maps are those of a batch of one, to the last bit."""
     with Bundle(args.bundle) as bundle:
-        model = bundle.read(bundle.artifacts[PRECISIONS[args.precision]])
+        model = bundle.read(bundle.artifacts[BACKEND.precisions[args.precision]])
         crops = np.resize(bundle.golden().crops, (max(sizes + static), *bundle.golden().crops.shape[1:]))
     calls: dict[tuple[str, int], Callable[[NDArray[np.uint8]], NDArray[np.float32]]] = {}
-    dynamic = Session(model, args.precision, args.threads)
-    calls |= {("dynamic", n): dynamic.infer for n in sizes}
+    dynamic = BACKEND.open(model, args.precision, args.threads)
+    calls |= {("dynamic", n): lambda batch: dynamic.infer(batch)[0] for n in sizes}
     calls |= {("compiled in", n): _static(model, n, args) for n in static}
-    one = np.concatenate([dynamic.infer(crops[i : i + 1].copy()).copy() for i in range(len(crops))])
+    one = np.concatenate([dynamic.infer(crops[i : i + 1].copy())[0].copy() for i in range(len(crops))])
     same = {key: np.array_equal(call(crops[: key[1]]), one[: key[1]]) for key, call in calls.items()}
     first: dict[tuple[str, int], list[float]] = {key: [] for key in calls}
     seen: dict[tuple[str, int], list[float]] = {key: [] for key in calls}

@@ -12,13 +12,14 @@ import json
 import statistics
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posert.benchmarks.harness.script import script
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.pose.decode import decode
 from posert.runtime.system.machine import machine
 
@@ -29,6 +30,7 @@ RULES = {
     "udp_combined": 1.0,
 }
 """Each rule with the height of the blobs that its networks were trained with."""
+CONTRACT = Contract("", ("",) * JOINTS, (), (), (1.0,) * JOINTS, 4 * WIDTH, 4 * HEIGHT, WIDTH, HEIGHT)
 
 
 @script(goes_on=False)
@@ -57,9 +59,10 @@ def measure(people: list[int], rounds: int) -> dict[str, dict[str, float]]:
     seen: dict[tuple[str, int], list[float]] = {key: [] for key in calls}
     for i in range(rounds + 3):
         for (rule, n), maps in calls.items():
+            contract = replace(CONTRACT, decode=rule)
             start = time.process_time()  # of all threads, so that what else runs on the machine is left out
             for _ in range(5):
-                decode(maps, rule)
+                decode((maps,), contract)
             if i >= 3:
                 seen[rule, n].append(1e3 * (time.process_time() - start) / 5 / n)
     return {rule: {str(n): statistics.median(seen[rule, n]) for n in people} for rule in RULES}

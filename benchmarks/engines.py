@@ -144,14 +144,14 @@ def measure(path: Path) -> dict[str, Any]:
     return {
         **note,
         "convolutions": convolutions,
-        "layers": engine.made.layers,
-        "targets": engine.made.devices,
+        "layers": engine.metadata.layers,
+        "targets": engine.metadata.devices,
         "graph_mb": len(data) / 1e6,
         "engine_mb": len(engine.plan) / 1e6,
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - busy,
         "peak_gb": (peak_mb() or math.nan) / 1e3,
-        "version": engine.made.version,
+        "version": engine.metadata.version,
         "date": date.today().isoformat(),
         "machine": machine(),
     }

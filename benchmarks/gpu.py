@@ -46,12 +46,13 @@ from posert.runtime.cuda.library import missing as no_driver
 from posert.runtime.cuda.network import Network, bucket_of, record, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError, PosertError
-from posert.runtime.pose.preprocess import regions
+from posert.runtime.pose.heads import head
+from posert.runtime.pose.preprocess import check_boxes, crop_regions
 from posert.runtime.selection import open_session
 from posert.runtime.system.files import atomic_write
 
 ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
-LANES = (1, 2)
+SLOTS = (1, 2)
 WARM_UP, VIDEO = 10, 16  # rounds, and frames
 FRAME = (1080, 1920, 3)
 
@@ -135,7 +136,7 @@ def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
     }
     for n in people:
         contest = Contest(c, device, n, lambda frame: torch.from_numpy(frame).cuda())
-        contest.add_network("around the network", NoNetwork((_channels(c), c.heatmap_height, c.heatmap_width)))
+        contest.add_network("around the network", NoNetwork(head(c.decode).shapes(c)[0]))
         for key, network in networks.items():
             contest.add_network(key, network)
         for precision in sorted({*shared, "fp32", "tf32"}):
@@ -183,7 +184,7 @@ class Contest:
         self.frame = rng.integers(0, 256, FRAME).astype(np.uint8)
         corner = rng.uniform((0, 0), (FRAME[1] - 400, FRAME[0] - 600), (people, 2))
         boxes = np.concatenate([corner, corner + rng.uniform((150, 300), (400, 600), (people, 2))], axis=1)
-        self.regions = regions(boxes, contract)
+        self.regions = crop_regions(check_boxes(boxes), contract)
         self._contract, self._device, self._people = contract, device, people
         self._on_device = upload(self.frame)
         self.wall: dict[str, Callable[[], object]] = {}
@@ -198,9 +199,9 @@ class Contest:
         if isinstance(network, NoNetwork):
             return
         self.wall[f"{name}, frame from the host"] = lambda: pipeline(self.frame, *self.regions)
-        for lanes in LANES:
-            video = pipeline if lanes == 1 else Pipeline(network, c, device, lanes=lanes)
-            self.wall[f"{name}, video from the host, {lanes} streams"] = partial(self._video, video)
+        for slots in SLOTS:
+            video = pipeline if slots == 1 else Pipeline(network, c, device, slots=slots)
+            self.wall[f"{name}, video from the host, {slots} streams"] = partial(self._video, video)
         batch = bucket_of(self._people, network.largest)
         with device.active():
             stream = Stream()
@@ -253,10 +254,6 @@ class Contest:
             p50, p95 = np.percentile(times, [50, 95])
             rows.setdefault(name, {}).update({kind: round(float(p50), 4), f"{kind}_p95": round(float(p95), 4)})
         return rows
-
-
-def _channels(c: Contract) -> int:
-    return len(c.keypoints) * (3 if c.decode == "udp_combined" else 1)
 
 
 def table(result: dict[str, Any]) -> list[str]:

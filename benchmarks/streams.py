@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posert.benchmarks.harness.script import script
-from posert.runtime.backends import Request
-from posert.runtime.backends.openvino import PRECISIONS, Session, Throughput
+from posert.runtime.backends import AsyncSession, Request
+from posert.runtime.backends.openvino import BACKEND
 from posert.runtime.bundle.archive import Bundle
 
 PEOPLE = 64  # per turn
@@ -36,7 +36,7 @@ def main() -> int:
     """Entry point; prints a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
-    parser.add_argument("--precision", default="int8", choices=list(PRECISIONS))
+    parser.add_argument("--precision", default="int8", choices=list(BACKEND.precisions))
     parser.add_argument("--sizes", default="1,4,8", help="comma list of people per run (1,4,8)")
     parser.add_argument("--threads", type=int, help="bound on CPU threads")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that are timed (7)")
@@ -58,11 +58,13 @@ def main() -> int:
 def measure(args: argparse.Namespace, sizes: list[int]) -> list[dict[str, Any]]:
     """Median milliseconds per person, and the median ratio within a round to latency mode with one run at a time."""
     with Bundle(args.bundle) as bundle:
-        model = bundle.read(bundle.artifacts[PRECISIONS[args.precision]])
+        model = bundle.read(bundle.artifacts[BACKEND.precisions[args.precision]])
         golden = bundle.golden().crops
     calls: dict[tuple[str, int, int, int], Callable[[], None]] = {}
-    for mode, kind in (("latency", Session), ("throughput", Throughput)):
-        session = kind(model, args.precision, args.threads)
+    for mode, compile_graph in (("latency", BACKEND.open), ("throughput", BACKEND.open_throughput)):
+        assert compile_graph is not None
+        session = compile_graph(model, args.precision, args.threads)
+        assert isinstance(session, AsyncSession)
         streams = len(session.requests()) - 1
         for size, more in itertools.product(sizes, (0, 1, 2) if mode == "throughput" else (0, 1)):
             requests = [*session.requests(), *session.requests()][: streams + more]

@@ -2,8 +2,8 @@
 
 `posert calibrate` writes it, `posert build` uses it. It holds the sha256 of the graph and of the calibration set, the
 range of each tensor, and the state of each observer (minimum and maximum; for methods that weigh values also a
-compressed histogram). With the states an interrupted calibration resumes, and caches of the same graph merge to what one
-run over all their people would give.
+compressed histogram). With the states an interrupted calibration resumes, and caches of the same graph merge to what
+one run over all their people would give.
 """
 
 from __future__ import annotations

@@ -156,8 +156,8 @@ def _lift_constants(g: onnx.GraphProto) -> None:
 
 
 def _sorted(nodes: list[onnx.NodeProto], ready: set[str]) -> list[onnx.NodeProto]:
-    """Copies of the nodes in topological order. The order given is kept where possible; a new node comes directly before
-    its first reader."""
+    """Copies of the nodes in topological order, as near to the given order as possible: a new node comes directly
+    before its first reader."""
     position = {id(n): k for k, n in enumerate(nodes)}
     producer = {out: n for n in nodes for out in n.output}
     done: set[int] = set()

@@ -2,9 +2,9 @@
 
 Ranges fitted to the images that accuracy is measured on make the quantised network look better than it is. Two tests:
 the file's sha256, and a perceptual hash, the signs of the picture's 255 lowest DCT coefficients about their median
-(Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). Measured on 400 pictures: copies in
-JPEG of quality 30, at half size, brightened by 10 % or blurred differ in at most 12 bits; unrelated pictures in 88 and
-more.
+(Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010). Measured on 400 pictures: copies
+in JPEG of quality 30, at half size, brightened by 10 % or blurred differ in at most 12 bits; unrelated pictures in 88
+and more.
 
 Names and ids are no test: many folders begin with 000000.png, and a copy may have any name.
 """

@@ -51,8 +51,8 @@ def quantize(
             `fp16.overflows`.
 
     Raises:
-        CalibrationError: as for `place`; also for a missing or impossible range, and for `fallback_dtype="float16"` with
-            an older opset or together with `unsigned`.
+        CalibrationError: as for `place`; also for a missing or impossible range, and for `fallback_dtype="float16"`
+            with an older opset or together with `unsigned`.
     """
     half = fallback_dtype == "float16"
     if half and unsigned:

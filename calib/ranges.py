@@ -37,7 +37,7 @@ class Ranges(dict[str, Range]):
 
     @property
     def settled(self) -> bool:
-        """Whether the last doubling of the calibration set hardly changed the ranges, so that more crops are not needed."""
+        """Whether the last doubling of the number of crops hardly changed the ranges: more crops are not needed."""
         return bool(self.curve) and self.curve[-1][1] < _SETTLED
 
     def to_json(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..runtime.bundle.contract import Contract
 from ..runtime.pose.decode import decode
+from ..runtime.pose.heads import Outputs
 from .graph import Graph
 from .observers import Range
 from .placement import layer_macs, place
@@ -92,13 +93,13 @@ def block_sensitivity(
     return blocks
 
 
-def keypoint_loss(heatmaps: NDArray[np.float32], reference: NDArray[np.float32], contract: Contract) -> float:
-    """Mean 1 - OKS of the joints in heatmaps `(N, K, h, w)` against those in `reference`, 0 to 1.
+def keypoint_loss(outputs: Outputs, reference: Outputs, contract: Contract) -> float:
+    """Mean 1 - OKS of the joints in a network's outputs against those in `reference`, 0 to 1.
 
     A joint is weighted by its score in the reference: where the float network sees nothing, a moved peak is no loss.
     """
     c = contract
-    ours, theirs = (decode(maps, c.decode, c.kernel) for maps in (heatmaps, reference))
+    ours, theirs = (decode(given, c) for given in (outputs, reference))
     unit = np.array([c.width / c.heatmap_width, c.height / c.heatmap_height])
     squared = (((ours[0] - theirs[0]) * unit) ** 2).sum(axis=2)
     area = c.width * c.height / (c.enlarge[0] * c.enlarge[1] * c.padding**2) * _BODY
@@ -107,13 +108,14 @@ def keypoint_loss(heatmaps: NDArray[np.float32], reference: NDArray[np.float32],
     return float((loss * weight).sum() / weight.sum()) if weight.sum() > 0 else float(loss.mean())
 
 
-def infer(model: onnx.ModelProto, crops: NDArray[Any], threads: int = 0) -> NDArray[np.float32]:
-    """Heatmaps `(N, K, h, w)` of a graph in ONNX Runtime without graph optimisation, which would round differently."""
+def infer(model: onnx.ModelProto, crops: NDArray[Any], threads: int = 0) -> Outputs:
+    """Outputs of a graph in ONNX Runtime, exactly as the graph says: no optimisation that rounds elsewhere."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # The extended optimisations turn Q/DQ around a layer into integer kernels, which round the bias to int32.
+    # The extended optimisations turn Q/DQ around a layer into integer kernels, which take a second form of the bias.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: crops[i : i + _BATCH]})[0] for i in range(0, len(crops), _BATCH)])
+    runs = [session.run(None, {name: crops[i : i + _BATCH]}) for i in range(0, len(crops), _BATCH)]
+    return tuple(np.concatenate(parts) for parts in zip(*runs, strict=True))

@@ -1,6 +1,6 @@
-"""What can run here, what cannot, and the line that would make it work.
+"""Diagnose this machine: what can run here, what cannot, and the line that mends it.
 
-Each library is loaded in a process of its own: one that crashes, hangs or prints is a finding and harms nothing.
+Each library is loaded in a process of its own: one that crashes, hangs or prints is a finding and nothing else.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import distributions
 from typing import Any
 
-from .backends import MissingBackend, backends, load_backend, pip_line
+from .backends import BACKENDS, MissingBackend, backends, load_backend, pip_line
+from .datasets import DATASETS
+from .engines.builder import too_old
 from .errors import BackendError
+from .registry import GROUPS, Registry, label, plugin_failures, plugins
 from .system.machine import Machine
 
 SECONDS = 300.0  # a library that takes longer to load hangs, even on a small and busy machine
 
-_GPU_BACKENDS = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
-# Instructions that multiply 8-bit integers, and what they are called.
+# Backends are loaded one by one; the plug-ins of another group in one process.
+_PLUGINS = tuple(group for group in GROUPS if group != BACKENDS.group)
+_REGISTRIES: dict[str, Registry[Any]] = {registry.group: registry for registry in (DATASETS,)}
+# Instructions that multiply 8-bit integers, and their names.
 _INT8 = {
     "amx_int8": "AMX",
     "avx512_vnni": "AVX512-VNNI",
@@ -37,12 +42,14 @@ _INT8_TENSOR_CORES = (7, 2)
 
 @dataclass(frozen=True)
 class Probe:
-    """What became of loading one library.
+    """The result of loading one library.
 
     Attributes:
-        state: "ready", "missing" (not installed), "cannot run" (installed, and something else lacks) or "broken".
+        state: "ready", "missing" (not installed), "cannot run" (installed, but this machine lacks something) or
+            "broken".
         reason: of any other state than "ready", with the line that mends it.
-        facts: what it told: "version", "precisions" of a backend; of the driver "cuda", "name", "capability", ...
+        facts: of a backend "version", "precisions"; of the driver "cuda", "name", "capability", ...; of a group of
+            plug-ins "failures".
     """
 
     state: str
@@ -52,7 +59,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that should be mended: `what` is so, `mend` is the line that changes it.
+    """Something to mend: `what` is wrong, `mend` is the line that mends it.
 
     `level` is "broken" (installed and does not work), "missing" (would make something work) or "slow".
     """
@@ -63,13 +70,13 @@ class Finding:
 
 
 def probe(what: str, seconds: float = SECONDS) -> Probe:
-    """Load one backend, "opencv" or "driver" in a new process, and say what became of it."""
+    """Load one backend, "opencv", "driver" or a group of plug-ins ("posert.heads") in a new process."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__, what], capture_output=True, text=True, errors="replace", timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        return Probe("broken", f"it did not load within {seconds:.0f} s. Install it anew: {_mend(what)}")
+        return Probe("broken", f"it did not load within {seconds:.0f} s. Reinstall it: {_mend(what)}")
     last = next((line for line in reversed(done.stdout.splitlines()) if line.startswith('{"state"')), None)
     if done.returncode == 0 and last:
         return Probe(**json.loads(last))
@@ -77,54 +84,75 @@ def probe(what: str, seconds: float = SECONDS) -> Probe:
         why = f"loading it ends the process by {signal.Signals(-done.returncode).name}"
     else:
         why = (done.stderr.strip().splitlines() or ["it ends without a message"])[-1]
-    return Probe("broken", f"{why}. Install it anew: {_mend(what)}")
+    return Probe("broken", f"{why}. Reinstall it: {_mend(what)}")
 
 
 def probe_all() -> dict[str, Probe]:
-    """`probe` of OpenCV, the driver and all backends, by name."""
-    names = ["opencv", "driver", *backends()]
+    """`probe` of OpenCV, the driver, all backends and the groups of which plug-ins are installed, by name."""
+    names = ["opencv", "driver", *backends(), *(group for group in _PLUGINS if plugins(group))]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return dict(zip(names, pool.map(probe, names), strict=True))
 
 
+def examine(machine: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
+    """The whole report, as `posert doctor --json` prints it; arguments as for `diagnose`."""
+    rows = [
+        {"backend": name, **asdict(seen), "precisions": precisions(name, seen, machine, probes["driver"])}
+        for name, seen in ((name, probes[name]) for name in backends())
+    ]
+    return {
+        "machine": asdict(machine),
+        "opencv": asdict(probes["opencv"]),
+        "gpu": asdict(probes["driver"]),
+        "backends": rows,
+        "uses": next((row["backend"] for row in rows if row["state"] == "ready"), None),
+        "findings": [asdict(f) for f in diagnose(machine, probes)],
+    }
+
+
 def precisions(backend: str, seen: Probe, machine: Machine, driver: Probe) -> dict[str, str]:
-    """Each precision that a backend runs, with what this machine makes of it."""
-    notes = _gpu_notes(backend, seen, driver) if backend in _GPU_BACKENDS else _cpu_notes(backend, machine)
-    return {p: notes.get(p, "yes") for p in seen.facts.get("precisions", ())}
+    """Each precision that a backend runs, with a remark on this machine."""
+    runs = seen.facts.get("precisions", ())
+    if not runs:  # its library, or the spec itself, could not be loaded
+        return {}
+    spec = BACKENDS.load(backend)
+    if spec.device == "cuda" and seen.state != "ready":
+        builds = "; engines can be built: posert compile" if spec.builds_offline else ""
+        return dict.fromkeys(runs, f"not run here{builds}")
+    remarks = _on_gpu(driver) if spec.device == "cuda" else _on_cpu(machine)
+    return {p: "; ".join(filter(None, (remarks.get(p, "yes"), spec.notes.get(p)))) for p in runs}
 
 
-def _cpu_notes(backend: str, machine: Machine) -> dict[str, str]:
-    features = machine.cpu.features
-    fast = next((name for flag, name in _INT8.items() if flag in features), None)
-    int8 = f"with {fast}" if fast else "without instructions for it: measure it against fp32"
-    if backend == "onnxruntime":
-        int8 += "; OpenVINO is faster"
-    signed = "the graph of GPUs, to be judged on a CPU"
-    fp16, bf16 = "computed in fp32: a smaller file, no faster", "the fp32 graph in half the time"
-    return {"fp32": "yes", "bf16": bf16, "fp16": fp16, "int8": int8, "int8_gpu": signed}
+def _on_cpu(machine: Machine) -> dict[str, str]:
+    fast = next((name for flag, name in _INT8.items() if flag in machine.cpu.features), None)
+    return {
+        "bf16": "the fp32 graph in half the time",
+        "fp16": "computed in fp32: a smaller file, no faster",
+        "int8": f"with {fast}" if fast else "without instructions for it: measure it against fp32",
+        "int8_gpu": "the graph for GPUs, to check it on a CPU",
+    }
 
 
-def _gpu_notes(backend: str, seen: Probe, driver: Probe) -> dict[str, str]:
-    if seen.state != "ready":
-        builds = "; engines can be built: posert compile" if backend == "tensorrt_rtx" else ""
-        return dict.fromkeys(("fp32", "fp16", "int8"), f"not run here{builds}")
+def _on_gpu(driver: Probe) -> dict[str, str]:
     capability = tuple(driver.facts.get("capability", (0, 0)))
-    fp16 = "on tensor cores" if capability >= _TENSOR_CORES else "without tensor cores"
-    int8 = "on tensor cores" if capability >= _INT8_TENSOR_CORES else "without tensor cores"
-    if backend == "tensorrt_rtx":
-        int8 += "; fp16 is the faster there"
-    return {"fp32": "yes", "fp16": fp16, "int8": int8}
+    return {
+        "fp16": "on tensor cores" if capability >= _TENSOR_CORES else "without tensor cores",
+        "int8": "on tensor cores" if capability >= _INT8_TENSOR_CORES else "without tensor cores",
+    }
 
 
 def diagnose(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
-    """What should be mended, the worst first.
+    """What to mend, the worst first.
 
     Args:
         machine: from `posert.runtime.system.machine.machine`.
         probes: from `probe_all`.
     """
     found = [Finding("broken", f"{name}: {p.reason}", _mend(name)) for name, p in probes.items() if p.state == "broken"]
-    if not any(probes[name].state == "ready" for name in backends() if name in probes):
+    for group in _PLUGINS:
+        failures = probes[group].facts.get("failures", {}) if group in probes else {}
+        found += [Finding("broken", reason, _reinstall([plugin])) for plugin, reason in failures.items()]
+    if not _any_ready(probes):
         found.append(Finding("missing", "no backend can run here", pip_line("openvino")))
     found += _gpu(machine, probes)
     if {"onnxruntime", "onnxruntime-gpu"} <= _installed():
@@ -149,7 +177,11 @@ def _gpu(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
     if driver.facts.get("kernels"):
         found.append(Finding("missing", driver.facts["kernels"], "--backend openvino or onnxruntime, on the CPU"))
     tensorrt = probes["tensorrt"]
-    if tensorrt.state == "missing":
+    releases = [tensorrt.facts["version"]] if "version" in tensorrt.facts else list(machine.tensorrt)
+    old = [reason for reason in map(too_old, releases) if reason]
+    if old and len(old) == len(releases):
+        found.append(Finding("missing", old[-1], "install JetPack 6.1 or later" if jetson else pip_line("tensorrt")))
+    elif tensorrt.state == "missing":
         system = ", ".join(machine.tensorrt)
         if system:
             what = f"TensorRT {system} is in the system, and this Python ({machine.python}) does not see it"
@@ -160,9 +192,15 @@ def _gpu(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
             found.append(Finding("missing", what, mend))
         elif jetson:
             found.append(Finding("missing", "JetPack's TensorRT is not installed", "sudo apt install nvidia-jetpack"))
-        elif not any(probes[name].state == "ready" for name in _GPU_BACKENDS):
+        elif not _any_ready(probes, device="cuda"):
             found.append(Finding("missing", "there is a GPU, and nothing that uses it", pip_line("tensorrt")))
     return found
+
+
+def _any_ready(probes: Mapping[str, Probe], device: str | None = None) -> bool:
+    """Whether a backend, or one of this device, can run here."""
+    ready = [name for name in backends() if name in probes and probes[name].state == "ready"]
+    return any(device in (None, BACKENDS.load(name).device) for name in ready)
 
 
 def _power(machine: Machine) -> list[Finding]:
@@ -183,7 +221,7 @@ def _power(machine: Machine) -> list[Finding]:
 
 
 def _by_maxn(mode: tuple[int, str]) -> int:
-    """MAXN_SUPER before MAXN; the numbers of modes say nothing about their speed."""
+    """MAXN_SUPER before MAXN; the numbers of the modes do not tell their speed."""
     return -len(mode[1])
 
 
@@ -194,27 +232,38 @@ def _installed() -> set[str]:
 def _mend(what: str) -> str:
     if what == "opencv":
         return 'pip install "opencv-python-headless<5"'
-    return "nvidia-smi, then the driver anew" if what == "driver" else pip_line(what)
+    if what == "driver":
+        return "nvidia-smi, then reinstall the driver"
+    return _reinstall(map(label, plugins(what))) if what in GROUPS else pip_line(what)
+
+
+def _reinstall(labels: Iterable[str]) -> str:
+    """The command for the packages of plug-ins such as "posert.heads: toy (their-package)"."""
+    return f"pip install --force-reinstall {' '.join(sorted({n.rpartition('(')[2].rstrip(')') for n in labels}))}"
 
 
 def _look(what: str) -> Probe:
-    """In the new process: load it and ask it."""
+    """In the new process: load it, and collect its facts."""
     if what == "opencv":
         import cv2
 
         return Probe("ready", facts={"version": cv2.__version__})
     if what == "driver":
         return _look_at_driver()
+    if what in GROUPS:
+        registry = _REGISTRIES.get(what)  # that of posert.archs needs PyTorch: its plug-ins are only imported
+        return Probe("ready", facts={"failures": registry.plugin_failures() if registry else plugin_failures(what)})
     try:
-        module = load_backend(what)
+        spec = load_backend(what)
     except MissingBackend as error:
         return Probe("missing", str(error))
     except BackendError as error:
         return Probe("broken", str(error))
-    library = next(m for name in ("LIBRARY", "ov", "ort", "torch") if (m := getattr(module, name, None)) is not None)
-    facts = {"version": str(library.__version__).split("-")[0], "precisions": list(module.PRECISIONS)}
-    lacking = getattr(module, "missing", lambda: None)()
-    return Probe("cannot run", lacking, facts) if lacking else Probe("ready", facts=facts)
+    facts = {"version": spec.library_version().split("-")[0], "precisions": list(spec.precisions)}
+    lacking = spec.unavailable()
+    if lacking:
+        return Probe("cannot run", lacking, facts)
+    return Probe("ready", facts={**facts, "precisions": list(spec.runnable())})
 
 
 def _look_at_driver() -> Probe:
@@ -243,6 +292,4 @@ def _look_at_driver() -> Probe:
 
 
 if __name__ == "__main__":
-    from dataclasses import asdict
-
     print("\n" + json.dumps(asdict(_look(sys.argv[1]))))

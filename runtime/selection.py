@@ -1,11 +1,10 @@
-"""Which backend and precision of a bundle run on this machine."""
+"""Select the backend and the precision that a bundle runs with on this machine, and open a session."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .backends import Backend, Session, backends, load_backend, pip_line, usable_backends
 from .bundle.archive import Bundle
@@ -26,36 +25,36 @@ class Choice:
 
 
 def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Choice:
-    """Pick a backend and a precision for a bundle on this machine.
+    """Select a backend and a precision for a bundle on this machine.
 
-    `auto` takes the first installed backend and, on it, the fastest precision that passed the bundle's accuracy gate,
-    timed where no rule says which that is; where nothing was proven, full precision. What failed the gate runs only
-    when it is asked for by name.
+    `auto` takes the first backend that can run here and, on it, the fastest precision that passed the bundle's accuracy
+    gate, timed where no rule says which that is; where none is proven, full precision. A precision that failed the gate
+    runs only when it is asked for by name.
 
     Raises:
-        BackendError: nothing fits; the message says what is missing and the pip line that brings it.
+        BackendError: nothing fits; the message says what is missing and the line that mends it.
     """
     known = backends()
     if backend != "auto" and backend not in known:
         raise BackendError(unknown_name("backend", backend, ["auto", *known]))
-    candidates = usable_backends() if backend == "auto" else iter([(backend, load_backend(backend))])
-    seen: dict[str, Backend] = {}
+    candidates = usable_backends() if backend == "auto" else iter([load_backend(backend)])
+    seen: list[Backend] = []
     failed: list[str] = []
-    lacking: dict[str, str] = {}
-    for name, module in candidates:
-        seen[name] = module
-        lacking |= {p: f" on {name}: {why}" for p, why in _lacking(module).items()}
-        runnable = [p for p, artifact in module.PRECISIONS.items() if artifact in bundle.artifacts]
+    unsupported: dict[str, str] = {}
+    for spec in candidates:
+        seen.append(spec)
+        unsupported |= {p: f" on {spec.name}: {why}" for p, why in spec.unsupported().items()}
+        held = {p: artifact for p, artifact in spec.runnable().items() if artifact in bundle.artifacts}
         if precision != "auto":
-            if precision in runnable:
-                return _asked(bundle, name, precision, module.PRECISIONS[precision])
+            if precision in held:
+                return _as_asked(bundle, spec.name, precision, held[precision])
             continue
-        verdicts = {p: _verdict(bundle, name, p, module.PRECISIONS[p]) for p in runnable}
-        failed += [f"{name} {p}" for p in runnable if verdicts[p] == "failed"]
+        verdicts = {p: _verdict(bundle, spec.name, p, artifact) for p, artifact in held.items()}
+        failed += [f"{spec.name} {p}" for p, verdict in verdicts.items() if verdict == "failed"]
         why = "as asked" if backend != "auto" else "the first backend that can run here"
-        chosen = _timed(bundle, name, module, verdicts, why) or _fastest(name, verdicts, why)
-        if chosen:
-            return chosen
+        selected = _timed(bundle, spec, verdicts, why) or _fastest(spec.name, verdicts, why)
+        if selected:
+            return selected
     if not seen:
         raise BackendError(f"no backend can run here. On a CPU the fastest is OpenVINO: {pip_line('openvino')}")
     if failed:
@@ -63,34 +62,36 @@ def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Ch
             f"{bundle.name}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
             "it, or install another backend, or ask for one of these with backend= and precision="
         )
-    if precision in lacking:
-        raise BackendError(f"{precision} cannot run{lacking[precision]}")
+    if precision in unsupported:
+        raise BackendError(f"{precision} cannot run{unsupported[precision]}")
     raise _unfit(bundle, precision if precision != "auto" else "fp32", seen)
 
 
-def _unfit(bundle: Bundle, precision: str, seen: Mapping[str, Backend]) -> BackendError:
-    """The error where none of the backends that were asked runs this precision of this bundle."""
-    usable = dict(usable_backends())
-    modules = [*seen.values(), *usable.values()]
-    known = {*PRECISIONS, *(p for module in modules for p in (*module.PRECISIONS, *_lacking(module)))}
+def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendError:
+    """The error where none of the backends in question runs this precision of this bundle."""
+    usable = list(usable_backends())
+    specs = [*seen, *usable]
+    known = {*PRECISIONS, *(p for spec in specs for p in spec.precisions)}
     if precision not in known:
         return BackendError(unknown_name("precision", precision, known))
-    others = [name for name, m in usable.items() if m.PRECISIONS.get(precision) in bundle.artifacts]
-    artifact = next((m.PRECISIONS[precision] for m in modules if precision in m.PRECISIONS), None)
+    others = [spec.name for spec in usable if spec.runnable().get(precision) in bundle.artifacts]
     if others:
-        mends = f"It runs with the backend {' or '.join(others)}"
-    elif artifact is None:
-        mends = "No backend that is installed runs it: posert doctor tells what would"
-    else:  # a build of int8 makes int8_gpu too, and each makes torchscript
-        built = next((p for p in PRECISIONS if artifact.startswith(p)), "fp32")
-        mends = f"Build it in: posert build --precision {built}"
-    here = " and ".join(f"{name} ({', '.join(module.PRECISIONS)})" for name, module in seen.items())
+        names = " and ".join(spec.name for spec in seen)
+        return BackendError(
+            f"{bundle.name}: {precision} does not run on {names}. It runs with the backend {' or '.join(others)}"
+        )
+    artifact = next((spec.precisions[precision] for spec in specs if precision in spec.precisions), None)
+    if artifact is None:
+        return BackendError(f"no backend that can run here runs {precision}. What each of them needs: posert doctor")
+    # `--precision int8` builds int8_gpu too, and any precision builds torchscript
+    built = next((p for p in PRECISIONS if artifact.startswith(p)), "fp32")
     return BackendError(
-        f"{bundle.name} holds {', '.join(bundle.artifacts)}, and here there is {here}: {precision} cannot run. {mends}"
+        f"{bundle.name} has no {artifact} graph (it has {', '.join(bundle.artifacts)}). Rebuild with: posert build "
+        f"--precision {built}"
     )
 
 
-def _asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Choice:
+def _as_asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Choice:
     if _verdict(bundle, backend, precision, artifact) != "failed":
         return Choice(backend, precision, "as asked")
     log.warning("%s: %s %s failed the accuracy gate when the bundle was built", bundle.name, backend, precision)
@@ -98,10 +99,10 @@ def _asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Choic
 
 
 def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str:
-    """The gate's verdict on a pair. One that was not measured has passed if its graph passed wherever it was.
+    """The gate's verdict on a pair. A pair that was not measured has passed if its graph passed wherever it ran.
 
-    That goes for the graph's own precision: bf16, which computes the fp32 graph in less, inherits failures only, and
-    hands nothing on.
+    This holds for the graph's own precision only: bf16, which computes the fp32 graph less exactly, inherits the
+    graph's failures but not its passes, and its own verdict says nothing about the graph.
     """
     rows = [r for r in bundle.accuracy["rows"] if r["verdict"] != "reference"]
     own = {r["verdict"] for r in rows if (r["backend"], r["precision"]) == (backend, precision)}
@@ -114,23 +115,18 @@ def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str
     return "passed" if same == {"passed"} else "unproven"
 
 
-def _lacking(module: Backend) -> dict[str, str]:
-    found: dict[str, str] = getattr(module, "LACKING", {})
-    return found
-
-
-def _timed(bundle: Bundle, backend: str, module: Backend, verdicts: dict[str, str], why: str) -> Choice | None:
+def _timed(bundle: Bundle, spec: Backend, verdicts: Mapping[str, str], why: str) -> Choice | None:
     """The fastest of the narrow precisions that passed, on a backend that has to time them; None where nothing is."""
     passed = [p for p, verdict in verdicts.items() if verdict == "passed" and p != "fp32"]
-    if len(passed) < 2 or not hasattr(module, "times"):
+    if len(passed) < 2 or spec.autotune is None:
         return None
-    times = module.times({p: bundle.read(bundle.artifacts[module.PRECISIONS[p]]) for p in passed})
-    told = ", ".join(f"{p} {ms:.2f} ms" for p, ms in times.items())
-    chosen = min(times, key=lambda p: times[p])
-    return Choice(backend, chosen, f"{why}, and the fastest there of what passed the accuracy gate ({told})")
+    times = spec.autotune({p: bundle.read(bundle.artifacts[spec.precisions[p]]) for p in passed})
+    measured = ", ".join(f"{p} {ms:.2f} ms" for p, ms in times.items())
+    fastest = min(times, key=lambda p: times[p])
+    return Choice(spec.name, fastest, f"{why}, and the fastest there of what passed the accuracy gate ({measured})")
 
 
-def _fastest(backend: str, verdicts: dict[str, str], why: str) -> Choice | None:
+def _fastest(backend: str, verdicts: Mapping[str, str], why: str) -> Choice | None:
     """The first precision that passed, else the widest that did not fail; `verdicts` is in order of speed."""
     for precision, verdict in verdicts.items():
         if verdict == "passed":
@@ -146,12 +142,16 @@ def open_session(
     precision: str,
     threads: int | None = None,
     throughput: bool = False,
-    keep: bool = False,
+    cached: bool = False,
 ) -> Session:
     """Compile one artifact of a bundle on one backend.
 
-    `throughput` prefers many frames to the shortest answer; `keep` lets a backend that can keep what it compiled, and
-    find it the next time.
+    Args:
+        bundle: an open bundle.
+        backend, precision: by name.
+        threads: bound on CPU threads; None lets the backend choose.
+        throughput: prefer many frames per second to the shortest answer, where the backend can.
+        cached: keep the compiled graph in the cache and take it from there, where the backend can.
 
     Raises:
         BackendError: the backend is not installed, cannot run this precision, or refused the graph.
@@ -159,17 +159,14 @@ def open_session(
     """
     if threads is not None and threads < 1:
         raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
-    module = load_backend(backend)
-    artifact = module.PRECISIONS.get(precision)
-    if precision in _lacking(module):
-        raise BackendError(f"{precision} cannot run on {backend}: {_lacking(module)[precision]}")
-    if artifact is None or artifact not in bundle.artifacts:
-        raise _unfit(bundle, precision, {backend: module})
-    graph = bundle.artifacts[artifact]
-    kind: Any = getattr(module, "Throughput", module.Session) if throughput else module.Session
-    session: Session
-    if keep and hasattr(kind, "kept"):
-        session = kind.kept(graph.sha256, lambda: bundle.read(graph), precision, threads)
-    else:
-        session = kind(bundle.read(graph), precision, threads)
-    return session
+    spec = load_backend(backend)
+    unsupported = spec.unsupported()
+    if precision in unsupported:
+        raise BackendError(f"{precision} cannot run on {backend}: {unsupported[precision]}")
+    graph = bundle.artifacts.get(spec.precisions.get(precision, ""))
+    if graph is None:
+        raise _unfit(bundle, precision, [spec])
+    if cached and spec.open_cached is not None:
+        return spec.open_cached(graph.sha256, lambda: bundle.read(graph), precision, threads, throughput)
+    compile_graph = spec.open_throughput if throughput and spec.open_throughput is not None else spec.open
+    return compile_graph(bundle.read(graph), precision, threads)

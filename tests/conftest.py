@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -13,6 +15,7 @@ from posert.export.archs.hrnet import HRNet
 from posert.export.graph.reference import Reference, random_crops
 from posert.export.graph.to_onnx import to_onnx, with_crops
 from posert.export.graph.to_torchscript import to_torchscript
+from posert.runtime import registry
 from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
@@ -86,3 +89,33 @@ def narrow_bundle(
         accuracy={"verdict": "unproven", "rows": []},
         versions={},
     )
+
+
+@pytest.fixture
+def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Install a package with entry points as pip does: its module and its dist-info, in a folder on the path.
+
+    `install_plugin("their-package", source, "posert.backends", toy="their_package:BACKEND")` returns the folder.
+    """
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    modules: list[str] = []
+
+    def install(package: str, source: str, group: str, **entries: str) -> Path:
+        module = package.replace("-", "_")
+        (site / f"{module}.py").write_text(source)
+        info = site / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"{name} = {value}" for name, value in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
+        modules.append(module)
+        registry._entry_points.cache_clear()  # the folder has changed, its path has not
+        importlib.invalidate_caches()
+        return site
+
+    monkeypatch.syspath_prepend(str(site))
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
+    registry._entry_points.cache_clear()

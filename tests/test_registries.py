@@ -4,51 +4,96 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import enum
 import importlib
 import inspect
+import re
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
 from posert.export import catalog
-from posert.export.archs import archs, build_arch
-from posert.runtime.backends import backends, load_backend
+from posert.export.archs import architecture, architectures, build_arch, on_meta
+from posert.runtime.backends import BACKENDS, Backend, backends, load_backend
 from posert.runtime.bundle.archive import Artifact
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.bundle.manifest import PRECISIONS
 from posert.runtime.cli.command import command_modules, load_command
 from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import BackendError, CatalogError, InputError, PosertError
+from posert.runtime.pose.decode import decode
+from posert.runtime.pose.heads import HEADS, check_outputs, head
 
 
-@pytest.mark.parametrize("name", archs())
+@pytest.mark.parametrize("name", architectures())
 class TestArchitectures:
-    def test_has_a_published_row_or_is_the_demo(self, name: str) -> None:
-        row = catalog.find(name)
-        assert row.arch == name
+    def test_can_be_built_by_its_name(self, name: str) -> None:
+        assert architecture(name).name == catalog.find(name).arch == name
 
-    def test_gives_one_map_per_joint_at_a_quarter_of_the_size(self, name: str) -> None:
+    def test_gives_one_map_per_joint_of_the_size_in_the_contract(self, name: str) -> None:
         row = catalog.find(name)
-        with torch.device("meta"):
-            network = build_arch(name, keypoints=7)
-            maps = network(torch.zeros(2, 3, row.height, row.width))
-        assert tuple(maps.shape) == (2, 7, row.height // 4, row.width // 4)
-        assert not network.training
+        contract = row.contract()
+        for stages in (None, *range(1, 1 + (architecture(name).stages or 0))):
+            network = on_meta(name, 7, stages)
+            maps = network(torch.zeros(2, 3, row.height, row.width, device="meta"))
+            assert tuple(maps.shape) == (2, 7, contract.heatmap_height, contract.heatmap_width), stages
+            assert not network.training
 
 
 @pytest.mark.parametrize("name", backends())
-def test_backends(name: str) -> None:
-    try:
-        module = load_backend(name)
-    except BackendError as error:
-        assert "pip install" in str(error)
-        pytest.skip(str(error))
-    # int8_gpu: the graph of GPUs, on a CPU that stands in for one while it is judged; bf16: the fp32 graph
-    assert module.PRECISIONS and set(module.PRECISIONS) <= {*PRECISIONS, "int8_gpu", "bf16"}
-    parameters = inspect.signature(module.Session).parameters
-    assert list(parameters)[:3] == ["model", "precision", "threads"] and parameters["threads"].default is None
-    assert callable(module.Session.infer)
-    assert (importlib.import_module(f"posert.runtime.backends.{name}").__doc__ or "").strip()
+class TestBackends:
+    def test_the_spec(self, name: str) -> None:
+        """As far as it can be read without the library."""
+        spec = BACKENDS.load(name)
+        # int8_gpu: the graph for GPUs, on a CPU that checks it; bf16: the fp32 graph
+        assert spec.precisions and set(spec.precisions) <= {*PRECISIONS, "int8_gpu", "bf16"}
+        assert set(spec.precisions.values()) <= {*PRECISIONS, "int8_gpu", "torchscript"}
+        assert set(spec.notes) <= set(spec.precisions)
+        functions = [spec.open, spec.open_throughput] if spec.open_throughput else [spec.open]
+        for function in functions:
+            parameters = inspect.signature(function).parameters
+            assert list(parameters) == ["model", "precision", "threads"] and parameters["threads"].default is None
+        assert (inspect.getmodule(spec.open).__doc__ or "").strip()  # type: ignore[union-attr]
+
+    def test_on_this_machine(self, name: str) -> None:
+        try:
+            spec = load_backend(name)
+        except BackendError as error:
+            assert "pip install" in str(error)
+            pytest.skip(str(error))
+        promised(spec)
+
+
+def promised(spec: Backend) -> None:
+    """What holds of a backend whose library is installed, whether this machine can run it or not."""
+    assert spec.library_version()[0].isdigit()
+    reason = spec.unavailable()
+    if reason is None:
+        assert spec.runnable() and set(spec.runnable()) | set(spec.unsupported()) == set(spec.precisions)
+    else:
+        assert len(reason.split()) > 3
+        with pytest.raises(BackendError, match=re.escape(reason) if spec.device == "cuda" else ""):
+            spec.open(b"no graph", next(iter(spec.precisions)))
+
+
+@pytest.mark.parametrize(("library", "name"), [("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt_rtx")])
+def test_backends_where_tensorrt_is_installed(monkeypatch: pytest.MonkeyPatch, library: str, name: str) -> None:
+    """There the registry's test ended by AttributeError: `Session` of these backends was a function."""
+    stand_in = ModuleType(library)
+    stand_in.__version__ = "10.9.0"  # type: ignore[attr-defined]
+    if library == "tensorrt_rtx":
+        stand_in.ComputeCapability = enum.IntEnum("ComputeCapability", {"SM86": 86})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, library, stand_in)
+    TestBackends().test_the_spec(name)
+    spec = load_backend(name)
+    assert spec.library_version() == "10.9.0"
+    if spec.unavailable() is not None:  # a stand-in can open nothing on a GPU
+        promised(spec)
 
 
 @pytest.mark.parametrize("name", datasets())
@@ -64,6 +109,28 @@ def test_datasets(name: str) -> None:
         left, right = sorted((found.keypoints[a], found.keypoints[b]))
         if "left" in left or "right" in right:  # the points of a face have numbers
             assert left.replace("left", "") == right.replace("right", ""), (left, right)
+
+
+@pytest.mark.parametrize("name", HEADS.names())
+def test_heads(name: str) -> None:
+    found = head(name)
+    assert found.name == name and found.summary and found.source
+    contract = Contract("test", ("nose", "left", "right"), ((1, 2),), (), (0.1,) * 3, 48, 64, 12, 16, decode=name)
+    shapes = found.shapes(contract)
+    outputs = tuple(np.random.default_rng(0).uniform(0.1, 1, (4, *shape)).astype(np.float32) for shape in shapes)
+    before = [output.copy() for output in outputs]
+    xy, score = decode(outputs, contract)
+    assert xy.shape == (4, 3, 2) and score.shape == (4, 3) and xy.dtype == score.dtype == np.float32
+    merged = found.merge(outputs, contract)
+    check_outputs(merged, contract)
+    assert len(merged[0]) == 2
+    for output, unchanged in zip(outputs, before, strict=True):
+        np.testing.assert_array_equal(output, unchanged)
+    nobody = decode(tuple(output[:0] for output in outputs), contract)
+    assert nobody[0].shape == (0, 3, 2) and nobody[1].shape == (0, 3)
+    # the size of the map is the contract's, whatever the crop's is
+    assert found.shapes(replace(contract, heatmap_width=3)) != shapes
+    assert found.shapes(replace(contract, width=96, height=128)) == shapes
 
 
 @pytest.mark.parametrize("name", command_modules())
@@ -97,11 +164,12 @@ def test_an_option_means_the_same_in_every_command() -> None:
 
 
 def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:
-    known = archs()
+    known = architectures()
     for row in catalog.rows().values():
         contract = row.contract()
         assert type(contract).from_json(contract.to_json()) == contract
         assert row.arch in known, row.id
+        assert head(contract.decode).name == row.decode
 
 
 @pytest.mark.parametrize(
@@ -112,6 +180,7 @@ def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:
         (lambda: catalog.row("mm_hrnet_w32_coco_256x129"), CatalogError),
         (lambda: load_backend("openvno"), BackendError),
         (lambda: dataset("cocoo"), (InputError, CatalogError)),
+        (lambda: head("unbaised"), CatalogError),
     ],
 )
 def test_unknown_names_offer_the_nearest(ask: object, error: type[PosertError]) -> None:

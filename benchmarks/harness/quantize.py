@@ -137,13 +137,13 @@ class Validation:
 
     def average_precision(self, model: Any, people: list[int]) -> float:
         """COCO AP on these of the people, as if there were no others."""
-        from ...runtime.accuracy.metrics.oks import evaluate_oks
         from ...runtime.accuracy.results import person_scores
+        from ...runtime.metrics.oks import evaluate_oks
         from ...runtime.pose.decode import decode, to_frame
 
         c = self._contract
         maps = [model(self._pixels[people[i : i + 8]])[0] for i in range(0, len(people), 8)]
-        peaks, score = decode(np.concatenate(maps), c.decode, c.kernel)
+        peaks, score = decode((np.concatenate(maps),), c)
         xy = to_frame(peaks, self._center[people], self._extent[people], c.heatmap_width, c.heatmap_height, c.udp)
         joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
         annotations = [self._annotations[i] for i in people]

@@ -23,13 +23,13 @@ from ...export.graph.reference import Reference
 from ...export.graph.to_onnx import to_onnx, with_crops
 from ...export.weights.load import DEMO_NOTE, load_weights
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import Candidate, Judge
+from ...runtime.accuracy.gate import AccuracyGate, Candidate
 from ...runtime.backends import Session, load_backend
 from ...runtime.bench.paired import interleave, per_round, ratio
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError, PosertError
 from ...runtime.estimator import PoseEstimator
-from ...runtime.pose.preprocess import crop, crop_matrices, regions
+from ...runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 from ...runtime.selection import Choice
 from ...runtime.system.environment import versions
 from ...runtime.system.files import atomic_write
@@ -117,12 +117,12 @@ class Bench:
 
         held_out = demo_frames(self.row.keypoints, "val", images, DEMO_NOTE)
         reference = Candidate("fp32", "pytorch", partial(estimator, self.reference), 0)
-        court = Judge(reference, held_out, max_drop=MAX_DROP, labelled=True)
-        if not court.data["labelled"]:
-            raise InputError(f"--images {images}: {court.data['note']}")
+        gate = AccuracyGate(reference, held_out, max_drop=MAX_DROP, labelled=True)
+        if not gate.data["labelled"]:
+            raise InputError(f"--images {images}: {gate.data['note']}")
         for name, file in files.items():
-            row = court.hear(Candidate("int8", name, partial(compiled, file), 0))[0]
-            figures = {"people": court.data["people"], **{field: getattr(row, field) for field in _FIGURES}}
+            row = gate.evaluate(Candidate("int8", name, partial(compiled, file), 0))[0]
+            figures = {"people": gate.data["people"], **{field: getattr(row, field) for field in _FIGURES}}
             yield name, {"failed": f"OpenVINO: {row.reason}"} if row.reason else figures
 
     def time(self, files: Mapping[str, str], rows: dict[str, Any], rounds: int) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Bench:
 
 def _session(file: str) -> Session:
     """The product's own session: OpenVINO reads its own format as it reads ONNX, where it is told a path."""
-    return load_backend("openvino").Session(file, "int8")  # type: ignore[arg-type]
+    return load_backend("openvino").open(file, "int8")  # type: ignore[arg-type]
 
 
 def _part(frames: Frames, images: slice) -> Frames:
@@ -163,7 +163,7 @@ def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
     annotations = [a for a in frames.coco["annotations"] if a["num_keypoints"]]
     boxes = np.array([a["bbox"] for a in annotations])
     boxes[:, 2:] += boxes[:, :2]
-    center, extent = regions(boxes, c)
+    center, extent = crop_regions(check_boxes(boxes), c)
     matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
     records = {r["id"]: r for r in frames.coco["images"]}
     crops = np.empty((len(annotations), c.height, c.width, 3), np.uint8)

@@ -14,6 +14,7 @@ from ...calib.fp16 import activations, overflows, to_fp16
 from ...calib.images import crops_from_coco
 from ...calib.overlap import EvaluationImages
 from ...calib.ranges import collect
+from ...runtime.accuracy.golden import relative_error
 from ...runtime.backends import load_backend
 from ...runtime.bundle.archive import Artifact, Golden, describe
 from ...runtime.system.memory import trim_heap
@@ -112,8 +113,7 @@ def _graph(
     library = {"onnx": "onnxruntime", "torchscript": "torchscript"}[format]
     data = file.read_bytes()
     asked = "int8_gpu" if file.stem == "int8_gpu" else precision
-    seen = load_backend(library).Session(data, asked).infer(golden.crops)
-    error = float(np.linalg.norm(seen - golden.heatmaps) / np.linalg.norm(golden.heatmaps))
+    error = relative_error(load_backend(library).open(data, asked).infer(golden.crops), golden.outputs)
     record = describe(data)
     del data
     trim_heap()

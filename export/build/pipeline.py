@@ -116,8 +116,8 @@ def _gate(plan: Plan, reference: Reference, draft: Path, report: Report) -> Pari
     size = sum(p.numel() * p.element_size() for p in reference.parameters()) / 1e6
     candidates = [Candidate("fp32", "pytorch", open_reference, size)]
     with Bundle(draft) as bundle:
-        for backend, module in installed_backends().items():
-            for precision, artifact in module.PRECISIONS.items():
+        for backend, spec in installed_backends().items():
+            for precision, artifact in spec.runnable().items():
                 if artifact in bundle.artifacts:
                     candidates.append(_candidate(bundle, backend, precision, bundle.artifacts[artifact]))
         return judge(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...calib.overlap import EvaluationImages
 from ...calib.search import Measurement
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import FEWEST, Candidate, Judge
+from ...runtime.accuracy.gate import MIN_PEOPLE_FOR_AP, AccuracyGate, Candidate
 from ...runtime.accuracy.verdict import Row
 from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
@@ -58,10 +58,10 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationImages) -> F
         if not drawn({**a, "file_name": names[a["image_id"]]}):
             free.setdefault(a["image_id"], []).append(a)
     count = sum(map(len, free.values()))
-    if count < FEWEST:
+    if count < MIN_PEOPLE_FOR_AP:
         return Unproven(
             f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
-            f"{FEWEST} are the least that AP can be measured on: give more (--calib, --calib-images)"
+            f"{MIN_PEOPLE_FOR_AP} are the least that AP can be measured on: give more (--calib, --calib-images)"
         )
     records = [record for record in frames.coco["images"] if record["id"] in free]
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
@@ -80,7 +80,7 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationImages) -> F
 def people_to_draw(frames: Frames, wanted: int) -> int:
     """How many people the ranges may rest on: of a small set at most half, so that there are some to tune on."""
     labelled = len(frames.labelled())
-    return min(wanted, labelled // 2) if labelled >= 2 * FEWEST else wanted
+    return min(wanted, labelled // 2) if labelled >= 2 * MIN_PEOPLE_FOR_AP else wanted
 
 
 class Tuner:
@@ -104,7 +104,7 @@ class Tuner:
         self.backends = _judges()
         main = self.backends["int8"]
         self._what = "int8: float32 on people to tune on"
-        self._judge = Judge(
+        self._gate = AccuracyGate(
             self._candidate("fp32", main, fp32),
             frames,
             max_drop=max_drop,
@@ -112,19 +112,19 @@ class Tuner:
             advance=lambda name, done, total: report(self._what, done, total),
         )
         self._crop = np.full((1, contract.height, contract.width, 3), 127, np.uint8)
-        self._float = load_backend(main).Session(fp32, "fp32")
+        self._float = load_backend(main).open(fp32, "fp32")
         self._float.infer(self._crop)
         self.fp32_ms = 1e3 * statistics.median(_seconds(self._float, self._crop) for _ in range(_ROUNDS))
 
     @property
     def row(self) -> Row:
         """The float32 graph's."""
-        return self._judge.row
+        return self._gate.row
 
     @property
     def data(self) -> dict[str, Any]:
         """Who was measured on; `labelled` is False where the network finds nobody, and nothing can be lost."""
-        return self._judge.data
+        return self._gate.data
 
     def measure(self, twins: Mapping[str, bytes], what: str) -> Measurement:
         """The larger drop of the two int8 graphs, both of which the gate will judge, and the time of the one for CPUs.
@@ -134,18 +134,18 @@ class Tuner:
             what: is done, for the report.
         """
         self._what = what
-        rows = [self._judge.hear(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
+        rows = [self._gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
         worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
         if worst.ap_drop is None:  # it gives NaN, or was refused
             return Measurement(math.inf)
         # By turns with the float32 graph: a machine that slows down slows both.
-        session = load_backend(self.backends["int8"]).Session(twins["int8"], "int8")
+        session = load_backend(self.backends["int8"]).open(twins["int8"], "int8")
         ms = self.fp32_ms * _ratio(session, self._float, self._crop)
         return Measurement(worst.ap_drop, worst.ap_drop_interval, ms)
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         def open_it() -> PoseEstimator:
-            session = load_backend(backend).Session(data, artifact)
+            session = load_backend(backend).open(data, artifact)
             return PoseEstimator.from_session(self.contract, session, Choice(backend, artifact, "tuned"))
 
         return Candidate(artifact, backend, open_it, len(data) / 1e6, artifact)
@@ -157,7 +157,7 @@ def _judges() -> dict[str, str]:
     found = {}
     for artifact in ("int8", "int8_gpu"):
         # ONNX Runtime has both under the artifact's own name; engines of a GPU take minutes to build for each step.
-        found[artifact] = next(n for n, module in installed.items() if module.PRECISIONS.get(artifact) == artifact)
+        found[artifact] = next(n for n, spec in installed.items() if spec.runnable().get(artifact) == artifact)
     return found
 
 

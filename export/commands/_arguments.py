@@ -73,7 +73,7 @@ def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
 
 
 def _has_joints(path: Path) -> bool:
-    from ...runtime.accuracy.metrics.coco_files import read_json
+    from ...runtime.metrics.coco_files import read_json
 
     content = None if path.suffix.lower() == ".csv" else read_json(path)
     people = content.get("annotations") if isinstance(content, dict) else None

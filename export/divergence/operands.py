@@ -19,6 +19,7 @@ from ...runtime.bundle.contract import Contract
 from ...runtime.engines.cache import read_engine
 from ...runtime.engines.session import EngineSession
 from ...runtime.errors import BackendError, InputError
+from ...runtime.pose.heads import Outputs
 from ...runtime.registry import unknown_name
 from .. import catalog
 from ..archs import build_arch
@@ -57,7 +58,7 @@ class PlainSession:
     def __init__(self, session: Session, contract: Contract) -> None:
         self._session, self._contract = session, contract
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         """See `backends.Session.infer`."""
         return self._session.infer(normalised(crops, self._contract))  # type: ignore[arg-type]  # its input is float
 
@@ -108,14 +109,14 @@ def _open(text: str, contract: Contract | None, weights: str | None) -> Side:
             raise InputError(f"{text}: {bundle.name} holds {', '.join(['torch', *bundle.artifacts])}, not {artifact!r}")
         record = bundle.artifacts[artifact]
         name = backend or _FILES[".onnx" if record.format == "onnx" else ".pt"]
-        module = load_backend(name)
-        precision = next((p for p, a in module.PRECISIONS.items() if a == artifact), None)
+        spec = load_backend(name)
+        precision = next((p for p, a in spec.runnable().items() if a == artifact), None)
         if precision is None:
-            runs = [p for p, a in module.PRECISIONS.items() if a in bundle.artifacts]
+            runs = [p for p, a in spec.runnable().items() if a in bundle.artifacts]
             raise InputError(f"{text}: {name} runs {', '.join(runs) or 'nothing'} of this bundle")
         data = bundle.read(record)
         graph = data if record.format == "onnx" and name == "onnxruntime" else None
-        session = module.Session(data, precision)
+        session = spec.open(data, precision)
         return Side(text, record.precision, session, bundle.contract, bundle.golden().crops, graph)
 
 
@@ -124,13 +125,14 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
         try:
             engine = read_engine(path)
         except BackendError as error:
-            raise BackendError(f"{error}. Delete it and make it anew: posert compile BUNDLE") from error
-        library = load_backend(engine.made.backend).LIBRARY  # type: ignore[attr-defined]  # engines are of these two
-        return Side(text, engine.made.precision, EngineSession(library, b"", engine.made.precision, engine), contract)
+            raise BackendError(f"{error}. Delete it and rebuild it: posert compile BUNDLE") from error
+        built = engine.metadata
+        library = load_backend(built.backend).import_library()
+        return Side(text, built.precision, EngineSession(library, b"", built.precision, engine), contract)
     data = path.read_bytes()
     name = backend or _FILES[path.suffix]
     precision = _precision(data) if path.suffix == ".onnx" else "fp32"
-    session: Session = load_backend(name).Session(data, precision)
+    session = load_backend(name).open(data, precision)
     if path.suffix == ".onnx" and not takes_crops(data) and contract is not None:
         session = PlainSession(session, contract)
     graph = data if path.suffix == ".onnx" and name == "onnxruntime" else None

@@ -1,34 +1,39 @@
-"""Inference backends, one file each: the file's name is the backend's name.
+"""Inference backends, one file each, and those of installed plug-ins (entry points "posert.backends").
 
-A backend file imports its library at its head and defines `PRECISIONS`, the precisions it can run, fastest first, each
-with the bundle's artifact that holds it, and the class `Session`. What else it may have: `missing()`, where it needs
-more than its library to run here, such as a GPU: what is missing, or None; `LACKING`, precisions that it runs on other
-machines, each with what this one lacks; `Throughput`, a `Session` for many frames where that is another engine than the
-one with the shortest answer; `Session.kept(digest, read, precision, threads)`, which keeps what it compiles: `digest`
-is the graph's sha256 and `read` gives it where it is not there yet.
+A backend file defines `BACKEND`, a `Backend`. It imports its library inside functions, so that the spec can be read
+where the library is not installed.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
-from collections.abc import Iterator
-from typing import Protocol, cast
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cuda.library import missing as no_driver
 from ..errors import BackendError
-from ..registry import load_module, module_names, unknown_name
+from ..pose.heads import Outputs
+from ..registry import Registry, plugins
 
-# In the order in which `auto` tries them; a file that is not named here comes last.
-_ON_GPU = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
-_PREFERENCE = (*_ON_GPU, "openvino", "onnxruntime", "torchscript")
-# The pip extra that brings a backend, where it is not called like the backend.
-_EXTRAS = {"torchscript": "torch", "torchscript_cuda": "torch"}
-
-
-_BROKEN = "backend {!r} is installed but does not load: {}. Install it anew: {}"
+__all__ = [
+    "BACKENDS",
+    "AsyncSession",
+    "Backend",
+    "MissingBackend",
+    "Request",
+    "Session",
+    "backends",
+    "installed_backends",
+    "load_backend",
+    "pip_line",
+    "usable_backends",
+]
 
 log = logging.getLogger("posert")
 
@@ -40,10 +45,11 @@ class MissingBackend(BackendError):
 class Session(Protocol):
     """A network compiled for this machine; serves one thread at a time."""
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Heatmaps `(N, K, h, w)` float32 of crops `(N, H, W, 3)` uint8 BGR, C-contiguous, N >= 1.
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        """One array `(N, ...)` float32 per output of the network, of crops `(N, H, W, 3)` uint8 BGR.
 
-        The result belongs to the session and is overwritten by the next call: copy what must stay.
+        The crops are C-contiguous, and N is at least 1. The arrays belong to the session and are overwritten by the
+        next call: copy what must stay.
 
         Raises:
             BackendError: the library failed while it ran: memory is short, or crops have another size.
@@ -58,48 +64,147 @@ class Request(Protocol):
         """Begin a run, as `Session.infer`, and return at once. The crops must stay as they are until it has ended."""
         ...
 
-    def wait(self) -> NDArray[np.float32]:
-        """The heatmaps of the run that was started, when it has ended; the request's next `start` overwrites them."""
+    def wait(self) -> Outputs:
+        """The outputs of the run that was started, when it has ended; the request's next `start` overwrites them."""
         ...
 
     def drop(self) -> None:
-        """Wait for the end of a run whose heatmaps nobody wants; when this returns the crops are no longer read."""
+        """Wait for the end of a run whose result is not needed; when this returns the crops are no longer read."""
         ...
 
 
-class AsyncSession(Session, Protocol):
-    """A session that runs several batches at a time. Which sessions are one is told by `requests` being there."""
+class AsyncSession(Session):
+    """A session that runs several batches at a time: `PoseEstimator.stream` overlaps frames on it."""
 
+    @abstractmethod
     def requests(self) -> list[Request]:
         """New requests, as many as keep the engine busy; they run in the order of their starts."""
+
+
+class Open(Protocol):
+    """Compiles a graph."""
+
+    def __call__(self, model: bytes, precision: str, threads: int | None = None) -> Session:
+        """`threads` bounds the CPU threads; None lets the library choose.
+
+        Raises:
+            BackendError: the library refused the graph, or this machine cannot run it.
+        """
         ...
 
 
-class Backend(Protocol):
-    """What a backend file offers."""
+class OpenCached(Protocol):
+    """Compiles a graph, or loads it from the cache of compiled graphs."""
 
-    PRECISIONS: dict[str, str]
-
-    def Session(self, model: bytes, precision: str, threads: int | None = None) -> Session:
-        """Compile a graph. `threads` bounds the CPU threads; None lets the library choose."""
+    def __call__(
+        self,
+        digest: str,
+        read: Callable[[], bytes],
+        precision: str,
+        threads: int | None = None,
+        throughput: bool = False,
+    ) -> Session:
+        """As `Open`. `digest` is the graph's sha256; `read` gives the graph where the cache does not hold it."""
         ...
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What one backend is and can do. Fields with a default are optional.
+
+    Attributes:
+        name: of its file or entry point; commands and bundles use it.
+        library: the Python package that it needs.
+        precisions: what it can run, fastest first, each with the bundle's artifact that holds the graph.
+        open: compiles a graph; a GPU backend returns a `posert.runtime.cuda.session.GpuSession`, one that can run
+            several batches at a time an `AsyncSession`.
+        device: "cpu", or "cuda": it needs an NVIDIA GPU and driver.
+        rank: `auto` tries the lowest first, equal ones by name.
+        extra: posert's pip extra that installs the library; None for a library that is installed by its own name.
+        version: release of the installed library; None reads its `__version__`.
+        unavailable: what this machine lacks to run it although the library is installed, such as a GPU, with the line
+            that mends it; None where nothing is lacking.
+        unsupported: precisions that this machine cannot run, each with the reason. It may import the library.
+        open_throughput: as `open`, for many frames per second instead of the shortest answer to one.
+        open_cached: as `open`, with a cache of compiled graphs.
+        autotune: GPU time per run, ms, of each of some precisions, given as graphs by precision; for a backend on which
+            no rule says which precision is the fastest.
+        notes: by precision, a remark for `posert doctor`.
+        builds_offline: engines can be built on machines that cannot run them (`posert compile`).
+    """
+
+    name: str
+    library: str
+    precisions: Mapping[str, str]
+    open: Open
+    device: Literal["cpu", "cuda"] = "cpu"
+    rank: int = 100
+    extra: str | None = None
+    version: Callable[[], str] | None = None
+    unavailable: Callable[[], str | None] = _nothing
+    unsupported: Callable[[], Mapping[str, str]] = dict
+    open_throughput: Open | None = None
+    open_cached: OpenCached | None = None
+    autotune: Callable[[Mapping[str, bytes]], dict[str, float]] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+    builds_offline: bool = False
+
+    def __post_init__(self) -> None:
+        if self.device not in ("cpu", "cuda"):
+            raise BackendError(f"backend {self.name!r}: device {self.device!r}; expected 'cpu' or 'cuda'")
+
+    @property
+    def pip_line(self) -> str:
+        """The command that installs its library."""
+        return f'pip install "posert[{self.extra}]"' if self.extra else f"pip install {self.library}"
+
+    def runnable(self) -> dict[str, str]:
+        """Those of `precisions` that this machine can run. It may import the library."""
+        lacking = self.unsupported()
+        return {precision: artifact for precision, artifact in self.precisions.items() if precision not in lacking}
+
+    def import_library(self) -> Any:
+        """Its library's module.
+
+        Raises:
+            ImportError, OSError: it is not installed, or broken.
+        """
+        return importlib.import_module(self.library)
+
+    def library_version(self) -> str:
+        """Release of the installed library."""
+        if self.version is not None:
+            return self.version()
+        return str(vars(self.import_library()).get("__version__", "unknown"))
+
+
+BACKENDS = Registry("backend", __name__, "BACKEND", "posert.backends", Backend, BackendError)
+_LAST = 1000  # rank of a backend whose spec cannot be read
 
 
 def backends() -> list[str]:
-    """All backend names, the preferred first, whether installed or not."""
-    return sorted(module_names(__name__), key=lambda n: (_PREFERENCE.index(n) if n in _PREFERENCE else 99, n))
+    """All backend names, the preferred first, whether their libraries are installed or not."""
+
+    def order(name: str) -> tuple[int, str]:
+        spec = _spec(name)
+        return (spec.rank if spec else _LAST, name)
+
+    return sorted(BACKENDS.names(), key=order)
 
 
 def load_backend(name: str) -> Backend:
-    """Import one backend.
+    """A backend whose library is installed and can be imported.
 
     Raises:
-        BackendError: an unknown name, or its library is not installed (with the pip line that brings it) or broken.
+        BackendError: an unknown name, or its library is not installed (with the pip line that installs it) or broken.
     """
-    if name not in backends():
-        raise BackendError(unknown_name("backend", name, backends()))
     try:
-        return cast(Backend, load_module(__name__, name))
+        backend = BACKENDS.load(name)
+        backend.import_library()
     except ImportError as error:
         if (error.name or "").split(".")[0] == __name__.split(".")[0]:
             raise  # a fault of ours, not a missing library
@@ -107,38 +212,56 @@ def load_backend(name: str) -> Backend:
             raise MissingBackend(
                 f"backend {name!r} needs the Python package {error.name!r}, which is not installed: {pip_line(name)}"
             ) from error
-        raise BackendError(_BROKEN.format(name, error, pip_line(name))) from error
+        raise _broken(name, error) from error
     except OSError as error:  # a shared library that is missing or of another machine
-        raise BackendError(_BROKEN.format(name, error, pip_line(name))) from error
+        raise _broken(name, error) from error
+    return backend
 
 
-def usable_backends() -> Iterator[tuple[str, Backend]]:
-    """Name and module of the backends that can run here, the preferred first; one that is broken leaves a warning.
+def usable_backends() -> Iterator[Backend]:
+    """The backends that can run here, the preferred first; one that is broken leaves a warning.
 
-    Lazy, because importing a library takes up to seconds: who takes the first pays for no other.
+    Lazy, because importing a library takes up to seconds: who takes the first does not pay for the others.
     """
     for name in backends():
-        if name in _ON_GPU and no_driver() is not None:
+        spec = _spec(name)
+        if spec is not None and spec.device == "cuda" and no_driver() is not None:
             continue
         try:
-            module = load_backend(name)
+            backend = load_backend(name)
         except MissingBackend:
             continue
         except BackendError as error:
             log.warning("%s", error)
             continue
-        lacking = getattr(module, "missing", lambda: None)()
+        lacking = backend.unavailable()
         if lacking is None:
-            yield name, module
+            yield backend
         else:
             log.info("backend %r is installed but cannot run: %s", name, lacking)
 
 
 def installed_backends() -> dict[str, Backend]:
-    """All backends that can run here, the preferred first."""
-    return dict(usable_backends())
+    """All backends that can run here by name, the preferred first."""
+    return {backend.name: backend for backend in usable_backends()}
 
 
 def pip_line(name: str) -> str:
-    """The command that brings a backend's library."""
-    return f'pip install "posert[{_EXTRAS.get(name, name.replace("_", "-"))}]"'
+    """The command that installs a backend's library, or reinstalls a plug-in that does not import."""
+    spec = _spec(name)
+    if spec is not None:
+        return spec.pip_line
+    packages = [entry.dist.name for entry in plugins(BACKENDS.group) if entry.name == name and entry.dist]
+    return f"pip install --force-reinstall {' '.join(packages)}" if packages else f"pip install {name}"
+
+
+def _spec(name: str) -> Backend | None:
+    """A backend's spec, None where it cannot be read: `load_backend` says why."""
+    try:
+        return BACKENDS.load(name)
+    except Exception:  # somebody else's file or plug-in
+        return None
+
+
+def _broken(name: str, error: Exception) -> BackendError:
+    return BackendError(f"backend {name!r} is installed but does not load: {error}. Reinstall it: {pip_line(name)}")

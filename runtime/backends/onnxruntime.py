@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-
-# The last is the graph for GPUs, here so that a machine without one can prove it.
-PRECISIONS = {"fp32": "fp32", "int8": "int8", "fp16": "fp16", "int8_gpu": "int8_gpu"}
+from ..pose.heads import Outputs
+from . import Backend
 
 
 class Session:
     """One ONNX Runtime session; see `backends.Session`."""
 
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # warnings about unused initialisers are no news to the user
+        options.log_severity_level = 3  # its warnings about unused initialisers do not help the user
         if precision == "int8_gpu":
-            # Judged as it is written: the library's own int8 would quantise more than the graph says, such as the bias.
+            # Measured as it is written: the library's own int8 would quantise more than the graph says, such as the
+            # bias.
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -29,9 +30,20 @@ class Session:
             raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
         self._input = self._session.get_inputs()[0].name
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         try:
-            heatmaps: NDArray[np.float32] = self._session.run(None, {self._input: crops})[0]
+            return tuple(self._session.run(None, {self._input: crops}))
         except Exception as error:  # as above
-            raise BackendError(f"ONNX Runtime {ort.__version__} failed while it ran: {error}") from error
-        return heatmaps
+            raise BackendError(f"ONNX Runtime {BACKEND.library_version()} failed while it ran: {error}") from error
+
+
+BACKEND = Backend(
+    name="onnxruntime",
+    library="onnxruntime",
+    extra="onnxruntime",
+    rank=60,
+    # int8_gpu: the graph for GPUs, so that a machine without one can check it
+    precisions={"fp32": "fp32", "int8": "int8", "fp16": "fp16", "int8_gpu": "int8_gpu"},
+    open=Session,
+    notes={"int8": "OpenVINO is faster"},
+)

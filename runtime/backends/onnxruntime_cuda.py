@@ -10,21 +10,21 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import onnxruntime as ort
-from numpy.typing import NDArray
 
 from ..cuda.driver import Device, Stream
 from ..cuda.library import missing as no_driver
-from ..cuda.network import ArrayRunner
+from ..cuda.network import check_one_output
+from ..cuda.session import GpuSession
 from ..errors import BackendError
+from . import Backend
 
-PRECISIONS = {"fp16": "fp16", "fp32": "fp32"}
 LARGEST = 32
 _PROVIDER, _DEVICE = "CUDAExecutionProvider", "cuda"
 
 
-def missing() -> str | None:
-    """See `backends.Backend.missing`."""
+def _unavailable() -> str | None:
+    import onnxruntime as ort
+
     reason = no_driver()
     if reason is None and _PROVIDER not in ort.get_available_providers():
         return f"ONNX Runtime {ort.__version__} has no CUDA: pip install onnxruntime-gpu, in place of onnxruntime"
@@ -47,12 +47,15 @@ class OrtNetwork:
         """See `Network.output`."""
         if crop != self._crop:
             session = self._open({})
+            check_one_output(len(session.get_outputs()))
             maps = session.run(None, {session.get_inputs()[0].name: np.zeros((1, *crop), np.uint8)})[0]
             self._crop, self._heatmap = crop, maps.shape[1:]
         return self._heatmap, np.dtype(np.float32)
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
         """See `Network.bind`."""
+        import onnxruntime as ort
+
         if stream not in self._sessions:
             self._sessions[stream] = self._open({"user_compute_stream": str(stream.address)})
         session = self._sessions[stream]
@@ -61,11 +64,13 @@ class OrtNetwork:
         binding.bind_input(source, _DEVICE, 0, np.uint8, (batch, *self._crop), crops)
         binding.bind_output(target, _DEVICE, 0, np.float32, (batch, *self._heatmap), heatmaps)
         options = ort.RunOptions()
-        # the stream is ours: what follows in it waits by itself
+        # what follows in the stream waits by itself
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         return lambda: session.run_with_iobinding(binding, options)
 
     def _open(self, stream: dict[str, str]) -> Any:
+        import onnxruntime as ort
+
         provider = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", **stream}
         options = ort.SessionOptions()
         options.log_severity_level = 3  # as on the CPU
@@ -82,21 +87,26 @@ class OrtNetwork:
         return session
 
 
-class Session:
-    """One graph; see `backends.Session`."""
+def _open(model: bytes, precision: str, threads: int | None = None) -> GpuSession:
+    """See `backends.Open`; CPU threads play no part."""
+    import onnxruntime as ort
 
-    def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
-        reason = missing()
-        if reason is not None:
-            raise BackendError(reason)
-        self.device = Device()
-        if hasattr(ort, "preload_dlls"):
-            ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels
-        self.network = OrtNetwork(model, precision)
-        self._runner: ArrayRunner | None = None
+    reason = _unavailable()
+    if reason is not None:
+        raise BackendError(reason)
+    device = Device()
+    if hasattr(ort, "preload_dlls"):  # which older releases lack
+        ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels
+    return GpuSession(OrtNetwork(model, precision), device)
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `backends.Session.infer`."""
-        if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
-        return self._runner(crops)
+
+BACKEND = Backend(
+    name="onnxruntime_cuda",
+    library="onnxruntime",
+    extra="onnxruntime-cuda",
+    device="cuda",
+    rank=30,
+    precisions={"fp16": "fp16", "fp32": "fp32"},
+    open=_open,
+    unavailable=_unavailable,
+)

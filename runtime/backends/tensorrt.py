@@ -1,30 +1,38 @@
-"""TensorRT: the fastest on an NVIDIA GPU. Engines are built on the GPU that they run on, once, and kept.
+"""TensorRT: the fastest on an NVIDIA GPU. Engines are built once, on the GPU that runs them, and kept in the cache.
 
-INT8 is not faster by itself: on GPUs with tensor cores half precision often wins, so the two are timed.
+int8 is not always the fastest: on GPUs with tensor cores fp16 often is, so the two are timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import tensorrt as LIBRARY
-
 from ..engines import autotune
 from ..engines.session import EngineSession, unavailable
-
-PRECISIONS = {"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"}
-
-
-def missing() -> str | None:
-    """See `backends.Backend.missing`."""
-    return unavailable(LIBRARY)
+from . import Backend
 
 
-def times(graphs: Mapping[str, bytes]) -> dict[str, float]:
-    """See `posert.runtime.backends`."""
-    return autotune.times(LIBRARY, graphs)
+def _open(model: bytes, precision: str, threads: int | None = None) -> EngineSession:
+    """See `backends.Open`; CPU threads play no part."""
+    return EngineSession(BACKEND.import_library(), model, precision)
 
 
-def Session(model: bytes, precision: str, threads: int | None = None) -> EngineSession:
-    """See `backends.Backend.Session`; CPU threads play no part."""
-    return EngineSession(LIBRARY, model, precision)
+def _unavailable() -> str | None:
+    return unavailable(BACKEND.import_library())
+
+
+def _autotune(graphs: Mapping[str, bytes]) -> dict[str, float]:
+    return autotune.times(BACKEND.import_library(), graphs)
+
+
+BACKEND = Backend(
+    name="tensorrt",
+    library="tensorrt",
+    extra="tensorrt",
+    device="cuda",
+    rank=10,
+    precisions={"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"},
+    open=_open,
+    unavailable=_unavailable,
+    autotune=_autotune,
+)

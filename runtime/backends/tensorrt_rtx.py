@@ -1,31 +1,40 @@
 """TensorRT-RTX: TensorRT for GeForce and RTX GPUs, which builds engines on machines without a GPU.
 
-Its quantised convolutions are not fused with what follows them (release 1.7), so half precision should win: the two are
-timed.
+Its quantised convolutions are not fused with what follows them (release 1.7), so fp16 should win: the two are timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import tensorrt_rtx as LIBRARY
-
 from ..engines import autotune
 from ..engines.session import EngineSession, unavailable
-
-PRECISIONS = {"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"}
-
-
-def missing() -> str | None:
-    """See `backends.Backend.missing`."""
-    return unavailable(LIBRARY)
+from . import Backend
 
 
-def times(graphs: Mapping[str, bytes]) -> dict[str, float]:
-    """See `posert.runtime.backends`."""
-    return autotune.times(LIBRARY, graphs)
+def _open(model: bytes, precision: str, threads: int | None = None) -> EngineSession:
+    """See `backends.Open`; CPU threads play no part."""
+    return EngineSession(BACKEND.import_library(), model, precision)
 
 
-def Session(model: bytes, precision: str, threads: int | None = None) -> EngineSession:
-    """See `backends.Backend.Session`; CPU threads play no part."""
-    return EngineSession(LIBRARY, model, precision)
+def _unavailable() -> str | None:
+    return unavailable(BACKEND.import_library())
+
+
+def _autotune(graphs: Mapping[str, bytes]) -> dict[str, float]:
+    return autotune.times(BACKEND.import_library(), graphs)
+
+
+BACKEND = Backend(
+    name="tensorrt_rtx",
+    library="tensorrt_rtx",
+    extra="tensorrt-rtx",
+    device="cuda",
+    rank=20,
+    precisions={"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"},
+    open=_open,
+    unavailable=_unavailable,
+    autotune=_autotune,
+    notes={"int8": "fp16 is the faster there"},
+    builds_offline=True,
+)

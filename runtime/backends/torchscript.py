@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import BackendError
+from ..pose.heads import Outputs
+from . import Backend
 
-PRECISIONS = {"fp32": "torchscript"}
+if TYPE_CHECKING:
+    import torch
 
 
 class Session:
     """One TorchScript module; see `backends.Session`."""
 
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
+        import torch
+
         if threads is not None:
             torch.set_num_threads(threads)  # PyTorch has one pool for the whole process
         try:
@@ -26,10 +31,22 @@ class Session:
         except RuntimeError as error:
             raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        import torch
+
         try:
             with torch.inference_mode():
-                heatmaps: NDArray[np.float32] = self._module(torch.from_numpy(crops)).numpy()
+                found: torch.Tensor | tuple[torch.Tensor, ...] = self._module(torch.from_numpy(crops))
         except RuntimeError as error:
             raise BackendError(f"PyTorch {torch.__version__} failed while it ran: {error}") from error
-        return heatmaps
+        return (found.numpy(),) if isinstance(found, torch.Tensor) else tuple([output.numpy() for output in found])
+
+
+BACKEND = Backend(
+    name="torchscript",
+    library="torch",
+    extra="torch",
+    rank=70,
+    precisions={"fp32": "torchscript"},
+    open=Session,
+)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from ..cuda.driver import Device, Stream, undisturbed
+from ..cuda.driver import Device, Stream, exclusive_capture
 from ..cuda.library import missing as no_driver
-from ..cuda.network import ArrayRunner
+from ..cuda.network import check_one_output
+from ..cuda.session import GpuSession
 from ..errors import BackendError
+from . import Backend
 
-PRECISIONS = {"fp32": "torchscript"}
+if TYPE_CHECKING:
+    import torch
+
 LARGEST = 32
 _WARM_UP = 3  # TorchScript profiles its first runs and compiles in the next ones
 
 
-def missing() -> str | None:
-    """See `backends.Backend.missing`."""
+def _unavailable() -> str | None:
+    import torch
+
     reason = no_driver()
     if reason is None and not torch.cuda.is_available():
         return f"PyTorch {torch.__version__} has no CUDA: install it from the index for your CUDA, see pytorch.org"
@@ -32,7 +35,7 @@ def missing() -> str | None:
 class TorchNetwork:
     """A module on the GPU, see `posert.runtime.cuda.network.Network`.
 
-    PyTorch allocates while it runs, so a graph that holds it is PyTorch's own, of which the pipeline knows nothing.
+    PyTorch allocates while it runs, so its work is captured in a graph of PyTorch's own; the pipeline captures nothing.
     """
 
     capturable, largest = False, LARGEST
@@ -44,14 +47,19 @@ class TorchNetwork:
 
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """See `Network.output`."""
+        import torch
+
         if crop != self._crop:
             with torch.inference_mode():
                 maps = self._module(torch.zeros((1, *crop), dtype=torch.uint8, device="cuda"))
+            check_one_output(1 if isinstance(maps, torch.Tensor) else len(maps))
             self._crop, self._heatmap = crop, tuple(maps.shape[1:])
         return self._heatmap, np.dtype(np.float32)
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
         """See `Network.bind`."""
+        import torch
+
         source, target = _tensor(crops, (batch, *self._crop), "|u1"), _tensor(heatmaps, (batch, *self._heatmap), "<f4")
         external: Callable[[int], torch.cuda.Stream] = torch.cuda.ExternalStream
         ours = external(stream.address)
@@ -61,8 +69,8 @@ class TorchNetwork:
                 for _ in range(_WARM_UP):
                     self._module(source)
             stream.synchronize()
-            # of this thread only: what others allocate meanwhile is no business of this graph
-            with undisturbed(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
+            # of this thread only: what other threads allocate meanwhile does not belong to this graph
+            with exclusive_capture(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
                 target.copy_(self._module(source))
 
         def run() -> None:
@@ -72,33 +80,40 @@ class TorchNetwork:
         return run
 
 
-class Session:
-    """One TorchScript module; see `backends.Session`."""
+def _open(model: bytes, precision: str, threads: int | None = None) -> GpuSession:
+    """See `backends.Open`; CPU threads play no part."""
+    import torch
 
-    def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
-        reason = missing()
-        if reason is not None:
-            raise BackendError(reason)
-        self.device = Device()
-        try:
-            load: Callable[..., torch.nn.Module] = torch.jit.load
-            module = load(io.BytesIO(model), map_location="cuda").eval()
-        except RuntimeError as error:
-            raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
-        # TF32 is another precision than the one that was asked for and gated.
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self.network = TorchNetwork(module)
-        self._runner: ArrayRunner | None = None
-
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `backends.Session.infer`."""
-        if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
-        return self._runner(crops)
+    reason = _unavailable()
+    if reason is not None:
+        raise BackendError(reason)
+    device = Device()
+    try:
+        load: Callable[..., torch.nn.Module] = torch.jit.load
+        module = load(io.BytesIO(model), map_location="cuda").eval()
+    except RuntimeError as error:
+        raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
+    # TF32 is another precision than the one that was asked for and that passed the accuracy gate.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return GpuSession(TorchNetwork(module), device)
 
 
 def _tensor(address: int, shape: tuple[int, ...], kind: str) -> torch.Tensor:
-    """A tensor over memory of the device that somebody else keeps."""
+    """A tensor over memory of the device that the caller keeps."""
+    import torch
+
     interface = {"data": (address, False), "shape": shape, "typestr": kind, "version": 2}
     tensor: torch.Tensor = torch.as_tensor(SimpleNamespace(__cuda_array_interface__=interface), device="cuda")
     return tensor
+
+
+BACKEND = Backend(
+    name="torchscript_cuda",
+    library="torch",
+    extra="torch",
+    device="cuda",
+    rank=40,
+    precisions={"fp32": "torchscript"},
+    open=_open,
+    unavailable=_unavailable,
+)

@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import Request, Session
-from ..batching import CropBuffer, People
-from ..cuda.pipeline import Pipeline
+from ..backends import AsyncSession, Request, Session
+from ..batching import CropBuffer, FrameJob
 from ..estimator import PoseEstimator
-from ..pose.flip import flip_index
-from ..pose.preprocess import regions
+from ..pose.heads import Outputs
+from ..pose.preprocess import check_boxes, crop_regions
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
@@ -57,9 +56,9 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     frame = _read(image)
     parts = [Part("decode image", 0, partial(_read, image))]
     for n in people:
-        on_gpu = _on_gpu(pose)
+        on_gpu = pose.open_pipeline()  # of its own: it remembers its last run, whose steps are timed
         if on_gpu is not None:
-            on_gpu(frame, *regions(boxes[:n], pose.contract))
+            on_gpu(frame, *crop_regions(check_boxes(boxes[:n]), pose.contract))
             steps = [("bare engine" if s == "network" else s, partial(on_gpu.step, s, frame)) for s in _STEPS]
             parts += [Part(name, n, step) for name, step in steps]
             parts.append(Part("whole", n, partial(pose, frame, boxes[:n])))
@@ -67,12 +66,12 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
         batches: list[Image] = []
         cut = partial(_cut, pose, frame, boxes[:n], CropBuffer(pose.contract))
         cut(batches)
-        seen = _people(pose, frame, boxes[:n])
-        maps = [pose.session.infer(crops).copy() for crops in batches]
+        seen = _job(pose, frame, boxes[:n])
+        outputs = [tuple(output.copy() for output in pose.session.infer(crops)) for crops in batches]
         parts += [
             Part("crop", n, cut),
             Part("bare engine", n, partial(_infer, pose.session, batches)),
-            Part("decode", n, partial(_joints, seen, maps)),
+            Part("decode", n, partial(_joints, seen, outputs)),
             Part("whole", n, partial(pose, frame, boxes[:n])),
         ]
     return parts
@@ -83,9 +82,9 @@ def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]
     frame, parts = _read(image), []
     for n in people:
         frames = max(_FRAMES, math.ceil(_PEOPLE / n))
-        on_gpu = _on_gpu(pose)
+        on_gpu = pose.open_pipeline()  # of its own: it remembers its last run, whose steps are timed
         if on_gpu is not None:
-            on_gpu(frame, *regions(boxes[:n], pose.contract))
+            on_gpu(frame, *crop_regions(check_boxes(boxes[:n]), pose.contract))
             bare: Callable[[], object] = partial(_repeat, partial(on_gpu.step, "network", frame), frames)
         else:
             bare = _bare_stream(pose, frame, boxes[:n], frames)
@@ -100,24 +99,14 @@ def _read(image: Path) -> Image:
     return np.asarray(cv2.imread(str(image)), np.uint8)
 
 
-def _on_gpu(pose: PoseEstimator) -> Pipeline | None:
-    """A pipeline of its own for a session that runs on a GPU: it remembers its last run, whose steps are timed."""
-    network, device = getattr(pose.session, "network", None), getattr(pose.session, "device", None)
-    if network is None or device is None:
-        return None
-    return Pipeline(network, pose.contract, device, flip_test=pose.flip_test)
-
-
-def _people(pose: PoseEstimator, frame: Image, boxes: Boxes) -> People:
-    c = pose.contract
-    flip = flip_index(len(c.keypoints), c.flip_pairs) if pose.flip_test else None
-    return People(c, frame, *regions(boxes, pose.contract), flip)
+def _job(pose: PoseEstimator, frame: Image, boxes: Boxes) -> FrameJob:
+    return FrameJob(pose.contract, frame, *crop_regions(check_boxes(boxes), pose.contract), pose.flip_test)
 
 
 def _cut(pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer, keep: list[Image] | None = None) -> None:
-    people = _people(pose, frame, boxes)
-    for part in people.parts:
-        crops = people.cut(part, buffer)
+    job = _job(pose, frame, boxes)
+    for batch in job.batches:
+        crops = job.crop(batch, buffer)
         if keep is not None:
             keep.append(crops.copy())
 
@@ -127,9 +116,9 @@ def _infer(session: Session, batches: list[Image]) -> None:
         session.infer(crops)
 
 
-def _joints(people: People, maps: list[NDArray[np.float32]]) -> None:
-    for part, some in zip(people.parts, maps, strict=True):
-        people.read(part, some)
+def _joints(job: FrameJob, outputs: list[Outputs]) -> None:
+    for batch, some in zip(job.batches, outputs, strict=True):
+        job.decode(batch, some)
 
 
 def _stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> None:
@@ -146,10 +135,9 @@ def _bare_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -
     """The engine alone, with as many runs under way as it likes and as many people in each as the stream gives it."""
     batches: list[Image] = []
     _cut(pose, frame, boxes, CropBuffer(pose.contract), batches)
-    open_requests = getattr(pose.session, "requests", None)
-    if open_requests is None:
+    if not isinstance(pose.session, AsyncSession):
         return partial(_infer, pose.session, batches * frames)
-    requests: list[Request] = open_requests()
+    requests = pose.session.requests()
     sizes: list[int] = []
     recorder = _Recorder(pose.session, requests, sizes)
     _stream(PoseEstimator.from_session(pose.contract, recorder, pose.choice, pose.flip_test), frame, boxes, frames)
@@ -169,11 +157,14 @@ def _bare_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -
     return run
 
 
-class _Recorder:
+class _Recorder(AsyncSession):
     """A session whose requests note how many crops each run has."""
 
     def __init__(self, session: Session, requests: list[Request], sizes: list[int]) -> None:
-        self.infer, self._requests, self._sizes = session.infer, requests, sizes
+        self._session, self._requests, self._sizes = session, requests, sizes
+
+    def infer(self, crops: Image) -> Outputs:
+        return self._session.infer(crops)
 
     def requests(self) -> list[Request]:
         return [_Noting(request, self._sizes) for request in self._requests]

@@ -87,7 +87,7 @@ def _parts(args: argparse.Namespace) -> list[Part]:
 def _absent(args: argparse.Namespace) -> bool:
     """Whether the backend could run this precision, and only the bundle does not hold it."""
     try:
-        artifact = load_backend(args.backend).PRECISIONS[args.precision]
+        artifact = load_backend(args.backend).runnable()[args.precision]
         with Bundle(args.bundle) as bundle:
             return artifact not in bundle.artifacts
     except (PosertError, KeyError):

@@ -1,4 +1,4 @@
-"""Which engine of a network is the fastest on this GPU: whether int8 beats float16 no rule says, so they are timed."""
+"""The fastest engine of a network on this GPU. No rule says whether int8 beats float16, so they are timed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ROUNDS, _RUNS = 5, 20  # 100 runs of each: well under a second
 
 
 def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
-    """GPU time of one run of each engine, ms, at the batch that it was made for.
+    """GPU time of one run of each engine, ms, at the batch that it was optimised for.
 
-    Engines are built where the cache has none. They are timed once; the result lies beside them, and holds for as long
-    as none of them is made anew. One that cannot be built is left out, with a warning.
+    Engines are built where the cache has none. They are timed once; the result is kept beside them and holds until one
+    of them is rebuilt. One that cannot be built is left out, with a warning.
 
     Args:
         trt: the library's module.
@@ -64,12 +64,12 @@ def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
     with atomic_write(path) as file:
         file.write(json.dumps(written).encode())
     told = ", ".join(f"{precision} {ms:.3f} ms" for precision, ms in found.items())
-    log.warning("%s on %s: %s; the choice is kept in %s", title(trt), Device().name, told, path)
+    log.warning("%s on %s: %s; the times are kept in %s", title(trt), Device().name, told, path)
     return found
 
 
 def _kept(path: Path, models: Mapping[str, str]) -> dict[str, float] | None:
-    """What was found before; None where an engine is newer, or gone."""
+    """The times of an earlier run; None where an engine is newer than they are, or missing."""
     try:
         found = {precision: float(ms) for precision, ms in json.loads(path.read_bytes())["ms"].items()}
         engines = [[p.stat().st_mtime_ns for p in path.parent.glob(f"{models[p][:16]}-*.engine")] for p in found]
@@ -78,12 +78,12 @@ def _kept(path: Path, models: Mapping[str, str]) -> dict[str, float] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s cannot be read (%s) and is made anew", path, error)
+        log.warning("%s cannot be read (%s); the engines are timed again", path, error)
         return None
 
 
 def _prepared(session: EngineSession) -> Callable[[], list[float]]:
-    """What runs an engine some times and gives the times, ms."""
+    """A function that runs an engine some times and returns the times, ms."""
     network, batch = session.network, session.network.best
     with session.device.active():
         heatmap, dtype = network.output(network.crop)

@@ -1,25 +1,24 @@
-"""What TensorRT and TensorRT-RTX share: from an ONNX graph to an engine.
+"""From an ONNX graph to an engine, with TensorRT 10 and 11 or TensorRT-RTX.
 
-One road for TensorRT 10, 11 and TensorRT-RTX: the types are in the graph (casts, Q/DQ), the network is strongly typed,
-and the builder has no precision flags. TensorRT 8, which knows no strongly typed networks, has the two places that are
-marked with `_old`. Only names that all these releases have are used without asking.
+The types are in the graph (casts, Q/DQ), the network is strongly typed, and the builder gets no precision flags. Names
+that some of these releases lack are tested for before they are used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError
 from ..system.files import atomic_write, cache_folder
-from .cache import Engine, Made
+from ..system.machine import free_memory
+from .cache import Engine, EngineMetadata
 
 log = logging.getLogger("posert")
 
@@ -27,31 +26,28 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its step and how many steps it has."""
 
 DEFAULT_BATCH = ((1, 8, 32),)
+_OLDEST = 10  # the first TensorRT with strongly typed networks and execution contexts in memory of the caller
 # Resident memory of a build, as bytes for the library and bytes per byte of the graph. Measured for TensorRT-RTX 1.7
-# (docs/gpu.md) with some room; TensorRT keeps several kernels' weights at a time and was not measured.
+# (docs/gpu.md), with a margin; TensorRT keeps several kernels' weights at a time and was not measured.
 _BUILD_MEMORY = {"tensorrt_rtx": (500 << 20, 5), "tensorrt": (1500 << 20, 10)}
 
 
 @dataclass(frozen=True)
 class Options:
-    """How an engine is built. What is None is left to the library.
+    """How an engine is built. None leaves a setting to the library.
 
     Attributes:
         batch: optimisation profiles, (smallest, best, largest) batch each; several narrow ones make faster engines
             than a wide one and take longer to build.
         workspace: bytes of scratch memory on the GPU that layers may use.
-        level: 0 (quickest build) to 5 (fastest engine).
-        aux_streams: streams beside the main one, for branches that can run at the same time. Not on TensorRT-RTX.
         targets: GPUs to build for, such as "sm89"; TensorRT-RTX only, which needs none of them here.
-        compatibility: TensorRT only: "none", "ampere_plus" or "same_compute_capability", for an engine that is to run
+        compatibility: TensorRT only: "none", "ampere_plus" or "same_compute_capability", for an engine that also runs
             on other GPUs than this one, more slowly.
         version_compatible: TensorRT only: an engine that later releases can run, more slowly.
     """
 
     batch: tuple[tuple[int, int, int], ...] = DEFAULT_BATCH
     workspace: int | None = None
-    level: int | None = None
-    aux_streams: int | None = None
     targets: tuple[str, ...] = ()
     compatibility: str = "none"
     version_compatible: bool = False
@@ -62,13 +58,11 @@ class Options:
                 raise BackendError(f"batch {':'.join(map(str, profile))}: expected MIN:BEST:MAX, ascending from 1 up")
         if not self.batch:
             raise BackendError("an engine needs at least one range of batch sizes, such as 1:8:32")
-        if self.level is not None and not 0 <= self.level <= 5:
-            raise BackendError(f"optimisation level {self.level}: 0 (quickest build) to 5 (fastest engine)")
 
     def recorded(self) -> dict[str, Any]:
-        """What the engine's description says of them, beside `batch`, and `targets`, which are its devices."""
-        names = ("workspace", "level", "aux_streams", "compatibility", "version_compatible")
-        return {name: getattr(self, name) for name in names}
+        """The options for the engine's metadata, where `batch` and `targets` (its devices) are fields of their own."""
+        recorded = asdict(self)
+        return {name: recorded[name] for name in ("workspace", "compatibility", "version_compatible")}
 
 
 def backend_of(trt: Any) -> str:
@@ -76,8 +70,11 @@ def backend_of(trt: Any) -> str:
     return "tensorrt_rtx" if hasattr(trt, "ComputeCapability") else "tensorrt"
 
 
-def _old(trt: Any) -> bool:
-    return not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+def too_old(version: str) -> str | None:
+    """Why a release of TensorRT cannot be used, None where it can."""
+    if int(version.split(".")[0]) >= _OLDEST:
+        return None
+    return f"TensorRT {'.'.join(version.split('.')[:2])} is too old: posert needs {_OLDEST} or later (JetPack 6.1)"
 
 
 def build(
@@ -98,11 +95,11 @@ def build(
     Args:
         trt: the library's module.
         model: the graph, with a dynamic batch as its first axis.
-        precision: of the graph, for the engine's description (and TensorRT 8, whose networks have no types).
+        precision: of the graph, for the engine's metadata.
         options: of the build.
-        timing_cache: TensorRT only: file of timings, made or extended.
+        timing_cache: TensorRT only: file of kernel timings, created or extended.
         device: name of this machine's GPU; None where there is none.
-        progress: is told how far the build is.
+        progress: called as the build advances.
 
     Raises:
         BackendError: the library refused the graph or an option, or this machine has too little memory.
@@ -111,26 +108,18 @@ def build(
     _check_memory(memory_needed(trt, len(model)))
     messages = messages_of(trt)
     builder = trt.Builder(messages)
-    flags = trt.NetworkDefinitionCreationFlag
-    network = builder.create_network(1 << int(flags.EXPLICIT_BATCH if _old(trt) else flags.STRONGLY_TYPED))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, messages)
     if not parser.parse(model):
         errors = "\n".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        hint = " TensorRT 8 reads opset 17 and older: posert build --opset 17" if _old(trt) else ""
-        raise BackendError(f"{title(trt)} refused the {precision} graph: {errors or messages.text()}{hint}")
+        raise BackendError(f"{title(trt)} refused the {precision} graph: {errors or messages.text()}")
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    # On by default, it rounds what a float32 convolution multiplies to 10 bits: another precision than was asked for.
+    # On by default; it rounds the factors of a float32 convolution to 10 bits: another precision than was asked for.
     config.clear_flag(trt.BuilderFlag.TF32)
     for profile in options.batch:
         config.add_optimization_profile(_profile(builder, network, profile))
     _set(config, trt, options)
-    if hasattr(trt.PreviewFeature, "PROFILE_SHARING_0806"):
-        # several contexts, one per batch size, on one profile; since TensorRT 10 that needs no asking
-        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
-    if _old(trt):
-        for flag in {"fp16": ("FP16",), "int8": ("FP16", "INT8")}.get(precision, ()):
-            config.set_flag(getattr(trt.BuilderFlag, flag))
     monitor = _monitor(trt, progress)
     if monitor is not None:
         config.progress_monitor = monitor
@@ -145,7 +134,7 @@ def build(
         timed = bytes(config.get_timing_cache().serialize())
         with atomic_write(timing_cache) as file:
             file.write(timed)
-    made = Made(
+    metadata = EngineMetadata(
         model=hashlib.sha256(model).hexdigest(),
         precision=precision,
         backend=backend_of(trt),
@@ -156,23 +145,23 @@ def build(
         layers=audit(network),
         timing_cache=hashlib.sha256(timed).hexdigest() if timed else "",
     )
-    return Engine(made, bytes(plan))
+    return Engine(metadata, bytes(plan))
 
 
 def _take_timings(config: Any, path: Path) -> bool:
-    """Let a build use and extend the timings of earlier ones; those of another driver, or damaged ones, begin anew."""
+    """Let a build use and extend the timings of earlier builds, unless they are damaged or of another driver."""
     for data in (path.read_bytes() if path.exists() else b"", b""):
         cache = config.create_timing_cache(data)
         if cache is not None and config.set_timing_cache(cache, False):
             return True
-        log.info("%s is of another driver or release, or damaged, and is made anew", path)
+        log.info("%s is of another driver or release, or damaged, and is replaced", path)
     return False
 
 
 def audit(network: Any) -> dict[str, int]:
     """How many layers of each type and output type a parsed network has, such as {"CONVOLUTION HALF": 51}.
 
-    A convolution whose data and weights are dequantised int8, which the builder turns into int8 arithmetic, is told
+    A convolution whose data and weights are dequantised int8, which the builder turns into int8 arithmetic, is counted
     apart: {"CONVOLUTION HALF of INT8": 51}.
     """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
@@ -195,7 +184,7 @@ def targets_of(trt: Any) -> dict[str, Any]:
 
 
 def timing_file(trt: Any, device: str) -> Path:
-    """Where the timings of a GPU's kernels are kept, which make later builds quick and repeatable."""
+    """File of the timings of a GPU's kernels, which make later builds quick and repeatable."""
     return cache_folder() / f"{device.replace(' ', '_')}-{trt.__version__}.timing"
 
 
@@ -210,13 +199,11 @@ def _set(config: Any, trt: Any, options: Options) -> None:
     rtx = backend_of(trt) == "tensorrt_rtx"
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    if options.level is not None:
-        config.builder_optimization_level = options.level
     if rtx:
-        foreign = [n for n in ("aux_streams", "compatibility", "version_compatible") if getattr(options, n)]
-        foreign = [n for n in foreign if not (n == "compatibility" and options.compatibility == "none")]
-        if foreign:
-            raise BackendError(f"TensorRT-RTX has no {', '.join(foreign)}: its engines run on all their targets")
+        if options.compatibility != "none" or options.version_compatible:
+            raise BackendError(
+                "TensorRT-RTX has no compatibility and version_compatible: its engines run on all their targets"
+            )
         known = targets_of(trt)
         unknown = [t for t in options.targets if t not in known]
         if unknown:
@@ -230,8 +217,6 @@ def _set(config: Any, trt: Any, options: Options) -> None:
         return
     if options.targets:
         raise BackendError("TensorRT builds for the GPU of this machine; targets are for --backend tensorrt_rtx")
-    if options.aux_streams is not None:
-        config.max_aux_streams = options.aux_streams
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     levels = {n.lower(): v for n, v in trt.HardwareCompatibilityLevel.__members__.items()}
@@ -252,7 +237,7 @@ def _profile(builder: Any, network: Any, batch: tuple[int, int, int]) -> Any:
 
 
 def _monitor(trt: Any, progress: Progress | None) -> Any:
-    if progress is None or not hasattr(trt, "IProgressMonitor"):
+    if progress is None:
         return None
     tell: Progress = progress
 
@@ -276,7 +261,7 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
 
 
 def messages_of(trt: Any) -> Any:
-    """A logger that keeps the library's errors, which its functions do not raise."""
+    """A logger that keeps the library's errors, because its functions do not raise them."""
 
     class Messages(trt.ILogger):  # type: ignore[misc]  # a base class known at run time only
         def __init__(self) -> None:
@@ -295,14 +280,14 @@ def messages_of(trt: Any) -> Any:
 
 
 def memory_needed(trt: Any, size: int) -> int:
-    """Bytes of the host's memory that building the engine of a graph of so many bytes takes, about."""
+    """Approximate bytes of the host's memory for building the engine of a graph of `size` bytes."""
     floor, factor = _BUILD_MEMORY[backend_of(trt)]
     return floor + factor * size
 
 
 def _check_memory(need: int) -> None:
     """Refuse before the kernel's out-of-memory killer does."""
-    free = _free_memory()
+    free = free_memory()
     if free is not None and free < need:
         raise BackendError(
             f"building this engine takes about {need / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: close "
@@ -310,27 +295,6 @@ def _check_memory(need: int) -> None:
         )
 
 
-def _free_memory(root: Path = Path("/")) -> int | None:
-    """Bytes that are free on this machine, or within the limit of its container; None where that cannot be seen."""
-    free = []
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
-        free += [int(found[1]) << 10] if found else []
-    except OSError:
-        pass  # not Linux
-    for folder, limit, used, cache in (
-        ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            # the files that are cached count as used, and are given up when memory is short
-            given_up = re.search(rf"^{cache} (\d+)", (root / folder / "memory.stat").read_text(), re.MULTILINE)
-            most, now = ((root / folder / name).read_text().strip() for name in (limit, used))
-            free.append(int(most) - int(now) + (int(given_up[1]) if given_up else 0))
-        except (OSError, ValueError):
-            continue  # no such limit: "max" is no number
-    return min(free, default=None)
-
-
 def title(trt: Any) -> str:
+    """ "TensorRT 10.3.0": the library and its release."""
     return f"{'TensorRT-RTX' if backend_of(trt) == 'tensorrt_rtx' else 'TensorRT'} {trt.__version__}"

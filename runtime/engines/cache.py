@@ -1,39 +1,45 @@
-"""Compiled engines as files: what they are for, and the folder that keeps them.
+"""Compiled engines and graphs as files, and the folder that caches them.
 
-An engine is machine code that a library runs unchecked, so it is taken only from a file that is whole and that says of
-itself that it was made of this graph, by this release of the library, for this GPU. Anything else is not run.
+An engine is machine code that a library runs unchecked. It is loaded only from a whole file whose metadata names this
+graph, this release of the library and this device.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..errors import BackendError
+from ..errors import BackendError, InputError
 from ..system.files import atomic_write, cache_folder
 
 log = logging.getLogger("posert")
 
 _MAGIC = b"posert engine 1\n"
 _MAX_HEADER = 1 << 20
+MAX_CACHED_GRAPHS = 16
+"""Graphs of one backend that `cached_graph` keeps; one is as large as the graph, 30 MB for hrnet_w32 in int8."""
+
+Compiled = TypeVar("Compiled")
 
 
 @dataclass(frozen=True)
-class Made:
-    """What an engine was made of, by what and for what.
+class EngineMetadata:
+    """The graph, the library and the devices that an engine was built for.
 
     Attributes:
         model: sha256 of the ONNX graph.
         precision: of that graph.
-        backend, version: of the library that made the engine and that alone can run it.
-        devices: GPUs that it runs on: "sm_86", ..., or the name of the one GPU that it was tuned on.
+        backend, version: of the library that built the engine; no other release runs it.
+        devices: that it runs on: "sm86", ..., or the name of the one GPU or CPU that it was built on.
         batch: its optimisation profiles, smallest, best and largest batch.
         options: the other settings of the build.
         layers: how many layers of each type and output type the parser made of the graph, such as "CONVOLUTION HALF".
@@ -52,7 +58,7 @@ class Made:
 
     @property
     def file_name(self) -> str:
-        """A name for the file: the same for the same build."""
+        """Name of the file, the same for the same build."""
         key = json.dumps([self.devices, self.batch, self.options], sort_keys=True)
         parts = [self.model[:16], self.precision, self.backend, self.version, *self.devices]
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
@@ -61,28 +67,28 @@ class Made:
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine and what it was made of."""
+    """An engine and its metadata."""
 
-    made: Made
+    metadata: EngineMetadata
     plan: bytes | memoryview
 
 
 def write_engine(path: Path, engine: Engine) -> None:
     """Write an engine; the file is either whole or absent."""
-    header = {**asdict(engine.made), "sha256": hashlib.sha256(engine.plan).hexdigest(), "bytes": len(engine.plan)}
+    header = {**asdict(engine.metadata), "sha256": hashlib.sha256(engine.plan).hexdigest(), "bytes": len(engine.plan)}
     text = json.dumps(header, sort_keys=True).encode()
     with atomic_write(path) as file:
         file.write(_MAGIC + struct.pack("<I", len(text)) + text)
         file.write(engine.plan)
 
 
-def read_made(path: Path) -> Made:
-    """Only what an engine was made of.
+def read_metadata(path: Path) -> EngineMetadata:
+    """An engine's metadata alone.
 
     Raises:
         BackendError: the file is no engine, or damaged.
     """
-    return _read(path, whole=False).made
+    return _read(path, whole=False).metadata
 
 
 def read_engine(path: Path) -> Engine:
@@ -104,40 +110,86 @@ def _read(path: Path, whole: bool) -> Engine:
                 raise damaged("it does not begin like one of this version of posert")
             length = struct.unpack("<I", file.read(4))[0]
             if length > _MAX_HEADER:
-                raise damaged("its description is too long")
+                raise damaged("its metadata is too long")
             header = json.loads(file.read(length))
             size, digest = header.pop("bytes"), header.pop("sha256")
             for name in ("devices", "batch"):
                 header[name] = tuple(tuple(v) if isinstance(v, list) else v for v in header[name])
-            made = Made(**header)
+            metadata = EngineMetadata(**header)
             plan = file.read() if whole else b""
     except OSError as error:
         raise damaged(error.strerror or str(error)) from error
     except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise damaged(f"what it says of itself cannot be read ({error})") from error
+        raise damaged(f"its metadata cannot be read ({error})") from error
     if whole and len(plan) < size:
         raise damaged(f"it is cut short: {len(plan)} of {size} bytes are there")
     if whole and hashlib.sha256(plan).hexdigest() != digest:
         raise damaged("its bytes were changed since they were written")
-    return Engine(made, plan)
+    return Engine(metadata, plan)
 
 
-def find_engine(model: str, fits: Callable[[Made], str | None]) -> Engine | None:
-    """The engine of a graph in the cache.
+def find_engine(model: str, fits: Callable[[EngineMetadata], str | None]) -> Engine | None:
+    """The engine of a graph in the cache, None if there is none.
 
     Args:
         model: sha256 of the graph.
-        fits: says of an engine why it cannot be used here; None where it can.
+        fits: returns why an engine cannot be used here; None where it can.
 
-    Those that are damaged or do not fit are left alone, with a line in the log.
+    Engines that are damaged or do not fit are left alone and logged.
     """
     for path in sorted(cache_folder().glob(f"{model[:16]}-*.engine")):
         try:
-            made = read_made(path)
-            reason = "another graph" if made.model != model else fits(made)
+            metadata = read_metadata(path)
+            reason = "another graph" if metadata.model != model else fits(metadata)
             if reason is None:
                 return read_engine(path)
             log.info("%s is not used: %s", path, reason)
         except BackendError as error:
-            log.warning("%s; it is left out", error)
+            log.warning("%s; it is ignored", error)
     return None
+
+
+def cached_graph(
+    wanted: EngineMetadata,
+    load: Callable[[bytes | memoryview], Compiled],
+    build: Callable[[], Compiled],
+    save: Callable[[Compiled], bytes | memoryview],
+) -> Compiled:
+    """A compiled graph from the cache, or compiled now and put there.
+
+    Args:
+        wanted: names the file; a file with other metadata is not loaded.
+        load: the compiled graph from a file's bytes; BackendError where the library refuses them.
+        build: compiles the graph.
+        save: the bytes that `load` takes.
+
+    Raises:
+        BackendError: what `build` raises. A file that cannot be loaded or written is logged.
+    """
+    path = cache_folder() / wanted.file_name
+    if path.exists():
+        try:
+            engine = read_engine(path)
+            if engine.metadata != wanted:
+                raise BackendError(f"{path} is of another graph, CPU or release")
+            loaded = load(engine.plan)
+        except BackendError as error:
+            log.warning("%s; the graph is compiled again", error)
+        else:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # the oldest are deleted first
+            return loaded
+    built = build()
+    try:
+        write_engine(path, Engine(wanted, save(built)))
+        _prune(path.parent, wanted.backend)
+    except (InputError, OSError) as error:
+        log.info("the compiled graph is not cached: %s", error)
+    return built
+
+
+def _prune(folder: Path, backend: str) -> None:
+    """Delete all but the compiled graphs that were used last."""
+    files = sorted(folder.glob(f"*-{backend}-*.engine"), key=lambda path: -path.stat().st_mtime)
+    for path in files[MAX_CACHED_GRAPHS:]:
+        path.unlink(missing_ok=True)

@@ -10,15 +10,15 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..cuda.driver import Device, Memory, Stream
 from ..cuda.library import missing
-from ..cuda.network import ArrayRunner
+from ..cuda.network import check_one_output
+from ..cuda.session import GpuSession
 from ..errors import BackendError, InputError
 from ..system.files import CACHE, atomic_write, cache_folder, check_writable
-from .builder import Options, backend_of, build, messages_of, targets_of, timing_file, title
-from .cache import Engine, Made, find_engine, write_engine
+from .builder import Options, backend_of, build, messages_of, targets_of, timing_file, title, too_old
+from .cache import Engine, EngineMetadata, find_engine, write_engine
 
 log = logging.getLogger("posert")
 
@@ -26,14 +26,14 @@ log = logging.getLogger("posert")
 class EngineNetwork:
     """An engine on the GPU, see `posert.runtime.cuda.network.Network`.
 
-    Each batch size has an execution context of its own, which a CUDA graph can hold; those of a stream share
-    one scratch buffer.
+    Each batch size has an execution context of its own, which a CUDA graph can hold; the contexts of a stream share one
+    scratch buffer.
 
     Args:
         trt: the library's module.
         engine: for this GPU.
-        compiled: TensorRT-RTX only: file that keeps the kernels which it compiles as an engine starts, for the next
-            time; it says itself which of them still hold.
+        compiled: TensorRT-RTX only: file with the kernels that it compiles when an engine starts, read by later
+            starts; the library checks whether they still hold.
     """
 
     capturable = True
@@ -43,19 +43,20 @@ class EngineNetwork:
         self._compiled_kernels: Any = None
         self._trt, self._messages = trt, messages_of(trt)
         self._runtime = trt.Runtime(self._messages)
-        if engine.made.options.get("version_compatible"):
-            self._runtime.engine_host_code_allowed = True  # which such an engine brings; the file was checked
+        if engine.metadata.options.get("version_compatible"):
+            self._runtime.engine_host_code_allowed = True  # such an engine holds host code; the file was checked
         self._engine = self._runtime.deserialize_cuda_engine(engine.plan)
         if self._engine is None:
             raise BackendError(
-                f"{title(trt)} refused its engine ({self._messages.text()}); make it anew: posert compile BUNDLE "
+                f"{title(trt)} refused its engine ({self._messages.text()}); rebuild it: posert compile BUNDLE "
                 f"--backend {backend_of(trt)}"
             )
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         outputs = [n for n in names if n not in inputs]
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise BackendError(f"the engine has the inputs {inputs} and the outputs {outputs}; expected one of each")
+        if len(inputs) != 1:
+            raise BackendError(f"the engine has the inputs {inputs}; expected one")
+        check_one_output(len(outputs))
         self._input, self._output = inputs[0], outputs[0]
         self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
         self._profiles = [
@@ -111,14 +112,12 @@ class EngineNetwork:
         return min(fitting, key=lambda i: abs(self._profiles[i][1] - batch))
 
     def _context(self) -> Any:
-        strategies = getattr(self._trt, "ExecutionContextAllocationStrategy", None)
-        if strategies is None:  # TensorRT 8: a context with memory of its own
-            return self._engine.create_execution_context()
-        if hasattr(self._engine, "create_runtime_config"):
+        strategies = self._trt.ExecutionContextAllocationStrategy
+        if hasattr(self._engine, "create_runtime_config"):  # TensorRT 10.9
             runtime_config = self._engine.create_runtime_config()
             runtime_config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
             if hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
-                # TensorRT-RTX: compile for the bound shape now, not behind our back while a graph is captured
+                # TensorRT-RTX: compile for the bound shape now, not in the background while a graph is captured
                 eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
                 runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
                 self._take_compiled(runtime_config)
@@ -130,9 +129,9 @@ class EngineNetwork:
             return
         if self._compiled_kernels is None:
             self._compiled_kernels = runtime_config.create_runtime_cache()
-            # refused where driver, GPU or release have changed: then all is compiled anew
+            # refused where driver, GPU or release have changed: then all kernels are compiled again
             if self._compiled.exists() and not self._compiled_kernels.deserialize(self._compiled.read_bytes()):
-                log.info("%s is of another driver or GPU and is made anew", self._compiled)
+                log.info("%s is of another driver or GPU and is replaced", self._compiled)
         runtime_config.set_runtime_cache(self._compiled_kernels)
 
     def _keep_compiled(self) -> None:
@@ -146,10 +145,8 @@ class EngineNetwork:
 
     def _give_scratch(self, context: Any, stream: Stream) -> None:
         """One buffer for all batch sizes of a stream, which run one after the other: a graph keeps its address."""
-        if not hasattr(self._trt, "ExecutionContextAllocationStrategy"):
-            return
         if stream not in self._scratch:
-            newer = hasattr(self._engine, "device_memory_size_v2")  # the only one that is left in TensorRT 11
+            newer = hasattr(self._engine, "device_memory_size_v2")  # TensorRT 10.1; the only one in TensorRT 11
             size = self._engine.device_memory_size_v2 if newer else self._engine.device_memory_size
             self._scratch[stream] = Memory(int(size))
         scratch = self._scratch[stream]
@@ -159,34 +156,31 @@ class EngineNetwork:
             context.device_memory = scratch.address
 
 
-class EngineSession:
-    """An engine from arrays to arrays, see `backends.Session`; `network` is what the CUDA pipeline runs."""
+class EngineSession(GpuSession):
+    """An engine from arrays to arrays, see `backends.Session`."""
+
+    network: EngineNetwork
 
     def __init__(self, trt: Any, model: bytes, precision: str, engine: Engine | None = None) -> None:
-        """The engine of a graph; or `engine`, which is then run as it is."""
+        """Open the engine of a graph; `engine`, where it is given, in its place."""
         reason = unavailable(trt)  # before the library is touched: without a driver its runtime crashes
         if reason is not None:
             raise BackendError(reason)
-        self.device = Device()
-        with self.device.active():
+        device = Device()
+        with device.active():
             if engine is None:
-                engine = cached_engine(trt, model, precision, self.device.name, self.device.capability)
-            compiled = cache_folder() / f"{engine.made.file_name}.{self.device.name.replace(' ', '_')}.compiled"
-            self.network = EngineNetwork(trt, engine, compiled)
-        self._runner: ArrayRunner | None = None
-
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `backends.Session.infer`."""
-        if self._runner is None:
-            self._runner = ArrayRunner(self.device, self.network, crops.shape[1:])
-        return self._runner(crops)
+                engine = cached_engine(trt, model, precision, device.name, device.capability)
+            compiled = cache_folder() / f"{engine.metadata.file_name}.{device.name.replace(' ', '_')}.compiled"
+            super().__init__(EngineNetwork(trt, engine, compiled), device)
 
 
 def unavailable(trt: Any) -> str | None:
     """Why this machine cannot run the library's engines; None where it can."""
     reason = missing()
-    if reason is not None or backend_of(trt) == "tensorrt":
+    if reason is not None:
         return reason
+    if backend_of(trt) == "tensorrt":
+        return too_old(str(trt.__version__))
     major, minor = Device().capability
     if f"sm{major}{minor}" in targets_of(trt):
         return None
@@ -197,20 +191,20 @@ def unavailable(trt: Any) -> str | None:
 
 
 def cached_engine(trt: Any, model: bytes, precision: str, device: str, capability: tuple[int, int]) -> Engine:
-    """The engine of a graph for this machine's GPU: from the cache, or built and put there.
+    """The engine of a graph for this machine's GPU, from the cache, or built now and put there.
 
     Raises:
         BackendError: it cannot be built.
     """
     target = f"sm{capability[0]}{capability[1]}"
 
-    def fits(made: Made) -> str | None:
-        if (made.backend, made.version) != (backend_of(trt), str(trt.__version__)):
-            return f"made by {made.backend} {made.version}, here is {title(trt)}"
-        if made.backend == "tensorrt_rtx" and target not in made.devices:
-            return f"made for {', '.join(made.devices)}, here is {target}"
-        if made.backend == "tensorrt" and made.devices != (device,):
-            return f"made on {made.devices[0]}, here is {device}"
+    def fits(found: EngineMetadata) -> str | None:
+        if (found.backend, found.version) != (backend_of(trt), str(trt.__version__)):
+            return f"it was built by {found.backend} {found.version}; this is {title(trt)}"
+        if found.backend == "tensorrt_rtx" and target not in found.devices:
+            return f"it was built for {', '.join(found.devices)}; this is {target}"
+        if found.backend == "tensorrt" and found.devices != (device,):
+            return f"it was built on {found.devices[0]}; this is {device}"
         return None
 
     engine = find_engine(hashlib.sha256(model).hexdigest(), fits)
@@ -219,9 +213,9 @@ def cached_engine(trt: Any, model: bytes, precision: str, device: str, capabilit
     try:  # before minutes of building
         check_writable(cache_folder() / "an.engine")
     except InputError as error:
-        raise BackendError(f"{error}, and set {CACHE} to it: engines are built once and kept") from error
-    log.warning("%s: building the %s engine for %s, once; it is then kept", title(trt), precision, device)
+        raise BackendError(f"{error}, and set {CACHE} to it: engines are built once and cached") from error
+    log.warning("%s: building the %s engine for %s; later starts take it from the cache", title(trt), precision, device)
     options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
     engine = build(trt, model, precision, options, timing_cache=timing_file(trt, device), device=device)
-    write_engine(cache_folder() / engine.made.file_name, engine)
+    write_engine(cache_folder() / engine.metadata.file_name, engine)
     return engine

@@ -1,12 +1,12 @@
-"""What figures and bundles were made with."""
+"""Versions and machine that figures and bundles are recorded with."""
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+from .machine import cpu
 
 
 def versions() -> dict[str, str]:
@@ -21,11 +21,6 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """The machine on which the figures were measured."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {"cpu": name, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+    """The processor on which figures were measured."""
+    here = cpu()
+    return {"cpu": here.name, "cores": here.cores}

@@ -1,6 +1,6 @@
-"""What this machine is, as far as its files tell: processor, memory, NVIDIA's driver, a Jetson's module and power mode.
+"""This machine, read from its files: processor, memory, NVIDIA's driver, a Jetson's module and power mode.
 
-Nothing is loaded and nothing is run, so it works on a machine on which every library is broken.
+No library is loaded and no program is run, so it works on a machine on which every library is broken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 _NVIDIA = "0x10de"
 _DISPLAY = "0x03"  # PCI class of graphics cards and of accelerators without a display (0x0302)
-# What a neural network gains by, as /proc/cpuinfo calls it; the first column x86, the second ARM.
+# Instructions that speed up networks, by their names in /proc/cpuinfo: first x86, then ARM.
 _FEATURES = (
     *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve"),
@@ -32,10 +32,10 @@ class Cpu:
     """The processor.
 
     Attributes:
-        name: as it calls itself.
+        name: "Intel(R) Core(TM) i7-12700".
         cores: that this process may use.
         features: instructions that matter to networks: "avx512_vnni", "amx_int8", "asimddp", ...
-        governor: how its clock follows the load; None where it does not say (virtual machines, containers).
+        governor: how its clock follows the load; None where that cannot be read (virtual machines, containers).
     """
 
     name: str
@@ -52,7 +52,7 @@ class Jetson:
         name: of the module, else of the developer kit.
         soc, capability: "tegra234" and the compute capability of its GPU; None for one that is not in the table.
         l4t: release of Jetson Linux, "36.4.3"; None where the container hides it.
-        jetpack: what belongs to that release: "jetpack", "cuda", "tensorrt", "python"; {} for an unknown one.
+        jetpack: the software of that release: "jetpack", "cuda", "tensorrt", "python"; {} for an unknown one.
         power_mode: as `nvpmodel` set it, "15W"; `power_modes` all by number.
         clocks: "locked" by `jetson_clocks`, "free", or None where it cannot be seen.
     """
@@ -69,7 +69,7 @@ class Jetson:
 
 @dataclass(frozen=True)
 class Machine:
-    """What files tell of a machine.
+    """A machine.
 
     Attributes:
         system, architecture, python: "Ubuntu 22.04.5 LTS", "x86_64", "3.10.12".
@@ -100,12 +100,34 @@ def machine(root: Path = Path("/")) -> Machine:
         architecture=platform.machine(),
         python=platform.python_version(),
         memory_gb=round(int(total[1]) * 1024 / 1e9, 1) if total else None,
-        cpu=_cpu(root),
+        cpu=cpu(root),
         nvidia_gpus=_graphics_cards(root),
         driver=_driver(root),
         tensorrt=tuple(sorted({v for p in root.glob(_TENSORRT) if "." in (v := p.name.split(".so.")[1])})),
         jetson=_jetson(root),
     )
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Free bytes of this machine, or of its container's limit; None where that cannot be read."""
+    free = []
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
+        free += [int(found[1]) << 10] if found else []
+    except OSError:
+        pass  # not Linux
+    for folder, limit, used, cached in (
+        ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            # cached files count as used, and are dropped when memory is short
+            droppable = re.search(rf"^{cached} (\d+)", (root / folder / "memory.stat").read_text(), re.MULTILINE)
+            most, now = ((root / folder / name).read_text().strip() for name in (limit, used))
+            free.append(int(most) - int(now) + (int(droppable[1]) if droppable else 0))
+        except (OSError, ValueError):
+            continue  # no such limit: "max" is no number
+    return min(free, default=None)
 
 
 @cache
@@ -116,7 +138,7 @@ def jetson_table() -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    """A small file, "" if it is not there or may not be read; strings of a device tree end in a zero byte."""
+    """A small file, "" if it is absent or may not be read; strings of a device tree end in a zero byte."""
     try:
         return path.read_bytes().decode(errors="replace").replace("\0", "\n").strip()
     except OSError:
@@ -135,7 +157,8 @@ def _system(root: Path) -> str:
     return name[1] if name else f"{platform.system()} {platform.release()}"
 
 
-def _cpu(root: Path) -> Cpu:
+def cpu(root: Path = Path("/")) -> Cpu:
+    """The processor of the machine whose files lie under `root`."""
     info = _text(root / "proc/cpuinfo")
     name = re.search(r"^model name\s*:\s*(.+)", info, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)", info, re.MULTILINE)
@@ -188,7 +211,7 @@ def _jetson(root: Path) -> Jetson | None:
 
 
 def _release(l4t: str | None, releases: dict[str, dict[str, str]]) -> dict[str, str]:
-    """The row of a release. A revision that came later has the libraries of its major version's latest known one."""
+    """The row of a release. An unknown revision gets the row of the nearest known one of its major version."""
     if l4t is None or l4t in releases:
         return releases.get(l4t or "", {})
     kin = [r for r in releases if r.split(".")[0] == l4t.split(".")[0]]

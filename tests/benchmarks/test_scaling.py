@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def test_a_stopped_run_goes_on(narrow_bundle: Path, tmp_path: Path, monkeypatch:
 def test_accuracy_of_every_precision_and_what_is_missing(
     narrow_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(openvino, "PRECISIONS", {"fp32": "fp32", "int8": "int8"})  # the bundle holds the first
+    spec = replace(openvino.BACKEND, precisions={"fp32": "fp32", "int8": "int8"})  # the bundle holds the first
+    monkeypatch.setattr(openvino, "BACKEND", spec)
     annotations = write(tmp_path / "people", "val", 2)
     arguments = [str(narrow_bundle), "--annotations", str(annotations), "--images", str(tmp_path / "people/images")]
     arguments += ["--backend", "openvino,tensorrt", "--seconds", "0", "--output", str(tmp_path / "out")]

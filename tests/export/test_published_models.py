@@ -79,7 +79,7 @@ def exported(request, source_file) -> tuple[str, Reference, onnx.ModelProto]:
 
 def test_graph_gives_what_the_source_gave(exported, golden_input, check_golden):
     name, _, model = exported
-    check_golden(name, run(model, {"images": golden_input(name).numpy()})[0])
+    check_golden(name, run(model, {"images": golden_input(name).numpy()})[0][0])
 
 
 def test_graph_holds_what_the_output_needs_and_nothing_else(exported):
@@ -113,8 +113,8 @@ def test_batch_is_free(exported):
     if c.height * c.width > 256 * 192 and "hourglass" in name:
         pytest.skip("slow, and the same operators as the others have")
     images = torch.randn(3, 3, c.height, c.width, generator=torch.Generator().manual_seed(1)).numpy()
-    together = run(model, {"images": images})
-    alone = np.concatenate([run(model, {"images": image[None]}) for image in images[:2]])
+    (together,) = run(model, {"images": images})
+    alone = np.concatenate([run(model, {"images": image[None]})[0] for image in images[:2]])
     # kernels for another batch size sum in another order
     np.testing.assert_allclose(together[:2], alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())
 
@@ -126,8 +126,8 @@ def test_crops_and_torchscript_and_free_size(exported, tmp_path):
         pytest.skip("slow, and the same operators as the others have")
     c = reference.contract
     crops = np.random.default_rng(2).integers(0, 256, (1, c.height, c.width, 3), np.uint8)
-    expected = reference.infer(crops)
-    seen = run(with_crops(model, c), {"crops": crops})
+    (expected,) = reference.infer(crops)
+    (seen,) = run(with_crops(model, c), {"crops": crops})
     np.testing.assert_allclose(seen, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     with_free_size(model, reference)
     to_torchscript(reference, tmp_path / "torchscript.pt")
@@ -237,7 +237,7 @@ def test_build_stops_after_a_stage(source_file, tmp_path: Path, capsys: pytest.C
     assert 0.5 * row.macs_test_path < manifest["model"]["macs"] < 0.7 * row.macs_test_path
     model = onnx.load(plain)
     assert [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == ["N", 3, "H", "W"]
-    assert run(model, {"images": np.zeros((1, 3, 128, 192), np.float32)}).shape == (1, 16, 32, 48)
+    assert run(model, {"images": np.zeros((1, 3, 128, 192), np.float32)})[0].shape == (1, 16, 32, 48)
 
 
 @pytest.mark.parametrize(

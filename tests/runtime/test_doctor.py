@@ -1,4 +1,4 @@
-"""What the doctor says of machines that are folders here, and of libraries that crash."""
+"""The doctor on machines that are folders here, with libraries that crash and with plug-ins."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from posert.runtime import backends as package
 from posert.runtime import doctor
-from posert.runtime.backends import backends
+from posert.runtime.backends import backends, installed_backends
 from posert.runtime.cli.commands import doctor as command
 from posert.runtime.cli.main import main
 from posert.runtime.doctor import Probe, diagnose, precisions, probe
+from posert.runtime.registry import GROUPS
 from posert.runtime.system.machine import jetson_table, machine
 
 ORIN = {
@@ -53,7 +55,8 @@ SERVER = {
     "proc/cpuinfo": "model name\t: Xeon(R) Platinum 8481C\nflags\t\t: avx2 avx512f avx512_vnni amx_bf16 amx_int8\n"
 }
 
-READY = {"version": "1.0"}
+INSTALLED = list(installed_backends())
+READY = {"version": "10.3"}
 MISSING = Probe("missing", 'needs a package: pip install "posert[it]"')
 NO_DRIVER = Probe("cannot run", "no NVIDIA driver here")
 
@@ -86,7 +89,7 @@ def gpu(*capability: int, **facts: Any) -> Probe:
 
 
 def told(files: Path, found: dict[str, Probe]) -> tuple[dict[str, Any], str]:
-    report = command.examine(machine(files), found)
+    report = doctor.examine(machine(files), found)
     return json.loads(json.dumps(report)), "\n".join(command.describe(report))
 
 
@@ -174,7 +177,7 @@ def test_a_desktop_with_a_driver_and_nothing_that_uses_it(root: Callable[[dict[s
         ("slow", "sudo cpupower frequency-set -g performance"),
     ]
     assert report["backends"][4]["precisions"]["int8"] == "with AVX-VNNI"
-    assert "550.54.14, CUDA 12.6" in text and "by itself on openvino" in text
+    assert "550.54.14, CUDA 12.6" in text and "by default on openvino" in text
 
 
 def test_a_card_without_a_driver(root: Callable[[dict[str, str]], Path]) -> None:
@@ -200,7 +203,7 @@ def test_a_server_and_a_machine_that_tells_nothing(root: Callable[[dict[str, str
 
 
 def test_nothing_can_run(root: Callable[[dict[str, str]], Path]) -> None:
-    broken = Probe("broken", "libtorch.so: file too short. Install it anew")
+    broken = Probe("broken", "libtorch.so: file too short. Reinstall it")
     report, text = told(root(SERVER), probes({}, torchscript=broken))
     assert mends(report) == [("broken", 'pip install "posert[torch]"'), ("missing", 'pip install "posert[openvino]"')]
     assert report["uses"] is None and "file too short" in text
@@ -235,6 +238,83 @@ def test_a_library_that_is_broken_is_a_finding(
         pytest.skip("there is a GPU here")
     assert seen.state == state and reason in seen.reason
     assert state != "broken" or 'pip install "posert[tensorrt]"' in seen.reason
+
+
+def test_a_tensorrt_that_is_too_old(root: Callable[[dict[str, str]], Path]) -> None:
+    """As JetPack 6.0 brings it: in the system's folders, or seen by this Python."""
+    old = {n.replace("10", "8"): text for n, text in ORIN.items() if "libnvinfer" in n}
+    files = {n: text for n, text in ORIN.items() if "libnvinfer" not in n}
+    what = "TensorRT 8.3 is too old: posert needs 10 or later (JetPack 6.1)"
+    report, _ = told(root({**files, **old}), probes({"onnxruntime": ["fp32"]}, gpu(8, 7)))
+    assert report["findings"][0] == {"level": "missing", "what": what, "mend": "install JetPack 6.1 or later"}
+    seen = Probe("cannot run", what.replace("8.3", "8.6"), {"version": "8.6.2", "precisions": ["fp16"]})
+    report, text = told(root(files), probes({"onnxruntime": ["fp32"]}, gpu(8, 7), tensorrt=seen))
+    assert report["findings"][0]["what"] == seen.reason and seen.reason in text
+
+
+ECHO = """
+from posert.runtime.backends import Backend
+BACKEND = Backend(name="echo", library="json", precisions={"fp32": "fp32"}, rank=1, open=lambda *given: None)
+"""
+
+
+@pytest.mark.parametrize("way", ["a file in the folder", "a package with an entry point"])
+def test_one_more_backend(
+    way: str,
+    tmp_path: Path,
+    install_plugin: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`posert doctor` called each backend broken whose library it did not know by name."""
+    if way == "a file in the folder":
+        folder = tmp_path / "dropped"
+        folder.mkdir()
+        (folder / "echo.py").write_text(ECHO)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        path = tmp_path / "customized"
+        path.mkdir()
+        lines = f"import posert.runtime.backends as package\npackage.__path__.append({str(folder)!r})\n"
+        (path / "sitecustomize.py").write_text(lines)
+    else:
+        path = install_plugin("posert-echo", ECHO, "posert.backends", echo="posert_echo:BACKEND")
+    monkeypatch.setenv("PYTHONPATH", str(path))
+    try:
+        assert main(["doctor", "--json"]) == 0
+    finally:
+        sys.modules.pop("posert.runtime.backends.echo", None)
+    report = json.loads(capsys.readouterr().out)
+    row = report["backends"][0]
+    assert (row["backend"], row["state"], report["uses"]) == ("echo", "ready", "echo")
+    assert row["precisions"] == {"fp32": "yes"} and row["facts"]["version"] == json.__version__
+
+
+def test_plug_ins_that_fail_are_named(
+    install_plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group in GROUPS:
+        noun = group.removeprefix("posert.")
+        path = install_plugin(f"their-{noun}", "import no_such_library", group, toy=f"their_{noun}:SPEC")
+    monkeypatch.setenv("PYTHONPATH", str(path))
+    assert main(["doctor", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["uses"] in INSTALLED
+    broken = {f["mend"]: f["what"] for f in report["findings"] if f["level"] == "broken"}
+    assert len(broken) == len(GROUPS) == 4
+    for group in GROUPS:
+        package_name = f"their-{group.removeprefix('posert.')}"
+        what = broken[f"pip install --force-reinstall {package_name}"]
+        assert f"{group}: toy ({package_name}) does not import: ModuleNotFoundError" in what
+
+
+def test_a_plug_in_that_crashes_is_a_finding(
+    install_plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import ctypes; ctypes.string_at(0)"
+    path = install_plugin("their-heads", source, "posert.heads", toy="their_heads:HEAD")
+    monkeypatch.setenv("PYTHONPATH", str(path))
+    seen = probe("posert.heads")
+    assert seen.state == "broken" and "SIGSEGV" in seen.reason and "--force-reinstall their-heads" in seen.reason
 
 
 def test_the_command_runs_here(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from .. import options
 from ..command import Command
 
 if TYPE_CHECKING:
+    from ...backends import Backend
     from ...engines.builder import Options, Progress
 
 BACKENDS = ("tensorrt_rtx", "tensorrt")
@@ -40,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the engines (default: the cache, where posert finds them)",
     )
     add("--workspace", metavar="SIZE", help="limit of scratch memory per engine, such as 512M or 2G")
-    add("--level", type=int, metavar="N", help="optimization level, 0 (fastest build) to 5 (fastest engine)")
     rtx = parser.add_argument_group("tensorrt_rtx, which builds without a GPU")
     rtx.add_argument(
         "--target", metavar="SM,...", help="GPUs by compute capability, sm75 to sm121 (default: Ampere and later)"
@@ -53,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also run on other GPUs, more slowly: ampere_plus or same_compute_capability (default: none)",
     )
     full.add_argument("--version-compatible", action="store_true", help="also run on later releases, more slowly")
-    full.add_argument("--aux-streams", type=int, metavar="N", help="streams for parallel branches of the network")
     full.add_argument("--timing-cache", type=Path, metavar="FILE", help="read and extended (default: in the cache)")
 
 
@@ -64,19 +63,19 @@ def run(args: argparse.Namespace) -> int:
     from ...engines.builder import build, memory_needed, timing_file
     from ...engines.cache import write_engine
 
-    made = []
+    built = []
     with Bundle(args.bundle) as bundle:
         settings = _settings(args)
-        module = load_backend(args.backend)  # last, so that mistakes in the arguments show without the library too
-        trt: Any = module.LIBRARY  # type: ignore[attr-defined]  # both of BACKENDS have it
+        spec = load_backend(args.backend)  # last: wrong arguments are reported without the library too
+        trt = spec.import_library()
         if args.backend == "tensorrt_rtx":
             _check_targets(settings.targets, trt)
-        device = _device(module) if args.backend == "tensorrt" else None
+        device = _device(spec) if args.backend == "tensorrt" else None
         for precision in args.precision:
-            artifact = bundle.artifacts.get(module.PRECISIONS.get(precision, ""))
+            artifact = bundle.artifacts.get(spec.precisions.get(precision, ""))
             if artifact is None:
-                here = [p for p, a in module.PRECISIONS.items() if a in bundle.artifacts]
-                raise InputError(f"{bundle.name} contains {', '.join(here)} for {args.backend}, not {precision!r}")
+                here = [p for p, a in spec.precisions.items() if a in bundle.artifacts]
+                raise InputError(f"{bundle.name} has {', '.join(here)} for {args.backend}, not {precision!r}")
             needed = memory_needed(trt, artifact.bytes) / 1e9
             print(f"{bundle.name} {precision}: building needs about {needed:.1f} GB of memory", file=sys.stderr)
             start = time.perf_counter()
@@ -89,26 +88,26 @@ def run(args: argparse.Namespace) -> int:
                 device=device,
                 progress=_progress(f"{bundle.name} {precision}"),
             )
-            path = (args.output or cache_folder()) / engine.made.file_name
+            path = (args.output or cache_folder()) / engine.metadata.file_name
             write_engine(path, engine)
-            made.append(
+            built.append(
                 {
                     "file": str(path),
                     "precision": precision,
                     "backend": args.backend,
-                    "version": engine.made.version,
-                    "devices": list(engine.made.devices),
-                    "batch": [":".join(map(str, b)) for b in engine.made.batch],
+                    "version": engine.metadata.version,
+                    "devices": list(engine.metadata.devices),
+                    "batch": [":".join(map(str, b)) for b in engine.metadata.batch],
                     "bytes": len(engine.plan),
-                    "timing_cache": engine.made.timing_cache,
+                    "timing_cache": engine.metadata.timing_cache,
                     "seconds": round(time.perf_counter() - start, 2),
-                    "layers": engine.made.layers,
+                    "layers": engine.metadata.layers,
                 }
             )
     if args.json:
-        print(json.dumps({"engines": made}))
+        print(json.dumps({"engines": built}))
     else:
-        print("\n".join(map(_line, made)))
+        print("\n".join(map(_line, built)))
         if not args.output:
             print("posert uses them on this machine from now on.")
         print("To use them on another machine, copy them to its folder ~/.cache/posert.")
@@ -121,9 +120,7 @@ def _settings(args: argparse.Namespace) -> Options:
     try:
         batch = tuple(tuple(int(n) for n in part.split(":")) for part in args.batch.split(","))
     except ValueError:
-        raise InputError(
-            f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these"
-        ) from None
+        raise InputError(f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these") from None
     ranges = tuple((b[0], b[0], b[0]) if len(b) == 1 else b for b in batch)
     targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
     if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
@@ -133,8 +130,6 @@ def _settings(args: argparse.Namespace) -> Options:
     return Options(
         batch=ranges,  # type: ignore[arg-type]  # Options checks that they are three
         workspace=_bytes(args.workspace) if args.workspace else None,
-        level=args.level,
-        aux_streams=args.aux_streams,
         targets=targets,
         compatibility=args.compatibility,
         version_compatible=args.version_compatible,
@@ -156,10 +151,10 @@ def _bytes(text: str) -> int:
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
 
 
-def _device(module: Any) -> str:
-    lacking = module.missing()
+def _device(spec: Backend) -> str:
+    lacking = spec.unavailable()
     if lacking:
-        raise InputError(f"TensorRT builds engines only on the GPU that runs them. {lacking}")
+        raise InputError(f"TensorRT builds engines on the GPU that runs them. {lacking}")
     from ...cuda.driver import Device
 
     return Device().name
@@ -176,10 +171,10 @@ def _progress(title: str) -> Progress | None:
     return show
 
 
-def _line(made: dict[str, Any]) -> str:
+def _line(row: dict[str, Any]) -> str:
     return (
-        f"{made['file']}\n  {made['precision']} for {', '.join(made['devices'])}, batch {', '.join(made['batch'])}, "
-        f"{made['bytes'] / 1e6:.1f} MB in {made['seconds']:.1f} s, {made['backend']} {made['version']}"
+        f"{row['file']}\n  {row['precision']} for {', '.join(row['devices'])}, batch {', '.join(row['batch'])}, "
+        f"{row['bytes'] / 1e6:.1f} MB in {row['seconds']:.1f} s, {row['backend']} {row['version']}"
     )
 
 

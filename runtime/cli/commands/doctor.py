@@ -1,19 +1,14 @@
-"""`posert doctor`: the hardware of this machine, what each backend can run on it, and how to enable the rest."""
+"""`posert doctor`: check this machine, what each backend can run on it, and how to mend what does not work."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..command import Command
-
-if TYPE_CHECKING:
-    from ...doctor import Probe
-    from ...system.machine import Machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,31 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if no backend can run here, or an installed one is broken."""
-    from ...doctor import probe_all
+    from ...doctor import examine, probe_all
     from ...system.machine import machine
 
     report = examine(machine(Path("/")), probe_all())
     print(json.dumps(report) if args.json else "\n".join(describe(report)))
     return 0 if report["uses"] and not any(f["level"] == "broken" for f in report["findings"]) else 1
-
-
-def examine(here: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
-    """The report that `--json` prints."""
-    from ...backends import backends
-    from ...doctor import diagnose, precisions
-
-    rows = [
-        {"backend": name, **asdict(probes[name]), "precisions": precisions(name, probes[name], here, probes["driver"])}
-        for name in backends()
-    ]
-    return {
-        "machine": asdict(here),
-        "opencv": asdict(probes["opencv"]),
-        "gpu": asdict(probes["driver"]),
-        "backends": rows,
-        "uses": next((row["backend"] for row in rows if row["state"] == "ready"), None),
-        "findings": [asdict(f) for f in diagnose(here, probes)],
-    }
 
 
 def describe(report: Mapping[str, Any]) -> list[str]:
@@ -57,7 +33,7 @@ def describe(report: Mapping[str, Any]) -> list[str]:
     lines = [
         f"machine    {m['system']}, {m['architecture']}, Python {m['python']}, {m['memory_gb'] or '?'} GB",
         f"processor  {cpu['name']}, {cpu['cores']} cores{clock}",
-        f"           {', '.join(cpu['features']) or 'vector instructions unknown'}",
+        f"           {', '.join(cpu['features']) or 'no known vector instructions'}",
     ]
     if m["jetson"]:
         lines += _jetson(m["jetson"])
@@ -69,10 +45,10 @@ def describe(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"GPU        {gpu['state']}: {gpu['reason']}")
     lines.append(f"driver     {m['driver'] or 'none loaded'}, CUDA {gpu['facts'].get('cuda', 'none')}")
     if m["tensorrt"]:
-        lines.append(f"TensorRT   {', '.join(m['tensorrt'])} in the system folders")
+        lines.append(f"TensorRT   {', '.join(m['tensorrt'])} in the system's folders")
     opencv = report["opencv"]
     lines.append(f"OpenCV     {opencv['facts'].get('version') or opencv['reason']}")
-    lines += ["", "backends in order of preference"]
+    lines += ["", "backends, the preferred first"]
     for row in report["backends"]:
         lines += _backend(row, gpu)
     lines += ["", *_findings(report)]
@@ -94,7 +70,7 @@ def _backend(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
     version = row["facts"].get("version", "")
     lines = [f"  {row['backend']:17} {row['state']} {version}".rstrip()]
     if row["reason"]:
-        lines.append("      no GPU (see above)" if row["reason"] == gpu["reason"] else f"      {row['reason']}")
+        lines.append("      no GPU, see above" if row["reason"] == gpu["reason"] else f"      {row['reason']}")
     if row["state"] == "missing":
         return lines
     alike: dict[str, list[str]] = {}
@@ -106,7 +82,7 @@ def _backend(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
 def _findings(report: Mapping[str, Any]) -> list[str]:
     lines = [f"{f['level']}: {f['what']}\n    {f['mend']}" for f in report["findings"]]
     if report["uses"]:
-        lines.append(f"posert runs here; its default is {report['uses']}. To check a bundle: posert verify BUNDLE")
+        lines.append(f"posert runs here, by default on {report['uses']}. For one bundle: posert verify BUNDLE")
     return lines
 
 

@@ -1,26 +1,15 @@
-"""`posert evaluate`: score a bundle on a data set's images, or a results file without a model."""
+"""`posert evaluate`: the figures of a bundle on the images of a data set, or of a results file."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import InputError
-from ...system.files import atomic_write
-from ...system.progress import track
 from .. import options
 from ..command import Command
-
-if TYPE_CHECKING:
-    from ...bundle.archive import Bundle
-    from ...datasets import Dataset
-    from ...estimator import PoseEstimator
-
-_UNPUBLISHED = ("demo", "random")  # weights that do not reach the figures of the published row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,118 +42,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if a figure differs from the published one."""
+    from ...accuracy.evaluate import evaluate_bundle
     from ...accuracy.score import score_file
     from ...datasets import datasets
 
     if (args.bundle is None) == (args.results is None):
-        raise InputError("expected either a bundle or --results FILE")
+        raise InputError("give either a bundle or a results file: posert evaluate BUNDLE or --results FILE")
     if args.results is not None:
         if args.dataset is None:
-            raise InputError(f"--results needs --dataset NAME: {', '.join(datasets())}")
-        unused = [
-            f"--{n.replace('_', '-')}" for n in ("images", "detections", "flip_test", "output") if getattr(args, n)
-        ]
+            raise InputError(f"--results needs --dataset, one of {', '.join(datasets())}")
+        of_bundles = ("images", "detections", "flip_test", "output")
+        unused = [f"--{name.replace('_', '-')}" for name in of_bundles if getattr(args, name)]
         if unused:
-            raise InputError(f"{', '.join(unused)} applies to a bundle, not to --results: remove it")
+            raise InputError(f"{', '.join(unused)}: only for a bundle; leave out with --results")
         report = score_file(args.dataset, args.annotations, args.results, args.protocol)
     else:
         if args.images is None:
-            raise InputError("evaluating a bundle needs its images: add --images DIR")
-        report = _evaluate(args)
+            raise InputError("a bundle is evaluated on images: add --images DIR")
+        report = evaluate_bundle(
+            args.bundle,
+            args.annotations,
+            args.images,
+            dataset_name=args.dataset,
+            detections=args.detections,
+            protocol=args.protocol,
+            flip_test=args.flip_test,
+            output=args.output,
+            backend=args.backend,
+            precision=args.precision,
+            threads=args.threads,
+            workers=args.workers,
+        )
     print(json.dumps(report) if args.json else "\n".join(_lines(report)))
     return 1 if report.get("verdict") == "FAIL" else 0
-
-
-def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    from ...accuracy.evaluate import compare, read_people
-    from ...bundle.archive import Bundle
-    from ...datasets import dataset
-    from ...estimator import PoseEstimator
-
-    with Bundle(args.bundle) as bundle:
-        which = dataset(args.dataset or bundle.contract.dataset)
-        if which.keypoints != bundle.contract.keypoints:
-            raise InputError(
-                f"{bundle.name} predicts the joints of {bundle.contract.dataset}, not those of {which.name}"
-            )
-        pose = PoseEstimator(bundle, backend=args.backend, precision=args.precision, threads=args.threads)
-        people = read_people(which, bundle.contract, args.annotations, args.detections, args.protocol)
-        # Both passes keep their journals beside one name, so that --flip-test resumes an interrupted plain run.
-        base = Path(args.output or f"out/evaluate/{bundle.name}.{pose.choice.backend}.{pose.choice.precision}.json")
-        output = base if args.output or not args.flip_test else base.with_suffix(".flip.json")
-        report: dict[str, Any] = {"dataset": which.name, "protocol": args.protocol}
-        plain = _run(args, bundle, which, pose, people, base, None if args.flip_test else output)
-        if args.flip_test:
-            flipped = PoseEstimator.from_session(pose.contract, pose.session, pose.choice, flip_test=True)
-            report |= _run(args, bundle, which, flipped, people, base, output)
-            report["without_flip_test"] = plain
-        else:
-            report |= plain
-        # Only now: a run interrupted in its second pass does not repeat the first.
-        for flip_test in {False, args.flip_test}:
-            _journal(base, flip_test).unlink()
-        report |= {
-            "bundle": str(args.bundle),
-            "backend": pose.choice.backend,
-            "precision": pose.choice.precision,
-            "flip_test": args.flip_test,
-            "people": len(people.image),
-            "images": len(set(people.image.tolist())),
-            "boxes": people.boxes,
-            "results": str(output),
-        }
-        source = bundle.manifest["model"].get("checkpoint", {}).get("source")
-        published = {} if source in _UNPUBLISHED else bundle.accuracy.get("published", {})
-    rows = compare(published, report["metrics"])
-    if rows:
-        report["published"] = [asdict(row) for row in rows]
-        report["verdict"] = _verdict(which, people.boxes, args, all(row.passed for row in rows))
-    return report
-
-
-def _run(
-    args: argparse.Namespace,
-    bundle: Bundle,
-    which: Dataset,
-    pose: PoseEstimator,
-    people: Any,
-    base: Path,
-    output: Path | None,
-) -> dict[str, Any]:
-    """Estimate everyone, with a journal beside `base`; write the results to `output`, if any; and score them."""
-    from ...accuracy.evaluate import Estimation, Journal, fingerprint, records_of
-    from ...accuracy.score import score
-    from ...backends import load_backend
-
-    artifact = bundle.artifacts[load_backend(pose.choice.backend).PRECISIONS[pose.choice.precision]]
-    name = "flip test" if pose.flip_test else "images"
-    journal = Journal(_journal(base, pose.flip_test), fingerprint(artifact.sha256, pose, people))
-    try:
-        steps = Estimation(pose, people, Path(args.images), journal, args.workers)
-        for _ in track(steps, name, steps.total):
-            pass
-        records = records_of(which, people, journal, args.protocol)
-    finally:
-        journal.close()
-    if output is not None:
-        with atomic_write(output) as file:
-            file.write(json.dumps(records).encode())
-    return {"metrics": score(which, people.truth, records, args.protocol), "ms_per_person": steps.ms_per_person}
-
-
-def _journal(base: Path, flip_test: bool) -> Path:
-    """The file that keeps the joints of one pass until the run is complete."""
-    return base.with_name(f"{base.name}.{'flip.' if flip_test else ''}partial")
-
-
-def _verdict(which: Dataset, boxes: str, args: argparse.Namespace, passed: bool) -> str:
-    if not args.flip_test:
-        return "not comparable: the published figures use --flip-test"
-    if which.boxes not in (boxes, "either"):
-        return f"not comparable: the published figures use {which.boxes} boxes"
-    if args.protocol != "legacy":
-        return "not comparable: the published figures use --protocol legacy"
-    return "PASS" if passed else "FAIL"
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
                 start = time.perf_counter()
                 session = open_session(bundle, backend, precision, args.threads)
                 load_ms = 1e3 * (time.perf_counter() - start)
-                artifact = bundle.artifacts[load_backend(backend).PRECISIONS[precision]]
+                artifact = bundle.artifacts[load_backend(backend).precisions[precision]]
                 check = check_session(session, artifact, golden, bundle.contract, precision)
                 rows.append({**row, **asdict(check), "load_ms": load_ms})
             except BackendError as failure:  # the others may pass
@@ -61,7 +61,7 @@ def _pairs(bundle: Bundle, names: list[str], precisions: list[str]) -> list[tupl
     Raises:
         PosertError: one that is asked for by name cannot run here, or nothing can.
     """
-    from ...backends import installed_backends
+    from ...backends import usable_backends
     from ...selection import choose
 
     every = options.ALL
@@ -70,10 +70,10 @@ def _pairs(bundle: Bundle, names: list[str], precisions: list[str]) -> list[tupl
             choose(bundle, name, precision)
         return pairs
     found = [
-        (name, precision)
-        for name, module in installed_backends().items()
-        for precision, artifact in module.PRECISIONS.items()
-        if (every in names or name in names) and (every in precisions or precision in precisions)
+        (spec.name, precision)
+        for spec in usable_backends()
+        for precision, artifact in spec.runnable().items()
+        if (every in names or spec.name in names) and (every in precisions or precision in precisions)
         if artifact in bundle.artifacts
     ]
     for name in names:

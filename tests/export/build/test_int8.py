@@ -28,7 +28,7 @@ from posert.calib.placement import place
 from posert.calib.ranges import CalibrationState, Ranges, collect
 from posert.export.build.int8 import Int8, make_int8
 from posert.export.build.plan import Plan
-from posert.export.build.tuning import FEWEST, PEOPLE, Unproven, people_to_draw, tuning_frames
+from posert.export.build.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, Unproven, people_to_draw, tuning_frames
 from posert.export.catalog import find
 from posert.runtime.accuracy.frames import Frames
 from posert.runtime.bundle.contract import Contract
@@ -198,8 +198,10 @@ class TestOneHardBlock:
 
     def test_the_verdict_is_a_sentence(self, searched: tuple[Int8, list[str]]) -> None:
         verdict = searched[0].record["verdict"]
-        assert "% of the multiply-adds are in int8. On 32 people whom neither the ranges nor the gate know" in verdict
-        assert "1 of 7 blocks stays in float because with all in int8 AP fell by 0." in verdict
+        assert (
+            "% of the multiply-adds are in int8. On 32 people used neither for calibration nor by the gate" in verdict
+        )
+        assert "With all blocks in int8, AP fell by 0." in verdict and "1 of 7 blocks stays in float: hard." in verdict
         assert verdict.endswith(": hard.")
 
     def test_progress_names_every_step(self, searched: tuple[Int8, list[str]]) -> None:
@@ -213,7 +215,7 @@ def test_without_a_hard_block_nothing_is_searched(tmp_path: Path) -> None:
     assert quantised(made.files[0]) == quantised(made.files[1]) == LAYERS
     found = made.record["search"]
     assert [s["blocks"] for s in found["steps"]] == [[]] and found["blocks"] == []
-    assert made.record["verdict"].endswith("Nothing had to stay in float.")
+    assert made.record["verdict"].endswith("No block has to stay in float.")
     assert not any("block" in what or "search" in what for what in told)
 
 
@@ -229,7 +231,7 @@ def test_without_labels_that_mean_something_it_is_said_and_nothing_is_searched(
 ) -> None:
     made, _ = make(tmp_path, network(), plan(**changes))
     assert reason in made.record["search"]["reason"] and reason in made.record["verdict"]
-    assert "was not tuned" in made.record["verdict"]
+    assert "was not measured" in made.record["verdict"]
     assert quantised(made.files[0]) == LAYERS
 
 
@@ -295,8 +297,8 @@ class TestPeopleToTuneOn:
         assert {r["id"] for r in frames.coco["images"]} == seen and max(seen) == 59 and min(seen) == 0
 
     def test_too_few_are_none(self) -> None:
-        few = tuning_frames(FRAMES, lambda a: a["id"] >= FEWEST, NOBODY)
-        assert isinstance(few, Unproven) and f"{FEWEST - 1} labelled people are left" in few.reason
+        few = tuning_frames(FRAMES, lambda a: a["id"] >= MIN_PEOPLE_FOR_AP, NOBODY)
+        assert isinstance(few, Unproven) and f"{MIN_PEOPLE_FOR_AP - 1} labelled people are left" in few.reason
 
     def test_one_of_the_gates_images_among_them_is_refused(self) -> None:
         name = FRAMES.coco["images"][3]["file_name"]

@@ -107,7 +107,7 @@ class TestOneBuild:
         keys = "precision backend ap ap_drop ap_drop_interval pixel_drift_p95 ms_per_person size_mb verdict"
         assert all(set(keys.split()) <= row.keys() for row in rows)
         assert (rows[0]["backend"], rows[0]["verdict"], rows[0]["ap_drop"]) == ("pytorch", "reference", 0)
-        expected = {(b, p) for b, module in installed_backends().items() for p in module.PRECISIONS if p != "fp16"}
+        expected = {(b, p) for b, spec in installed_backends().items() for p in spec.runnable() if p != "fp16"}
         assert {(r["backend"], r["precision"]) for r in rows[1:]} == expected
         for row in rows[1:]:
             low, high = row["ap_drop_interval"]
@@ -154,7 +154,7 @@ class TestOneBuild:
     def test_the_estimator_finds_the_people(self, built: Built) -> None:
         """On other images than those of the gate, against where the generator put the joints."""
         pose = PoseEstimator(built.folder / "demo.pose", threads=1)
-        assert pose.choice.precision == next(iter(installed_backends()[pose.choice.backend].PRECISIONS))
+        assert pose.choice.precision == next(iter(installed_backends()[pose.choice.backend].runnable()))
         assert "passed the accuracy gate" in pose.choice.reason
         images, coco = cached("val", 18)
         errors = []
@@ -174,7 +174,7 @@ class TestOneBuild:
         images = torch.randn(2, 3, 256, 192, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = network(images).numpy()
-        seen = run(onnx.load(built.folder / "plain.onnx"), {"images": images.numpy()})
+        (seen,) = run(onnx.load(built.folder / "plain.onnx"), {"images": images.numpy()})
         np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-4 * float(np.abs(expected).max()))
 
     def test_verify_and_inspect(self, built: Built) -> None:
@@ -245,7 +245,7 @@ class TestTheGateFails:
             assert bundle.artifacts["fp16"].golden_error is None
             assert bundle.accuracy["rows"] == rows
         report = json.loads((tmp_path / "nan-report" / "report.json").read_text())
-        assert "could not be judged" in report["headline"] and "NaN" in report["headline"]
+        assert "could not be evaluated" in report["headline"] and "NaN" in report["headline"]
         status, out, _ = posert("inspect", output)
         assert status == 0 and "NaN" in out
         assert PoseEstimator(output, threads=1).choice.precision in ("fp32", "bf16")
@@ -259,8 +259,8 @@ class TestTheGateFails:
         def two(*_: object, **__: object) -> list[Block]:
             return [Block("layer1.0", ("layer1.0.conv1",), 0.1, 0.5), Block("layer1.1", ("layer1.1.conv1",), 0.9, 0.1)]
 
-        monkeypatch.setattr(tuning, "FEWEST", 1)
-        monkeypatch.setattr(parity, "FEWEST", 1)
+        monkeypatch.setattr(tuning, "MIN_PEOPLE_FOR_AP", 1)
+        monkeypatch.setattr(parity, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(Tuner, "measure", hopeless)
         monkeypatch.setattr(int8, "sensitivity", two)
         arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]

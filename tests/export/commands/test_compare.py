@@ -145,12 +145,12 @@ def test_drift_is_what_the_maps_were_moved_by(narrow_reference: Reference) -> No
         def __init__(self, shift: int) -> None:
             self.shift = shift
 
-        def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def infer(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32]]:
             maps = np.zeros((len(crops), len(c.keypoints), c.heatmap_height, c.heatmap_width), np.float32)
             for person, (x, y) in enumerate(cells[: len(crops)]):
                 maps[person, :, y, x + self.shift] = 1.0
                 maps[person, 3, y, x + self.shift] = 0.1  # of which nobody is sure
-            return maps
+            return (maps,)
 
     frames = frames_of([[10, 10, 30, 40], [5, 0, 45, 60]])
     a, b = (Side(str(s), "fp32", Drawn(s), c) for s in (0, 2))
@@ -227,7 +227,7 @@ def test_an_engine_that_is_damaged(tmp_path: Path, narrow_bundle: Path, capsys: 
     (tmp_path / "x.engine").write_bytes(b"no")
     assert main(["compare", f"{narrow_bundle}:fp32", str(tmp_path / "x.engine")]) == 2
     err = capsys.readouterr().err
-    assert "not a usable engine: it does not begin like one" in err and "make it anew: posert compile BUNDLE" in err
+    assert "not a usable engine: it does not begin like one" in err and "rebuild it: posert compile BUNDLE" in err
 
 
 def test_two_files_have_no_contract(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:

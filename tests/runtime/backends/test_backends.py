@@ -18,18 +18,41 @@ import pytest
 from posert.export.graph.reference import Reference, random_crops
 from posert.runtime import backends as package
 from posert.runtime.accuracy.golden import check_session
-from posert.runtime.backends import backends, installed_backends, load_backend, pip_line
+from posert.runtime.backends import AsyncSession, Backend, backends, installed_backends, load_backend, pip_line
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import BackendError, InputError
-from posert.runtime.selection import open_session
+from posert.runtime.selection import choose, open_session
 
 INSTALLED = list(installed_backends())
+DROPPED = """
+from posert.runtime.backends import Backend
+BACKEND = Backend(name="{name}", library="json", precisions={{"fp32": "fp32"}}, rank={rank}, open=lambda *given: None)
+"""
+PLUGIN = """
+import numpy as np
+from posert.runtime.backends import Backend
+
+class Session:
+    def __init__(self, model, precision, threads=None):
+        self.size = len(model)
+
+    def infer(self, crops):
+        return (np.full((len(crops), 17, 32, 24), self.size, np.float32),)
+
+BACKEND = Backend(
+    name="echo",
+    library="posert_echo",
+    precisions={"fp32": "fp32", "fp8": "fp32"},
+    unsupported=lambda: {"fp8": "no such unit"},
+    open=Session,
+    rank=1,
+)
+"""
 
 
-def hide(monkeypatch: pytest.MonkeyPatch, backend: str, library: str) -> None:
+def hide(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     """As if the library were not installed."""
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"posert.runtime.backends.{backend}", raising=False)
 
 
 def processors_of(work: Callable[[], object]) -> set[int]:
@@ -62,11 +85,67 @@ def test_preferred_first_and_a_new_file_is_found(dropped: Path) -> None:
     before = backends()
     assert before[:2] == ["tensorrt", "tensorrt_rtx"]
     assert before[-3:] == ["openvino", "onnxruntime", "torchscript"]
-    (dropped / "dropped.py").write_text("PRECISIONS = {'fp32': 'fp32'}\nclass Session: ...\n")
+    (dropped / "dropped.py").write_text(DROPPED.format(name="dropped", rank=100))
+    (dropped / "dropped_first.py").write_text(DROPPED.format(name="dropped_first", rank=1))
     (dropped / "_hidden.py").write_text("raise RuntimeError")
-    assert backends() == [*before, "dropped"]
-    assert load_backend("dropped").PRECISIONS == {"fp32": "fp32"}
-    assert list(installed_backends())[-1] == "dropped"
+    assert backends() == ["dropped_first", *before, "dropped"]
+    assert load_backend("dropped").runnable() == {"fp32": "fp32"}
+    found = list(installed_backends())
+    assert (found[0], found[-1]) == ("dropped_first", "dropped")
+
+
+def test_the_specs_need_no_library() -> None:
+    """The order, the device and the extra are known of a backend whose library is not installed."""
+    script = """
+import sys
+libraries = ("openvino", "onnxruntime", "torch", "tensorrt", "tensorrt_rtx")
+for name in libraries: sys.modules[name] = None
+from posert.runtime.backends import BACKENDS, backends
+print(*((s.name, s.device, s.pip_line) for s in map(BACKENDS.load, backends())), sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        str(row)
+        for row in (
+            ("tensorrt", "cuda", 'pip install "posert[tensorrt]"'),
+            ("tensorrt_rtx", "cuda", 'pip install "posert[tensorrt-rtx]"'),
+            ("onnxruntime_cuda", "cuda", 'pip install "posert[onnxruntime-cuda]"'),
+            ("torchscript_cuda", "cuda", 'pip install "posert[torch]"'),
+            ("openvino", "cpu", 'pip install "posert[openvino]"'),
+            ("onnxruntime", "cpu", 'pip install "posert[onnxruntime]"'),
+            ("torchscript", "cpu", 'pip install "posert[torch]"'),
+        )
+    ]
+
+
+def test_a_backend_from_another_package_runs_a_bundle(
+    install_plugin: Callable[..., Path], narrow_bundle: Path, narrow_reference: Reference
+) -> None:
+    install_plugin("posert-echo", PLUGIN, "posert.backends", echo="posert_echo:BACKEND")
+    assert backends()[0] == "echo" and load_backend("echo").pip_line == "pip install posert_echo"
+    crops = random_crops(narrow_reference.contract, 2)
+    with Bundle(narrow_bundle) as bundle:
+        assert choose(bundle).backend == "echo"
+        assert (
+            open_session(bundle, "echo", "fp32").infer(crops)[0] == len(bundle.read(bundle.artifacts["fp32"]))
+        ).all()
+        with pytest.raises(BackendError, match="fp8 cannot run on echo: no such unit"):
+            open_session(bundle, "echo", "fp8")
+
+
+def test_a_plug_in_that_does_not_import_stops_no_other(
+    install_plugin: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    install_plugin("posert-echo", "import no_such_library", "posert.backends", echo="posert_echo:BACKEND")
+    with caplog.at_level(logging.WARNING, "posert"):
+        assert list(installed_backends()) == INSTALLED
+    assert "posert.backends: echo (posert-echo) does not import: ModuleNotFoundError" in caplog.text
+    assert backends()[-1] == "echo" and pip_line("echo") == "pip install --force-reinstall posert-echo"
+
+
+def test_a_device_that_there_is_not() -> None:
+    with pytest.raises(BackendError, match="backend 'toy': device 'gpu'; expected 'cpu' or 'cuda'"):
+        Backend("toy", "toy", {}, open=lambda *_: None, device="gpu")  # type: ignore[arg-type, return-value]
 
 
 def test_an_unknown_name_offers_the_nearest() -> None:
@@ -86,7 +165,7 @@ def test_an_unknown_name_offers_the_nearest() -> None:
 def test_a_missing_library_says_the_pip_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, library: str, extra: str
 ) -> None:
-    hide(monkeypatch, backend, library)
+    hide(monkeypatch, library)
     with pytest.raises(BackendError, match=rf"needs the Python package '{library}'.*pip install \"posert\[{extra}\]\""):
         load_backend(backend)
     with caplog.at_level(logging.WARNING, "posert"):
@@ -129,11 +208,11 @@ class TestSession:
         with Bundle(narrow_bundle) as bundle:
             session = open_session(bundle, backend, "fp32", threads=1)
         crops = random_crops(narrow_reference.contract, 5, seed=3)
-        expected = narrow_reference.infer(crops)
+        (expected,) = narrow_reference.infer(crops)
         # float32 in another order, through 30 layers: measured at 4e-6 of the range
         bound = 5e-5 * float(np.abs(expected).max())
         for n in (1, 5, 2):
-            seen = session.infer(np.ascontiguousarray(crops[:n]))
+            (seen,) = session.infer(np.ascontiguousarray(crops[:n]))
             assert seen.dtype == np.float32 and seen.shape == expected[:n].shape
             np.testing.assert_allclose(seen, expected[:n], rtol=0, atol=bound)
 
@@ -148,7 +227,7 @@ class TestSession:
     @pytest.mark.parametrize("model", [b"", b"not a graph" * 50])
     def test_refuses_what_is_no_graph(self, backend: str, model: bytes) -> None:
         with pytest.raises(BackendError, match="refused the (fp32|TorchScript) graph"):
-            load_backend(backend).Session(model, "fp32")
+            load_backend(backend).open(model, "fp32")
 
     def test_a_run_that_fails_is_the_backends_error(
         self, backend: str, narrow_bundle: Path, narrow_reference: Reference
@@ -159,15 +238,14 @@ class TestSession:
         larger = np.zeros((1, 130, 98, 3), np.uint8)
         with pytest.raises(BackendError, match="failed while it ran"):
             session.infer(larger)
-        assert np.isfinite(session.infer(crops)).all()  # and it goes on
-        for request in session.requests()[:1] if hasattr(session, "requests") else ():
+        assert np.isfinite(session.infer(crops)[0]).all()  # and it goes on
+        for request in session.requests()[:1] if isinstance(session, AsyncSession) else ():
             with pytest.raises(BackendError, match="failed while it ran"):
                 request.start(larger)
                 request.wait()
 
     def test_bf16_is_refused_by_name_where_it_cannot_run(self, backend: str, narrow_bundle: Path) -> None:
-        module = load_backend(backend)
-        if "bf16" in module.PRECISIONS:
+        if "bf16" in load_backend(backend).runnable():
             pytest.skip("it can")
         with Bundle(narrow_bundle) as bundle, pytest.raises(BackendError, match="'?bf16'?"):
             open_session(bundle, backend, "bf16")
@@ -187,7 +265,7 @@ class TestSession:
         crops = np.zeros((1, 128, 96, 3), np.uint8)
         with Bundle(narrow_bundle) as bundle:
             for _ in range(2):  # compiled, and from the cache of compiled graphs
-                session = open_session(bundle, backend, "fp32", threads=1, keep=True)
+                session = open_session(bundle, backend, "fp32", threads=1, cached=True)
                 assert processors_of(partial(session.infer, crops)) == {len(os.sched_getaffinity(0))}
 
     def test_refuses_a_precision_that_there_is_not(self, backend: str, narrow_bundle: Path) -> None:
@@ -199,14 +277,14 @@ class TestSession:
 
 def test_bf16_is_the_fp32_graph_in_bfloat16(narrow_bundle: Path, narrow_reference: Reference) -> None:
     pytest.importorskip("openvino")
-    if "bf16" not in load_backend("openvino").PRECISIONS:
+    if "bf16" not in load_backend("openvino").runnable():
         pytest.skip("this CPU has no bfloat16 arithmetic")
     crops = random_crops(narrow_reference.contract, 3, seed=3)
-    expected = narrow_reference.infer(crops)
+    (expected,) = narrow_reference.infer(crops)
     with Bundle(narrow_bundle) as bundle:
         errors = {}
         for precision in ("fp32", "bf16"):
-            seen = open_session(bundle, "openvino", precision, threads=1).infer(crops)
+            (seen,) = open_session(bundle, "openvino", precision, threads=1).infer(crops)
             errors[precision] = np.linalg.norm(seen - expected) / np.linalg.norm(expected)
         golden, artifact = bundle.golden(), bundle.artifacts["fp32"]
         check = check_session(open_session(bundle, "openvino", "bf16"), artifact, golden, bundle.contract, "bf16")
@@ -222,7 +300,7 @@ def test_a_cpu_without_bfloat16(narrow_bundle: Path) -> None:
 from posert.runtime import PoseEstimator
 from posert.runtime.backends import load_backend
 from posert.runtime.errors import BackendError
-if "bf16" in load_backend("openvino").PRECISIONS:
+if "bf16" in load_backend("openvino").runnable():
     raise SystemExit("told in vain")
 assert PoseEstimator({str(narrow_bundle)!r}, backend="openvino").choice.precision == "fp32"
 for backend in ("openvino", "auto"):

@@ -1,4 +1,4 @@
-"""Compiled graphs in a folder: found again, the same to the last bit, and made anew when anything about them is off."""
+"""The cache of compiled graphs: found again, equal to the last bit, and compiled again where anything differs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from posert.runtime import PoseEstimator
+from posert.runtime.backends.openvino import BACKEND
 from posert.runtime.bundle.archive import Bundle
-from posert.runtime.engines import cache as _engine
+from posert.runtime.engines import cache as engine_cache
 from posert.runtime.selection import open_session
 from posert.runtime.system import files
 
-openvino = pytest.importorskip("posert.runtime.backends.openvino", exc_type=ImportError)
+pytest.importorskip("openvino")
 
 
 @pytest.fixture
@@ -36,16 +37,15 @@ def crops() -> NDArray[np.uint8]:
 def expected(narrow_bundle: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What a graph gives that was compiled here and now."""
     with Bundle(narrow_bundle) as bundle:
-        return open_session(bundle, "openvino", "fp32", threads=1).infer(crops).copy()
+        return open_session(bundle, "openvino", "fp32", threads=1).infer(crops)[0].copy()
 
 
 @pytest.fixture
-def open_kept(narrow_bundle: Path) -> Callable[..., tuple[NDArray[np.float32], bool]]:
+def open_cached(narrow_bundle: Path) -> Callable[..., tuple[NDArray[np.float32], bool]]:
     """Heatmaps through the cache, and whether the graph had to be read for them."""
 
     def run(crops: NDArray[np.uint8], throughput: bool = False, precision: str = "fp32") -> tuple[NDArray, bool]:
         seen = []
-        kind = openvino.Throughput if throughput else openvino.Session
         with Bundle(narrow_bundle) as bundle:
             graph = bundle.artifacts["fp32"]
 
@@ -53,41 +53,41 @@ def open_kept(narrow_bundle: Path) -> Callable[..., tuple[NDArray[np.float32], b
                 seen.append(graph)
                 return bundle.read(graph)
 
-            return kind.kept(graph.sha256, read, precision, 1).infer(crops).copy(), bool(seen)
+            return BACKEND.open_cached(graph.sha256, read, precision, 1, throughput).infer(crops)[0].copy(), bool(seen)
 
     return run
 
 
-def test_the_second_start_needs_no_graph(cache: Path, crops: NDArray, expected: NDArray, open_kept: Callable) -> None:
+def test_the_second_start_needs_no_graph(cache: Path, crops: NDArray, expected: NDArray, open_cached: Callable) -> None:
     for throughput, compiled in ((False, True), (False, False), (True, False)):
-        heatmaps, read = open_kept(crops, throughput)
+        heatmaps, read = open_cached(crops, throughput)
         assert read == compiled
         np.testing.assert_array_equal(heatmaps, expected)
     (file,) = cache.iterdir()
     assert "-fp32-openvino-" in file.name
 
 
-def test_a_precision_has_its_own(cache: Path, crops: NDArray, expected: NDArray, open_kept: Callable) -> None:
-    if "bf16" not in openvino.PRECISIONS:
+def test_a_precision_has_its_own(cache: Path, crops: NDArray, expected: NDArray, open_cached: Callable) -> None:
+    if "bf16" not in BACKEND.runnable():
         pytest.skip("this CPU has no bfloat16 arithmetic")
-    first = open_kept(crops, precision="bf16")
-    assert open_kept(crops)[1]
-    again = open_kept(crops, precision="bf16")
+    first = open_cached(crops, precision="bf16")
+    assert open_cached(crops)[1]
+    again = open_cached(crops, precision="bf16")
     assert (first[1], again[1], len(list(cache.iterdir()))) == (True, False, 2)
     np.testing.assert_array_equal(first[0], again[0])
     assert not np.array_equal(first[0], expected)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "no header", "empty", "nonsense", "other CPU", "other graph"])
-def test_what_is_off_is_made_anew(
+def test_what_does_not_match_is_compiled_again(
     damage: str,
     cache: Path,
     crops: NDArray,
     expected: NDArray,
-    open_kept: Callable,
+    open_cached: Callable,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    open_kept(crops)
+    open_cached(crops)
     (file,) = cache.iterdir()
     data = file.read_bytes()
     if damage == "cut":
@@ -100,30 +100,30 @@ def test_what_is_off_is_made_anew(
     elif damage == "empty":
         file.write_bytes(b"")
     else:
-        engine = _engine.read_engine(file)
+        engine = engine_cache.read_engine(file)
         other = {
             "nonsense": replace(engine, plan=b"not what OpenVINO wrote" * 99),
-            "other CPU": replace(engine, made=replace(engine.made, devices=("6502",))),
-            "other graph": replace(engine, made=replace(engine.made, model="0" * 64)),
+            "other CPU": replace(engine, metadata=replace(engine.metadata, devices=("6502",))),
+            "other graph": replace(engine, metadata=replace(engine.metadata, model="0" * 64)),
         }
-        _engine.write_engine(file, other[damage])
+        engine_cache.write_engine(file, other[damage])
     with caplog.at_level(logging.WARNING, "posert"):
-        heatmaps, read = open_kept(crops)
-    assert read and "made anew" in caplog.text
+        heatmaps, read = open_cached(crops)
+    assert read and "the graph is compiled again" in caplog.text
     assert "posert compile" not in caplog.text, "which makes none of OpenVINO's"
     said = {"cut": "it is cut short: ", "changed": "its bytes were changed", "empty": "does not begin like one"}
     assert said.get(damage, "") in caplog.text
     np.testing.assert_array_equal(heatmaps, expected)
-    assert not open_kept(crops)[1]
+    assert not open_cached(crops)[1]
 
 
 def test_where_nothing_can_be_kept(
-    tmp_path: Path, crops: NDArray, expected: NDArray, open_kept: Callable, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, crops: NDArray, expected: NDArray, open_cached: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv(files.CACHE, str(tmp_path / "file" / "cache"))
     for _ in range(2):
-        heatmaps, read = open_kept(crops)
+        heatmaps, read = open_cached(crops)
         assert read
         np.testing.assert_array_equal(heatmaps, expected)
 
@@ -140,17 +140,17 @@ def test_the_folder_is_never_the_current_one(tmp_path: Path, monkeypatch: pytest
     assert files.cache_folder() == tmp_path / "own"
 
 
-def test_those_used_last_stay(cache: Path, crops: NDArray, open_kept: Callable) -> None:
+def test_those_used_last_stay(cache: Path, crops: NDArray, open_cached: Callable) -> None:
     cache.mkdir()
-    for i in range(openvino._MOST_KEPT + 4):
+    for i in range(engine_cache.MAX_CACHED_GRAPHS + 4):
         for name in (f"{i}-fp32-openvino-1.engine", f"{i}-fp16-tensorrt-1.engine"):
             (cache / name).write_bytes(b"")
             os.utime(cache / name, (1000 + i, 1000 + i))
-    open_kept(crops)
+    open_cached(crops)
     left = sorted(cache.glob("*-openvino-*"))
-    assert len(left) == openvino._MOST_KEPT
+    assert len(left) == engine_cache.MAX_CACHED_GRAPHS
     assert not {f"{i}-fp32-openvino-1.engine" for i in range(5)} & {p.name for p in left}
-    assert len(list(cache.glob("*tensorrt*"))) == openvino._MOST_KEPT + 4
+    assert len(list(cache.glob("*tensorrt*"))) == engine_cache.MAX_CACHED_GRAPHS + 4
 
 
 def test_an_estimator_keeps_and_a_bare_session_does_not(cache: Path, narrow_bundle: Path) -> None:

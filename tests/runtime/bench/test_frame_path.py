@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,5 +64,5 @@ def test_decode(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     result = run(decode, monkeypatch, capsys, "--rounds", 1, "--people", "2")
     assert set(result["ms_per_person"]) == set(decode.RULES)
     for rule in decode.RULES:  # the maps are such that every rule finds its way
-        xy, score = joints(decode.blobs(rule, 2), rule)
+        xy, score = joints((decode.blobs(rule, 2),), replace(decode.CONTRACT, decode=rule))
         assert np.isfinite(xy).all() and (score > 0).all()

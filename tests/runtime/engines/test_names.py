@@ -1,16 +1,16 @@
-"""Every name of TensorRT that the code uses is in every release from 8.6 to 11, as far as that shows without a GPU.
+"""Every name of TensorRT that the code uses is in every release from 10 to 11, as far as that shows without a GPU.
 
 The bindings of real releases are imported against empty libraries that are made here, so that their classes can be
 listed. The wheels are about 1 MB each; with the folder of them in POSERT_TENSORRT_WHEELS the tests run:
 
     for v in 10.0.1 10.3.0 10.8.0.43 10.16.1.11; do pip download --no-deps -d wheels tensorrt-cu12-bindings==$v; done
     pip download --no-deps -d wheels tensorrt-cu13-bindings==11.4.0.106
-    pip download --no-deps -d wheels tensorrt-bindings==8.6.1
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import os
 import re
@@ -22,37 +22,41 @@ from pathlib import Path
 
 import pytest
 
-from posert.runtime import backends
+from posert.runtime import engines
 
-FOLDER = Path(backends.__file__).parent
+FILES = [Path(engines.__file__).with_name(name) for name in ("builder.py", "session.py")]
 WHEELS = "POSERT_TENSORRT_WHEELS"
-# The library's class behind each variable of the code; `trt` and `_trt` are the module.
+MODULE = ("trt", "self._trt")
+# The library's class behind each expression of the code that has attributes.
 CLASSES = {
     "builder": "Builder",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
+    "parser.get_error(i)": "ParserError",
     "config": "IBuilderConfig",
+    "config.get_timing_cache()": "ITimingCache",
     "profile": "IOptimizationProfile",
     "tensor": "ITensor",
     "layer": "ILayer",
-    "flags": "NetworkDefinitionCreationFlag",
+    "layer.type": "LayerType",
+    "layer.get_output(0)": "ITensor",
+    "layer.get_output(0).dtype": "DataType",
     "context": "IExecutionContext",
     "strategies": "ExecutionContextAllocationStrategy",
     "runtime_config": "IRuntimeConfig",
-    "_compiled_kernels": "IRuntimeCache",
-    "_engine": "ICudaEngine",
-    "_runtime": "Runtime",
+    "self._compiled_kernels": "IRuntimeCache",
+    "self._engine": "ICudaEngine",
+    "self._engine.get_tensor_dtype(self._output)": "DataType",
+    "self._runtime": "Runtime",
+}
+# Variables that hold something of posert or Python. A variable that is in neither table fails the test.
+OURS = {
+    *("options", "messages", "path", "file", "device", "engine", "found", "stream", "scratch", "version", "log", "n"),
+    *("self", "self._compiled", "self._messages", "self.errors"),
 }
 RTX = "tensorrt_rtx"
-# Names that the code asks for before it uses them, or uses in a branch for one release: which releases lack them.
+# Names that the code tests for before it uses them, or uses in a branch for one library: which releases lack them.
 GUARDED = {
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED": lambda v: v == RTX or v[0] == 8,
-    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": lambda v: v == RTX or v[0] >= 11,
-    "PreviewFeature.PROFILE_SHARING_0806": lambda v: v == RTX or v[0] >= 11,
-    "IProgressMonitor": lambda v: v != RTX and v[0] == 8,
-    "IBuilderConfig.progress_monitor": lambda v: v != RTX and v[0] == 8,
-    "ExecutionContextAllocationStrategy": lambda v: v != RTX and v[0] == 8,
-    "ExecutionContextAllocationStrategy.USER_MANAGED": lambda v: v != RTX and v[0] == 8,
     "ICudaEngine.create_runtime_config": lambda v: v != RTX and v < (10, 9),
     "IRuntimeConfig.set_execution_context_allocation_strategy": lambda v: v != RTX and v < (10, 9),
     "IExecutionContext.set_device_memory": lambda v: v != RTX and v < (10, 1),
@@ -73,26 +77,63 @@ GUARDED = {
 }
 
 
-def used_names() -> set[str]:
-    """`Builder.create_network`, `ILogger.Severity.ERROR`, ...: what _trt.py and _trt_session.py use."""
-    names = set()
-    for file in ("_trt.py", "_trt_session.py"):
-        for node in ast.walk(ast.parse((FOLDER / file).read_text())):
-            if isinstance(node, ast.Attribute):
-                dotted = ast.unparse(node)
-                match = re.fullmatch(r"(?:self\.)?(\w+)\.([\w.]+)", dotted)
-                if match and match[1] in ("trt", "_trt"):
-                    names.add(match[2].split(".__")[0])  # ITEMS.__members__ is Python's
-                elif match and match[1] in CLASSES:
-                    names.add(f"{CLASSES[match[1]]}.{match[2].split('.')[0]}")
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("hasattr", "getattr"):
-                owner, name = node.args[0], node.args[1]
-                if isinstance(name, ast.Constant) and isinstance(owner, ast.Name | ast.Attribute):
-                    owned = ast.unparse(owner).removeprefix("self.")
-                    cls = "" if owned in ("trt", "_trt") else CLASSES.get(owned.split(".")[-1])
-                    if cls is not None:
-                        names.add(f"{cls}.{name.value}".lstrip("."))
-    return {name for name in names if not name.startswith("__")}
+def attributes(file: Path) -> list[tuple[ast.expr, str]]:
+    """Each expression of a file that has an attribute, and the attribute; `hasattr` names one too."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Attribute):
+            found.append((node.value, node.attr))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "hasattr":
+            found.append((node.args[0], ast.literal_eval(node.args[1])))
+    return found
+
+
+def root(owner: ast.expr) -> str:
+    """The variable that an expression begins with: `config` of `config.get_timing_cache()`, `self._engine`, ..."""
+    if isinstance(owner, ast.Attribute) and isinstance(owner.value, ast.Name) and owner.value.id == "self":
+        return ast.unparse(owner)
+    for inner in (getattr(owner, "value", None), getattr(owner, "func", None)):
+        if isinstance(inner, ast.expr):
+            return root(inner)
+    return ast.unparse(owner)
+
+
+def imported(file: Path) -> set[str]:
+    """Names that a file imports, which are not the library's: that is a parameter, `trt`."""
+    nodes = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Import | ast.ImportFrom)]
+    return {alias.asname or alias.name for node in nodes for alias in node.names}
+
+
+def read_names() -> tuple[set[str], set[str], set[str]]:
+    """The library's names that the code uses, as "Builder.create_network"; the expressions of `CLASSES` and variables
+    of `OURS` that it uses; and variables that are in neither table."""
+    names: set[str] = set()
+    seen: set[str] = set()
+    unknown: set[str] = set()
+    for file in FILES:
+        skipped = imported(file) | set(dir(builtins))
+        for owner, attribute in attributes(file):
+            text, variable = ast.unparse(owner), root(owner)
+            module = next((m for m in MODULE if text == m or text.startswith(f"{m}.")), None)
+            if isinstance(owner, ast.Constant) or variable in skipped or "__" in f"{text}.{attribute}":
+                continue  # "__": `__version__`, and the members of an enumeration, are Python's
+            if module:
+                names.add(f"{text}.{attribute}".removeprefix(f"{module}."))
+            elif text in CLASSES:
+                names.add(f"{CLASSES[text]}.{attribute}")
+                seen.add(text)
+            elif variable in OURS:
+                seen.add(variable)
+            else:
+                unknown.add(text)
+    return names, seen, unknown
+
+
+def test_every_variable_is_the_librarys_or_ours() -> None:
+    """A variable that was renamed or is new does not end the check of its names."""
+    _, seen, unknown = read_names()
+    assert not unknown, "put these into CLASSES or OURS"
+    assert seen == set(CLASSES) | OURS, "these are no longer used"
 
 
 LISTING = """
@@ -129,11 +170,11 @@ def empty_libraries(binding: Path, folder: Path, major: int) -> None:
 
 
 def check(names: set[str], version: tuple[int, ...] | str) -> None:
-    lacking = {name for name in used_names() if name not in names}
+    used = read_names()[0]
+    lacking = used - names
     allowed = {name for name, lacks in GUARDED.items() if lacks(version)}
     assert lacking <= allowed, f"{version} has no {sorted(lacking - allowed)}"
-    # and what the code works around is really missing, or the branch can go
-    assert {n for n in allowed if n in used_names()} <= lacking | {"NetworkDefinitionCreationFlag.STRONGLY_TYPED"}
+    assert allowed <= lacking, f"{version} has {sorted(allowed - lacking)}: the code needs no test for it"
 
 
 def wheels() -> list[Path]:
@@ -162,7 +203,7 @@ def test_names_of_tensorrt_rtx() -> None:
 
 def test_the_code_uses_what_it_is_thought_to_use() -> None:
     """The reading of the source finds names of all kinds, so that an empty list cannot pass."""
-    used = used_names()
+    used = read_names()[0]
     assert {
         "Builder.build_serialized_network",
         "IExecutionContext.execute_async_v3",

@@ -21,7 +21,7 @@ from posert.export.graph.reference import Reference
 from posert.export.graph.to_onnx import with_crops
 from posert.runtime.backends import load_backend
 from posert.runtime.cli.main import main
-from posert.runtime.engines import builder as _trt
+from posert.runtime.engines import builder
 from posert.runtime.engines.builder import Options
 from posert.runtime.engines.cache import read_engine
 from posert.runtime.errors import BackendError
@@ -43,15 +43,15 @@ def graph(narrow_onnx: onnx.ModelProto, narrow_reference: Reference) -> onnx.Mod
 def test_a_network_for_all_targets(rtx: Any, graph: onnx.ModelProto, precision: str) -> None:
     model = (to_fp16(graph) if precision == "fp16" else graph).SerializeToString()
     phases: list[str] = []
-    engine = _trt.build(
+    engine = builder.build(
         rtx, model, precision, Options(targets=TARGETS), progress=lambda phase, step, steps: phases.append(phase)
     )
     convolutions = sum(n.op_type == "Conv" for n in graph.graph.node)
     kind = "HALF" if precision == "fp16" else "FLOAT"
     # The parser keeps every convolution, and computes all of them in the type of the graph.
-    assert engine.made.layers[f"CONVOLUTION {kind}"] == convolutions
-    assert sum(n for layer, n in engine.made.layers.items() if layer.startswith("CONVOLUTION")) == convolutions
-    assert engine.made.devices == TARGETS and engine.made.backend == "tensorrt_rtx"
+    assert engine.metadata.layers[f"CONVOLUTION {kind}"] == convolutions
+    assert sum(n for layer, n in engine.metadata.layers.items() if layer.startswith("CONVOLUTION")) == convolutions
+    assert engine.metadata.devices == TARGETS and engine.metadata.backend == "tensorrt_rtx"
     assert len(engine.plan) > len(model) / 4 and phases
 
 
@@ -60,8 +60,8 @@ def test_quantised_layers_stay_quantised(rtx: Any, graph: onnx.ModelProto) -> No
     names = {name for node in graph.graph.node for name in (*node.input, *node.output)}
     quantized = quantize(graph, {name: Range(-4.0, 4.0) for name in names}, fallback_dtype="float16").model
     convolutions = sum(n.op_type == "Conv" for n in quantized.graph.node)
-    engine = _trt.build(rtx, quantized.SerializeToString(), "int8", Options(targets=("sm89",)))
-    layers = engine.made.layers
+    engine = builder.build(rtx, quantized.SerializeToString(), "int8", Options(targets=("sm89",)))
+    layers = engine.metadata.layers
     assert layers["QUANTIZE INT8"] > 0
     assert sum(n for name, n in layers.items() if name.startswith("DEQUANTIZE")) >= convolutions
     # all that the placement quantised is int8 in the parsed network, and the rest is float16
@@ -71,29 +71,28 @@ def test_quantised_layers_stay_quantised(rtx: Any, graph: onnx.ModelProto) -> No
 
 
 def test_several_profiles_and_settings(rtx: Any, graph: onnx.ModelProto) -> None:
-    options = Options(batch=((1, 1, 1), (2, 8, 32)), targets=("sm89",), level=1, workspace=256 << 20)
-    made = _trt.build(rtx, graph.SerializeToString(), "fp32", options).made
-    assert made.batch == ((1, 1, 1), (2, 8, 32)) and made.options["level"] == 1
+    options = Options(batch=((1, 1, 1), (2, 8, 32)), targets=("sm89",), workspace=256 << 20)
+    made = builder.build(rtx, graph.SerializeToString(), "fp32", options).metadata
+    assert made.batch == ((1, 1, 1), (2, 8, 32)) and made.options["workspace"] == 256 << 20
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"targets": ("sm90",)}, "builds for sm75, sm80.*, not for sm90"),
-        ({"aux_streams": 2}, "TensorRT-RTX has no aux_streams"),
-        ({"compatibility": "ampere_plus"}, "TensorRT-RTX has no compatibility"),
+        ({"compatibility": "ampere_plus"}, "TensorRT-RTX has no compatibility and version_compatible"),
     ],
 )
 def test_options_that_it_has_not(rtx: Any, graph: onnx.ModelProto, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BackendError, match=message):
-        _trt.build(rtx, graph.SerializeToString(), "fp32", Options(**changes))
+        builder.build(rtx, graph.SerializeToString(), "fp32", Options(**changes))
 
 
 def test_graphs_that_it_refuses(rtx: Any) -> None:
     with pytest.raises(BackendError, match=r"TensorRT-RTX .* refused the fp32 graph: "):
-        _trt.build(rtx, b"no graph", "fp32")
+        builder.build(rtx, b"no graph", "fp32")
     with pytest.raises(BackendError, match="expected a dynamic batch"):
-        _trt.build(rtx, _fixed_batch(), "fp32")
+        builder.build(rtx, _fixed_batch(), "fp32")
 
 
 def _fixed_batch() -> bytes:
@@ -107,13 +106,13 @@ def _fixed_batch() -> bytes:
 
 def test_the_command(rtx: Any, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compile", str(narrow_bundle), "--precision", "fp32", "--output", str(tmp_path), "--batch", "1,1:4:8"]
-    assert main([*arguments, "--target", "sm86,SM_89", "--level", "0", "--workspace", "512M", "--json"]) == 0
+    assert main([*arguments, "--target", "sm86,SM_89", "--workspace", "512M", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)["engines"]
     assert [(e["precision"], e["devices"], e["batch"]) for e in made] == [
         ("fp32", ["sm86", "sm89"], ["1:1:1", "1:4:8"])
     ]
     engine = read_engine(Path(made[0]["file"]))
-    assert engine.made.options["workspace"] == 512 << 20 and len(engine.plan) == made[0]["bytes"]
+    assert engine.metadata.options["workspace"] == 512 << 20 and len(engine.plan) == made[0]["bytes"]
 
     for wrong, message in (
         (["--target", "sm90"], "this release has sm75"),
@@ -137,8 +136,7 @@ def test_tensorrt_needs_its_gpu(narrow_bundle: Path, capsys: pytest.CaptureFixtu
 def test_it_is_not_chosen_where_it_cannot_run(rtx: Any) -> None:
     from posert.runtime.backends import installed_backends
 
-    module = load_backend("tensorrt_rtx")
-    lacking = module.missing()  # type: ignore[attr-defined]
+    lacking = load_backend("tensorrt_rtx").unavailable()
     if lacking is None:
         pytest.skip("there is a GPU here")
     assert "driver" in lacking

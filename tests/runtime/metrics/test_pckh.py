@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posert.runtime.accuracy.metrics.pckh import pckh_metrics, predictions_of
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
+from posert.runtime.metrics.pckh import pckh_metrics, predictions_of
 
 Golden = Callable[[str], Any]
 MPII = dataset("mpii")

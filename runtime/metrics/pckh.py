@@ -1,16 +1,19 @@
-"""MPII's PCKh: the share of joints that lie within half a head of their place."""
+"""MPII's PCKh: the share of joints within half a head size of the annotated position."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...datasets import Dataset
-from ...errors import InputError
-from .coco_files import Entry, check, numbers, require
+from ..errors import InputError
+from .coco_files import Entry, check, numbers, read_json, records_of, require
+from .spec import Centers, Dataset, Metric
+
+__all__ = ["PCKH", "pckh_metrics", "predictions_of"]
 
 GROUPS = {
     "Head": ("head_top",),
@@ -21,15 +24,16 @@ GROUPS = {
     "Knee": ("left_knee", "right_knee"),
     "Ankle": ("left_ankle", "right_ankle"),
 }
-_HEAD_SIZE = 0.6  # of the diagonal of the head's box
+_HEAD_SIZE = 0.6  # of the diagonal of the head box
 _STRICT = {"legacy": np.arange(0, 0.51, 0.01)[11], "v029": np.arange(0, 0.51, 0.01)[10]}
-"""`Mean@0.1` of the published tables is taken at 0.11: they read the wrong place of the list of thresholds."""
+"""The published tables take `Mean@0.1` at 0.11: their code reads the wrong index of the list of thresholds."""
+_GROUND_TRUTH = ("mpii_gt_val.mat", "mpii_gt_val.npz")
 
 
 def pckh_metrics(
     dataset: Dataset, truth: Mapping[str, ArrayLike], predictions: NDArray[np.floating], protocol: str
 ) -> dict[str, float]:
-    """PCKh by joints, Mean and Mean@0.1 as fractions.
+    """PCKh of the joint groups, Mean and Mean@0.1, as fractions.
 
     Args:
         dataset: MPII.
@@ -39,7 +43,7 @@ def pckh_metrics(
         protocol: "legacy" or "v029".
 
     Raises:
-        InputError: arrays that are missing, of the wrong shape, not finite, or not as many as the predictions.
+        InputError: an array is missing, has another shape than the predictions need, or is not finite.
     """
     joints = len(dataset.keypoints)
     count = len(predictions)
@@ -84,7 +88,7 @@ def pckh_metrics(
 def predictions_of(dataset: Dataset, results: Any) -> NDArray[np.float64]:
     """`(N, 16, 2)` 0-based px from a results file: records with `keypoints` 16 x [x, y, score].
 
-    They stand in the order of the annotated people, or say by `image_id` (0..N-1) whose they are.
+    `image_id` (0..N-1) is the number of the annotated person; records without it are in the order of the people.
 
     Raises:
         InputError: a record that does not fit.
@@ -104,3 +108,64 @@ def predictions_of(dataset: Dataset, results: Any) -> NDArray[np.float64]:
             raise InputError(f"results: {len(ids) - len(set(ids))} people have more than one record")
         points = points[np.argsort(ids)]
     return points[..., :2]
+
+
+def read_centers(dataset: Dataset, path: Path) -> tuple[Centers, Path]:
+    """The people of `mpii_val.json`, and the ground truth of PCKh beside it.
+
+    Raises:
+        InputError: a file is missing or cannot be read, or a record does not fit.
+    """
+    people = read_json(path)
+    require(people, "annotations", ("image", "center", "scale"))
+    truth = next((path.with_name(name) for name in _GROUND_TRUTH if path.with_name(name).is_file()), None)
+    if truth is None:
+        raise InputError(f"beside {path} there must be {' or '.join(_GROUND_TRUTH)}, the ground truth of PCKh")
+    center, scale = numbers(people, "annotations", "center", 2), numbers(people, "annotations", "scale", 0)
+    return Centers(tuple(person["image"] for person in people), center, scale), truth
+
+
+def read_truth(dataset: Dataset, path: Path) -> Mapping[str, Any]:
+    """The arrays of `mpii_gt_val.mat`, or the same as .npz or .json."""
+    return _arrays(path)
+
+
+def read_predictions(dataset: Dataset, path: Path) -> Any:
+    """Records of a results file; or of a .mat or .npz file the array `preds` as `(N, 16, 2)` 0-based px."""
+    if path.suffix.lower() not in (".mat", ".npz"):
+        return records_of(read_json(path), path)
+    arrays, joints = _arrays(path), len(dataset.keypoints)
+    if "preds" not in arrays or np.shape(arrays["preds"])[1:2] != (joints,):
+        raise InputError(f"{path} lacks `preds` (people, {joints}, 2); it has {sorted(arrays)}")
+    predictions = np.asarray(arrays["preds"], np.float64)[..., :2] - 1
+    if not np.isfinite(predictions).all():
+        raise InputError(f"{path}: `preds` holds {int((~np.isfinite(predictions)).sum())} NaN")
+    return predictions
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """Named arrays of a .mat, .npz or .json file."""
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise InputError(f"{path} must be an object of arrays, not {type(content).__name__}")
+        return content
+    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        from scipy.io import loadmat  # heavy, and needed by this format only
+
+        return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+    except ImportError as error:
+        raise InputError(f"{path} is a .mat file, which scipy reads: pip install scipy") from error
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def _score(dataset: Dataset, truth: Mapping[str, ArrayLike], results: Any, protocol: str) -> dict[str, float]:
+    predictions = results if isinstance(results, np.ndarray) else predictions_of(dataset, results)
+    return pckh_metrics(dataset, truth, predictions, protocol)
+
+
+PCKH = Metric(read_truth, read_predictions, _score, read_centers, oks_nms=False)

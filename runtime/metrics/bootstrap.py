@@ -1,20 +1,20 @@
-"""How much of a difference in AP is chance: the paired bootstrap over images."""
+"""The confidence interval of a difference in AP: the paired bootstrap over images."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...errors import InputError
+from ..errors import InputError
 from .oks import OksEvaluation
 
 
 def paired_interval(
     a: OksEvaluation, b: OksEvaluation, resamples: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """AP of `a` minus AP of `b` with the interval that resampling the images gives.
+    """AP of `a` minus AP of `b`, with its bootstrap interval.
 
-    Each resample draws as many images as there are, with replacement, the same for both; an image that is drawn n times
-    counts n times. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.)
+    Each resample draws as many images as there are, with replacement, the same for both; an image drawn n times counts
+    n times. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.)
 
     Args:
         a, b: evaluations of two models on the same annotations.

@@ -1,4 +1,4 @@
-"""One run at a time through the GPU: a stream with its buffers and, per batch size, a captured graph."""
+"""One run at a time on the GPU: a stream with its buffers and, per batch size, a captured graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ..bundle.contract import Contract
 from ..errors import BackendError, InputError
-from ..pose.flip import flip_index
 from ..pose.preprocess import crop_matrices
 from .driver import Device, Kernel, Memory, Pinned, Stream
 from .frames import Image, device_image, device_output, geometry, host_frame, image_at, on_device
@@ -26,7 +25,7 @@ _ALL = slice(None)
 
 
 class Kernels(NamedTuple):
-    """What a lane launches."""
+    """What a slot launches."""
 
     locate: Kernel
     warp: Kernel
@@ -35,14 +34,14 @@ class Kernels(NamedTuple):
 
 @dataclass
 class Usage:
-    """What was run so far: `people` in `slots` of batches, `slots - people` of them padding."""
+    """What was run so far: `people` in `rows` of batches, `rows - people` of them padding."""
 
     people: int = 0
-    slots: int = 0
+    rows: int = 0
 
 
-class Lane:
-    """A stream, its buffers and its graphs."""
+class ExecutionSlot:
+    """A stream, its buffers and its graphs: what one run needs that others use at the same time."""
 
     def __init__(self, network: Network, contract: Contract, device: Device, kernels: Kernels, flip_test: bool) -> None:
         c, self._lock = contract, threading.Lock()
@@ -63,7 +62,7 @@ class Lane:
         self._mirror: Memory | None = None
         if flip_test:
             index = Pinned((len(c.keypoints),), np.int32)
-            index.array[:] = flip_index(len(c.keypoints), c.flip_pairs)
+            index.array[:] = c.flip_index
             self._mirror = Memory(index.size)
             self._stream.upload(self._mirror.address, index, index.size)
             self._stream.synchronize()
@@ -76,10 +75,10 @@ class Lane:
         self._bucket = 0
 
     def acquire(self, wait: bool = True) -> bool:
-        """Have the lane for this thread alone until `release`; whether it was free, or is now.
+        """Reserve the slot for this thread until `release`. Returns whether it was free, or is now.
 
         Raises:
-            BackendError: this thread has it already, in a video that has not ended: it would wait for itself.
+            BackendError: this thread has it already, in a video that has not ended: it would deadlock.
         """
         me = threading.get_ident()
         if wait and self._holder == me:
@@ -90,12 +89,12 @@ class Lane:
         return True
 
     def release(self) -> None:
-        """Leave the lane to others."""
+        """Free the slot for others."""
         self._holder = None
         self._lock.release()
 
     def run(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], usage: Usage) -> Joints:
-        """A frame from start to end, in as many runs as its people need."""
+        """A frame from crops to joints, in as many runs as its people need."""
         k = len(self._contract.keypoints)
         xy, score = np.empty((len(center), k, 2), np.float32), np.empty((len(center), k), np.float32)
         for first in range(0, len(center), self.most):
@@ -168,10 +167,10 @@ class Lane:
         self._last, self._bucket = self._graphs[bucket], bucket
         self._last()
         usage.people += people
-        usage.slots += bucket
+        usage.rows += bucket
 
     def finish(self, center: NDArray[np.float32], extent: NDArray[np.float32], part: slice = _ALL) -> Joints:
-        """Wait for the run, and its joints; it is that part of these people.
+        """Wait for the run and return its joints: those of `part` of these people.
 
         Raises:
             InputError: a region cannot be cropped, or heatmaps were not finite.

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posert.runtime.accuracy.metrics.poseval import joint_average_precision, poseval_metrics
+from posert.runtime.accuracy.people import People
 from posert.runtime.accuracy.results import to_results
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
+from posert.runtime.metrics.poseval import joint_average_precision, poseval_metrics
 
 Golden = Callable[[str], Any]
 POSETRACK = dataset("posetrack18")
@@ -40,15 +41,16 @@ def test_from_joints_to_figures(golden: Golden, sequences: Any) -> None:
     file = golden("g_posetrack.json.gz")
     rows = file["results"]
     joints = np.array([row["keypoints"] for row in rows], np.float32).reshape(-1, 17, 3)
-    records = to_results(
-        POSETRACK,
-        [row["image_id"] for row in rows],
-        joints[..., :2],
-        joints[..., 2],
-        np.array([row["box_score"] for row in rows], np.float32),
-        np.array([row["center"] for row in rows], np.float32),
-        np.array([row["scale"] for row in rows], np.float32) * np.float32(200),
+    center, scale = (np.array([row[name] for row in rows], np.float32) for name in ("center", "scale"))
+    people = People(
+        files=(),
+        image=np.zeros(len(rows), np.intp),
+        image_ids=tuple(row["image_id"] for row in rows),
+        source=np.arange(len(rows)),
+        xyxy=np.zeros((len(rows), 4)),
+        box_score=np.array([row["box_score"] for row in rows], np.float32),
     )
+    records = to_results(POSETRACK, people, (center, scale * np.float32(200)), joints[..., :2], joints[..., 2])
     assert poseval_metrics(POSETRACK, sequences[0], records) == poseval_metrics(POSETRACK, *sequences)
 
 
@@ -74,6 +76,21 @@ def test_frames_that_nobody_annotated_do_not_count(sequences: Any) -> None:
     coco["images"].append({"id": 5})
     predictions.append({"image_id": 5, "keypoints": [10.0] * 51, "scores": [1.0] * 17})
     assert poseval_metrics(POSETRACK, coco, predictions) == expected
+
+
+def test_a_joint_on_the_border_of_an_ignored_region_counts() -> None:
+    """Shapely's `contains`, which poseval asks, is false on edges and corners."""
+    joints = np.zeros((17, 3))
+    places = {16: (10, 50), 14: (10, 10), 12: (50, 100), 11: (50, 50), 13: (100, 75), 15: (300, 300)}  # x, y
+    for joint, (x, y) in places.items():
+        joints[joint] = x, y, 1
+    region = {"ignore_regions_x": [[10, 100, 100, 10]], "ignore_regions_y": [[10, 10, 100, 100]]}
+    person = {"image_id": 1, "bbox_head": [0, 0, 30, 40], "keypoints": joints.ravel().tolist()}
+    coco = {"images": [{"id": 1, **region}], "annotations": [person]}
+    found = [{"image_id": 1, "keypoints": joints.ravel().tolist()}]
+    seen = dict(zip(POSETRACK.evaluated, joint_average_precision(POSETRACK, coco, found), strict=True))
+    # 11 alone lies inside; the other labelled joints are on the left edge, a corner, two more edges, and outside
+    assert {joint for joint, ap in seen.items() if ap == 1} == set(places) - {11}
 
 
 @pytest.mark.parametrize(

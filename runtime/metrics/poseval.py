@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets import Dataset
-from ...errors import InputError
-from .coco_files import Entry, check, images_of, numbers, people_of, require
+from ..errors import InputError
+from .coco_files import Entry, check, images_of, joints_of, numbers, read_json, records_of, require, warn_of_gaps
+from .spec import Dataset, Metric
+
+__all__ = ["POSEVAL", "joint_average_precision", "poseval_metrics"]
 
 Double = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -24,21 +27,21 @@ GROUPS = {
     "Knee": ("right_knee", "left_knee"),
     "Ankl": ("right_ankle", "left_ankle"),
 }
-_HEAD_SIZE = 0.6  # of the diagonal of the head's box
+_HEAD_SIZE = 0.6  # of the diagonal of the head box
 _NEAR = 0.5  # of the head size
 
 
 def poseval_metrics(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> dict[str, float]:
     """AP of the joint groups and Total, the mean over the 15 joints, as fractions.
 
-    A prediction belongs to the annotated person of whom it has most joints right (within half a head), and that person
-    to the best of its predictions; each joint of all frames is then a detection with a score of its own.
+    A prediction is assigned to the annotated person of whom it has most joints right (within half a head size), and a
+    person keeps the best of its predictions. Each joint of all frames is then a detection with its own score.
 
     Args:
         dataset: PoseTrack18.
         coco: `images` (with ignore_regions_x, ignore_regions_y where there are regions) and `annotations` with
-            keypoints 17 x [x, y, v] and bbox_head; of all sequences together.
-        results: records with image_id, keypoints 17 x [x, y, score] and, if they are kept apart, `scores` 17.
+            keypoints 17 x [x, y, v] and bbox_head, of all sequences.
+        results: records with image_id, keypoints 17 x [x, y, score] and optionally the scores apart, `scores` 17.
 
     Raises:
         InputError: a record that does not fit.
@@ -55,7 +58,7 @@ def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: 
     annotations: Sequence[Entry] = coco["annotations"]
     fields = [("keypoints", len(dataset.keypoints))]
     require(annotations, "annotations", ("image_id", "bbox_head"))
-    truth, found = people_of(annotations, "annotations", images, fields), people_of(results, "results", images, fields)
+    truth, found = joints_of(annotations, "annotations", images, fields), joints_of(results, "results", images, fields)
     head_box = numbers(annotations, "annotations", "bbox_head", 4)
     check(
         annotations,
@@ -65,12 +68,12 @@ def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: 
     )
     head = _HEAD_SIZE * np.hypot(head_box[:, 2], head_box[:, 3])
     evaluated = list(dataset.evaluated)
-    score = found.joints[..., 2]
+    score = found.points[..., 2]
     if any("scores" in entry for entry in results):
         require(results, "results", ("scores",))
         score = numbers(results, "results", "scores", len(dataset.keypoints))
-    truth_xy, truth_seen = _joints(truth.joints[:, evaluated])
-    found_xy, found_seen = _joints(found.joints[:, evaluated])
+    truth_xy, truth_seen = _joints(truth.points[:, evaluated])
+    found_xy, found_seen = _joints(found.points[:, evaluated])
 
     labelled = np.zeros(len(evaluated), np.int64)
     scores: list[Double] = []
@@ -80,7 +83,7 @@ def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: 
         index = images.position[image["id"]]
         people = np.flatnonzero(truth.image == index)
         if not len(people):
-            continue  # a frame that nobody annotated is not evaluated
+            continue  # a frame without annotated people is not evaluated
         found_here = np.flatnonzero(found.image == index)
         there, here = truth_seen[people], found_seen[found_here]
         regions = _regions(image)
@@ -104,7 +107,7 @@ def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: 
 
 
 def _joints(joints: Double) -> tuple[Double, Bool]:
-    """Places, and which joints are there at all: one at 0, 0, 0 is not."""
+    """Positions, and which joints are present: one at 0, 0, 0 is absent."""
     return joints[..., :2], (joints != 0).any(axis=2)
 
 
@@ -125,7 +128,7 @@ def _assigned(match: Bool, there: Bool) -> Bool:
 
 
 def _average_precision(score: Double, right: Bool, labelled: int) -> float:
-    """Area under the precision made monotone, over the recall; 0 for a joint that is nowhere labelled."""
+    """Area under the monotone precision over recall; 0 for a joint that is never labelled."""
     if not labelled or not len(score):
         return 0.0
     order = np.argsort(score, kind="stable")[::-1]
@@ -138,7 +141,7 @@ def _average_precision(score: Double, right: Bool, labelled: int) -> float:
 
 
 def _regions(image: Mapping[str, Any]) -> list[Double]:
-    """Polygons `(V, 2)` of an image that nobody annotated."""
+    """The ignored regions of an image, polygons `(V, 2)`."""
     xs, ys = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
     try:
         if len(xs) != len(ys):
@@ -152,14 +155,58 @@ def _regions(image: Mapping[str, Any]) -> list[Double]:
 
 
 def _inside(polygons: Sequence[Double], points: Double) -> Bool:
-    """Which of the points `(..., 2)` lie in a polygon: those from which a ray to the right crosses it an odd number of
-    times."""
+    """Which of the points `(..., 2)` lie inside a polygon; a point on the border does not (shapely's `contains`)."""
     x, y = points[..., 0, None], points[..., 1, None]
     inside = np.zeros(points.shape[:-1], np.bool_)
     for polygon in polygons:
         (x1, y1), (x2, y2) = polygon.T, np.roll(polygon, 1, axis=0).T
+        # Inside: a ray to the right crosses the border an odd number of times.
         straddles = (y1 > y) != (y2 > y)
         with np.errstate(divide="ignore", invalid="ignore"):
             crosses = straddles & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-        inside |= crosses.sum(axis=-1) % 2 == 1
+        on_line = (x2 - x1) * (y - y1) == (x - x1) * (y2 - y1)
+        within = (np.minimum(x1, x2) <= x) & (x <= np.maximum(x1, x2))
+        within &= (np.minimum(y1, y2) <= y) & (y <= np.maximum(y1, y2))
+        inside |= (crosses.sum(axis=-1) % 2 == 1) & ~(on_line & within).any(axis=-1)
     return inside
+
+
+def read_sequences(dataset: Dataset, path: Path) -> Mapping[str, Any]:
+    """PoseTrack18's annotations, merged: a folder with one file per sequence, or one file."""
+    sequences = _sequences(path)
+    names = ("images", "annotations", "categories")
+    return {name: [entry for one in sequences for entry in one.get(name, ())] for name in names}
+
+
+def read_results(dataset: Dataset, path: Path) -> list[Entry]:
+    """Records of a results file, of one sequence's file, or of a folder of those."""
+    if path.is_dir():
+        return [entry for one in _sequences(path) for entry in one["annotations"]]
+    content = read_json(path)
+    if isinstance(content, Mapping) and "images" not in content:
+        content = content.get("annotations", content)
+    return records_of(content, path)
+
+
+def _sequences(path: Path) -> list[Mapping[str, Any]]:
+    """The contents of a folder's JSON files in the order of their names, or of one file."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path} holds no .json file")
+    found: list[Mapping[str, Any]] = []
+    for file in files:
+        content = read_json(file)
+        found += content if isinstance(content, list) else [content]
+    for index, sequence in enumerate(found):
+        if not isinstance(sequence, Mapping) or "annotations" not in sequence:
+            raise InputError(f"{path}: sequence {index} is not an object with `images` and `annotations`")
+    return found
+
+
+def _score(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], protocol: str) -> dict[str, float]:
+    figures = poseval_metrics(dataset, coco, results)
+    warn_of_gaps(dataset, coco, results)
+    return figures
+
+
+POSEVAL = Metric(read_sequences, read_results, _score)
