@@ -21,12 +21,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
-from .graph import QDQ, Graph, attribute, float_tensors
+from .graph import QDQ, Graph, attribute
+from .macs import by_node
 
 LAYERS = frozenset({"Conv", "ConvTranspose"})
 REQUESTED = "requested"  # the reason of a node in `float_nodes`
@@ -43,7 +43,7 @@ class Placement:
         cpu_edges: the same of the nearest Resizes whose input only the unsigned variant, for CPUs, quantises.
         scale_groups: sets of tensors that share one scale; together all quantised activations of both variants.
         skipped: names of the layers that stay in float, each with the reason.
-        int8_macs: share of the multiply-accumulates that are in int8, 0 to 1.
+        int8_macs: share of the multiply-adds that are in int8, 0 to 1; None if a node cannot be counted.
     """
 
     layers: tuple[str, ...]
@@ -51,7 +51,7 @@ class Placement:
     cpu_edges: tuple[tuple[str, int], ...]
     scale_groups: tuple[tuple[str, ...], ...]
     skipped: dict[str, str]
-    int8_macs: float
+    int8_macs: float | None
 
     @property
     def tensors(self) -> list[str]:
@@ -217,21 +217,10 @@ def _depths(graph: Graph) -> dict[str, int]:
     return depth
 
 
-def layer_macs(graph: Graph) -> dict[str, int]:
-    """Multiply-accumulates of each layer for one crop."""
-    shapes = float_tensors(graph.model)
-    macs: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op_type in LAYERS:
-            # Each position of a Conv's output, or of a ConvTranspose's input, meets every weight once.
-            swept = node.output[0] if node.op_type == "Conv" else node.input[0]
-            weights = 1 if node.input[1] not in graph.initializers else graph.array(node.input[1]).size
-            spatial = [d.dim_value for d in shapes[swept].shape.dim[2:]]
-            macs[node.name] = int(np.prod(spatial)) * int(weights)
-    return macs
-
-
-def _int8_share(graph: Graph, layers: Collection[str]) -> float:
-    """Share of the multiply-accumulates of all layers that `layers` have."""
-    macs = layer_macs(graph)
-    return sum(macs[name] for name in layers) / max(sum(macs.values()), 1)
+def _int8_share(graph: Graph, layers: Collection[str]) -> float | None:
+    """Share of the graph's multiply-adds that `layers` have."""
+    counts = by_node(graph.model)
+    known = {name: count for name, count in counts.items() if count is not None}
+    if len(known) < len(counts):
+        return None
+    return sum(known[name] for name in layers) / max(sum(known.values()), 1)

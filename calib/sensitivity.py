@@ -19,8 +19,9 @@ from ..runtime.bundle.contract import Contract
 from ..runtime.pose.decode import decode
 from ..runtime.pose.heads import Outputs
 from .graph import Graph
+from .macs import by_node
 from .observers import Range
-from .placement import layer_macs, place
+from .placement import place
 from .qdq import quantize
 
 _BODY = 0.53  # share of a box that is person: COCO's rule for data sets without segmentation
@@ -73,7 +74,7 @@ def block_sensitivity(
     """
     graph = Graph(model)
     placed = place(graph)
-    macs = layer_macs(graph)
+    macs = {name: count or 0 for name, count in by_node(graph.model).items()}
     total = sum(macs.values())
     inside = set(placed.layers) | {n.name for n in graph.nodes if n.op_type == "Add"}
     members: dict[str, list[str]] = {}

@@ -20,7 +20,7 @@ from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.system.progress import Report
 from .build.graphs import CALIBRATION_PEOPLE
-from .build.tuning import people_to_draw
+from .build.tuning import calibration_sample_size
 
 _SAVE_EVERY = 32  # crops; 300 histograms are saved in a third of a second
 
@@ -71,7 +71,9 @@ def calibrate(
         CalibrationError: `before` belongs to another graph, method or set of people.
     """
     frames = frames.with_joints_of(contract)
-    crops = crops_from_coco(frames.coco, frames.read, contract, samples or people_to_draw(frames, CALIBRATION_PEOPLE))
+    crops = crops_from_coco(
+        frames.coco, frames.read, contract, samples or calibration_sample_size(frames, CALIBRATION_PEOPLE)
+    )
     if samples is not None and len(crops) < samples:
         note(f"--samples {samples}: only {len(crops)} people are available; using all of them")
     model = onnx.load_from_string(graph)

@@ -24,8 +24,8 @@ from ._arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..build.pipeline import Built
     from ..build.plan import Plan
+    from ..build.state import Build
 
 # Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
 # size take a hundred times longer per person than the narrow demo.
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Returns 1 if the accuracy gate failed."""
     from rich.console import Console
 
-    from ..build.pipeline import build
+    from ..build.pipeline import build_bundle
     from ..report.write import print_blocks, print_table, write_report
 
     plan = make_plan(args)
@@ -83,18 +83,18 @@ def run(args: argparse.Namespace) -> int:
     if row.note:
         console.print(f"note: {row.note}")
     with steps(console) as report:
-        built = build(plan, report)
+        built = build_bundle(plan, report)
         report("report", 1, 1)
     if built.path != plan.output:
         console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
     folder = _report_folder(args, built.path)
-    page = write_report(built.parity, built.contract, folder, {**built.meta, "command": _command()})
+    page = write_report(built.parity, built.contract, folder, {**built.meta(), "command": _command()})
     if args.json:
         print(json.dumps(_summary(built, page)))
     else:
         print_table(built.parity, Console())
-        if built.meta["calibration"]:
-            print_blocks(built.meta["calibration"], Console())
+        if built.calibration:
+            print_blocks(built.calibration, Console())
         print(f"bundle {built.path}\nreport {page}")
     return 1 if built.parity.verdict == "failed" else 0
 
@@ -107,7 +107,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
-    from .. import catalog
+    from ..archs import on_meta
     from ..build.pipeline import name_of
     from ..build.plan import Plan
     from ..demo.frames import demo_frames
@@ -117,7 +117,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     row = row_of(args)
     precisions = _precisions(args)
     if args.stages is not None:
-        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
+        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
     if args.dynamic_size and not args.onnx:
         raise PosertError("--dynamic-size applies to --onnx FILE; the crops of a bundle have one size")
     check_pair(args, "annotations", "images")
@@ -136,25 +136,26 @@ def make_plan(args: argparse.Namespace) -> Plan:
         if path is not None:
             check_writable(path)
     demo = args.weights == "demo"
-    images = _DEMO_IMAGES["small" if row.macs_test_path < _SMALL_MACS else "large"] if demo else _UNLABELLED_IMAGES
+    size = "small" if row.macs_test_path is not None and row.macs_test_path < _SMALL_MACS else "large"
+    images = _DEMO_IMAGES[size] if demo else _UNLABELLED_IMAGES
     if args.annotations:
         held_out, labelled = read_frames(args.annotations, args.images, args.limit), args.weights != "random"
     else:
         note = f"{DEMO_NOTE}. Held-out synthetic people" if demo else _unproven(args.weights)
         held_out, labelled = demo_frames(row.keypoints, "val", min(args.limit or images, images), note), demo
     return Plan(
-        row,
-        args.weights,
-        precisions,
-        output,
-        held_out,
-        labelled,
-        calibration_frames(args, row.keypoints),
-        args.onnx,
-        opset,
-        args.max_drop,
-        args.stages,
-        args.dynamic_size,
+        row=row,
+        weights=args.weights,
+        precisions=precisions,
+        output=output,
+        held_out=held_out,
+        labelled=labelled,
+        calibration=calibration_frames(args, row.keypoints),
+        plain=args.onnx,
+        opset=opset,
+        max_drop=args.max_drop,
+        stages=args.stages,
+        dynamic_size=args.dynamic_size,
         tunable=demo or (args.calib is not None and args.weights != "random"),
         scales=args.calib_cache,
     )
@@ -178,12 +179,12 @@ def _unproven(weights: str) -> str:
     return "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
 
-def _summary(built: Built, page: Path) -> dict[str, Any]:
+def _summary(built: Build, page: Path) -> dict[str, Any]:
     return {
         "bundle": str(built.path),
         "report": str(page),
         "verdict": built.parity.verdict,
-        "int8": built.meta["calibration"] and built.meta["calibration"]["verdict"],
+        "int8": built.calibration and built.calibration["verdict"],
         "rows": [row.to_json() for row in built.parity.rows],
     }
 

@@ -97,7 +97,7 @@ def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
     """Name, contract and fp32 graph of the network, and the images to calibrate it on."""
     from ...runtime.bundle.archive import Bundle
-    from .. import catalog
+    from ..archs import on_meta
     from ..build.pipeline import load_reference, name_of
     from ..graph.to_onnx import to_onnx, with_crops
     from ..weights.load import check_source
@@ -114,7 +114,7 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
     if args.stages is not None:
-        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
+        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
     check_source(row, args.weights)
     frames = calibration_frames(args, row.keypoints)
     row, reference, _ = load_reference(row, args.weights, args.stages, report)

@@ -60,7 +60,8 @@ def headline(parity: Parity) -> str:
 
 def int8_verdict(record: Mapping[str, Any]) -> str:
     """What int8 costs and which blocks stay in float, from a bundle's record of its calibration."""
-    share, found = f"{record['int8_macs']:.1%} of the multiply-adds are in int8", record["search"]
+    macs, found = record["int8_macs"], record["search"]
+    share = f"{'An unknown share' if macs is None else format(macs, '.1%')} of the multiply-adds are in int8"
     if "reason" in found:
         return f"{share}. Their cost in AP was not measured: {found['reason']}."
     best, all_int8 = found["steps"][found["best"]], found["steps"][0]

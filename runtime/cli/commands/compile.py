@@ -120,7 +120,9 @@ def _settings(args: argparse.Namespace) -> Options:
     try:
         batch = tuple(tuple(int(n) for n in part.split(":")) for part in args.batch.split(","))
     except ValueError:
-        raise InputError(f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these") from None
+        raise InputError(
+            f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these"
+        ) from None
     ranges = tuple((b[0], b[0], b[0]) if len(b) == 1 else b for b in batch)
     targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
     if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:

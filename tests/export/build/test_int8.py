@@ -1,4 +1,4 @@
-"""int8 in a build: what the target demands stays in float, in both twins, and no more.
+"""int8 in a build: what the target demands stays in float, in both variants, and no more.
 
 The network is written by hand, so that it finds its joints without training: each joint is a disc of its own colour,
 and a channel of the network answers to that colour. One block multiplies half of its channels by 1000 and divides them
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -26,11 +27,15 @@ from posert.calib.images import crops_from_coco
 from posert.calib.overlap import EvaluationImages
 from posert.calib.placement import place
 from posert.calib.ranges import CalibrationState, Ranges, collect
-from posert.export.build.int8 import Int8, make_int8
+from posert.export.build.int8 import make_int8
 from posert.export.build.plan import Plan
-from posert.export.build.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, Unproven, people_to_draw, tuning_frames
+from posert.export.build.state import Build
+from posert.export.build.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, Unproven, calibration_sample_size, tuning_frames
 from posert.export.catalog import find
+from posert.export.graph.reference import Reference
+from posert.export.graph.to_onnx import run
 from posert.runtime.accuracy.frames import Frames
+from posert.runtime.bundle.archive import Golden
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import CalibrationError
@@ -135,12 +140,28 @@ def plan(**changes: Any) -> Plan:
     return replace(base, max_drop=0.05, **changes)
 
 
-def make(folder: Path, model: onnx.ModelProto, asked: Plan, people: int = 32) -> tuple[Int8, list[str]]:
+def make(folder: Path, model: onnx.ModelProto, asked: Plan, people: int = 32) -> tuple[Build, list[str]]:
+    """A build that has its float32 graph, after the int8 step; and the names of what it reported."""
     told: list[str] = []
+    build = Build(asked, lambda what, *_: told.append(what), folder)
+    build.reference = Reference(torch.nn.Identity(), CONTRACT)
     crops = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people)
-    sha256 = hashlib.sha256(model.SerializeToString()).hexdigest()
-    found = make_int8(asked, model, sha256, crops, NOBODY, CONTRACT, folder, lambda what, *_: told.append(what))
-    return found, list(dict.fromkeys(told))
+    some = next(iter(crops))[:1]
+    build.golden = Golden(some, run(model, {"crops": some}))
+    (folder / "fp32.onnx").write_bytes(model.SerializeToString())
+    build.add_graph(folder / "fp32.onnx", "onnx", "fp32", 19)
+    make_int8(build, model, crops, NOBODY)
+    return build, list(dict.fromkeys(told))
+
+
+def record_of(build: Build) -> dict[str, Any]:
+    assert build.calibration is not None
+    return build.calibration
+
+
+def variants_of(build: Build) -> list[Path]:
+    """The files of both int8 graphs, CPU's first."""
+    return [build.folder / build.graphs[name][0].file for name in ("int8", "int8_gpu")]
 
 
 def quantised(path: Path) -> set[str]:
@@ -162,23 +183,24 @@ LAYERS |= {f"{b}.conv" for b in ("colour", "match", "blur", "head")}
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Int8, list[str]]:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, list[str]]:
     return make(tmp_path_factory.mktemp("hard"), network(), plan())
 
 
 class TestOneHardBlock:
-    def test_it_alone_stays_in_float_in_both_twins(self, searched: tuple[Int8, list[str]]) -> None:
+    def test_it_alone_stays_in_float_in_both_variants(self, searched: tuple[Build, list[str]]) -> None:
         made, _ = searched
-        assert [f.name for f in made.files] == ["int8.onnx", "int8_gpu.onnx"]
-        for file in made.files:
+        assert list(made.graphs) == ["fp32", "int8", "int8_gpu"]
+        for file in variants_of(made):
             assert LAYERS - quantised(file) == {"hard.conv1", "hard.conv2"}
-        cpu, gpu = (rest_of(file) for file in made.files)
+        cpu, gpu = (rest_of(file) for file in variants_of(made))
         assert (cpu, gpu) == ({onnx.TensorProto.FLOAT}, {onnx.TensorProto.FLOAT16})
+        reason, int8 = "int8 costs accuracy in hard", [made.graphs[name][0] for name in ("int8", "int8_gpu")]
         for name in ("hard.conv1", "hard.conv2"):
-            assert made.left[name] == "int8 costs accuracy in hard"
+            assert all(graph.float_nodes.get(name) == reason for graph in int8)
 
-    def test_the_record_tells_what_was_measured(self, searched: tuple[Int8, list[str]]) -> None:
-        record = json.loads(json.dumps(searched[0].record, allow_nan=False))
+    def test_the_record_tells_what_was_measured(self, searched: tuple[Build, list[str]]) -> None:
+        record = json.loads(json.dumps(record_of(searched[0]), allow_nan=False))
         found = record["search"]
         assert found["ap"] > 0.5, "the float network must find its joints, or nothing can be lost"
         assert (found["people"], found["images"], found["max_drop"]) == (32, 15, 0.05)
@@ -196,15 +218,15 @@ class TestOneHardBlock:
         assert record["int8_macs"] == pytest.approx(1 - share)
         assert list(record["ranges"])[-1] == "plain.conv2.relu" and record["method"] == "mse"
 
-    def test_the_verdict_is_a_sentence(self, searched: tuple[Int8, list[str]]) -> None:
-        verdict = searched[0].record["verdict"]
+    def test_the_verdict_is_a_sentence(self, searched: tuple[Build, list[str]]) -> None:
+        verdict = record_of(searched[0])["verdict"]
         assert (
             "% of the multiply-adds are in int8. On 32 people used neither for calibration nor by the gate" in verdict
         )
         assert "With all blocks in int8, AP fell by 0." in verdict and "1 of 7 blocks stays in float: hard." in verdict
         assert verdict.endswith(": hard.")
 
-    def test_progress_names_every_step(self, searched: tuple[Int8, list[str]]) -> None:
+    def test_progress_names_every_step(self, searched: tuple[Build, list[str]]) -> None:
         told = searched[1]
         assert told[:2] == ["calibration", "int8 graphs"]
         assert "int8: what each block costs" in told and any("search, try 1" in what for what in told)
@@ -212,10 +234,10 @@ class TestOneHardBlock:
 
 def test_without_a_hard_block_nothing_is_searched(tmp_path: Path) -> None:
     made, told = make(tmp_path, network(hard=False), plan())
-    assert quantised(made.files[0]) == quantised(made.files[1]) == LAYERS
-    found = made.record["search"]
+    assert quantised(variants_of(made)[0]) == quantised(variants_of(made)[1]) == LAYERS
+    found = record_of(made)["search"]
     assert [s["blocks"] for s in found["steps"]] == [[]] and found["blocks"] == []
-    assert made.record["verdict"].endswith("No block has to stay in float.")
+    assert record_of(made)["verdict"].endswith("No block has to stay in float.")
     assert not any("block" in what or "search" in what for what in told)
 
 
@@ -230,9 +252,9 @@ def test_without_labels_that_mean_something_it_is_said_and_nothing_is_searched(
     tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
     made, _ = make(tmp_path, network(), plan(**changes))
-    assert reason in made.record["search"]["reason"] and reason in made.record["verdict"]
-    assert "was not measured" in made.record["verdict"]
-    assert quantised(made.files[0]) == LAYERS
+    assert reason in record_of(made)["search"]["reason"] and reason in record_of(made)["verdict"]
+    assert "was not measured" in record_of(made)["verdict"]
+    assert quantised(variants_of(made)[0]) == LAYERS
 
 
 def test_a_network_that_finds_nobody_has_nothing_to_lose(tmp_path: Path) -> None:
@@ -240,7 +262,7 @@ def test_a_network_that_finds_nobody_has_nothing_to_lose(tmp_path: Path) -> None
     head = next(t for t in blind.graph.initializer if t.name == "head.conv.weight")
     head.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(head), head.name))
     made, _ = make(tmp_path, blind, plan())
-    assert "nothing to lose" in made.record["verdict"]
+    assert "nothing to lose" in record_of(made)["verdict"]
 
 
 class TestScales:
@@ -259,13 +281,13 @@ class TestScales:
         scales = self.scales(model, people=20)
         write_cache(tmp_path / "s.json", scales)
         made, told = make(tmp_path, model, plan(scales=tmp_path / "s.json"))
-        record = made.record
+        record = record_of(made)
         assert "calibration" not in told and record["method"] == "minmax" and record["scales"] == "s.json"
         assert record["people"] == 20 and record["ranges"]["blur.conv.relu"] == [
             0.0,
             scales.ranges["blur.conv.relu"].hi,
         ]
-        graph = onnx.load(made.files[1]).graph
+        graph = onnx.load(variants_of(made)[1]).graph
         stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         # symmetric: the largest magnitude at 127, rounded up to a float16
         step = scales.ranges["blur.conv.relu"].hi / 127
@@ -281,11 +303,11 @@ class TestScales:
 
 
 class TestPeopleToTuneOn:
-    def test_they_are_those_that_were_not_drawn(self) -> None:
-        drawn = {a["id"] for a in FRAMES.coco["annotations"][::2]}
-        frames = tuning_frames(FRAMES, lambda a: a["id"] in drawn, NOBODY)
+    def test_they_are_those_that_the_ranges_do_not_rest_on(self) -> None:
+        chosen = {a["id"] for a in FRAMES.coco["annotations"][::2]}
+        frames = tuning_frames(FRAMES, lambda a: a["id"] in chosen, NOBODY)
         assert isinstance(frames, Frames)
-        assert {a["id"] for a in frames.coco["annotations"]} == set(range(1, 65)) - drawn
+        assert {a["id"] for a in frames.coco["annotations"]} == set(range(1, 65)) - chosen
 
     def test_there_is_a_cap(self) -> None:
         many = make_frames(60)
@@ -307,4 +329,4 @@ class TestPeopleToTuneOn:
 
     @pytest.mark.parametrize(("images", "count"), [(4, 64), (10, 20), (16, 32), (40, 64)])
     def test_ranges_leave_half_of_a_small_set(self, images: int, count: int) -> None:
-        assert people_to_draw(make_frames(images), 64) == count
+        assert calibration_sample_size(make_frames(images), 64) == count

@@ -252,8 +252,8 @@ class TestTheGateFails:
 
     @pytest.mark.usefixtures("exported")
     def test_a_target_that_no_int8_graph_holds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def hopeless(self: Tuner, twins: Mapping[str, bytes], what: str) -> Measurement:
-            assert set(twins) == {"int8", "int8_gpu"}
+        def hopeless(self: Tuner, variants: Mapping[str, bytes], what: str) -> Measurement:
+            assert set(variants) == {"int8", "int8_gpu"}
             return Measurement(0.04 if "search" in what else 0.05, (0.03, 0.06), 10.0)
 
         def two(*_: object, **__: object) -> list[Block]:
@@ -343,7 +343,7 @@ class TestRefusedBeforeAnyWork:
             raise AssertionError("work was done before the refusal")
 
         monkeypatch.setattr(frames_module, "cached", refuse)
-        monkeypatch.setattr(pipeline, "build", refuse)
+        monkeypatch.setattr(pipeline, "build_bundle", refuse)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("")

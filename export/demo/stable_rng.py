@@ -1,4 +1,4 @@
-"""The random draws of one generated image."""
+"""Random numbers that are the same with every version of NumPy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 
-class Draws:
-    """Draws that depend on the key only.
+class StableRng:
+    """Random numbers that depend on the key only.
 
     Everything is derived from `Generator.random()`: NumPy keeps that stream the same between versions, which it does
     not promise for `normal`, `choice` and the like.
@@ -26,7 +26,7 @@ class Draws:
         return low + (high - low) * float(self._generator.random())
 
     def bell(self, mean: float, std: float) -> float:
-        """Bell-shaped and bounded to mean +- 3.5 std: the sum of four uniform draws."""
+        """Bell-shaped and bounded to mean +- 3.5 std: the sum of four uniform numbers."""
         return mean + std * (float(self._generator.random(4).sum()) - 2.0) * math.sqrt(3.0)
 
     def chance(self, probability: float) -> bool:

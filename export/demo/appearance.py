@@ -13,15 +13,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from .draws import Draws
 from .mannequin import SIDES, Body, Vector
 from .raster import Canvas, Floats, Texture
+from .stable_rng import StableRng
 
 NOSE = np.array([50, 60, 225], np.float32)
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """BGR colours, 0..255, and the cut of the clothes."""
 
     skin: Floats
@@ -48,24 +48,22 @@ def hsv(hue: float, saturation: float, value: float) -> Floats:
     return np.array([b, g, r], np.float32) * 255
 
 
-def sample_cloth(draws: Draws) -> Floats:
-    if draws.chance(0.2):
-        return hsv(0.6, 0.05, draws.uniform(0.12, 0.95))
-    return hsv(draws.uniform(0, 1), draws.uniform(0.35, 0.95), draws.uniform(0.35, 0.95))
+def sample_cloth(rng: StableRng) -> Floats:
+    if rng.chance(0.2):
+        return hsv(0.6, 0.05, rng.uniform(0.12, 0.95))
+    return hsv(rng.uniform(0, 1), rng.uniform(0.35, 0.95), rng.uniform(0.35, 0.95))
 
 
-def sample_look(draws: Draws) -> Look:
-    hue, saturation, value = draws.pick(
-        ((0.06, 0.30, 0.95), (0.065, 0.42, 0.85), (0.06, 0.5, 0.65), (0.055, 0.55, 0.42))
-    )
-    skin = hsv(hue, saturation + draws.uniform(-0.05, 0.05), value + draws.uniform(-0.05, 0.05))
-    hair = hsv(draws.uniform(0.02, 0.12), draws.uniform(0.2, 0.8), draws.pick((0.12, 0.2, 0.35, 0.75)))
-    shirt, pants = sample_cloth(draws), sample_cloth(draws) * np.float32(0.85)
-    shoe = hsv(draws.uniform(0, 1), draws.uniform(0, 0.6), draws.uniform(0.1, 0.95))
-    trim = 255 - shirt if draws.chance(0.6) else sample_cloth(draws)
+def sample_appearance(rng: StableRng) -> Appearance:
+    hue, saturation, value = rng.pick(((0.06, 0.30, 0.95), (0.065, 0.42, 0.85), (0.06, 0.5, 0.65), (0.055, 0.55, 0.42)))
+    skin = hsv(hue, saturation + rng.uniform(-0.05, 0.05), value + rng.uniform(-0.05, 0.05))
+    hair = hsv(rng.uniform(0.02, 0.12), rng.uniform(0.2, 0.8), rng.pick((0.12, 0.2, 0.35, 0.75)))
+    shirt, pants = sample_cloth(rng), sample_cloth(rng) * np.float32(0.85)
+    shoe = hsv(rng.uniform(0, 1), rng.uniform(0, 0.6), rng.uniform(0.1, 0.95))
+    trim = 255 - shirt if rng.chance(0.6) else sample_cloth(rng)
     if float(np.abs(trim - shirt).sum()) < 150:
         trim = np.full(3, 245 if shirt.sum() < 380 else 25, np.float32)
-    return Look(
+    return Appearance(
         skin=skin,
         hair=hair,
         shirt=shirt,
@@ -74,15 +72,17 @@ def sample_look(draws: Draws) -> Look:
         trim=trim,
         pad=np.full(3, 30 if pants.sum() + shirt.sum() > 500 else 225, np.float32),
         stripe=shirt * np.float32(0.6) if shirt.sum() > 300 else np.minimum(shirt * np.float32(1.3) + 50, 255),
-        stripes=draws.integer(3, 5) if draws.chance(0.25) else 0,
-        long_sleeves=draws.chance(0.5),
-        long_pants=draws.chance(0.65),
-        long_hair=draws.chance(0.35),
-        girth=draws.uniform(1.0, 1.4),
+        stripes=rng.integer(3, 5) if rng.chance(0.25) else 0,
+        long_sleeves=rng.chance(0.5),
+        long_pants=rng.chance(0.65),
+        long_hair=rng.chance(0.35),
+        girth=rng.uniform(1.0, 1.4),
     )
 
 
-def draw_person(canvas: Canvas, body: Body, look: Look, place: Callable[[Vector], Vector], size: float) -> None:
+def draw_person(
+    canvas: Canvas, body: Body, appearance: Appearance, place: Callable[[Vector], Vector], size: float
+) -> None:
     """Draw in the canvas's current layer.
 
     Args:
@@ -106,9 +106,9 @@ def draw_person(canvas: Canvas, body: Body, look: Look, place: Callable[[Vector]
     def solid(centre: Vector, axes: Vector, radii: tuple[float, ...] | Vector, texture: Texture) -> None:
         parts.append((centre[2], partial(canvas.ellipsoid, centre, mirror @ axes, np.asarray(radii) * size, texture)))
 
-    girth = look.girth
+    girth = appearance.girth
     neck, pelvis = body.points["neck"], body.points["pelvis"]
-    shirt = partial(_shirt, look)
+    shirt = partial(_shirt, appearance)
     solid(
         place(neck * 0.66 + pelvis * 0.34 + body.chest @ np.array([0, 0, 0.005])),
         body.chest,
@@ -120,30 +120,30 @@ def draw_person(canvas: Canvas, body: Body, look: Look, place: Callable[[Vector]
         place(pelvis + body.root @ np.array([0, 0.012, 0])),
         body.root,
         (0.098 * girth, 0.075, 0.075 * girth),
-        partial(_plain, look.pants),
+        partial(_plain, appearance.pants),
     )
     parts.append(
-        (at["neck"][2], partial(canvas.capsule, at["neck"], at["head"], 0.033 * size, 0.033 * size, look.skin))
+        (at["neck"][2], partial(canvas.capsule, at["neck"], at["head"], 0.033 * size, 0.033 * size, appearance.skin))
     )
-    solid(at["head"], body.head, body.head_radii, partial(_head, look))
+    solid(at["head"], body.head, body.head_radii, partial(_head, appearance))
     ball("nose", 0.015, NOSE)
     outward, forward = mirror @ body.root[:, 0], mirror @ body.root[:, 2]
-    sleeve = look.shirt if look.long_sleeves else look.skin
-    trouser = look.pants if look.long_pants else look.skin
+    sleeve = appearance.shirt if appearance.long_sleeves else appearance.skin
+    trouser = appearance.pants if appearance.long_pants else appearance.skin
     for name, side in SIDES:
-        ball(f"{name}_ear", 0.019, look.skin * np.float32(0.9))
-        limb(f"{name}_shoulder", f"{name}_elbow", 0.038, 0.031, look.shirt, girth)
+        ball(f"{name}_ear", 0.019, appearance.skin * np.float32(0.9))
+        limb(f"{name}_shoulder", f"{name}_elbow", 0.038, 0.031, appearance.shirt, girth)
         limb(f"{name}_elbow", f"{name}_wrist", 0.030, 0.022, sleeve, girth)
-        ball(f"{name}_elbow", 0.034, look.pad, girth, lift=0.004)
-        ball(f"{name}_wrist", 0.0265, look.trim, girth, lift=0.004)
-        limb(f"{name}_wrist", f"{name}_hand", 0.020, 0.024, look.skin)
-        thigh = partial(_leg, look.pants, look.trim, side * outward, forward)
-        shin = partial(_leg, trouser, look.trim, side * outward, forward)
+        ball(f"{name}_elbow", 0.034, appearance.pad, girth, lift=0.004)
+        ball(f"{name}_wrist", 0.0265, appearance.trim, girth, lift=0.004)
+        limb(f"{name}_wrist", f"{name}_hand", 0.020, 0.024, appearance.skin)
+        thigh = partial(_leg, appearance.pants, appearance.trim, side * outward, forward)
+        shin = partial(_leg, trouser, appearance.trim, side * outward, forward)
         limb(f"{name}_hip", f"{name}_knee", 0.054, 0.041, thigh, girth)
         limb(f"{name}_knee", f"{name}_ankle", 0.039, 0.027, shin, girth)
-        ball(f"{name}_knee", 0.0445, look.pad, girth, lift=0.004)
-        ball(f"{name}_ankle", 0.032, look.trim, girth, lift=0.004)
-        limb(f"{name}_heel", f"{name}_toe", 0.027, 0.022, look.shoe)
+        ball(f"{name}_knee", 0.0445, appearance.pad, girth, lift=0.004)
+        ball(f"{name}_ankle", 0.032, appearance.trim, girth, lift=0.004)
+        limb(f"{name}_heel", f"{name}_toe", 0.027, 0.022, appearance.shoe)
     for _, draw in sorted(parts, key=lambda part: part[0]):
         draw()
 
@@ -152,22 +152,22 @@ def _plain(color: Floats, x: Floats, y: Floats, z: Floats) -> Floats:
     return np.broadcast_to(color, (*x.shape, 3))
 
 
-def _shirt(look: Look, x: Floats, y: Floats, z: Floats) -> Floats:
+def _shirt(appearance: Appearance, x: Floats, y: Floats, z: Floats) -> Floats:
     """A placket in front and a dark back tell which way somebody faces."""
     colors = np.empty((*x.shape, 3), np.float32)
-    colors[...] = look.shirt
-    if look.stripes:
-        colors[np.floor((y + 1) * look.stripes) % 2 == 0] = look.stripe
-    colors[(z > 0) & (abs(x) < 0.28)] = look.trim
-    colors[(z < -0.1) & (abs(x) < 0.72)] = look.shirt * np.float32(0.45)
+    colors[...] = appearance.shirt
+    if appearance.stripes:
+        colors[np.floor((y + 1) * appearance.stripes) % 2 == 0] = appearance.stripe
+    colors[(z > 0) & (abs(x) < 0.28)] = appearance.trim
+    colors[(z < -0.1) & (abs(x) < 0.72)] = appearance.shirt * np.float32(0.45)
     return colors
 
 
-def _head(look: Look, x: Floats, y: Floats, z: Floats) -> Floats:
+def _head(appearance: Appearance, x: Floats, y: Floats, z: Floats) -> Floats:
     colors = np.empty((*x.shape, 3), np.float32)
-    colors[...] = look.skin
-    hairline = -0.95 if look.long_hair else -0.45
-    colors[(y > 0.58 - 0.12 * x * x) | ((z < 0.12) & (y > hairline))] = look.hair
+    colors[...] = appearance.skin
+    hairline = -0.95 if appearance.long_hair else -0.45
+    colors[(y > 0.58 - 0.12 * x * x) | ((z < 0.12) & (y > hairline))] = appearance.hair
     front = z > 0.2
     for eye in (-0.38, 0.38):
         distance2 = (x - eye) ** 2 + (y - 0.14) ** 2 * 1.6
