@@ -1,4 +1,4 @@
-"""`posert compare A B`: two graphs held against each other: outputs, layers, joints, and the people who moved most."""
+"""`posert compare`: the difference of two graphs in their outputs, layer by layer, and in joints."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from ...runtime.accuracy.frames import Frames, read_frames
-from ...runtime.accuracy.gate import HEATMAP_BOUND
-from ...runtime.bundle.contract import Contract
+from ...runtime.cli import options
+from ...runtime.cli.command import Command
 from ...runtime.errors import InputError
 from ...runtime.system.files import atomic_write
-from ..demo.frames import demo_frames
-from ..divergence.drift import Drift, measure, pictures
-from ..divergence.layers import LayerDivergence, compare_layers
-from ..divergence.operands import ModelRef, open_pair
-from ..graph.reference import random_crops
-from .arguments import require_both
+from ._arguments import add_labelled_images, check_pair
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ...runtime.accuracy.frames import Frames
+    from ...runtime.bundle.contract import Contract
+    from ..divergence.drift import Drift
+    from ..divergence.layers import LayerDivergence
+    from ..divergence.operands import ModelRef
 
 _IMAGES = 40
 _CROPS = 2  # whose layers are compared
@@ -31,27 +31,30 @@ _SHOWN = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument(
-        "first", help="BUNDLE:GRAPH[@BACKEND], GRAPH being torch, fp32, int8, ...; or .onnx, .pt, .engine"
+    """Declare the arguments."""
+    add = parser.add_argument
+    add(
+        "first", help="BUNDLE:GRAPH[@BACKEND] with GRAPH torch, fp32, fp16, int8, ...; or an .onnx, .pt or .engine file"
     )
-    parser.add_argument("second", help="the same; errors are relative to the first")
-    parser.add_argument("--weights", help="checkpoint of the PyTorch model, where the bundle was built from a file")
-    parser.add_argument("--annotations", type=Path, help="COCO key point file of people (default: synthetic ones)")
-    parser.add_argument("--images", type=Path, help="the folder of their images")
-    parser.add_argument(
-        "--limit", type=int, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})"
-    )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="for compare.json and the worst people as pictures")
+    add("second", help="the same; errors are relative to the first")
+    add("--weights", metavar="FILE", help="checkpoint for BUNDLE:torch, if the bundle was built from a file")
+    add_labelled_images(parser, "of people to compare on", "synthetic people")
+    add("--limit", type=options.positive, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})")
+    add("--output", type=Path, metavar="DIR", help="folder for compare.json and pictures of the largest differences")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Returns 1 if they differ by more than the coarser of their precisions explains."""
-    require_both(args, "annotations", "images")
+    from ...runtime.accuracy.gate import HEATMAP_BOUND
+    from ..divergence.drift import measure, pictures
+    from ..divergence.layers import compare_layers
+    from ..divergence.operands import open_pair
+
+    check_pair(args, "annotations", "images")
     a, b = open_pair(args.first, args.second, args.weights)
     contract = a.contract or b.contract
     if contract is None:
-        raise InputError("neither belongs to a bundle: name one as BUNDLE:GRAPH, whose crops and joints are compared")
+        raise InputError("expected at least one graph as BUNDLE:GRAPH, which says what crops and joints to compare")
     _same_contract(a, b)
     frames = _frames(args, contract)
     drift = measure(a, b, contract, frames)
@@ -70,16 +73,16 @@ def summary(
     contract: Contract,
     frames: Frames,
     drift: Drift,
-    found: LayerDivergence | None,
+    layers: LayerDivergence | None,
     bound: float,
 ) -> dict[str, Any]:
     """The comparison as JSON values."""
     layers: dict[str, Any] | None = None
-    if found is not None:
+    if layers is not None:
         layers = {
-            "first": asdict(found.first) if found.first else None,
-            "jumps": [asdict(layer) for layer in found.jumps(_SHOWN)],
-            "all": [asdict(layer) for layer in found.layers],
+            "first": asdict(layers.first) if layers.first else None,
+            "jumps": [asdict(layer) for layer in layers.jumps(_SHOWN)],
+            "all": [asdict(layer) for layer in layers.layers],
         }
     return {
         "first": a.name,
@@ -95,6 +98,8 @@ def summary(
 
 
 def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dict[str, float | None]]:
+    import numpy as np
+
     columns = {"all": distances.ravel(), **dict(zip(contract.keypoints, distances.T, strict=True))}
     figures: dict[str, dict[str, float | None]] = {}
     for name, column in columns.items():
@@ -105,13 +110,13 @@ def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dic
 
 
 def describe(report: Mapping[str, Any]) -> list[str]:
-    """The comparison in lines that fit a terminal."""
+    """The comparison for a terminal."""
     h = report["heatmaps"]
     lines = [
         f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
         f"heatmaps   relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
         *_layers(report),
-        "joints     drift in px of the frame, where the first is confident",
+        "joints     drift in px of the frame, for joints of which the first is confident",
     ]
     found = report["joints"]
     heads = "".join(f"{rule:>26}" for rule in found)
@@ -120,9 +125,11 @@ def describe(report: Mapping[str, Any]) -> list[str]:
         cells = "".join("".join(_cell(found[rule][joint][k], w) for k, w in _COLUMNS) for rule in found)
         lines.append(f"  {joint:16}{cells}")
     if report["same"]:
-        lines.append(f"EQUAL within the bound of their precisions (relative error {report['bound']:g}).")
+        lines.append(f"Equal within the tolerance of their precisions (relative error {report['bound']:g}).")
     else:
-        lines.append(f"DIFFERENT by more than the bound of their precisions (relative error {report['bound']:g}).")
+        lines.append(
+            f"They DIFFER by more than the tolerance of their precisions (relative error {report['bound']:g})."
+        )
     return lines
 
 
@@ -136,16 +143,16 @@ def _cell(value: float | None, width: int) -> str:
 def _layers(report: Mapping[str, Any]) -> list[str]:
     layers = report["layers"]
     if layers is None:
-        return ["layers     not compared: engines and TorchScript have no readable layers; compare their source graph"]
+        return ["layers     not available for an engine or TorchScript: compare the ONNX graph it was made from"]
     if not layers["all"]:
-        return ["layers     not compared: they have no tensor names in common; graphs of one bundle do"]
+        return ["layers     no tensor has the same name in both; graphs of one bundle share names"]
     count, first = len(layers["all"]), layers["first"]
     if first is None:
-        lines = [f"layers     {count} compared, none above the bound; layers that add most:"]
+        lines = [f"layers     {count} compared, none above the tolerance; largest increases:"]
     else:
         lines = [
-            f"layers     {count} compared, diverging at {first['name']} ({first['op']}): error {first['error']:.2e}, "
-            f"of which {first['inherited']:.2e} is from its inputs. Layers that add most:"
+            f"layers     {count} compared; the first above the tolerance is {first['name']} ({first['op']}): error "
+            f"{first['inherited']:.2e} in, {first['error']:.2e} out. Largest increases:"
         ]
     return lines + [
         f"  {jump['name']:40} {jump['op']:15} {jump['inherited']:.2e} -> {jump['error']:.2e}"
@@ -156,29 +163,37 @@ def _layers(report: Mapping[str, Any]) -> list[str]:
 def _same_contract(a: ModelRef, b: ModelRef) -> None:
     if a.contract and b.contract and a.contract != b.contract:
         raise InputError(
-            f"{a.name} and {b.name} take other crops or give other joints: only graphs of one contract can be compared"
+            f"{a.name} and {b.name} have different contracts (crops or joints): only graphs of one contract compare"
         )
 
 
 def _crops(a: ModelRef, b: ModelRef, contract: Contract) -> NDArray[np.uint8]:
+    from ..graph.reference import random_crops
+
     crops = a.crops if a.crops is not None else b.crops
     return random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
 
 
 def _frames(args: argparse.Namespace, contract: Contract) -> Frames:
-    if args.limit < 1:
-        raise InputError(f"--limit {args.limit}: expected 1 image or more")
+    from ...runtime.accuracy.frames import read_frames
+    from ..demo.frames import demo_frames
+
     if args.annotations is not None:
         frames = read_frames(args.annotations, args.images, args.limit)
         if not frames.coco["images"]:
-            raise InputError(f"{args.annotations}: nobody is labelled in it")
+            raise InputError(f"{args.annotations}: contains no labelled people")
         return frames
     return demo_frames(len(contract.keypoints), "val", args.limit, "synthetic people")
 
 
 def _write(folder: Path, report: Mapping[str, Any], drawn: list[NDArray[np.uint8]]) -> None:
+    import cv2
+
     with atomic_write(folder / "compare.json") as file:
         file.write(json.dumps(report, indent=1).encode())
     for i, picture in enumerate(drawn, 1):
         with atomic_write(folder / f"worst_{i}.png") as file:
             file.write(cv2.imencode(".png", picture)[1].tobytes())
+
+
+COMMAND = Command("Compare two graphs layer by layer", "check", add_arguments, run, extra="export")

@@ -13,28 +13,34 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...backends import backends
-from ...bench.compare import compare, lines, load, summary, to_json
-from ...bench.measure import MIN_ROUNDS, Settings, Side
-from ...bench.stages import MODES
-from ...bench.sweep import Cells, Result, sweep
-from ...bench.table import table
+from ...bench import MODES
 from ...errors import InputError
 from ...registry import unknown_name
 from ...system.files import check_writable
+from .. import options
+from ..command import Command
+
+if TYPE_CHECKING:
+    from ...bench.measure import Settings
+    from ...bench.sweep import Cells, Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Declare the arguments."""
     add = parser.add_argument
     add("bundle", nargs="+", help="a .pose file; or the word compare and two files written by --output")
-    add("--backend", default="all", help="comma list (default: all that can run here)")
-    add("--precision", default="all", help="comma list (default: all that the bundle holds)")
-    add("--mode", default=",".join(MODES), help="comma list (default: latency,throughput)")
-    add("--people", default="1,5,20", help="people per frame, comma list (default: 1,5,20)")
-    add("--rounds", type=int, help="rounds to time (default: 20; 40 with --against)")
-    add("--threads", type=int, metavar="N", help="limit the CPU threads")
+    options.add_sessions(parser)
+    add(
+        "--mode",
+        type=options.comma_list,
+        default=list(MODES),
+        metavar="NAME,...",
+        help="latency: a frame at a time; throughput: a stream of frames (default: both)",
+    )
+    add("--people", default="1,5,20", metavar="N,...", help="people per frame (default: 1,5,20)")
+    add("--rounds", type=options.positive, metavar="N", help="rounds to time (default: 20; 40 with --against)")
     add("--cpus", metavar="LIST", help="pin to these processors, such as 0,2-3")
     add("--flip-test", action="store_true", help="run each crop's mirror image too")
     add("--output", type=Path, metavar="FILE", help="write the time of every call as JSON")
@@ -42,8 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--against-python", metavar="FILE", help="the same with another install of posert: its python")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run the command; returns 1 if a comparison finds something slower, 130 if it was interrupted."""
+def run(args: argparse.Namespace) -> int:
+    """Returns 1 if a comparison finds something slower, 130 if it was interrupted."""
+    from ...bench.compare import load
+    from ...bench.measure import Side
+    from ...bench.sweep import sweep
+    from ...bench.table import table
+
     if args.bundle[0] == "compare":
         if len(args.bundle) != 3:
             raise InputError(f"compare takes two files: posert bench compare A.json B.json; got {args.bundle[1:]}")
@@ -73,6 +84,8 @@ def settings(args: argparse.Namespace) -> Settings:
     Raises:
         InputError: one that makes no sense.
     """
+    from ...bench.measure import MIN_ROUNDS, Settings
+
     try:
         people = tuple(int(n) for n in args.people.split(","))
         cpus = processors(args.cpus) if args.cpus else None
@@ -80,8 +93,8 @@ def settings(args: argparse.Namespace) -> Settings:
         raise InputError(f"--people {args.people} --cpus {args.cpus}: {error}; expected such as 1,5,20") from error
     against = bool(args.against or args.against_python)
     rounds = args.rounds if args.rounds is not None else 40 if against else 20
-    if min(people) < 1 or rounds < 1 or (args.threads is not None and args.threads < 1):
-        raise InputError("expected 1 or more for --people, --rounds and --threads")
+    if min(people) < 1:
+        raise InputError(f"--people {args.people}: expected 1 or more")
     if against and rounds < MIN_ROUNDS:
         raise InputError(f"--rounds {rounds}: a comparison needs {MIN_ROUNDS} or more to tell a difference from chance")
     return Settings(people, rounds, args.threads, cpus, args.flip_test)
@@ -104,13 +117,14 @@ def processors(text: str) -> tuple[int, ...]:
 
 
 def _cells(args: argparse.Namespace) -> list[Cells]:
-    names, modes = args.backend.split(","), args.mode.split(",")
-    for kind, seen, known in (("backend", names, ["all", *backends()]), ("mode", modes, list(MODES))):
+    from ...backends import backends
+
+    for kind, seen, known in (("backend", args.backend, [options.ALL, *backends()]), ("mode", args.mode, list(MODES))):
         for name in seen:
             if name not in known:
                 raise InputError(unknown_name(kind, name, known))
-    wanted = backends() if "all" in names else names
-    return [(b, p, modes) for b in wanted for p in args.precision.split(",")]
+    wanted = backends() if options.ALL in args.backend else args.backend
+    return [(b, p, args.mode) for b in wanted for p in args.precision]
 
 
 def _outputs(output: Path | None, count: int) -> list[Path | None]:
@@ -124,9 +138,14 @@ def _outputs(output: Path | None, count: int) -> list[Path | None]:
 
 
 def _report(a: Result, b: Result, as_json: bool) -> int:
+    from ...bench.compare import compare, lines, summary, to_json
+
     verdicts = compare(a, b)
     if as_json:
         print(json.dumps({"summary": summary(verdicts), "rows": to_json(verdicts)}))
     else:
         print("\n".join(lines(a, b, verdicts)))
     return 1 if any(v.ratio.verdict == "slower" for v in verdicts) else 0
+
+
+COMMAND = Command("Measure end-to-end latency and throughput", "check", add_arguments, run)
