@@ -77,9 +77,9 @@ def summary(
     bound: float,
 ) -> dict[str, Any]:
     """The comparison as JSON values."""
-    layers: dict[str, Any] | None = None
+    found: dict[str, Any] | None = None
     if layers is not None:
-        layers = {
+        found = {
             "first": asdict(layers.first) if layers.first else None,
             "jumps": [asdict(layer) for layer in layers.jumps(_SHOWN)],
             "all": [asdict(layer) for layer in layers.layers],
@@ -93,7 +93,7 @@ def summary(
         "data": frames.note,
         "heatmaps": drift.output,
         "joints": {rule: _joints(distances, contract) for rule, distances in drift.joints.items()},
-        "layers": layers,
+        "layers": found,
     }
 
 
