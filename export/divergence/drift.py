@@ -18,7 +18,7 @@ from ...runtime.pose.draw import draw
 from ...runtime.pose.heads import Outputs, head
 from ...runtime.pose.keypoints import Keypoints
 from ...runtime.pose.preprocess import crop, crop_matrices
-from .operands import Side
+from .operands import ModelRef
 
 NUM_WORST = 6
 _MARGIN = 0.15  # of a person's size, shown around them
@@ -68,7 +68,7 @@ def rules(contract: Contract) -> list[str]:
     return list(dict.fromkeys([own.name, *([dark.name] if dark.shapes(contract) == own.shapes(contract) else [])]))
 
 
-def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
+def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Drift:
     """Run both networks on the same crops of the labelled people.
 
     Raises:

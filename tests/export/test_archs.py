@@ -175,6 +175,7 @@ class TestInstalledPackages:
             points = [metadata.EntryPoint(name, f"{name}:ARCHITECTURES", archs.GROUP) for name in modules]
             monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == archs.GROUP else [])
             archs._load.cache_clear()
+            catalog._load.cache_clear()
 
         monkeypatch.syspath_prepend(tmp_path)
         before = set(sys.modules)
@@ -182,6 +183,7 @@ class TestInstalledPackages:
         for name in set(sys.modules) - before:
             del sys.modules[name]
         archs._load.cache_clear()
+        catalog._load.cache_clear()
 
     def test_one_or_several(self, install: Callable[..., None]) -> None:
         install(
