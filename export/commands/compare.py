@@ -73,16 +73,16 @@ def summary(
     contract: Contract,
     frames: Frames,
     drift: Drift,
-    layers: LayerDivergence | None,
+    found: LayerDivergence | None,
     bound: float,
 ) -> dict[str, Any]:
     """The comparison as JSON values."""
-    found: dict[str, Any] | None = None
-    if layers is not None:
-        found = {
-            "first": asdict(layers.first) if layers.first else None,
-            "jumps": [asdict(layer) for layer in layers.jumps(_SHOWN)],
-            "all": [asdict(layer) for layer in layers.layers],
+    layers: dict[str, Any] | None = None
+    if found is not None:
+        layers = {
+            "first": asdict(found.first) if found.first else None,
+            "jumps": [asdict(layer) for layer in found.jumps(_SHOWN)],
+            "all": [asdict(layer) for layer in found.layers],
         }
     return {
         "first": a.name,
@@ -93,7 +93,7 @@ def summary(
         "data": frames.note,
         "heatmaps": drift.output,
         "joints": {rule: _joints(distances, contract) for rule, distances in drift.joints.items()},
-        "layers": found,
+        "layers": layers,
     }
 
 
@@ -116,7 +116,7 @@ def describe(report: Mapping[str, Any]) -> list[str]:
         f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
         f"heatmaps   relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
         *_layers(report),
-        "joints     drift in px of the frame, for joints of which the first is confident",
+        "joints     drift in px of the frame, where the first is confident",
     ]
     found = report["joints"]
     heads = "".join(f"{rule:>26}" for rule in found)
@@ -125,11 +125,9 @@ def describe(report: Mapping[str, Any]) -> list[str]:
         cells = "".join("".join(_cell(found[rule][joint][k], w) for k, w in _COLUMNS) for rule in found)
         lines.append(f"  {joint:16}{cells}")
     if report["same"]:
-        lines.append(f"Equal within the tolerance of their precisions (relative error {report['bound']:g}).")
+        lines.append(f"EQUAL within the bound of their precisions (relative error {report['bound']:g}).")
     else:
-        lines.append(
-            f"They DIFFER by more than the tolerance of their precisions (relative error {report['bound']:g})."
-        )
+        lines.append(f"DIFFERENT by more than the bound of their precisions (relative error {report['bound']:g}).")
     return lines
 
 
@@ -143,16 +141,16 @@ def _cell(value: float | None, width: int) -> str:
 def _layers(report: Mapping[str, Any]) -> list[str]:
     layers = report["layers"]
     if layers is None:
-        return ["layers     not available for an engine or TorchScript: compare the ONNX graph it was made from"]
+        return ["layers     not compared: engines and TorchScript have no readable layers; compare their source graph"]
     if not layers["all"]:
-        return ["layers     no tensor has the same name in both; graphs of one bundle share names"]
+        return ["layers     not compared: they have no tensor names in common; graphs of one bundle do"]
     count, first = len(layers["all"]), layers["first"]
     if first is None:
-        lines = [f"layers     {count} compared, none above the tolerance; largest increases:"]
+        lines = [f"layers     {count} compared, none above the bound; layers that add most:"]
     else:
         lines = [
-            f"layers     {count} compared; the first above the tolerance is {first['name']} ({first['op']}): error "
-            f"{first['inherited']:.2e} in, {first['error']:.2e} out. Largest increases:"
+            f"layers     {count} compared, diverging at {first['name']} ({first['op']}): error {first['error']:.2e}, "
+            f"of which {first['inherited']:.2e} is from its inputs. Layers that add most:"
         ]
     return lines + [
         f"  {jump['name']:40} {jump['op']:15} {jump['inherited']:.2e} -> {jump['error']:.2e}"

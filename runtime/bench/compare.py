@@ -1,4 +1,4 @@
-"""`posert bench compare A.json B.json`: whether B is slower than A."""
+"""`posert bench --compare A.json B.json`: whether B is slower than A."""
 
 from __future__ import annotations
 

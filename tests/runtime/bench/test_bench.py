@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from contextlib import closing
@@ -232,9 +233,9 @@ def test_compare_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     a, b = tmp_path / "a.json", tmp_path / "b.json"
     a.write_text(json.dumps(made_up(rng, 1.0, "s")))
     b.write_text(json.dumps(made_up(rng, 1.2, "s")))
-    assert main(["bench", "compare", str(a), str(a)]) == 0
+    assert main(["bench", "--compare", str(a), str(a)]) == 0
     capsys.readouterr()
-    assert main(["bench", "compare", str(a), str(b), "--json"]) == 1
+    assert main(["bench", "--compare", str(a), str(b), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["summary"] == "1 of 1 slower" and answer["rows"][0]["ratio"]["verdict"] == "slower"
 
@@ -244,7 +245,7 @@ def test_the_first_bundle_is_the_new_one(monkeypatch: pytest.MonkeyPatch, capsys
     rng = np.random.default_rng(0)
     for times, status, text in ((1.2, 1, "1 of 1 slower"), (0.8, 0, "1 of 1 faster")):
         results = [made_up(rng, times, "s"), made_up(rng, 1.0, "s")]
-        monkeypatch.setattr(bench, "sweep", lambda sides, *_, results=results: results)
+        monkeypatch.setattr("posert.runtime.bench.sweep.sweep", lambda sides, *_, results=results: results)
         assert main(["bench", "new.pose", "--against", "old.pose", "--backend", "openvino"]) == status
         assert text in capsys.readouterr().out
 
@@ -306,14 +307,17 @@ def test_files_that_are_no_result(tmp_path: Path, content: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x.pose", "--people", "0"], "expected 1 or more"),
-        (["x.pose", "--people", "many"], "1,5,20"),
+        (["x.pose", "--people", "1,0"], "expected a whole number of 1 or more, got '0'"),
+        (["x.pose", "--people", "many"], "expected a whole number of 1 or more, got 'many'"),
         (["x.pose", "--backend", "openvivo"], "Did you mean openvino"),
         (["x.pose", "--mode", "fast"], "unknown mode"),
-        (["x.pose", "--cpus", "99999"], "this process may use"),
-        (["x.pose", "y.pose"], "expected one bundle"),
+        (["x.pose", "--cpus", "99999"], "which this process may use"),
+        (["x.pose", "y.pose"], "unrecognized arguments: y.pose"),
+        ([], "give either a bundle, or two results"),
+        (["x.pose", "--compare", "a.json", "b.json"], "give either a bundle, or two results"),
         (["x.pose", "--against", "y.pose", "--rounds", "11"], "a comparison needs 12 or more"),
-        (["compare", "a.json"], "two files"),
+        (["compare", "a.json", "b.json"], "compare is now --compare"),
+        (["--compare", "a.json"], "expected 2 arguments"),
         (["x.pose", "--against-python", "/no/such/python"], "no such program"),
         (["x.pose"], "no such file"),
     ],
@@ -327,13 +331,11 @@ def test_processors():
     mine = processors("0")
     assert mine == (0,)
     for wrong in ("", "a", "99999"):
-        with pytest.raises(ValueError):
+        with pytest.raises(argparse.ArgumentTypeError):
             processors(wrong)
 
 
 def test_settings_come_from_the_options():
-    import argparse
-
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
     args = parser.parse_args(["x.pose", "--people", "3", "--threads", "2", "--flip-test"])
