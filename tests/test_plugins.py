@@ -276,7 +276,9 @@ def test_a_broken_plug_in_is_named_and_breaks_nothing(tmp_path: Path, narrow_bun
         package = f"broken_{number}"
         install(path, package, group, f"broken{number} = {package}:SPEC", "raise ImportError('no libfoo.so here')\n")
     here = House(ROOT, path, tmp_path, "broken")
-    said = here.posert("doctor")
+    doctor = here.python("-m", "posert.runtime.cli", "doctor")
+    assert doctor.returncode == 1 and "posert runs here" in doctor.stdout, doctor.stderr
+    said = doctor.stdout
     for number, group in enumerate(groups):
         assert f"{group}: broken{number} (broken-{number})" in said
     assert "no libfoo.so here" in said
