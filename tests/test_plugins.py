@@ -45,7 +45,13 @@ KINDS = {
         # Goldens of the published networks take a minute and know nothing of a new one.
         ("tests/export/test_archs.py", "tests/export/test_catalog.py", "-k", "not test_output"),
     ),
-    "backend": Kind("runtime/backends", "BACKEND", "posert.backends", ("tests/runtime/backends/test_backends.py",)),
+    "backend": Kind(
+        "runtime/backends",
+        "BACKEND",
+        "posert.backends",
+        # Not what is run once for each of the other backends.
+        ("tests/runtime/backends/test_backends.py", "-k", "not openvino and not torchscript"),
+    ),
     "dataset": Kind("runtime/datasets", "DATASET", "posert.datasets", ("tests/runtime/datasets",)),
     "head": Kind("runtime/pose/heads", "HEAD", "posert.heads", ("tests/runtime/pose",)),
     "command": Kind("runtime/cli/commands", "COMMAND", "", ("tests/runtime/cli/test_cli.py",)),
