@@ -1,6 +1,6 @@
 """The people of a frame on their way from crops to joints, and many frames on that way at a time.
 
-While the network runs on some frames, the joints of the one before are read and the crops of the one behind are cut.
+While the network runs on some frames, the joints of the frame before are decoded and the crops of the next are cut.
 All but the network is done in the caller's thread, frame by frame and in order.
 """
 
@@ -15,20 +15,18 @@ from numpy.typing import NDArray
 from .backends import Request
 from .bundle.contract import Contract
 from .pose.decode import decode, to_frame
-from .pose.flip import merge
+from .pose.heads import Outputs, head
 from .pose.preprocess import crop, crop_matrices
 
-# People per run. A person costs less in a batch (hrnet_w32 in int8: 23.6 ms alone, 19.6 each of four, 19.0 of eight;
-# benchmarks/batches), but OpenVINO keeps some 20 MB for every size of batch that it has seen, and a run of another size
-# than the one before takes 6 to 11 ms more.
+# People per run. A person costs less in a batch (hrnet_w32 in int8: 23.6 ms alone, 19.6 each of four, 19.0 of eight),
+# but OpenVINO keeps some 20 MB for every size of batch that it has seen, and a run of another size than the one before
+# takes 6 to 11 ms more.
 MAX_BATCH = 8
-# A stream makes up its runs of full size, or of this one where frames have fewer people: what is under way may be held
-# by who waits for its result.
-COLLECTED = 4
+# `pipelined` collects people across frames up to this size; larger batches would delay earlier frames.
+STREAM_BATCH = 4
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
-Flip = tuple[int, ...] | None
 
 
 class CropBuffer:
@@ -46,66 +44,67 @@ class CropBuffer:
         return self._crops[:count]
 
 
-class People:
-    """The people of one frame.
+class FrameJob:
+    """The people of one frame, from crops to joints.
 
     Args:
         contract: of the network.
-        frame: `(H, W, 3)` uint8 BGR; it is let go of when the last crop was cut.
-        center, extent: `(N, 2)` float32, px of the frame, see `preprocess`.
-        flip: for a flip test, which joint stands for which in a mirror image (`flip.flip_index`); None for none.
+        frame: `(H, W, 3)` uint8 BGR; it is released after the last crop.
+        center, extent: `(N, 2)` float32, px of the frame, see `preprocess.crop_regions`.
+        flip_test: run each crop's mirror image too and average.
 
     Attributes:
-        parts: everyone, in parts that are one run each.
-        error: what went wrong with them on the way.
-        xy, score: `(N, K, 2)`, px of the frame, and `(N, K)`, both float32; filled part by part by `read`.
+        batches: everyone, in slices that are one run each.
+        error: what failed for these people.
+        xy, score: `(N, K, 2)`, px of the frame, and `(N, K)`, both float32; filled batch by batch by `decode`.
     """
 
-    def __init__(self, contract: Contract, frame: Image, center: Float, extent: Float, flip: Flip) -> None:
+    def __init__(self, contract: Contract, frame: Image, center: Float, extent: Float, flip_test: bool) -> None:
         c, n, k = contract, len(center), len(contract.keypoints)
-        self._contract, self._flip = contract, flip
+        self._contract = contract
+        self._merge = head(c.decode).merge if flip_test else None
         self._center, self._extent = center, extent
         self._matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
         self._frame: Image | None = frame
-        self.parts = [slice(start, min(start + MAX_BATCH, n)) for start in range(0, n, MAX_BATCH)]
+        self.batches = [slice(start, min(start + MAX_BATCH, n)) for start in range(0, n, MAX_BATCH)]
         self.xy, self.score = np.empty((n, k, 2), np.float32), np.empty((n, k), np.float32)
         self.error: Exception | None = None
-        self._unread = n
+        self._waiting = n
 
     @property
     def done(self) -> bool:
-        """Whether everyone was read, or something went wrong."""
-        return self._unread == 0 or self.error is not None
+        """Whether everyone was decoded, or something failed."""
+        return self._waiting == 0 or self.error is not None
 
-    def cut(self, part: slice, buffer: CropBuffer, first: int = 0) -> Image:
-        """What the network takes of a part, as rows of the buffer from `first` on.
+    def crop(self, batch: slice, buffer: CropBuffer, first: int = 0) -> Image:
+        """The network's input for a batch, as rows of the buffer from `first` on. Each batch is cropped once, in order.
 
         These are the crops and, for a flip test, their mirror images behind them.
         """
-        assert self._frame is not None, "everyone is cut once, in order"
-        c, n = self._contract, part.stop - part.start
-        crops = buffer.rows(first + (n if self._flip is None else 2 * n))[first:]
-        crop(self._frame, self._matrices[part], c.width, c.height, out=crops[:n])
-        if self._flip is not None:
+        assert self._frame is not None, "everyone is cropped once, in order"
+        c, n = self._contract, batch.stop - batch.start
+        crops = buffer.rows(first + (n if self._merge is None else 2 * n))[first:]
+        crop(self._frame, self._matrices[batch], c.width, c.height, out=crops[:n])
+        if self._merge is not None:
             crops[n:] = crops[:n, :, ::-1]
-        if part.stop == len(self._center):
+        if batch.stop == len(self._center):
             self._frame = None
         return crops
 
-    def read(self, part: slice, heatmaps: Float) -> None:
-        """Take the joints of a part out of what the network gave for it.
+    def decode(self, batch: slice, outputs: Outputs) -> None:
+        """Take the joints of a batch out of the network's outputs for it.
 
         Raises:
-            InputError: the maps hold NaN or infinity.
+            InputError: the outputs hold NaN or infinity, or do not have the shapes that the decode rule reads.
         """
         c = self._contract
-        if self._flip is not None:
-            heatmaps = merge(heatmaps, self._flip, c.flip_shift, 3 if c.decode == "udp_combined" else 1)
-        peaks, self.score[part] = decode(heatmaps, c.decode, c.kernel)
-        self.xy[part] = to_frame(
-            peaks, self._center[part], self._extent[part], c.heatmap_width, c.heatmap_height, c.udp
+        if self._merge is not None:
+            outputs = self._merge(outputs, c)
+        cells, self.score[batch] = decode(outputs, c)
+        self.xy[batch] = to_frame(
+            cells, self._center[batch], self._extent[batch], c.heatmap_width, c.heatmap_height, c.udp
         )
-        self._unread -= part.stop - part.start
+        self._waiting -= batch.stop - batch.start
 
 
 class _Run:
@@ -113,53 +112,53 @@ class _Run:
 
     def __init__(self, request: Request, contract: Contract) -> None:
         self.request, self._buffer = request, CropBuffer(contract)
-        self._shares: list[tuple[People, slice, slice]] = []
+        self._shares: list[tuple[FrameJob, slice, slice]] = []
         self._rows = self.people = 0
-        self._size = COLLECTED
+        self._size = STREAM_BATCH
 
     @property
     def full(self) -> bool:
         return self.people == self._size
 
-    def add(self, people: People, first: int) -> int:
-        """Take in people of a frame, from `first` on, as many as there is room for; gives the first one left."""
+    def add(self, job: FrameJob, first: int) -> int:
+        """Take in people of a frame, from `first` on, as many as there is room for; returns the first one left."""
         if not self.people:
-            self._size = MAX_BATCH if len(people.xy) - first >= MAX_BATCH else COLLECTED
-        part = slice(first, min(first + self._size - self.people, len(people.xy)))
-        rows = slice(self._rows, self._rows + len(people.cut(part, self._buffer, self._rows)))
-        self._shares.append((people, part, rows))
-        self._rows, self.people = rows.stop, self.people + part.stop - part.start
-        return part.stop
+            self._size = MAX_BATCH if len(job.xy) - first >= MAX_BATCH else STREAM_BATCH
+        batch = slice(first, min(first + self._size - self.people, len(job.xy)))
+        rows = slice(self._rows, self._rows + len(job.crop(batch, self._buffer, self._rows)))
+        self._shares.append((job, batch, rows))
+        self._rows, self.people = rows.stop, self.people + batch.stop - batch.start
+        return batch.stop
 
     def start(self) -> None:
         self.request.start(self._buffer.rows(self._rows))
 
-    def read(self) -> None:
-        """Wait for the end and give everyone theirs; what goes wrong is theirs too."""
+    def finish(self) -> None:
+        """Wait for the end and decode everyone; a failure is noted for the frames that it concerns."""
         shares, self._shares, self._rows, self.people = self._shares, [], 0, 0
         try:
-            heatmaps = self.request.wait()
+            outputs = self.request.wait()
         except Exception as error:
-            for people, *_ in shares:
-                people.error = error
+            for job, *_ in shares:
+                job.error = error
             return
-        for people, part, rows in shares:
+        for job, batch, rows in shares:
             try:
-                people.read(part, heatmaps[rows])
+                job.decode(batch, tuple([output[rows] for output in outputs]))
             except Exception as error:
-                people.error = error
+                job.error = error
 
 
-def overlap(frames: Iterable[People], requests: Iterable[Request], contract: Contract) -> Iterator[People]:
+def pipelined(jobs: Iterable[FrameJob], requests: Iterable[Request], contract: Contract) -> Iterator[FrameJob]:
     """Send frames through the network, as many runs at a time as there are requests; they come back in order.
 
-    A run takes people of one or of several frames. What raises in `frames` raises here in its place, after the frames
-    before it. When the generator ends early, it waits for what is under way.
+    A run takes people of one or of several frames. What raises in `jobs` raises here in its place, after the frames
+    before it. When the generator ends early, it waits for the runs that were started.
     """
     idle = deque(_Run(request, contract) for request in requests)
-    most = COLLECTED * (len(idle) + 1)  # frames under way, which bounds those without people too
+    most = STREAM_BATCH * (len(idle) + 1)  # frames in progress, which bounds those without people too
     running: deque[_Run] = deque()
-    waiting: deque[People] = deque()
+    waiting: deque[FrameJob] = deque()
     failure: Exception | None = None
 
     def start() -> None:
@@ -168,45 +167,45 @@ def overlap(frames: Iterable[People], requests: Iterable[Request], contract: Con
             running.append(idle.popleft())
             running[-1].start()
 
-    def ended() -> Iterator[People]:
+    def ended() -> Iterator[FrameJob]:
         while waiting and waiting[0].done:
-            people = waiting.popleft()
-            if people.error is not None:
-                raise people.error
-            yield people
+            job = waiting.popleft()
+            if job.error is not None:
+                raise job.error
+            yield job
 
-    def read_oldest() -> Iterator[People]:
-        """Wait for the oldest run and give the frames that ended with it."""
+    def finish_oldest() -> Iterator[FrameJob]:
+        """Wait for the oldest run, and yield the frames that ended with it."""
         if not running:
             start()
-        running[0].read()
+        running[0].finish()
         idle.append(running.popleft())
         return ended()
 
-    source = iter(frames)
+    source = iter(jobs)
     try:
         while True:
             try:
-                people = next(source)
+                job = next(source)
             except StopIteration:
                 break
             except Exception as error:
                 failure = error
                 break
-            waiting.append(people)
+            waiting.append(job)
             first = 0
-            while first < len(people.xy):
+            while first < len(job.xy):
                 if not idle:
-                    yield from read_oldest()
-                first = idle[0].add(people, first)
+                    yield from finish_oldest()
+                first = idle[0].add(job, first)
                 if idle[0].full:
                     start()
             yield from ended()
             while len(waiting) >= most:
-                yield from read_oldest()
+                yield from finish_oldest()
         start()
         while waiting:
-            yield from read_oldest()
+            yield from finish_oldest()
         if failure is not None:
             raise failure
     finally:

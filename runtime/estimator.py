@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .backends import AsyncSession, Session
-from .batching import CropBuffer, People, overlap
+from .batching import CropBuffer, FrameJob, pipelined
 from .bundle.archive import Bundle
 from .bundle.contract import Contract
+from .cuda.frames import geometry, on_device
 from .cuda.session import GpuSession
 from .errors import InputError
-from .pose.flip import flip_index
+from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
-from .pose.preprocess import center_scale, check_boxes
+from .pose.preprocess import check_boxes, crop_regions
 from .selection import Choice, choose, open_session
 
 if TYPE_CHECKING:
@@ -88,9 +89,17 @@ class PoseEstimator:
 
     def _prepare(self, contract: Contract, session: Session, choice: Choice, flip_test: bool) -> None:
         self.contract, self.session, self.choice, self.flip_test = contract, session, choice, flip_test
-        self._flip = flip_index(len(contract.keypoints), contract.flip_pairs) if flip_test else None
+        rule = head(contract.decode)
+        self._gpu = session if isinstance(session, GpuSession) and rule.cuda is not None else None
+        self._async = session if isinstance(session, AsyncSession) else None
+        if isinstance(session, GpuSession) and self._gpu is None:
+            log.warning(
+                "the decode rule %r has no CUDA kernel: the network runs on the GPU, crops and decoding on the CPU",
+                rule.name,
+            )
         self._buffer = CropBuffer(contract)
         self._pipeline: Pipeline | None = None
+        self._idle: list[Pipeline] = []  # of streams that ended
         self._lock = threading.Lock()
 
     def __call__(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Keypoints:
@@ -107,15 +116,15 @@ class PoseEstimator:
         """
         height, width, image = self._size_of(frame)
         rows = self._check_boxes(boxes, width, height)
-        xy, score = self.regions(image, *self._center_extent(rows))
+        xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))
         return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints)
 
     def stream(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
         """Keypoints of many frames, in order: the same as from one call per frame, in less time.
 
-        Several frames are under way at a time where the backend can do that: the first result comes after a few frames
-        have been taken from `frames`, and each frame is let go of as soon as the next one is taken. Best with
-        `PoseEstimator(..., throughput=True)`; for a camera, whose answers must not wait for later frames, call the
+        Several frames are in progress at a time where the backend can do that: the first result comes after a few
+        frames have been taken from `frames`, and each frame is released before the next one is taken. Best with
+        `PoseEstimator(..., throughput=True)`; for a camera, whose results must not wait for later frames, call the
         estimator itself.
 
         Args:
@@ -123,87 +132,124 @@ class PoseEstimator:
 
         Raises:
             InputError: a frame or a box cannot be used; in its place, after the results of the frames before it. What
-                was taken behind it is dropped.
+                was taken after it is dropped.
         """
-        session = self.session
-        if not isinstance(session, AsyncSession) or self._on_gpu() is not None:
+        if self._gpu is not None:
+            yield from self._stream_on_gpu(frames)
+        elif self._async is not None:
+            yield from self._stream_requests(frames, self._async)
+        else:
             for frame, boxes in frames:
                 yield self(frame, boxes)
-            return
+
+    def _stream_requests(
+        self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]], session: AsyncSession
+    ) -> Iterator[Keypoints]:
         boxes_of: deque[NDArray[np.float32]] = deque()
 
-        def people() -> Iterator[People]:
+        def jobs() -> Iterator[FrameJob]:
             for frame, boxes in frames:
                 image = check_frame(frame)
                 rows = self._check_boxes(boxes, image.shape[1], image.shape[0])
-                found = People(self.contract, image, *self._center_extent(rows), self._flip)
+                job = FrameJob(self.contract, image, *crop_regions(rows, self.contract), self.flip_test)
                 boxes_of.append(rows.astype(np.float32))
-                yield found
+                yield job
 
-        for done in overlap(people(), session.requests(), self.contract):
+        for done in pipelined(jobs(), session.requests(), self.contract):
             yield Keypoints(done.xy, done.score, boxes_of.popleft(), self.contract.keypoints)
 
-    def regions(
+    def _stream_on_gpu(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
+        boxes_of: deque[NDArray[np.float32]] = deque()
+
+        def regions() -> Iterator[tuple[Any, NDArray[np.float32], NDArray[np.float32]]]:
+            for frame, boxes in frames:
+                height, width, image = self._size_of(frame)
+                rows = self._check_boxes(boxes, width, height)
+                boxes_of.append(rows.astype(np.float32))
+                yield image, *crop_regions(rows, self.contract)
+
+        # A stream reserves its pipeline until it ends: others, and calls in between, have their own.
+        with self._lock:
+            pipeline = self._idle.pop() if self._idle else None
+        pipeline = pipeline or self.open_pipeline(slots=2)
+        assert pipeline is not None
+        try:
+            for xy, score in pipeline.video(regions()):
+                yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints)
+        finally:
+            self._idle.append(pipeline)
+
+    def estimate_regions(
         self, frame: NDArray[np.uint8], center: NDArray[np.float32], extent: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Joints of N people whose crops are known, for those whose boxes follow another rule (MPII).
+        """Joints of N people whose crops are known, for data sets whose boxes follow another rule (MPII).
 
         Args:
             frame: `(H, W, 3)` uint8 BGR.
-            center, extent: `(N, 2)` float32, px of the frame, see `posert.runtime.pose.preprocess`.
+            center, extent: `(N, 2)` float32, px of the frame, see `preprocess.crop_regions`.
 
         Returns:
             xy `(N, K, 2)`, px of the frame, and score `(N, K)`, both float32.
         """
-        pipeline = self._on_gpu()
-        if pipeline is not None:
+        if self._gpu is not None:
+            with self._lock:
+                self._pipeline = self._pipeline or self.open_pipeline()
+                pipeline = self._pipeline
+            assert pipeline is not None
             return pipeline(frame, center, extent)
-        people = People(self.contract, frame, center, extent, self._flip)
+        job = FrameJob(self.contract, frame, center, extent, self.flip_test)
         with self._lock:
-            for part in people.parts:
-                people.read(part, self.session.infer(people.cut(part, self._buffer)))
-        return people.xy, people.score
+            for batch in job.batches:
+                job.decode(batch, self.session.infer(job.crop(batch, self._buffer)))
+        return job.xy, job.score
 
-    def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> NDArray[np.float32]:
-        """The network's raw output `(N, K, h, w)` float32, for those who compare or debug.
+    def outputs(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Outputs:
+        """The network's raw outputs, `(N, ...)` float32 each, to compare and to debug. A flip test plays no part.
 
         Arguments and errors as above, but the frame lies in the host's memory, whatever the backend.
         """
         image, c = check_frame(frame), self.contract
-        center, extent = self._center_extent(self._check_boxes(boxes, image.shape[1], image.shape[0]))
-        people = People(c, image, center, extent, None)
-        maps = np.empty((len(center), len(c.keypoints), c.heatmap_height, c.heatmap_width), np.float32)
+        center, extent = crop_regions(self._check_boxes(boxes, image.shape[1], image.shape[0]), c)
+        job = FrameJob(c, image, center, extent, flip_test=False)
+        found = tuple([np.empty((len(center), *shape), np.float32) for shape in head(c.decode).shapes(c)])
         with self._lock:
-            for part in people.parts:
-                maps[part] = self.session.infer(people.cut(part, self._buffer))
-        return maps
+            for batch in job.batches:
+                seen = self.session.infer(job.crop(batch, self._buffer))
+                check_outputs(seen, c)
+                for whole, part in zip(found, seen, strict=True):
+                    whole[batch] = part
+        return found
 
-    def _on_gpu(self) -> Pipeline | None:
-        """The whole road on the GPU, where the session's network runs there."""
-        session = self.session
-        if not isinstance(session, GpuSession):
+    def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> NDArray[np.float32]:
+        """`outputs` of a network that has one: its heatmaps `(N, K, h, w)` float32.
+
+        Raises:
+            InputError: the network has several outputs; or as above.
+        """
+        found = self.outputs(frame, boxes)
+        if len(found) != 1:
+            raise InputError(f"this network has {len(found)} outputs, not one of heatmaps: use `outputs`")
+        return found[0]
+
+    def open_pipeline(self, slots: int = 1) -> Pipeline | None:
+        """A new CUDA pipeline of this network, with its own buffers; None where crops or decoding are on the CPU.
+
+        Args:
+            slots: see `Pipeline`.
+        """
+        if self._gpu is None:
             return None
-        with self._lock:
-            if self._pipeline is None:
-                from .cuda.pipeline import Pipeline
+        from .cuda.pipeline import Pipeline
 
-                self._pipeline = Pipeline(session.network, self.contract, session.device, flip_test=self.flip_test)
-            return self._pipeline
+        return Pipeline(self._gpu.network, self.contract, self._gpu.device, flip_test=self.flip_test, slots=slots)
 
     def _size_of(self, frame: Any) -> tuple[int, int, Any]:
         """Height, width and the frame itself, as an array unless it lies on the GPU and is to be read there."""
-        if self._on_gpu() is not None:
-            from .cuda.frames import geometry, on_device
-
-            if on_device(frame):
-                width, height, _ = geometry(tuple(frame.shape), None)
-                return height, width, frame
+        if self._gpu is not None and on_device(frame):
+            width, height, _ = geometry(tuple(frame.shape), None)
+            return height, width, frame
         image = check_frame(frame)
         return image.shape[0], image.shape[1], image
-
-    def _center_extent(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        c = self.contract
-        return center_scale(rows, c.width, c.height, c.padding, c.enlarge)
 
     def _check_boxes(self, boxes: ArrayLike | None, width: int, height: int) -> NDArray[np.float64]:
         """Boxes as `(N, 4)` float64 xyxy; None is the whole frame, an empty list no people."""

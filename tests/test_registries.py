@@ -8,34 +8,39 @@ import importlib
 import inspect
 import re
 import sys
+from dataclasses import replace
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
 from posert.export import catalog
-from posert.export.archs import archs, build_arch
+from posert.export.archs import architecture, architectures, build_arch, on_meta
 from posert.runtime.backends import BACKENDS, Backend, backends, load_backend
 from posert.runtime.bundle.archive import Artifact
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.bundle.manifest import PRECISIONS
 from posert.runtime.cli.main import COMMANDS
 from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import BackendError, CatalogError, InputError, PosertError
+from posert.runtime.pose.decode import decode
+from posert.runtime.pose.heads import HEADS, check_outputs, head
 
 
-@pytest.mark.parametrize("name", archs())
+@pytest.mark.parametrize("name", architectures())
 class TestArchitectures:
-    def test_has_a_published_row_or_is_the_demo(self, name: str) -> None:
-        row = catalog.find(name)
-        assert row.arch == name
+    def test_can_be_built_by_its_name(self, name: str) -> None:
+        assert architecture(name).name == catalog.find(name).arch == name
 
-    def test_gives_one_map_per_joint_at_a_quarter_of_the_size(self, name: str) -> None:
+    def test_gives_one_map_per_joint_of_the_size_in_the_contract(self, name: str) -> None:
         row = catalog.find(name)
-        with torch.device("meta"):
-            network = build_arch(name, keypoints=7)
-            maps = network(torch.zeros(2, 3, row.height, row.width))
-        assert tuple(maps.shape) == (2, 7, row.height // 4, row.width // 4)
-        assert not network.training
+        contract = row.contract()
+        for stages in (None, *range(1, 1 + (architecture(name).stages or 0))):
+            network = on_meta(name, 7, stages)
+            maps = network(torch.zeros(2, 3, row.height, row.width, device="meta"))
+            assert tuple(maps.shape) == (2, 7, contract.heatmap_height, contract.heatmap_width), stages
+            assert not network.training
 
 
 @pytest.mark.parametrize("name", backends())
@@ -104,6 +109,28 @@ def test_datasets(name: str) -> None:
             assert left.replace("left", "") == right.replace("right", ""), (left, right)
 
 
+@pytest.mark.parametrize("name", HEADS.names())
+def test_heads(name: str) -> None:
+    found = head(name)
+    assert found.name == name and found.summary and found.source
+    contract = Contract("test", ("nose", "left", "right"), ((1, 2),), (), (0.1,) * 3, 48, 64, 12, 16, decode=name)
+    shapes = found.shapes(contract)
+    outputs = tuple(np.random.default_rng(0).uniform(0.1, 1, (4, *shape)).astype(np.float32) for shape in shapes)
+    before = [output.copy() for output in outputs]
+    xy, score = decode(outputs, contract)
+    assert xy.shape == (4, 3, 2) and score.shape == (4, 3) and xy.dtype == score.dtype == np.float32
+    merged = found.merge(outputs, contract)
+    check_outputs(merged, contract)
+    assert len(merged[0]) == 2
+    for output, unchanged in zip(outputs, before, strict=True):
+        np.testing.assert_array_equal(output, unchanged)
+    nobody = decode(tuple(output[:0] for output in outputs), contract)
+    assert nobody[0].shape == (0, 3, 2) and nobody[1].shape == (0, 3)
+    # the size of the map is the contract's, whatever the crop's is
+    assert found.shapes(replace(contract, heatmap_width=3)) != shapes
+    assert found.shapes(replace(contract, width=96, height=128)) == shapes
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str) -> None:
     module = importlib.import_module(COMMANDS[name][0])
@@ -117,11 +144,12 @@ def test_commands(name: str) -> None:
 
 
 def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:
-    known = archs()
+    known = architectures()
     for row in catalog.rows().values():
         contract = row.contract()
         assert type(contract).from_json(contract.to_json()) == contract
         assert row.arch in known, row.id
+        assert head(contract.decode).name == row.decode
 
 
 @pytest.mark.parametrize(
@@ -132,6 +160,7 @@ def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:
         (lambda: catalog.row("mm_hrnet_w32_coco_256x129"), CatalogError),
         (lambda: load_backend("openvno"), BackendError),
         (lambda: dataset("cocoo"), (InputError, CatalogError)),
+        (lambda: head("unbaised"), CatalogError),
     ],
 )
 def test_unknown_names_offer_the_nearest(ask: object, error: type[PosertError]) -> None:

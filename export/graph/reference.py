@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
+from ...runtime.pose.heads import Outputs, head
 
 
 class ExportError(PosertError):
@@ -18,8 +19,9 @@ class ExportError(PosertError):
 class Reference(nn.Module):
     """A network with the checkpoint's own normalisation in front.
 
-    `forward` takes crops `(N, H, W, 3)` uint8 BGR, as the runtime cuts them, and returns heatmaps `(N, K, h, w)`
-    float32. It normalises as the checkpoint's training code does, `(p / 255 - mean) / std`.
+    `forward` takes crops `(N, H, W, 3)` uint8 BGR, as the runtime cuts them, and returns what the network returns:
+    heatmaps `(N, K, h, w)` float32, or a tuple of several outputs. It normalises as the checkpoint's training code
+    does, `(p / 255 - mean) / std`.
     """
 
     mean: Tensor
@@ -41,27 +43,36 @@ class Reference(nn.Module):
             images = images.flip(1)
         return (images / 255.0 - self.mean) / self.std
 
-    def forward(self, crops: Tensor) -> Tensor:
-        heatmaps: Tensor = self.network(self.normalise(crops))
-        return heatmaps
+    def forward(self, crops: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs: Tensor | tuple[Tensor, ...] = self.network(self.normalise(crops))
+        return outputs
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The same from array to array, so that the reference stands where a backend's session can stand."""
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        """The same from arrays to arrays, as a backend's session (`backends.Session`)."""
         with torch.inference_mode():
-            heatmaps: NDArray[np.float32] = self(torch.from_numpy(crops)).numpy()
-        return heatmaps
+            return arrays_of(self(torch.from_numpy(crops)))
 
     def check_output(self) -> None:
-        """Run one crop and compare the heatmap's shape with the contract.
+        """Run one crop and compare the outputs' shapes with those that the contract's decode rule reads.
 
         Raises:
-            ExportError: the network does not give what the catalog says, or gives NaN.
+            ExportError: the network gives other shapes, or NaN.
         """
         c = self.contract
         seen = self.infer(np.zeros((1, c.height, c.width, 3), np.uint8))
-        expected = (1, len(c.keypoints), c.heatmap_height, c.heatmap_width)
-        if seen.shape != expected or not np.isfinite(seen).all():
-            raise ExportError(f"the network gives {seen.shape}, finite: {np.isfinite(seen).all()}; expected {expected}")
+        expected = [(1, *shape) for shape in head(c.decode).shapes(c)]
+        finite = all(bool(np.isfinite(output).all()) for output in seen)
+        if [output.shape for output in seen] != expected or not finite:
+            shapes = ", ".join(str(output.shape) for output in seen)
+            raise ExportError(
+                f"the network gives {shapes}, finite: {finite}; the decode rule {c.decode!r} reads "
+                f"{', '.join(map(str, expected))}"
+            )
+
+
+def arrays_of(outputs: Tensor | tuple[Tensor, ...]) -> Outputs:
+    """What a network returned as arrays, one per output."""
+    return (outputs.numpy(),) if isinstance(outputs, Tensor) else tuple(output.numpy() for output in outputs)
 
 
 def random_crops(contract: Contract, count: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -70,14 +81,19 @@ def random_crops(contract: Contract, count: int, seed: int = 0) -> NDArray[np.ui
     return rng.integers(0, 256, (count, contract.height, contract.width, 3), np.uint8)
 
 
-def compare(name: str, seen: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Largest absolute difference of a float32 graph from the reference.
+def compare(name: str, seen: Outputs, expected: Outputs) -> float:
+    """Largest absolute difference of a float32 graph's outputs from the reference's.
 
     Raises:
-        ExportError: it is larger than float32 arithmetic in another order explains, or the shapes differ.
+        ExportError: one is larger than float32 arithmetic in another order explains, or the shapes differ.
     """
-    if seen.shape != expected.shape:  # numpy would broadcast
-        raise ExportError(f"{name} gives {seen.shape}, the PyTorch model {expected.shape}")
+    shapes, wanted = (", ".join(str(output.shape) for output in outputs) for outputs in (seen, expected))
+    if shapes != wanted:  # numpy would broadcast
+        raise ExportError(f"{name} gives {shapes}, the PyTorch model {wanted}")
+    return max(_compare(name, *pair) for pair in zip(seen, expected, strict=True))
+
+
+def _compare(name: str, seen: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     # Folding batch-norm and another order of sums were measured at up to 1e-5 of the output's range on networks of
     # 100 to 500 layers; a wrong layer moves the output by more than 1e-2 of it.
     error = float(np.abs(seen - expected).max())

@@ -16,10 +16,12 @@ import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from ...runtime.bundle.archive import output_names
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
+from ...runtime.pose.heads import Outputs, head
 from ...runtime.system.memory import trim_heap
-from .reference import ExportError, Reference, compare, random_crops
+from .reference import ExportError, Reference, arrays_of, compare, random_crops
 
 # 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.
 OPSET = 19
@@ -36,8 +38,9 @@ def check_opset(opset: int) -> None:
 def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     """Export the network as a plain graph: `images` (N, 3, H, W) float32, normalised, to `heatmaps` (N, K, h, w).
 
-    Weights are embedded, batch-norm is folded into the convolutions, N is dynamic, H and W are static. The graph is
-    compared with PyTorch on random input before it is returned.
+    The outputs of a network that has several are called `heatmaps`, `output_1`, ... Weights are embedded, batch-norm is
+    folded into the convolutions, N is dynamic, H and W are static. The graph is compared with PyTorch on random input
+    before it is returned.
 
     Raises:
         ExportError: the exporter failed, or the graph does not compute what the network computes.
@@ -53,7 +56,7 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
                 dynamo=True,
                 opset_version=opset,
                 input_names=["images"],
-                output_names=["heatmaps"],
+                output_names=output_names(len(head(c.decode).shapes(c))),
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 verbose=False,
             )
@@ -72,33 +75,36 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     crops = torch.from_numpy(random_crops(c, 2))
     with torch.inference_mode():
         inputs = reference.normalise(crops)
-        compare("the ONNX graph", run(data, {"images": inputs.numpy()}), reference.network(inputs).numpy())
+        compare("the ONNX graph", run(data, {"images": inputs.numpy()}), arrays_of(reference.network(inputs)))
     return onnx.load_from_string(data)
 
 
 def with_free_size(model: onnx.ModelProto, reference: Reference) -> onnx.ModelProto:
-    """A plain graph that takes images of any height and width that the network can halve often enough.
+    """A plain graph for images of any height and width that the network can halve often enough.
 
-    Its nodes know no sizes (convolution, pooling, and resizing by factors), so only the input and the output are
-    declared anew. What comes out is compared with PyTorch on larger images than the contract's.
+    Its nodes hold no sizes (convolution, pooling, and resizing by factors), so only the declared shapes of the input
+    and the output change. The result is compared with PyTorch on larger images than the contract's.
 
     Raises:
-        ExportError: some node does depend on the size.
+        ExportError: a node depends on the size.
     """
+    c = reference.contract
     freed = onnx.ModelProto()
     freed.CopyFrom(model)
-    for value, names in ((freed.graph.input[0], ("H", "W")), (freed.graph.output[0], ("H/4", "W/4"))):
+    if len(freed.graph.output) > 1:
+        raise ExportError("the network has several outputs, not one of maps: leave --dynamic-size out")
+    mapped = (f"H/{c.height // c.heatmap_height}", f"W/{c.width // c.heatmap_width}")
+    for value, names in ((freed.graph.input[0], ("H", "W")), (freed.graph.output[0], mapped)):
         for dim, name in zip(value.type.tensor_type.shape.dim[2:], names, strict=True):
             dim.dim_param = name
     sized = sorted({n.op_type for n in freed.graph.node if n.op_type == "Reshape" or "sizes" in _resize_inputs(n)})
     if sized:
         raise ExportError(f"the graph has {', '.join(sized)} of a fixed size: leave --dynamic-size out")
     onnx.checker.check_model(freed, full_check=True)
-    c = reference.contract
     # 128 is the most that a known family halves
     images = torch.randn(1, 3, c.height + 128, c.width + 256, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        compare("the graph of free size", run(freed, {"images": images.numpy()}), reference.network(images).numpy())
+        compare("the graph of free size", run(freed, {"images": images.numpy()}), arrays_of(reference.network(images)))
     return freed
 
 
@@ -137,14 +143,13 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return bundled
 
 
-def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """Run a graph once in ONNX Runtime and return its first output."""
+def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray]) -> Outputs:
+    """Run a graph once in ONNX Runtime and return its outputs."""
     data = model if isinstance(model, bytes) else model.SerializeToString()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    output: np.ndarray = session.run(None, feeds)[0]
-    return output
+    return tuple(session.run(None, feeds))
 
 
 def _resize_inputs(node: onnx.NodeProto) -> list[str]:
@@ -180,7 +185,8 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
         stem = weight.removesuffix(".weight") if weight else re.sub(r"[^a-z0-9]", "", node.op_type.lower())
         counts[stem] += 1
         node.name = stem if weight and counts[stem] == 1 else f"{stem}_{counts[stem]}"
-    renamed = {node.output[0]: f"{node.name}.out" for node in graph.node if node.output[0] != "heatmaps"}
+    kept = {value.name for value in graph.output}
+    renamed = {node.output[0]: f"{node.name}.out" for node in graph.node if node.output[0] not in kept}
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ...runtime.system.memory import trim_heap
-from .reference import Reference, compare, random_crops
+from .reference import Reference, arrays_of, compare, random_crops
 
 
 def to_torchscript(reference: Reference, path: Path) -> None:
@@ -25,7 +25,7 @@ def to_torchscript(reference: Reference, path: Path) -> None:
         warnings.simplefilter("ignore")  # the tracer's deprecation notices: TorchScript is what was asked for
         _freeze(reference, crops[:2], path)
         loaded = torch.jit.load(path)
-        compare("the TorchScript module", loaded(crops).numpy(), reference(crops).numpy())
+        compare("the TorchScript module", arrays_of(loaded(crops)), reference.infer(crops.numpy()))
     del loaded
     trim_heap()
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..cuda.library import missing as no_driver
 from ..errors import BackendError
+from ..pose.heads import Outputs
 from ..registry import Registry, plugins
 
 __all__ = [
@@ -44,10 +45,11 @@ class MissingBackend(BackendError):
 class Session(Protocol):
     """A network compiled for this machine; serves one thread at a time."""
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Heatmaps `(N, K, h, w)` float32 of crops `(N, H, W, 3)` uint8 BGR, C-contiguous, N >= 1.
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        """One array `(N, ...)` float32 per output of the network, of crops `(N, H, W, 3)` uint8 BGR.
 
-        The result belongs to the session and is overwritten by the next call: copy what must stay.
+        The crops are C-contiguous, and N is at least 1. The arrays belong to the session and are overwritten by the
+        next call: copy what must stay.
 
         Raises:
             BackendError: the library failed while it ran: memory is short, or crops have another size.
@@ -62,8 +64,8 @@ class Request(Protocol):
         """Begin a run, as `Session.infer`, and return at once. The crops must stay as they are until it has ended."""
         ...
 
-    def wait(self) -> NDArray[np.float32]:
-        """The heatmaps of the run that was started, when it has ended; the request's next `start` overwrites them."""
+    def wait(self) -> Outputs:
+        """The outputs of the run that was started, when it has ended; the request's next `start` overwrites them."""
         ...
 
     def drop(self) -> None:

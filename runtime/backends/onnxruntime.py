@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
+from ..pose.heads import Outputs
 from . import Backend
 
 
@@ -29,12 +30,11 @@ class Session:
             raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
         self._input = self._session.get_inputs()[0].name
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         try:
-            heatmaps: NDArray[np.float32] = self._session.run(None, {self._input: crops})[0]
+            return tuple(self._session.run(None, {self._input: crops}))
         except Exception as error:  # as above
             raise BackendError(f"ONNX Runtime {BACKEND.library_version()} failed while it ran: {error}") from error
-        return heatmaps
 
 
 BACKEND = Backend(

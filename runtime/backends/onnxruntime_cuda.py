@@ -13,6 +13,7 @@ import numpy as np
 
 from ..cuda.driver import Device, Stream
 from ..cuda.library import missing as no_driver
+from ..cuda.network import check_one_output
 from ..cuda.session import GpuSession
 from ..errors import BackendError
 from . import Backend
@@ -46,6 +47,7 @@ class OrtNetwork:
         """See `Network.output`."""
         if crop != self._crop:
             session = self._open({})
+            check_one_output(len(session.get_outputs()))
             maps = session.run(None, {session.get_inputs()[0].name: np.zeros((1, *crop), np.uint8)})[0]
             self._crop, self._heatmap = crop, maps.shape[1:]
         return self._heatmap, np.dtype(np.float32)

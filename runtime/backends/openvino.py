@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..engines.cache import EngineMetadata, cached_graph
 from ..errors import BackendError
+from ..pose.heads import Outputs
 from ..system.memory import trim_heap
 from . import AsyncSession, Backend, Request
 
@@ -25,20 +26,20 @@ class Session(AsyncSession):
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
+        self._outputs = range(len(compiled.outputs))
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         try:
             self._request.set_input_tensor(_tensor(crops))
             self._request.infer(share_outputs=True)
         except RuntimeError as error:
             raise _failed(error) from error
-        heatmaps: NDArray[np.float32] = self._request.get_output_tensor().data
-        return heatmaps
+        return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def requests(self) -> list[Request]:
         # One more than run at a time, so that the next begins while its caller still looks at the last one's result.
         count = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        return [_Request(self._compiled.create_infer_request()) for _ in range(count)]
+        return [_Request(self._compiled.create_infer_request(), self._outputs) for _ in range(count)]
 
     def export(self) -> memoryview:
         """The compiled graph as bytes, for the cache."""
@@ -49,8 +50,8 @@ class Session(AsyncSession):
 class _Request:
     """See `backends.Request`."""
 
-    def __init__(self, request: ov.InferRequest) -> None:
-        self._request = request
+    def __init__(self, request: ov.InferRequest, outputs: range) -> None:
+        self._request, self._outputs = request, outputs
 
     def start(self, crops: NDArray[np.uint8]) -> None:
         try:
@@ -59,13 +60,12 @@ class _Request:
         except RuntimeError as error:
             raise _failed(error) from error
 
-    def wait(self) -> NDArray[np.float32]:
+    def wait(self) -> Outputs:
         try:
             self._request.wait()
         except RuntimeError as error:
             raise _failed(error) from error
-        heatmaps: NDArray[np.float32] = self._request.get_output_tensor().data
-        return heatmaps
+        return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def drop(self) -> None:
         # Not cancelled: OpenVINO 2026.4 would spoil other requests of the graph too (docs/decisions.md).

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
+from ..pose.heads import Outputs
 from . import Backend
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ class Session:
         except RuntimeError as error:
             raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         import torch
 
         try:
             with torch.inference_mode():
-                heatmaps: NDArray[np.float32] = self._module(torch.from_numpy(crops)).numpy()
+                found: torch.Tensor | tuple[torch.Tensor, ...] = self._module(torch.from_numpy(crops))
         except RuntimeError as error:
             raise BackendError(f"PyTorch {torch.__version__} failed while it ran: {error}") from error
-        return heatmaps
+        return (found.numpy(),) if isinstance(found, torch.Tensor) else tuple([output.numpy() for output in found])
 
 
 BACKEND = Backend(

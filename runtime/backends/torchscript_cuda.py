@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cuda.driver import Device, Stream, undisturbed
+from ..cuda.driver import Device, Stream, exclusive_capture
 from ..cuda.library import missing as no_driver
+from ..cuda.network import check_one_output
 from ..cuda.session import GpuSession
 from ..errors import BackendError
 from . import Backend
@@ -51,6 +52,7 @@ class TorchNetwork:
         if crop != self._crop:
             with torch.inference_mode():
                 maps = self._module(torch.zeros((1, *crop), dtype=torch.uint8, device="cuda"))
+            check_one_output(1 if isinstance(maps, torch.Tensor) else len(maps))
             self._crop, self._heatmap = crop, tuple(maps.shape[1:])
         return self._heatmap, np.dtype(np.float32)
 
@@ -68,7 +70,7 @@ class TorchNetwork:
                     self._module(source)
             stream.synchronize()
             # of this thread only: what other threads allocate meanwhile does not belong to this graph
-            with undisturbed(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
+            with exclusive_capture(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
                 target.copy_(self._module(source))
 
         def run() -> None:

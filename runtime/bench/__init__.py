@@ -1,1 +1,3 @@
-"""`posert bench`: end-to-end latency and throughput, and whether two results differ."""
+"""`posert bench`: end-to-end latency and throughput, and whether two results differ. Needs numpy and OpenCV only."""
+
+__all__: list[str] = []

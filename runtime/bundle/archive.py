@@ -25,7 +25,16 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..system.files import atomic_write
 from .contract import Contract
-from .manifest import GOLDEN, MANIFEST, SCHEMA, parse_artifacts, parse_manifest
+from .manifest import (
+    GOLDEN,
+    MANIFEST,
+    REQUIRES,
+    SCHEMA,
+    check_manifest,
+    load_manifest,
+    needs_newer_posert,
+    parse_artifacts,
+)
 from .manifest import Artifact as Artifact  # part of this module's interface
 
 MAX_MANIFEST = 16 << 20
@@ -38,11 +47,16 @@ class Golden:
 
     Attributes:
         crops: `(M, H, W, 3)` uint8 BGR, as the runtime cuts them.
-        heatmaps: `(M, K, h, w)` float32, the reference's output.
+        outputs: the reference's outputs, `(M, ...)` float32 each.
     """
 
     crops: NDArray[np.uint8]
-    heatmaps: NDArray[np.float32]
+    outputs: tuple[NDArray[np.float32], ...]
+
+
+def output_names(count: int) -> list[str]:
+    """What a network's outputs are called, in graphs and in the golden file: "heatmaps", "output_1", ..."""
+    return ["heatmaps", *(f"output_{i}" for i in range(1, count))]
 
 
 # What Python's zip reader raises for damage: RuntimeError (and NotImplementedError) for flags and versions it lacks.
@@ -105,23 +119,28 @@ class Bundle:
         return self._member(artifact.file, artifact.sha256, artifact.bytes)
 
     def golden(self) -> Golden:
-        """The golden crops and the reference's heatmaps."""
+        """The golden crops and the reference's outputs.
+
+        Raises:
+            BundleError: they cannot be read, or the crops are not the contract's. Which shapes the outputs must have
+                is up to the decode rule: `posert.runtime.pose.heads.check_outputs`.
+        """
         record, c = self.manifest["golden"], self.contract
         data = self._member(GOLDEN, record["sha256"], record["bytes"])
         try:
-            crops, heatmaps = _arrays(data)
+            crops, *outputs = _arrays(data)
         except Exception as error:  # numpy reads a hostile file with exceptions of every kind
             raise BundleError(f"{self.path}: {GOLDEN} cannot be read ({error}); rebuild the bundle") from error
         m = crops.shape[0] if crops.ndim else 0
         if crops.shape != (m, c.height, c.width, 3) or crops.dtype != np.uint8 or not 1 <= m <= 64:
             raise BundleError(f"{self.path}: golden crops are {crops.dtype} {crops.shape}, not what the contract says")
-        expected = (m, len(c.keypoints), c.heatmap_height, c.heatmap_width)
-        if heatmaps.shape != expected or heatmaps.dtype != np.float32 or not np.isfinite(heatmaps).all():
-            raise BundleError(
-                f"{self.path}: golden heatmaps are {heatmaps.dtype} {heatmaps.shape}, expected finite float32 "
-                f"{expected}; rebuild the bundle: posert build"
-            )
-        return Golden(crops, heatmaps)
+        for output in outputs:
+            if output.shape[:1] != (m,) or output.dtype != np.float32 or not np.isfinite(output).all():
+                raise BundleError(
+                    f"{self.path}: a golden output is {output.dtype} {output.shape}, expected finite float32 "
+                    f"({m}, ...); rebuild the bundle: posert build"
+                )
+        return Golden(crops, tuple(outputs))
 
     def check(self) -> None:
         """Read every member once: whatever is damaged raises."""
@@ -131,11 +150,18 @@ class Bundle:
 
     def _read_manifest(self) -> dict[str, Any]:
         data = self._raw(MANIFEST, MAX_MANIFEST)
+        manifest = load_manifest(data)
+        newer = needs_newer_posert(manifest)
+        if newer is not None:  # before the seal, which may be another one there
+            raise BundleError(
+                f"{self.path}: {MANIFEST} has schema {manifest['schema']}, this posert reads up to {SCHEMA}: "
+                f'pip install --upgrade "{newer}"'
+            )
         if self._zip.comment != _seal(data):
             raise BundleError(
                 f"{self.path}: {MANIFEST} was changed after the bundle was written; rebuild the bundle: posert build"
             )
-        return parse_manifest(data)
+        return check_manifest(manifest)
 
     def _check_members(self) -> None:
         """The zip holds what the manifest lists, once, and nothing else."""
@@ -192,10 +218,13 @@ def write_bundle(
     """
     path = Path(path)
     stream = io.BytesIO()
-    np.savez(stream, crops=golden.crops, heatmaps=golden.heatmaps.astype(np.float32))
+    names = output_names(len(golden.outputs))
+    arrays: dict[str, Any] = {name: a.astype(np.float32) for name, a in zip(names, golden.outputs, strict=True)}
+    np.savez(stream, crops=golden.crops, **arrays)
     golden_bytes = stream.getvalue()
     manifest = {
         "schema": SCHEMA,
+        "requires": REQUIRES,
         "name": name,
         "model": dict(model),
         "contract": contract.to_json(),
@@ -206,7 +235,7 @@ def write_bundle(
         "versions": dict(versions),
     }
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
-    parse_artifacts(parse_manifest(text))  # what could not be read back is not written
+    parse_artifacts(check_manifest(load_manifest(text)))  # what could not be read back is not written
     members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member, data in members.items():
@@ -221,16 +250,17 @@ def write_bundle(
     return path
 
 
-def _arrays(data: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Crops and heatmaps of golden.npz, which holds nothing else, uncompressed and unpickled."""
+def _arrays(data: bytes) -> list[NDArray[Any]]:
+    """Crops and outputs of golden.npz, which holds nothing else, uncompressed and unpickled."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
-        if sorted(m.filename for m in members) != ["crops.npy", "heatmaps.npy"]:
-            raise ValueError(f"it holds {[m.filename for m in members]}, expected crops.npy and heatmaps.npy")
+        names = ["crops", *output_names(max(len(members) - 1, 1))]
+        if sorted(m.filename for m in members) != sorted(f"{name}.npy" for name in names):
+            raise ValueError(f"it holds {[m.filename for m in members]}, expected {', '.join(names)}, .npy each")
         if any(m.compress_type != zipfile.ZIP_STORED or m.file_size > len(data) for m in members):
             raise ValueError("an array is compressed")
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return arrays["crops"], arrays["heatmaps"]
+        return [arrays[name] for name in names]
 
 
 def describe(data: bytes) -> dict[str, Any]:

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .schema import NUMBER_OR_NONE, check_shape
+from .schema import NUMBER_OR_NONE, check_shape, shape_of
 
 SCHEMA = 1
+"""Number of the format that this posert writes. It reads this one and all lower ones."""
+REQUIRES = "0.1.0"
+"""The first posert that reads SCHEMA, which bundles state as `requires`. The two change together."""
+
 FORMATS = ("onnx", "torchscript")
 PRECISIONS = ("fp32", "fp16", "int8")
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_SHAPE: dict[str, Any] = {
-    "schema": int,
-    "name": str,
-    "model": {"arch": str, "dataset": str, "checkpoint?": {"*": object}, "*": object},
-    "contract": {"*": object},
-    "artifacts": [
-        {
-            **dict.fromkeys(("name", "format", "file", "sha256", "precision"), str),
-            "bytes": int,
-            "opset": (int, type(None)),
-            "float_nodes": {"*": str},
-            "golden_error": NUMBER_OR_NONE,
-        }
-    ],
-    "golden": {"file": str, "sha256": str, "bytes": int},
-    "calibration": (dict, type(None)),
-    "accuracy": {
-        "verdict?": str,
-        "data?": {"*": object},
-        "rows": [
-            {
-                **dict.fromkeys(("precision", "backend", "verdict"), str),
-                **dict.fromkeys(("ap", "ap_drop", "pixel_drift_p95", "ms_per_person"), NUMBER_OR_NONE),
-                "*": object,
-            }
-        ],
-        "*": object,
-    },
-    "versions": {"*": str},
-}
+_VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +34,7 @@ class Artifact:
         precision: numeric precision of the graph.
         opset: ONNX operator set, None for TorchScript.
         float_nodes: nodes that stayed in float in an INT8 graph, each with the reason.
-        golden_error: relative L2 error of the heatmap on the golden crop, as measured when the bundle was built.
+        golden_error: relative L2 error of the outputs on the golden crop, as measured when the bundle was built.
     """
 
     name: str
@@ -73,26 +48,71 @@ class Artifact:
     golden_error: float | None = None
 
 
-def parse_manifest(data: bytes) -> dict[str, Any]:
-    """The manifest as plain JSON values, of which every one that the runtime reads has the right type.
+_SHAPE: dict[str, Any] = {
+    "schema": int,
+    "requires?": str,
+    "name": str,
+    "model": {"arch": str, "dataset": str, "checkpoint?": {"*": object}, "*": object},
+    "contract": {"*": object},
+    "artifacts": [{**shape_of(Artifact), "*": object}],
+    "golden": {"file": str, "sha256": str, "bytes": int, "*": object},
+    "calibration?": (dict, type(None)),
+    "accuracy": {
+        "verdict?": str,
+        "data?": {"*": object},
+        "rows": [
+            {
+                **dict.fromkeys(("precision", "backend", "verdict"), str),
+                **dict.fromkeys(("ap", "ap_drop", "pixel_drift_p95", "ms_per_person"), NUMBER_OR_NONE),
+                "*": object,
+            }
+        ],
+        "*": object,
+    },
+    "versions?": {"*": str},
+    "*": object,
+}
+
+
+def load_manifest(data: bytes) -> Any:
+    """The manifest as plain JSON values, not yet checked.
 
     Raises:
-        ValueError: it is not JSON, of another schema, or a value is not what it must be; the message names it.
+        ValueError: it is not JSON.
     """
-    manifest = json.loads(data, parse_constant=_refuse_constant)
+    return json.loads(data, parse_constant=_refuse_constant)
+
+
+def needs_newer_posert(manifest: Any) -> str | None:
+    """What to install, as pip names it, where the schema is higher than this posert reads; None where it is not."""
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA:
-        raise ValueError(f"its schema is {schema!r}, this posert reads {SCHEMA}; use the posert that wrote it")
+    if type(schema) is not int or schema <= SCHEMA:
+        return None
+    requires = manifest.get("requires")
+    known = isinstance(requires, str) and _VERSION.fullmatch(requires)
+    return f"posert>={requires}" if known else "posert"
+
+
+def check_manifest(manifest: Any) -> dict[str, Any]:
+    """The manifest, of which every value that the runtime reads has the right type and every field is there.
+
+    Raises:
+        ValueError: it is of another schema, or a value is not what it must be; the message names it.
+    """
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
+        raise ValueError(f"its schema is {schema!r}, expected a number from 1 to {SCHEMA}")
     check_shape(manifest, _SHAPE, "manifest")
     assert isinstance(manifest, dict)
-    return manifest
+    return {"calibration": None, "versions": {}, **manifest}
 
 
 def parse_artifacts(manifest: dict[str, Any]) -> dict[str, Artifact]:
     """The artifacts by name; ValueError for one that no bundle of this schema can hold."""
     artifacts: dict[str, Artifact] = {}
+    known = {f.name for f in fields(Artifact)}
     for record in manifest["artifacts"]:
-        artifact = Artifact(**record)
+        artifact = Artifact(**{name: value for name, value in record.items() if name in known})
         checks = {
             "a plain file name of its own": _MEMBER_NAME.fullmatch(artifact.file)
             and artifact.file not in (MANIFEST, GOLDEN, *(a.file for a in artifacts.values())),

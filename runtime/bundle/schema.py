@@ -1,19 +1,39 @@
-"""Is a value from a JSON file built as expected? Asked before anything uses it: anybody may have written the file."""
+"""Checks that a value from a JSON file has the expected shape before anything uses it: anybody may have written it."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import MISSING, fields
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 NUMBER = (int, float)
-NUMBER_OR_NONE = (int, float, type(None))
+NUMBER_OR_NONE = (int, float, NoneType)
 _NAMES = {
     str: "a text",
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    type(None): "null",
+    NoneType: "null",
     dict: "{}",
 }
+
+
+def shape_of(record: type) -> dict[str, Any]:
+    """The shape, for `check_shape`, of a dataclass as JSON. Fields with a default may be missing."""
+    hints = get_type_hints(record)
+    optional = {f.name for f in fields(record) if f.default is not MISSING or f.default_factory is not MISSING}
+    return {f"{name}?" if name in optional else name: _shape_of(hint) for name, hint in hints.items()}
+
+
+def _shape_of(hint: Any) -> Any:
+    """Of a type hint: a plain type, a tuple (a list in JSON), `dict[str, T]`, or a union of plain types."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is tuple:  # of one type throughout; its length is checked with its values
+        return [_shape_of(inner[0])]
+    if origin is dict:
+        return {"*": _shape_of(inner[1])}
+    plain = inner or (hint,)
+    return (*plain, int) if float in plain else plain
 
 
 def check_shape(value: Any, shape: Any, where: str) -> None:

@@ -51,8 +51,8 @@ _one_capture = threading.Lock()
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """For a capture, ours or one that a library makes for us: no other of them is under way, and nothing is collected.
+def exclusive_capture() -> Iterator[None]:
+    """Allow one capture at a time, ours or a library's, and no garbage collection while it lasts.
 
     What the collector frees, of whatever library, ends a capture of this thread; and PyTorch waits for the whole device
     before it captures, which ends those of other threads.
@@ -97,7 +97,7 @@ class Pinned:
         _own(self, "cuMemFreeHost", host)
 
 
-def foreign(address: int) -> bool:
+def in_other_context(address: int) -> bool:
     """Whether memory of the device lies in another context than the current one, whose kernels cannot read it."""
     owner, current = HANDLE(), HANDLE()
     # Memory of a pool belongs to no context, and memory of the system is not known: both can be read.
@@ -246,7 +246,7 @@ class Stream:
             assert whole, "the graph is made after the block"
             return Graph(captured)
 
-        with undisturbed():
+        with exclusive_capture():
             call("cuStreamBeginCapture_v2", self.handle, _THREAD_LOCAL)
             try:
                 yield finish

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .driver import Stream, foreign
+from .driver import Stream, in_other_context
 from .kernels import BYTES_PER_PIXEL, Format
 
 _LEGACY_STREAM = 1
@@ -151,7 +151,7 @@ def device_output(out: Any, shape: tuple[int, ...]) -> int:
 
 
 def _check_context(address: int, what: str) -> None:
-    if foreign(address):
+    if in_other_context(address):
         raise InputError(
             f"{what} lies in a CUDA context of its own, as pycuda.autoinit makes one: import pycuda.autoprimaryctx "
             "instead, whose context all libraries share; or it lies on another GPU than the network: copy it there"

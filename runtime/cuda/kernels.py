@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..bundle.contract import Contract
 from ..errors import BackendError
 from ..pose.blur import gaussian
+from ..pose.heads import head
 
 TILE = 32
 ROWS = 8
@@ -23,8 +24,6 @@ THREADS = 128
 MAX_KERNEL = 99
 STRIP = 2048
 _TEGRA = (87,)
-
-_RULES = ("none", "default", "unbiased", "udp", "udp_combined", "megvii", "megvii_original", "hourglass")
 
 
 class Format(enum.IntEnum):
@@ -178,9 +177,11 @@ class DecodeArguments(ctypes.Structure):
                 flip test.
 
         Raises:
-            BackendError: heatmaps of another type, or higher than the kernel can blur.
+            BackendError: the rule has no kernel, or the heatmaps are of another type or higher than it can blur.
         """
-        c = contract
+        c, rule = contract, head(contract.decode)
+        if rule.cuda is None:
+            raise BackendError(f"the decode rule {rule.name!r} has no CUDA kernel: decode its outputs on the CPU")
         if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
             raise BackendError(f"the network gives {dtype} heatmaps; the CUDA path decodes float32 and float16")
         if c.heatmap_height > STRIP:
@@ -188,7 +189,7 @@ class DecodeArguments(ctypes.Structure):
         arguments = cls(heatmaps, batch, flip_index, keypoints, slots, len(c.keypoints))
         arguments.height, arguments.width = c.heatmap_height, c.heatmap_width
         arguments.half = dtype == np.dtype(np.float16)
-        arguments.rule, arguments.kernel = _RULES.index(c.decode), c.kernel
+        arguments.rule, arguments.kernel = rule.cuda, c.kernel
         arguments.udp, arguments.shift = c.udp, c.flip_shift
         arguments.gaussian[: c.kernel] = gaussian(c.kernel).tolist()
         arguments.wide[: 2 * c.kernel + 1] = gaussian(2 * c.kernel + 1).tolist()

@@ -1,4 +1,4 @@
-"""What a network has to offer so that it can run where the crops are, and the way from arrays to it and back."""
+"""What a network on the GPU has to offer, and how one runs from arrays to arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BackendError, InputError
 from .driver import Device, Event, Graph, Memory, Pinned, Stream
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -17,7 +17,9 @@ BUCKETS = (1, 2, 4, 8, 16, 32)
 
 
 class Network(Protocol):
-    """A network on the GPU. Crops `(N, H, W, 3)` uint8 BGR and heatmaps `(N, K, h, w)` lie in buffers of the caller.
+    """A network on the GPU.
+
+    Crops `(N, H, W, 3)` uint8 BGR and its one output, heatmaps `(N, C, h, w)`, lie in buffers of the caller.
 
     Attributes:
         largest: the largest batch that it takes.
@@ -28,12 +30,12 @@ class Network(Protocol):
     capturable: bool
 
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape `(K, h, w)` and type, float32 or float16, of the heatmaps of one crop `(H, W, 3)`.
+        """Shape `(C, h, w)` and type, float32 or float16, of the heatmaps of one crop `(H, W, 3)`.
 
         It is called before `bind`.
 
         Raises:
-            BackendError: it does not take such crops.
+            BackendError: it does not take such crops, or has more than one output (`check_one_output`).
         """
         ...
 
@@ -44,6 +46,19 @@ class Network(Protocol):
         while no run of another batch size is under way.
         """
         ...
+
+
+def check_one_output(outputs: int) -> None:
+    """Refuse networks with several outputs, which only the CPU backends run.
+
+    Raises:
+        BackendError: there are several.
+    """
+    if outputs != 1:
+        raise BackendError(
+            f"the network has {outputs} outputs, and the GPU backends run networks with one: use a CPU backend, "
+            "--backend openvino or onnxruntime"
+        )
 
 
 def bucket_of(people: int, largest: int) -> int:
@@ -88,7 +103,7 @@ def timed_ms(work: Callable[[], None], stream: Stream, rounds: int) -> list[floa
 
 
 class ArrayRunner:
-    """A network from arrays to arrays, for those who cut crops and decode on the CPU: one graph per batch size."""
+    """A network from arrays to arrays, where crops and decoding stay on the CPU: one graph per batch size."""
 
     def __init__(self, device: Device, network: Network, crop: tuple[int, ...]) -> None:
         self._device, self._network, self._crop = device, network, crop

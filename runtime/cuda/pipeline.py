@@ -2,14 +2,14 @@
 
 Per batch size one graph is captured: the people's matrices go up, crops are cut straight into the network's input, the
 network runs, its heatmaps are decoded and taken back to the frame, and K x 3 numbers per person come down. The frame
-itself goes up before that, unless it lies on the GPU already. People beyond a batch size wait for the next run; a run
-with fewer people than its batch size computes slots that nobody reads, which `Usage` tells.
+itself goes up before that, unless it lies on the GPU already. People beyond the largest batch size wait for the next
+run. A run with fewer people than its batch size is padded; `Usage` counts the padding.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from typing import Any
@@ -18,18 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.contract import Contract
-from ..errors import BackendError, InputError
+from ..errors import BackendError
+from ..pose.heads import head
 from .driver import Device, Module, Stream
-from .frames import stream_of
+from .frames import on_device, stream_of
 from .kernels import Format, images
-from .lane import Joints, Kernels, Lane, Usage
-from .network import Network
+from .network import Network, check_one_output
+from .slot import ExecutionSlot, Joints, Kernels, Usage
 
 
 class Pipeline:
     """A network with its pre- and post-processing on the GPU.
 
-    It may be called from several threads. Calls run side by side in as many lanes as it has, each with a stream and
+    It may be called from several threads. Calls run side by side in as many slots as it has, each with a stream and
     buffers of its own. The first run of a batch size captures its graph; a thread that waits for the whole device just
     then (`torch.cuda.synchronize`) ends the capture, and both get an error: run each size once before.
 
@@ -38,29 +39,29 @@ class Pipeline:
         contract: of the network.
         device: the GPU.
         flip_test: average the heatmaps of each crop and of its mirror image.
-        lanes: how many runs can be under way at the same time; two let one frame go up while another is computed.
+        slots: how many runs can be in progress at the same time; with two, one frame goes up while another is computed.
 
     Raises:
-        BackendError: the network does not give what the contract says.
+        BackendError: the network does not give what the contract says, or the contract's decode rule has no kernel.
     """
 
     def __init__(
-        self, network: Network, contract: Contract, device: Device, *, flip_test: bool = False, lanes: int = 1
+        self, network: Network, contract: Contract, device: Device, *, flip_test: bool = False, slots: int = 1
     ) -> None:
         c = contract
-        channels = len(c.keypoints) * (3 if c.decode == "udp_combined" else 1)
-        promised = (channels, c.heatmap_height, c.heatmap_width)
+        expected = head(c.decode).shapes(c)
+        check_one_output(len(expected))
         with device.active():
             heatmap, _ = network.output((c.height, c.width, 3))
-        if heatmap != promised:
-            raise BackendError(f"the network gives heatmaps {heatmap}; its contract says {promised}")
+        if heatmap != expected[0]:
+            raise BackendError(f"the network gives heatmaps {heatmap}; its contract says {expected[0]}")
         if flip_test and network.largest < 2:
             raise BackendError("a flip test runs a person twice, and the network takes a batch of 1")
         self.contract, self.device, self.usage = contract, device, Usage()
         with device.active():
             module = Module(images(device.capability))
             kernels = Kernels(*(module.kernel(name) for name in Kernels._fields))
-            self._lanes = [Lane(network, contract, device, kernels, flip_test) for _ in range(lanes)]
+            self._slots = [ExecutionSlot(network, contract, device, kernels, flip_test) for _ in range(slots)]
 
     def __call__(
         self,
@@ -86,8 +87,8 @@ class Pipeline:
         Raises:
             InputError: the frame cannot be used, a region cannot be cropped, or heatmaps were not finite.
         """
-        with self._lane() as lane, self.device.active():
-            return lane.run(lane.take(frame, format, _named(stream)), center, extent, self.usage)
+        with self._slot() as slot, self.device.active():
+            return slot.run(slot.take(frame, format, _named(stream)), center, extent, self.usage)
 
     def into(
         self,
@@ -110,38 +111,49 @@ class Pipeline:
         Raises:
             InputError: the frame or `out` cannot be used.
         """
-        with self._lane() as lane, self.device.active():
-            image = lane.take(frame, format, _named(stream))
-            lane.into(out, image, center, extent, stream_of(stream), self.usage)
+        with self._slot() as slot, self.device.active():
+            image = slot.take(frame, format, _named(stream))
+            slot.into(out, image, center, extent, stream_of(stream), self.usage)
 
     def video(
         self, frames: Iterable[tuple[Any, NDArray[np.float32], NDArray[np.float32]]], *, format: Format | None = None
     ) -> Iterator[Joints]:
         """Joints of frame after frame, each given with its centres and extents; see `__call__`.
 
-        With two lanes the next frame goes up while one is computed, so results are one frame late. It has all lanes
-        until it ends: other threads wait, and the one that iterates may not use this pipeline otherwise.
+        With two slots the next frame goes up while one is computed, so results are one frame late. A frame that lies on
+        the GPU is read before the next one is taken from `frames`, so its memory may be used again. What raises in
+        `frames` raises here in its place, after the results of the frames before it.
+
+        All slots are reserved until it ends: other threads wait, and the one that iterates may not use this pipeline
+        otherwise.
         """
-        waiting: deque[tuple[Lane, NDArray[np.float32], NDArray[np.float32]]] = deque()
+        waiting: deque[Callable[[], Joints]] = deque()
+        failure: Exception | None = None
         with ExitStack() as locks:
-            for lane in self._lanes:
-                lane.acquire()
-                locks.callback(lane.release)
-            for lane, (frame, center, extent) in zip(cycle(self._lanes), frames):
-                if len(waiting) == len(self._lanes):
-                    yield self._finish(*waiting.popleft())
-                if len(center) > lane.most:
-                    raise InputError(f"{len(center)} people in a frame of a video; the network takes {lane.most}")
-                with self.device.active():
-                    lane.start(lane.take(frame, format), center, extent, self.usage)
-                waiting.append((lane, center, extent))
+            for slot in self._slots:
+                slot.acquire()
+                locks.callback(slot.release)
+            source = iter(frames)
+            for slot in cycle(self._slots):
+                if len(waiting) == len(self._slots):
+                    yield waiting.popleft()()
+                try:
+                    frame, center, extent = next(source)
+                    waiting.append(self._begin(slot, frame, center, extent, format))
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
             while waiting:
-                yield self._finish(*waiting.popleft())
+                yield waiting.popleft()()
+            if failure is not None:
+                raise failure
 
     def replay_ms(self, rounds: int) -> list[float]:
         """GPU time of the last call's last run, run again so many times: what a frame costs beside its upload."""
-        with self._lane() as lane, self.device.active():
-            return lane.replay_ms(rounds)
+        with self._slot() as slot, self.device.active():
+            return slot.replay_ms(rounds)
 
     def step(self, name: str, frame: Any) -> None:
         """One step of the last call's last run again, alone and waited for: what a benchmark times.
@@ -150,24 +162,42 @@ class Pipeline:
             name: "upload" (the frame and its people's matrices), "crop", "network", "decode" or "download".
             frame: that "upload" sends.
         """
-        with self._lane() as lane, self.device.active():
-            lane.step(name, frame)
+        with self._slot() as slot, self.device.active():
+            slot.step(name, frame)
 
-    def _finish(self, lane: Lane, center: NDArray[np.float32], extent: NDArray[np.float32]) -> Joints:
+    def _begin(
+        self,
+        slot: ExecutionSlot,
+        frame: Any,
+        center: NDArray[np.float32],
+        extent: NDArray[np.float32],
+        format: Format | None,
+    ) -> Callable[[], Joints]:
+        """Start a frame of a video; the result waits for its joints."""
         with self.device.active():
-            return lane.finish(center, extent)
+            image = slot.take(frame, format)
+            if len(center) > slot.most or on_device(frame):  # several runs, or memory that may be used again at once
+                joints = slot.run(image, center, extent, self.usage)
+                return lambda: joints
+            slot.start(image, center, extent, self.usage)
+
+        def finish() -> Joints:
+            with self.device.active():
+                return slot.finish(center, extent)
+
+        return finish
 
     @contextmanager
-    def _lane(self) -> Iterator[Lane]:
-        """A lane that nobody uses; if there is none, the first, when it is free."""
-        lane = next((one for one in self._lanes if one.acquire(wait=False)), None)
-        if lane is None:
-            lane = self._lanes[0]
-            lane.acquire()
+    def _slot(self) -> Iterator[ExecutionSlot]:
+        """A free slot; if there is none, the first, as soon as it is free."""
+        slot = next((one for one in self._slots if one.acquire(wait=False)), None)
+        if slot is None:
+            slot = self._slots[0]
+            slot.acquire()
         try:
-            yield lane
+            yield slot
         finally:
-            lane.release()
+            slot.release()
 
 
 def _named(stream: Any) -> Stream | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..cuda.driver import Device, Memory, Stream
 from ..cuda.library import missing
+from ..cuda.network import check_one_output
 from ..cuda.session import GpuSession
 from ..errors import BackendError, InputError
 from ..system.files import CACHE, atomic_write, cache_folder, check_writable
@@ -53,8 +54,9 @@ class EngineNetwork:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
         outputs = [n for n in names if n not in inputs]
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise BackendError(f"the engine has the inputs {inputs} and the outputs {outputs}; expected one of each")
+        if len(inputs) != 1:
+            raise BackendError(f"the engine has the inputs {inputs}; expected one")
+        check_one_output(len(outputs))
         self._input, self._output = inputs[0], outputs[0]
         self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
         self._profiles = [

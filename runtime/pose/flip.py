@@ -11,32 +11,25 @@ from numpy.typing import NDArray
 from ..errors import InputError
 
 
-def flip_index(joints: int, flip_pairs: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """For each joint the one that stands for it in a mirror image: its partner, or itself if it has none."""
-    index = list(range(joints))
-    for left, right in flip_pairs:
-        index[left], index[right] = right, left
-    return tuple(index)
-
-
 def merge(
-    heatmaps: NDArray[np.float32], flip_index: tuple[int, ...], shift: bool, channels: int = 1
+    heatmaps: NDArray[np.float32], flip_index: tuple[int, ...], shift: bool, signs: tuple[int, ...] = (1,)
 ) -> NDArray[np.float32]:
     """Mean of the two halves of a doubled batch, the second turned back (MMPose 0.x `TopDown.forward_test`).
 
     Args:
-        heatmaps: `(2 * N, channels * K, h, w)` float32: the maps of N crops, then those of their mirror images.
+        heatmaps: `(2 * N, C * K, h, w)` float32: the maps of N crops, then those of their mirror images.
         flip_index: for each of the K joints the one that stands for it in the mirror.
         shift: move the mirrored maps by one cell to the right, the first column staying. Maps that were trained with
             their targets at a quarter of the crop's coordinates need it; those of UDP and MSPN do not.
-        channels: 3 for `udp_combined`, whose second channel, the offset along x, changes its sign.
+        signs: for each of a joint's C channels -1 where a mirror image changes its sign, as of offsets along x, or 1.
 
     Returns:
-        `(N, channels * K, h, w)` float32.
+        `(N, C * K, h, w)` float32.
 
     Raises:
         InputError: the number of maps or of joints does not fit.
     """
+    channels = len(signs)
     if heatmaps.ndim != 4 or len(heatmaps) % 2 or heatmaps.shape[1] != channels * len(flip_index):
         raise InputError(
             f"a flip test takes (2 * people, {channels * len(flip_index)}, height, width) heatmaps, "
@@ -45,8 +38,9 @@ def merge(
     half = len(heatmaps) // 2
     height, width = heatmaps.shape[2:]
     mirrored = heatmaps[half:].reshape(half, -1, channels, height, width)[:, list(flip_index)]
-    if channels == 3:
-        mirrored[:, :, 1] *= -1
+    for channel, sign in enumerate(signs):
+        if sign != 1:
+            mirrored[:, :, channel] *= sign
     mirrored = mirrored.reshape(half, -1, height, width)
     merged = np.empty_like(mirrored)
     if shift:

@@ -32,43 +32,24 @@ _REACH = 2**20
 """And computes them in 32 bits with 10 behind the point; one more is left as room."""
 
 
-def boxes_to_center_scale(
-    boxes: ArrayLike, width: int, height: int, padding: float = 1.25, enlarge: tuple[float, float] = (1.0, 1.0)
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Centre and extent of the crops of N boxes (MMPose 0.x `TopDownGetBboxCenterScale`).
+def crop_regions(boxes: NDArray[np.float64], contract: Contract) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The regions of the frame that the crops of N boxes show (MMPose 0.x `TopDownGetBboxCenterScale`).
 
-    The box grows in one direction to the aspect ratio of the crop, then in both by `padding`. Megvii's MSPN repository
-    enlarges it before that, by 1.09 and 1.135, and pads by 1.
+    A box grows in one direction to the aspect ratio of the crop, then in both by the contract's `padding`. Megvii's
+    MSPN repository enlarges it before that, by 1.09 and 1.135, and pads by 1: the contract's `enlarge`.
 
     Args:
-        boxes: `(N, 4)` xyxy, px of the frame, not rounded; they may reach outside the frame.
-        width, height: size of the crop, px.
-        padding: factor by which the region is larger than the box.
-        enlarge: factors for the width and the height of the box itself.
+        boxes: `(N, 4)` float64 xyxy, px of the frame, as `check_boxes` returns them. They may reach outside the frame.
+        contract: of the network that takes the crops.
 
     Returns:
         center `(N, 2)` and extent `(N, 2)` float32, px of the frame: the crop shows `center - extent / 2` to
         `center + extent / 2`.
-
-    Raises:
-        InputError: a box is not finite or has no area; the first one is named.
     """
-    return center_scale(check_boxes(boxes), width, height, padding, enlarge)
-
-
-def center_scale(
-    box: NDArray[np.float64], width: int, height: int, padding: float, enlarge: tuple[float, float]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`boxes_to_center_scale` of boxes that `check_boxes` has seen."""
-    size = box[:, 2:] - box[:, :2]
-    center = (box[:, :2] + size * 0.5).astype(np.float32)
-    return center, _to_aspect(size if enlarge == (1, 1) else size * enlarge, width, height, padding)
-
-
-def regions(boxes: ArrayLike, contract: Contract) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`boxes_to_center_scale` as a network was trained with."""
     c = contract
-    return boxes_to_center_scale(boxes, c.width, c.height, c.padding, c.enlarge)
+    size = boxes[:, 2:] - boxes[:, :2]
+    center = (boxes[:, :2] + size * 0.5).astype(np.float32)
+    return center, _to_aspect(size if c.enlarge == (1, 1) else size * c.enlarge, c.width, c.height, c.padding)
 
 
 def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -85,9 +66,10 @@ def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[NDArray[np.f
         center `(N, 2)`, 0-based px, and extent `(N, 2)`, px, both float32.
     """
     points = np.array(center, np.float32).reshape(-1, 2)
-    scales = np.asarray(scale, np.float64).reshape(-1)
-    points[:, 1] += np.where(points[:, 0] != -1, 15 * scales, 0)
-    extent = scales.astype(np.float32) * np.float32(1.25) * PIXEL_STD
+    scales = np.asarray(scale, np.float32).reshape(-1)
+    # The rounded scale, but the shift in double precision: NumPy 1, which MMPose 0.x ran on, computes 15 * scale so.
+    points[:, 1] += np.where(points[:, 0] != -1, 15 * scales.astype(np.float64), 0)
+    extent = scales * np.float32(1.25) * PIXEL_STD
     return points - np.float32(1), np.repeat(extent[:, None], 2, axis=1)
 
 

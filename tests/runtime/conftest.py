@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from posert.runtime.pose.heads import HEADS, Head, head
+from posert.runtime.registry import Registry
 
 FOLDER = Path(__file__).parents[1] / "goldens" / "protocol"
 MAPS = {
@@ -22,6 +25,20 @@ MAPS = {
 }
 PEOPLE = 64
 IMAGES = ((320, 240), (640, 480), (97, 211))
+
+
+@pytest.fixture
+def add_head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Head], None]]:
+    """Registers a decode rule for the length of a test."""
+    added: dict[str, Head] = {}
+    load = Registry.load
+
+    def look_up(registry: Registry[Any], name: str) -> Any:
+        return added[name] if registry is HEADS and name in added else load(registry, name)
+
+    monkeypatch.setattr(Registry, "load", look_up)
+    yield lambda head: added.update({head.name: head})
+    head.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from posert.runtime import Keypoints, PoseEstimator
 from posert.runtime.backends import AsyncSession, installed_backends
-from posert.runtime.batching import COLLECTED, MAX_BATCH
+from posert.runtime.batching import MAX_BATCH, STREAM_BATCH
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
+from posert.runtime.pose.heads import Outputs
 from posert.runtime.selection import Choice
 
 INSTALLED = list(installed_backends())
@@ -62,9 +63,9 @@ class Lazy(AsyncSession):
         self.batches: list[int] = []
         self.started = self.most = 0
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         small = np.stack([cv2.resize(c, (6, 8), interpolation=cv2.INTER_AREA) for c in crops]).astype(np.float32)
-        return np.stack([np.roll(small[..., k % 3], k, axis=2) for k in range(17)], axis=1)
+        return (np.stack([np.roll(small[..., k % 3], k, axis=2) for k in range(17)], axis=1),)
 
     def requests(self) -> list[Any]:
         made = [Later(self) for _ in range(self.slots)]
@@ -87,7 +88,7 @@ class Later:
 
         def run() -> None:
             time.sleep(delay)
-            maps = self.session.infer(crops)
+            (maps,) = self.session.infer(crops)
             if number == self.session.fail_at:
                 maps[-1, 3] = np.nan
             if len(maps) > len(self.memory):
@@ -99,11 +100,11 @@ class Later:
         self.thread.start()
         self.session.most = max(self.session.most, sum(r.thread is not None for r in self.session.made))
 
-    def wait(self) -> NDArray[np.float32]:
+    def wait(self) -> Outputs:
         assert self.thread is not None, "not started"
         self.thread.join()
         self.thread = None
-        return self.memory[: self.count]
+        return (self.memory[: self.count],)
 
     def drop(self) -> None:
         self.dropped = True
@@ -128,7 +129,7 @@ def test_the_same_as_one_by_one(counts: list[int], slots: int, flip_test: bool) 
     expected = [pose(*pair) for pair in pairs]
     for seen, one in zip(pose.stream(iter(pairs)), expected, strict=True):
         same(seen, one)
-    assert session.started <= sum(-(-count // COLLECTED) for count in counts)
+    assert session.started <= sum(-(-count // STREAM_BATCH) for count in counts)
     assert session.most <= slots
 
 
@@ -148,7 +149,7 @@ def test_the_same_as_one_by_one(counts: list[int], slots: int, flip_test: bool) 
     ids=str,
 )
 def test_frames_with_few_people_share_a_run(counts: list[int], runs: list[int]) -> None:
-    assert (COLLECTED, MAX_BATCH) == (4, 8)
+    assert (STREAM_BATCH, MAX_BATCH) == (4, 8)
     session = Lazy(2)
     assert [len(people) for people in estimator(session).stream(pairs_of(counts))] == counts
     assert session.batches == runs
@@ -171,7 +172,7 @@ def test_no_more_frames_are_taken_than_runs_can_be_under_way() -> None:
             yield pair
 
     for done, _ in enumerate(estimator(Lazy(3)).stream(frames())):
-        assert taken <= done + 1 + COLLECTED * (3 + 1)
+        assert taken <= done + 1 + STREAM_BATCH * (3 + 1)
 
 
 def test_frames_are_let_go_of_and_may_be_overwritten() -> None:
@@ -262,8 +263,8 @@ def test_openvino(narrow_bundle: Path, throughput: bool, flip_test: bool) -> Non
     pose = PoseEstimator(narrow_bundle, throughput=throughput, **options)
     other = PoseEstimator(narrow_bundle, throughput=not throughput, **options)
     crops = np.random.default_rng(0).integers(0, 256, (4, 128, 96, 3), np.uint8)
-    together = pose.session.infer(crops).copy()
-    alone = np.concatenate([pose.session.infer(crops[i : i + 1].copy()).copy() for i in range(4)])
+    together = pose.session.infer(crops)[0].copy()
+    alone = np.concatenate([pose.session.infer(crops[i : i + 1].copy())[0].copy() for i in range(4)])
     for seen, pair in zip(pose.stream(iter(pairs)), pairs, strict=True):
         for expected in (pose(*pair), other(*pair)):
             if np.array_equal(together, alone):
@@ -275,7 +276,7 @@ def test_openvino(narrow_bundle: Path, throughput: bool, flip_test: bool) -> Non
 @pytest.mark.parametrize("backend", [name for name in INSTALLED if name != "openvino"])
 def test_backends_that_run_one_batch_at_a_time(narrow_bundle: Path, backend: str) -> None:
     pose = PoseEstimator(narrow_bundle, backend=backend, precision="fp32", threads=1, throughput=True)
-    assert not hasattr(pose.session, "requests")
+    assert not isinstance(pose.session, AsyncSession)
     pairs = pairs_of([1, 0, 1], size=(180, 240))
     for seen, pair in zip(pose.stream(iter(pairs)), pairs, strict=True):
         same(seen, pose(*pair))

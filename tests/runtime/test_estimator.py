@@ -342,7 +342,7 @@ def bundle_of(
         }
         for (backend, precision), verdict in verdicts.items()
     ]
-    golden = Golden(np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 1, 2, 2), np.float32))
+    golden = Golden(np.zeros((1, 8, 8, 3), np.uint8), (np.zeros((1, 1, 2, 2), np.float32),))
     write_bundle(
         path,
         name="decide",

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ....runtime.bundle.contract import Contract
 from ....runtime.pose.decode import decode, to_frame
-from ....runtime.pose.preprocess import boxes_to_center_scale, crop_matrices
+from ....runtime.pose.preprocess import check_boxes, crop_matrices, crop_regions
 
 Floats = NDArray[np.float32]
 
@@ -32,26 +33,24 @@ class People:
         return len(self.image)
 
 
-def labelled_people(labels: dict[str, Any], width: int, height: int) -> People:
-    """The people with keypoints of a COCO dict whose image ids count from 1, for crops of width x height px."""
+def labelled_people(labels: dict[str, Any], contract: Contract) -> People:
+    """The people with keypoints of a COCO dict whose image ids count from 1, for the crops of a contract."""
     found = [annotation for annotation in labels["annotations"] if annotation["num_keypoints"]]
     boxes = np.array([annotation["bbox"] for annotation in found], np.float64)
     boxes[:, 2:] += boxes[:, :2]
-    center, extent = boxes_to_center_scale(boxes, width, height)
+    center, extent = crop_regions(check_boxes(boxes), contract)
     return People(
         image=np.array([annotation["image_id"] - 1 for annotation in found]),
         center=center,
         extent=extent,
-        matrix=crop_matrices(center, extent, width, height),
+        matrix=crop_matrices(center, extent, contract.width, contract.height),
         keypoints=np.array([annotation["keypoints"] for annotation in found], np.float32).reshape(len(found), -1, 3),
     )
 
 
-def average_precision(
-    heatmaps: Floats, people: People, labels: dict[str, Any], rule: str = "default"
-) -> dict[str, float]:
+def average_precision(heatmaps: Floats, people: People, labels: dict[str, Any], contract: Contract) -> dict[str, float]:
     """COCO AP, by pycocotools, of the heatmaps `(N, K, h, w)` of the ground-truth boxes."""
-    xy, score = decode(heatmaps, rule)
+    xy, score = decode((heatmaps,), contract)
     xy = to_frame(xy, people.center, people.extent, heatmaps.shape[3], heatmaps.shape[2])
     counted = score > 0.2  # the published person score is the mean over these joints
     confidence = (score * counted).sum(1) / np.maximum(counted.sum(1), 1)

@@ -15,6 +15,7 @@ import math
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,10 @@ class Average:
 @torch.inference_mode()
 def evaluate(network: nn.Module, count: int, width: int, height: int) -> dict[str, float]:
     """AP on the first `count` held-out images with ground-truth boxes; by two other ways of reading the maps too."""
-    reference = Reference(network, contract(width, height))
+    c = contract(width, height)
+    reference = Reference(network, c)
     images, labels = data.cached("val", count)
-    people = labelled_people(labels, width, height)
+    people = labelled_people(labels, c)
     plain, mirrored = [], []
     for start in range(0, len(people), BATCH):
         batch = range(start, min(start + BATCH, len(people)))
@@ -145,9 +147,9 @@ def evaluate(network: nn.Module, count: int, width: int, height: int) -> dict[st
         back[..., 1:] = back[..., :-1].clone()  # the mirrored map lies a pixel to the left (MMPose `shift_heatmap`)
         mirrored.append(back)
     maps = torch.cat(plain)
-    return average_precision(maps.numpy(), people, labels) | {
-        "AP_flip_test": average_precision(((maps + torch.cat(mirrored)) / 2).numpy(), people, labels)["AP"],
-        "AP_unbiased": average_precision(maps.numpy(), people, labels, "unbiased")["AP"],
+    return average_precision(maps.numpy(), people, labels, c) | {
+        "AP_flip_test": average_precision(((maps + torch.cat(mirrored)) / 2).numpy(), people, labels, c)["AP"],
+        "AP_unbiased": average_precision(maps.numpy(), people, labels, replace(c, decode="unbiased"))["AP"],
     }
 
 
@@ -171,7 +173,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     """Train, keep on disk the average weights with the best AP so far, and return their record."""
     width, height = args.imgsz
     images, labels = data.cached("train", args.images)
-    people = labelled_people(labels, width, height)
+    people = labelled_people(labels, contract(width, height))
     torch.manual_seed(args.seed)
     network = build_arch(args.arch, len(DATASET.keypoints))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's annotations

@@ -65,7 +65,7 @@ class TestPlainGraph:
             images = narrow_reference.normalise(torch.from_numpy(random_crops(narrow_reference.contract, count, 9)))
             with torch.inference_mode():
                 expected = narrow_reference.network(images).numpy()
-            seen = run(narrow_onnx, {"images": images.numpy()})
+            (seen,) = run(narrow_onnx, {"images": images.numpy()})
             np.testing.assert_allclose(seen, expected, rtol=0, atol=5e-5 * float(np.abs(expected).max()))
 
     def test_nothing_but_the_network_is_left(self, narrow_onnx: onnx.ModelProto) -> None:
@@ -145,8 +145,8 @@ class TestGraphOfTheBundle:
         crops = random_crops(contract, 3, seed=2)
         crops[0] = 0
         crops[1] = 255
-        expected = Reference(network, contract).infer(crops)
-        seen = run(with_crops(plain, contract), {"crops": crops})
+        (expected,) = Reference(network, contract).infer(crops)
+        (seen,) = run(with_crops(plain, contract), {"crops": crops})
         # (p - 255 * mean) * (1 / (255 * std)) against (p / 255 - mean) / std: the last bits of float32
         np.testing.assert_allclose(seen, expected, rtol=0, atol=2e-6 * float(np.abs(expected).max()) + 1e-6)
 
@@ -154,14 +154,14 @@ class TestGraphOfTheBundle:
         """So that the test above can fail: the two orders give different maps."""
         crops = random_crops(CONTRACT, 1)
         rgb, bgr = (
-            run(with_crops(tiny[1], replace(CONTRACT, model_color=c)), {"crops": crops}) for c in ("RGB", "BGR")
+            run(with_crops(tiny[1], replace(CONTRACT, model_color=c)), {"crops": crops})[0] for c in ("RGB", "BGR")
         )
         assert np.abs(rgb - bgr).max() > 0.05
 
     def test_the_narrow_network(self, narrow_onnx: onnx.ModelProto, narrow_reference: Reference) -> None:
         crops = random_crops(narrow_reference.contract, 3, seed=4)
-        expected = narrow_reference.infer(crops)
-        seen = run(with_crops(narrow_onnx, narrow_reference.contract), {"crops": crops})
+        (expected,) = narrow_reference.infer(crops)
+        (seen,) = run(with_crops(narrow_onnx, narrow_reference.contract), {"crops": crops})
         np.testing.assert_allclose(seen, expected, rtol=0, atol=5e-5 * float(np.abs(expected).max()))
 
     def test_inputs_outputs_and_nodes(self, tiny: tuple[nn.Module, onnx.ModelProto]) -> None:

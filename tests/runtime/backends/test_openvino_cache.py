@@ -37,7 +37,7 @@ def crops() -> NDArray[np.uint8]:
 def expected(narrow_bundle: Path, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What a graph gives that was compiled here and now."""
     with Bundle(narrow_bundle) as bundle:
-        return open_session(bundle, "openvino", "fp32", threads=1).infer(crops).copy()
+        return open_session(bundle, "openvino", "fp32", threads=1).infer(crops)[0].copy()
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def open_cached(narrow_bundle: Path) -> Callable[..., tuple[NDArray[np.float32],
                 seen.append(graph)
                 return bundle.read(graph)
 
-            return BACKEND.open_cached(graph.sha256, read, precision, 1, throughput).infer(crops).copy(), bool(seen)
+            return BACKEND.open_cached(graph.sha256, read, precision, 1, throughput).infer(crops)[0].copy(), bool(seen)
 
     return run
 

@@ -9,7 +9,8 @@ import io
 import json
 import pickle
 import zipfile
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from posert.runtime.bundle import archive as bundle_module
 from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
+from posert.runtime.bundle.manifest import SCHEMA
 from posert.runtime.cli.commands.inspect import describe as describe_bundle
 from posert.runtime.errors import BackendError, BundleError
 from posert.runtime.selection import choose
@@ -53,7 +55,7 @@ ROW = {
 
 def golden() -> Golden:
     rng = np.random.default_rng(0)
-    return Golden(rng.integers(0, 256, (2, 32, 24, 3), np.uint8), rng.random((2, 2, 8, 6), np.float32))
+    return Golden(rng.integers(0, 256, (2, 32, 24, 3), np.uint8), (rng.random((2, 2, 8, 6), np.float32),))
 
 
 def write(path: Path, **changes: Any) -> Path:
@@ -130,7 +132,8 @@ class TestRoundTrip:
             assert bundle.accuracy["rows"] == [ROW]
             found, expected = bundle.golden(), golden()
             np.testing.assert_array_equal(found.crops, expected.crops)
-            np.testing.assert_array_equal(found.heatmaps, expected.heatmaps)
+            assert len(found.outputs) == 1
+            np.testing.assert_array_equal(found.outputs[0], expected.outputs[0])
             assert bundle.manifest["versions"] == {"python": "3.11"}
 
     def test_graphs_from_files_give_the_same_bundle(self, tmp_path: Path, whole: Path) -> None:
@@ -360,8 +363,8 @@ class TestTampering:
         with pytest.raises(BundleError, match=member):
             Bundle(path)
 
-    @pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.0, [1]])
-    def test_another_schema(self, whole: Path, tmp_path: Path, schema: object) -> None:
+    @pytest.mark.parametrize("schema", [0, -1, "1", None, True, 1.0, [1]])
+    def test_no_schema(self, whole: Path, tmp_path: Path, schema: object) -> None:
         manifest = json.loads(members(whole)["manifest.json"])
         with pytest.raises(BundleError, match="schema"):
             Bundle(forge_manifest(tmp_path / "b.pose", whole, {**manifest, "schema": schema}))
@@ -372,6 +375,76 @@ class TestTampering:
     def test_a_manifest_that_is_no_json_object(self, whole: Path, tmp_path: Path, text: bytes) -> None:
         with pytest.raises(BundleError, match="manifest.json is not usable"):
             Bundle(forge(tmp_path / "b.pose", {**members(whole), "manifest.json": text}))
+
+
+class TestVersions:
+    """The promise of bundle/__init__.py."""
+
+    @pytest.mark.parametrize(
+        ("requires", "line"),
+        [
+            ("0.9", 'pip install --upgrade "posert>=0.9"'),
+            ("1.12.3", 'pip install --upgrade "posert>=1.12.3"'),
+            ("0.9; rm -rf /", 'pip install --upgrade "posert"'),
+            (None, 'pip install --upgrade "posert"'),
+        ],
+    )
+    @pytest.mark.parametrize("sealed", [True, False])
+    def test_a_newer_schema_says_what_to_install(
+        self, whole: Path, tmp_path: Path, requires: str | None, line: str, sealed: bool
+    ) -> None:
+        manifest = {**json.loads(members(whole)["manifest.json"]), "schema": SCHEMA + 1, "requires": requires}
+        path = forge_manifest(tmp_path / "b.pose", whole, manifest)
+        if not sealed:  # a newer posert may seal in another way
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.comment = b"another seal"
+        with pytest.raises(BundleError) as caught:
+            Bundle(path)
+        reads = f"manifest.json has schema {SCHEMA + 1}, this posert reads up to {SCHEMA}: {line}"
+        assert str(caught.value) == f"{path}: {reads}"
+
+    def test_this_version_can_read_what_it_writes(self, whole: Path) -> None:
+        manifest = json.loads(members(whole)["manifest.json"])
+        required = tuple(map(int, manifest["requires"].split(".")))
+        assert manifest["schema"] == SCHEMA
+        assert required <= tuple(map(int, version("posert").split(".")[:3]))
+
+    def test_fields_that_an_older_bundle_lacks_take_their_defaults(self, whole: Path, tmp_path: Path) -> None:
+        manifest = json.loads(members(whole)["manifest.json"])
+        for name in ("calibration", "versions", "requires"):
+            del manifest[name]
+        optional = {f.name: f for f in fields(Artifact) if f.default is not MISSING or f.default_factory is not MISSING}
+        for record in manifest["artifacts"]:
+            for name in optional:
+                del record[name]
+        for name in ("mean", "std", "model_color", "color", "enlarge", "padding", "udp", "decode", "kernel"):
+            del manifest["contract"][name]
+        with Bundle(forge_manifest(tmp_path / "b.pose", whole, manifest)) as bundle:
+            bundle.check()
+            describe_bundle(bundle)
+            assert bundle.contract == CONTRACT
+            assert bundle.manifest["calibration"] is None and bundle.manifest["versions"] == {}
+            for artifact in bundle.artifacts.values():
+                assert (artifact.opset, artifact.float_nodes, artifact.golden_error) == (None, {}, None)
+
+    def test_fields_that_only_inform_are_ignored(self, whole: Path, tmp_path: Path) -> None:
+        manifest = json.loads(members(whole)["manifest.json"])
+        manifest["card"] = {"licence": "CC"}
+        manifest["artifacts"][0]["compressed_from"] = 7
+        manifest["golden"]["drawn_by"] = "seed 3"
+        with Bundle(forge_manifest(tmp_path / "b.pose", whole, manifest)) as bundle:
+            bundle.check()
+            assert bundle.read(bundle.artifacts["fp32"]) == b"the fp32 graph" * 20
+
+    def test_several_outputs_come_back(self, tmp_path: Path) -> None:
+        one = golden()
+        three = Golden(one.crops, (one.outputs[0], one.outputs[0][:, :, 0], one.outputs[0] * 2))
+        path = write(tmp_path / "b.pose", golden=three)
+        with np.load(io.BytesIO(members(path)["golden.npz"])) as arrays:
+            assert arrays.files == ["crops", "heatmaps", "output_1", "output_2"]
+        with Bundle(path) as bundle:
+            for seen, expected in zip(bundle.golden().outputs, three.outputs, strict=True):
+                np.testing.assert_array_equal(seen, expected)
 
 
 def npz(**arrays: Any) -> bytes:
@@ -395,7 +468,7 @@ class TestGolden:
         trap = tmp_path / "trap"
         crops = np.empty(2, object)
         crops[:] = [Canary(trap), Canary(trap)]
-        for data in (npz(crops=crops, heatmaps=golden().heatmaps), pickle.dumps(Canary(trap))):
+        for data in (npz(crops=crops, heatmaps=golden().outputs[0]), pickle.dumps(Canary(trap))):
             path = forge_golden(tmp_path / "b.pose", whole, data)
             with Bundle(path) as bundle, pytest.raises(BundleError, match="golden.npz cannot be read"):
                 bundle.golden()
@@ -404,7 +477,7 @@ class TestGolden:
     def test_a_compressed_array(self, whole: Path, tmp_path: Path) -> None:
         """A few kB could unfold to all of the memory."""
         stream = io.BytesIO()
-        np.savez_compressed(stream, crops=golden().crops, heatmaps=golden().heatmaps)
+        np.savez_compressed(stream, crops=golden().crops, heatmaps=golden().outputs[0])
         path = forge_golden(tmp_path / "b.pose", whole, stream.getvalue())
         with Bundle(path) as bundle, pytest.raises(BundleError, match="compressed"):
             bundle.golden()
@@ -421,7 +494,7 @@ class TestGolden:
             bundle.golden()
 
     def test_what_does_not_fit_the_contract(self, whole: Path, tmp_path: Path) -> None:
-        crops, heatmaps = golden().crops, golden().heatmaps
+        crops, heatmaps = golden().crops, golden().outputs[0]
         holed = heatmaps.copy()
         holed[0, 0, 0, 0] = np.nan
         single = io.BytesIO()
@@ -432,12 +505,15 @@ class TestGolden:
             npz(crops=crops[:1], heatmaps=heatmaps),
             npz(crops=crops[:0], heatmaps=heatmaps[:0]),
             npz(crops=np.uint8(1), heatmaps=heatmaps),
-            npz(crops=crops, heatmaps=heatmaps[:, :1]),
+            npz(crops=crops, heatmaps=heatmaps[:1]),
+            npz(crops=crops, heatmaps=np.float32(1)),
             npz(crops=crops, heatmaps=heatmaps.astype(np.float64)),
             npz(crops=crops, heatmaps=heatmaps.astype(str)),
             npz(crops=crops, heatmaps=holed),
             npz(crops=crops),
-            npz(crops=crops, heatmaps=heatmaps, more=crops),
+            npz(crops=crops, heatmaps=heatmaps, more=heatmaps),
+            npz(crops=crops, heatmaps=heatmaps, output_2=heatmaps),
+            npz(crops=crops, output_1=heatmaps),
             single.getvalue(),
             b"",
         ):
@@ -500,7 +576,8 @@ class TestHostileManifest:
             (("contract", "sigmas"), [0.1]),
             (("contract", "padding"), 0),
             (("contract", "udp"), "no"),
-            (("contract", "decode"), "exec"),
+            (("contract", "decode"), 1),
+            (("contract", "more"), 1),
             (("contract", "flip_pairs"), [[0, 2]]),
             (("contract", "skeleton"), [[0]]),
             (("contract", "color"), "RGB"),
@@ -515,7 +592,6 @@ class TestHostileManifest:
             (("artifacts", 0, "precision"), "fp64"),
             (("artifacts", 0, "golden_error"), -1.0),
             (("artifacts", 0, "float_nodes"), ["a"]),
-            (("artifacts", 0, "more"), 1),
             (("golden", "bytes"), None),
             (("golden", "sha256"), 5),
             (("accuracy", "rows"), 5),

@@ -40,7 +40,7 @@ def full(path: Path) -> Path:
         },
         contract=contract,
         graphs={"int8": (artifact, b"x" * 1_500_000)},
-        golden=Golden(np.zeros((1, 32, 24, 3), np.uint8), np.zeros((1, 2, 8, 6), np.float32)),
+        golden=Golden(np.zeros((1, 32, 24, 3), np.uint8), (np.zeros((1, 2, 8, 6), np.float32),)),
         calibration={"method": "minmax"},
         accuracy={
             "verdict": "failed",

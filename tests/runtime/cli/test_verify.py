@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from posert.export.graph.reference import Reference
-from posert.runtime.accuracy.golden import check_session
+from posert.runtime.accuracy.golden import check_session, relative_error
 from posert.runtime.backends import installed_backends, load_backend
 from posert.runtime.bundle.archive import Bundle, describe, write_bundle
 from posert.runtime.cli.main import main
-from posert.runtime.errors import BackendError
+from posert.runtime.errors import BackendError, InputError
+from posert.runtime.pose.heads import Outputs
 
 INSTALLED = list(installed_backends())
 
@@ -27,11 +28,11 @@ INSTALLED = list(installed_backends())
 class Answer:
     """A session that gives these maps whatever it is shown."""
 
-    def __init__(self, maps: NDArray[np.float32]) -> None:
-        self.maps = maps
+    def __init__(self, *outputs: NDArray[np.float32]) -> None:
+        self.outputs = outputs
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.maps
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        return self.outputs
 
 
 def rewrite(path: Path, source: Path, *, heatmaps: NDArray[np.float32] | None = None, **graphs: bytes) -> Path:
@@ -48,7 +49,7 @@ def rewrite(path: Path, source: Path, *, heatmaps: NDArray[np.float32] | None = 
             model=bundle.manifest["model"],
             contract=bundle.contract,
             graphs=items,
-            golden=golden if heatmaps is None else replace(golden, heatmaps=heatmaps),
+            golden=golden if heatmaps is None else replace(golden, outputs=(heatmaps,)),
             calibration=None,
             accuracy=bundle.accuracy,
             versions={},
@@ -72,15 +73,15 @@ class TestCheck:
 
     def test_the_same_maps(self, parts: tuple[Any, Any, Any]) -> None:
         artifact, golden, contract = parts
-        check = check_session(Answer(golden.heatmaps), artifact, golden, contract)
+        check = check_session(Answer(*golden.outputs), artifact, golden, contract)
         assert check.passed and check.error == 0 and check.drift == 0 and check.ms >= 0
 
     def test_a_reference_that_is_sure_of_no_joint(self, parts: tuple[Any, Any, Any]) -> None:
         artifact, golden, contract = parts
-        below = replace(golden, heatmaps=-1 - np.abs(golden.heatmaps))
-        check = check_session(Answer(below.heatmaps), artifact, below, contract)
+        below = replace(golden, outputs=(-1 - np.abs(golden.outputs[0]),))
+        check = check_session(Answer(*below.outputs), artifact, below, contract)
         assert check.passed and check.drift == 0
-        assert not check_session(Answer(golden.heatmaps), artifact, below, contract).passed
+        assert not check_session(Answer(*golden.outputs), artifact, below, contract).passed
 
     @pytest.mark.parametrize(
         ("precision", "measured", "bound"),
@@ -92,7 +93,7 @@ class TestCheck:
         artifact, golden, contract = parts
         artifact = replace(artifact, precision=precision, golden_error=measured)
         for factor, passed in ((0.95, True), (1.05, False)):
-            maps = golden.heatmaps * np.float32(1 + factor * bound)
+            maps = golden.outputs[0] * np.float32(1 + factor * bound)
             check = check_session(Answer(maps), artifact, golden, contract)
             assert check.bound == pytest.approx(bound)
             assert check.error == pytest.approx(factor * bound, rel=0.02)
@@ -100,19 +101,19 @@ class TestCheck:
 
     def test_drift_is_in_px_of_the_crop(self, parts: tuple[Any, Any, Any]) -> None:
         artifact, golden, contract = parts
-        maps = np.zeros_like(golden.heatmaps)
+        maps = np.zeros_like(golden.outputs[0])
         maps[:, :, 10, 10] = 1
         moved = np.zeros_like(maps)
         moved[:, :, 10, 10] = 1
         moved[1, 4] = 0
         moved[1, 4, 13, 14] = 1  # 4 cells to the right, 3 down; a cell is 4 px
-        check = check_session(Answer(moved), artifact, replace(golden, heatmaps=maps), contract)
+        check = check_session(Answer(moved), artifact, replace(golden, outputs=(maps,)), contract)
         assert check.drift == pytest.approx(20) and not check.passed
 
     def test_nan_does_not_pass(self, parts: tuple[Any, Any, Any]) -> None:
         artifact, golden, contract = parts
         for value in (np.nan, np.inf):
-            maps = golden.heatmaps.copy()
+            maps = golden.outputs[0].copy()
             maps[0, 0, 0, 0] = value
             check = check_session(Answer(maps), artifact, golden, contract)
             assert (check.passed, check.error, check.drift) == (False, None, None)
@@ -120,7 +121,18 @@ class TestCheck:
     def test_a_graph_of_another_model(self, parts: tuple[Any, Any, Any]) -> None:
         artifact, golden, contract = parts
         with pytest.raises(BackendError, match="belongs to another model"):
-            check_session(Answer(golden.heatmaps[:, :5]), artifact, golden, contract)
+            check_session(Answer(golden.outputs[0][:, :5]), artifact, golden, contract)
+
+    def test_golden_outputs_that_the_rule_does_not_read(self, parts: tuple[Any, Any, Any]) -> None:
+        artifact, golden, contract = parts
+        with pytest.raises(InputError, match=r"the decode rule 'udp_combined' .* reads \(51, 32, 24\)"):
+            check_session(Answer(*golden.outputs), artifact, golden, replace(contract, decode="udp_combined"))
+
+    def test_of_several_outputs_the_worst_counts(self) -> None:
+        one, two = np.ones((2, 3, 4), np.float32), np.full((2, 3, 5), 2, np.float32)
+        assert relative_error((one, two), (one, two)) == 0
+        assert relative_error((one * 1.01, two * 1.2), (one, two)) == pytest.approx(0.2)
+        assert np.isnan(relative_error((one * np.nan, two), (one, two)))
 
 
 class TestCommand:

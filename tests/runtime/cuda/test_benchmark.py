@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from posert.benchmarks import gpu
-from posert.benchmarks.harness.roofline import Ceilings, Work, place
+from posert.benchmarks.roofline import Ceilings, Work, place
 from posert.export.graph.reference import Reference, random_crops
 from posert.runtime.backends import onnxruntime_cuda
 from posert.runtime.bench.stages import latency
@@ -157,7 +157,7 @@ def test_a_contest(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
         "around the network",
         *("still fp16" + more for more in ("", ", frame from the host", ", bare network")),
         "still fp16, bare network without a graph",
-        *(f"still fp16, video from the host, {lanes} streams" for lanes in gpu.LANES),
+        *(f"still fp16, video from the host, {slots} streams" for slots in gpu.SLOTS),
     }
     assert rows["still fp16, bare network"]["gpu_ms"] == 1.0  # as the fake GPU's clock goes
     assert all(row.get("wall_ms", 1) > 0 for row in rows.values())

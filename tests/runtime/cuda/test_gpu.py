@@ -26,7 +26,8 @@ from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.decode import decode, to_frame
-from posert.runtime.pose.preprocess import boxes_to_center_scale
+from posert.runtime.pose.heads import Outputs
+from posert.runtime.pose.preprocess import check_boxes, crop_regions
 from posert.runtime.selection import open_session
 
 if library.missing():
@@ -79,8 +80,8 @@ def test_replay_equals_eager_and_the_cpu(frame: NDArray[np.uint8], contract: Con
     with device.active():
         network = Recorded(maps, capturable)
     pipeline = Pipeline(network, contract, device)
-    center, extent = boxes_to_center_scale(BOXES, contract.width, contract.height)
-    peaks, score = decode(maps[: len(BOXES)], contract.decode, contract.kernel)
+    center, extent = crop_regions(check_boxes(BOXES), contract)
+    peaks, score = decode((maps[: len(BOXES)],), contract)
     expected = to_frame(peaks, center, extent, contract.heatmap_width, contract.heatmap_height)
     for _ in range(3):
         xy, seen = pipeline(frame, center, extent)
@@ -100,11 +101,11 @@ def test_networks_give_what_pytorch_gives(session: Any, narrow_bundle: Path) -> 
     with Bundle(narrow_bundle) as bundle:
         golden = bundle.golden()
     crops = np.concatenate([golden.crops] * 3)
-    expected = np.concatenate([golden.heatmaps] * 3)
+    expected = np.concatenate([golden.outputs[0]] * 3)
     # float32 in another order; TensorRT may use TF32, whose 10 bits of mantissa the largest value bounds
     bound = 2e-3 * float(np.abs(expected).max())
     for n in (1, 6, 3):
-        np.testing.assert_allclose(session.infer(crops[:n]), expected[:n], rtol=0, atol=bound)
+        np.testing.assert_allclose(session.infer(crops[:n])[0], expected[:n], rtol=0, atol=bound)
 
 
 def frames_of(frame: NDArray[np.uint8]) -> dict[str, Any]:
@@ -140,9 +141,9 @@ def test_keypoints_on_the_gpu_are_those_of_its_heatmaps(
     """The same network, once with crops and decoding on the CPU: what differs is the road, not the network."""
 
     class OnTheCpu:
-        def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-            maps: NDArray[np.float32] = session.infer(crops)
-            return maps
+        def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+            outputs: Outputs = session.infer(crops)
+            return outputs
 
     from posert.runtime.selection import Choice
 
@@ -204,7 +205,7 @@ def outputs_of(shape: tuple[int, ...]) -> dict[str, tuple[Any, Any, Callable[[An
 def test_joints_that_stay_on_the_gpu(session: Any, frame: NDArray[np.uint8], contract: Contract) -> None:
     """What follows in the user's stream finds them there, although the host never waited."""
     pipeline = Pipeline(session.network, contract, session.device)
-    center, extent = boxes_to_center_scale(BOXES, contract.width, contract.height)
+    center, extent = crop_regions(check_boxes(BOXES), contract)
     xy, score = pipeline(frame, center, extent)
     for name, (out, stream, back) in outputs_of((len(BOXES), len(contract.keypoints), 3)).items():
         for _ in range(20):
@@ -215,8 +216,8 @@ def test_joints_that_stay_on_the_gpu(session: Any, frame: NDArray[np.uint8], con
 
 
 def test_memory_does_not_grow(session: Any, frame: NDArray[np.uint8], contract: Contract) -> None:
-    pipeline = Pipeline(session.network, contract, session.device, lanes=2)
-    regions = [boxes_to_center_scale(BOXES[:n], contract.width, contract.height) for n in range(1, 6)]
+    pipeline = Pipeline(session.network, contract, session.device, slots=2)
+    regions = [crop_regions(check_boxes(BOXES[:n]), contract) for n in range(1, 6)]
 
     def run(count: int) -> None:
         for _ in pipeline.video((frame, *regions[i % 5]) for i in range(count)):
@@ -237,7 +238,7 @@ def test_memory_does_not_grow(session: Any, frame: NDArray[np.uint8], contract: 
 
 def test_two_estimators_in_two_threads(session: Any, frame: NDArray[np.uint8], contract: Contract) -> None:
     pipelines = [Pipeline(session.network, contract, session.device) for _ in range(2)]
-    center, extent = boxes_to_center_scale(BOXES, contract.width, contract.height)
+    center, extent = crop_regions(check_boxes(BOXES), contract)
     expected, failed = pipelines[0](frame, center, extent)[0], []
     for pipeline in pipelines:
         pipeline(frame, center, extent)  # contexts are made one after the other
@@ -261,8 +262,8 @@ def test_a_frame_that_is_freed_early(session: Any, frame: NDArray[np.uint8], con
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("PyTorch has no CUDA here")
-    pipeline = Pipeline(session.network, contract, session.device, lanes=2)
-    center, extent = boxes_to_center_scale(BOXES, contract.width, contract.height)
+    pipeline = Pipeline(session.network, contract, session.device, slots=2)
+    center, extent = crop_regions(check_boxes(BOXES), contract)
     expected = pipeline(frame, center, extent)[0]
 
     def frames() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,16 +19,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime.bundle.contract import DECODE_RULES, Contract
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda import kernels
 from posert.runtime.cuda.kernels import Format
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.pose import flip, preprocess
 from posert.runtime.pose.decode import decode, to_frame
+from posert.runtime.pose.heads import HEADS, head
 
 Shim = Any
 SETS = {"coco_64x48": (64, 48), "coco_96x72": (96, 72), "mpii_64x64": (64, 64)}
 MEGVII = ("megvii", "megvii_original")
+RULES = [name for name in HEADS.names() if head(name).cuda is not None]
 PEOPLE = 12
 """Of the 64 in a golden set: all kinds of maps occur, and the CPU is slow at being a GPU."""
 
@@ -104,7 +107,7 @@ def test_crops_of_boxes_on_a_picture(shim: Shim, golden_image: Callable[[int], N
     boxes = [[100, 50, 300, 400], [-50, -20, 90, 200], [600, 400, 700, 600], [10.3, 20.7, 14.9, 29.1]]
     for udp in (False, True):
         contract = contract_of(192, 256, udp=udp)
-        center, extent = preprocess.boxes_to_center_scale(boxes, 192, 256)
+        center, extent = preprocess.crop_regions(preprocess.check_boxes(boxes), contract)
         matrices = preprocess.crop_matrices(center, extent, 192, 256, udp)
         seen = shim.warp(contract, shim.plane_of(image), (640, 480), Format.BGR, matrices)
         np.testing.assert_array_equal(seen, preprocess.crop(image, matrices, 192, 256))
@@ -173,7 +176,7 @@ def check_decoding(
     """The keypoints of the kernel against decode.py; `tolerance` in cells, `score_tolerance` relative."""
     center, extent = frame_regions(len(maps))
     seen = shim.decode(contract, maps, center, extent)
-    xy, score = decode(maps.astype(np.float32), contract.decode, contract.kernel)
+    xy, score = decode((maps.astype(np.float32),), contract)
     size = (contract.heatmap_width, contract.heatmap_height)
     expected = to_frame(xy, center, extent, *size, contract.udp)
     cell = extent.max(axis=1)[:, None] / max(min(size) - 1, 1)
@@ -184,7 +187,7 @@ def check_decoding(
     np.testing.assert_allclose(seen[..., 2], score, rtol=score_tolerance)
 
 
-@pytest.mark.parametrize("rule", [r for r in DECODE_RULES if r != "udp_combined"])
+@pytest.mark.parametrize("rule", [r for r in RULES if r != "udp_combined"])
 @pytest.mark.parametrize(("name", "half"), [*((n, False) for n in SETS), ("coco_64x48", True)])
 def test_decoding(
     shim: Shim,
@@ -222,7 +225,7 @@ def test_decoding_of_combined_targets(shim: Shim, golden_combined: NDArray[np.fl
     np.testing.assert_allclose(seen.ravel(), exact, rtol=1e-7)
 
 
-@pytest.mark.parametrize("rule", DECODE_RULES)
+@pytest.mark.parametrize("rule", RULES)
 def test_odd_maps(shim: Shim, rule: str) -> None:
     """Maps smaller than the kernel, not wider than a blur, and taller than one strip."""
     rng = np.random.default_rng(1)
@@ -242,17 +245,17 @@ def test_flip_merge(shim: Shim, golden_flip: Callable[[int], NDArray[np.float32]
     maps = golden_flip(joints * channels)
     index = tuple({1: 2, 2: 1, 3: 4, 4: 3}.get(k, k) for k in range(joints))
     contract = contract_of(48, 64, joints, decode=rule, flip_shift=shift)
-    merged = flip.merge(maps, index, shift, channels)
+    merged = flip.merge(maps, index, shift, (1, -1, 1) if channels == 3 else (1,))
     center, extent = frame_regions(3)
     seen = shim.decode(contract, maps, center, extent, np.array(index, np.int32))
-    xy, score = decode(merged, rule, contract.kernel)
+    xy, score = decode((merged,), contract)
     expected = to_frame(xy, center, extent, 12, 16)
     tolerance = 1e-4 if rule == "default" else 1e-1  # px of the frame, of cells up to 75 px: noise is ill-conditioned
     np.testing.assert_allclose(seen[..., :2], expected, rtol=2e-7, atol=tolerance)
     np.testing.assert_allclose(seen[..., 2], score, rtol=5e-7)
 
 
-@pytest.mark.parametrize("rule", DECODE_RULES)
+@pytest.mark.parametrize("rule", RULES)
 def test_what_is_not_finite_shows(shim: Shim, rule: str) -> None:
     """decode.py raises; a kernel cannot, so its result is not finite and the pipeline raises."""
     channels = 3 if rule == "udp_combined" else 1
@@ -282,7 +285,7 @@ def test_no_barrier_is_missing(cpu_shim: Shim, shim_module: ModuleType) -> None:
         for s in (cpu_shim, backwards)
     ]
     np.testing.assert_array_equal(*warps)
-    for rule in DECODE_RULES:
+    for rule in RULES:
         contract = contract_of(joints=2, decode=rule, kernel=5)
         maps = rng.uniform(-0.2, 1, (2, 2 * (3 if rule == "udp_combined" else 1), 32, 24)).astype(np.float32)
         points = [s.decode(contract, maps, *frame_regions(2)) for s in (cpu_shim, backwards)]
@@ -295,6 +298,13 @@ def test_heatmaps_that_cannot_be_decoded() -> None:
     with pytest.raises(BackendError, match="4096 rows"):
         tall = replace(contract_of(), heatmap_height=4096)
         kernels.DecodeArguments.of(tall, 1, np.dtype(np.float32), heatmaps=0, batch=0, keypoints=0)
+
+
+def test_numbers_of_the_rules_are_those_of_the_kernels() -> None:
+    """Each head's `cuda` is its place in `enum Rule`, and no two heads share one."""
+    (body,) = re.findall(r"enum Rule \{(.*?)\}", Path(kernels.__file__).with_name("kernels.cu").read_text())
+    numbers = {name.strip().lower(): number for number, name in enumerate(body.split(","))}
+    assert {name: head(name).cuda for name in RULES} == numbers
 
 
 def test_structs_are_those_of_the_kernels(shim_module: ModuleType, tmp_path: Path) -> None:
@@ -343,7 +353,7 @@ def test_no_stray_access(shim_module: ModuleType, tmp_path: Path) -> None:
         arguments |= {"plane": plane, "padding": 11, "flip": True}
         calls.append(("warp", contract_of(50, 37), arguments))
     calls.append(("locate", contract_of(), dict(zip(("center", "extent"), frame_regions(130), strict=True))))
-    for rule in DECODE_RULES:
+    for rule in RULES:
         channels = 3 if rule == "udp_combined" else 1
         for dtype in (np.float32, np.float16):
             maps = rng.uniform(-0.5, 1, (4, 2 * channels, 16, 12)).astype(dtype)

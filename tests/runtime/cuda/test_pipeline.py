@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda import kernels, library, network
-from posert.runtime.cuda.driver import Device, Event, Memory, Module, Pinned, Stream, undisturbed
+from posert.runtime.cuda.driver import Device, Event, Memory, Module, Pinned, Stream, exclusive_capture
 from posert.runtime.cuda.kernels import Format
 from posert.runtime.cuda.library import CudaError
 from posert.runtime.cuda.network import ArrayRunner, bucket_of, timed_ms
@@ -28,7 +30,8 @@ from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.cuda.session import GpuSession
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.pose.preprocess import boxes_to_center_scale, crop_matrices
+from posert.runtime.pose.heads import Head, Outputs, head
+from posert.runtime.pose.preprocess import check_boxes, crop_matrices, crop_regions
 from posert.runtime.selection import Choice
 
 FAILS, REFUSED_IMAGES, CAPABILITY, FOREIGN = range(4)
@@ -97,8 +100,8 @@ class FakeNetwork:
 class NumpySession:
     """The same network for the estimator of the CPU."""
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return heatmaps_of(crops)
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        return (heatmaps_of(crops),)
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def expected(frame: NDArray[np.uint8], boxes: Any, contract: Contract, flip_test
 
 
 def regions(boxes: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return boxes_to_center_scale(boxes, 48, 64)
+    return crop_regions(check_boxes(boxes), contract_of())
 
 
 @pytest.mark.parametrize("capturable", [True, False])
@@ -137,10 +140,10 @@ def test_graphs_are_captured_once_and_padding_is_told(fake_gpu: ctypes.CDLL, fra
         pipeline(frame, *regions(BOXES[:3]))
     assert network.bound == [4]
     assert network.calls == 2  # once to prepare itself and once into the graph, whose replays do not come by here
-    assert (pipeline.usage.people, pipeline.usage.slots) == (9, 12)
+    assert (pipeline.usage.people, pipeline.usage.rows) == (9, 12)
     pipeline(frame, *regions(BOXES))  # five: a full run of four and one of one
     assert network.bound == [4, 1]
-    assert (pipeline.usage.people, pipeline.usage.slots) == (14, 17)
+    assert (pipeline.usage.people, pipeline.usage.rows) == (14, 17)
 
 
 def test_replays_can_be_timed(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
@@ -220,7 +223,7 @@ def test_frames_on_the_gpu_are_read_in_place(fake_gpu: ctypes.CDLL, frame: NDArr
         np.testing.assert_array_equal(pipeline(seen, *regions(BOXES))[0], people.xy)
     given = ByDlpack(part)
     np.testing.assert_array_equal(pipeline(given, *regions(BOXES))[0], people.xy)
-    assert given.streams == [pipeline._lanes[0]._stream.address]
+    assert given.streams == [pipeline._slots[0]._stream.address]
 
 
 def test_an_array_that_does_not_name_its_stream_is_asked(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
@@ -232,7 +235,7 @@ def test_an_array_that_does_not_name_its_stream_is_asked(fake_gpu: ctypes.CDLL, 
             self.streams: list[int | None] = []
 
     pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
-    people, ours = expected(frame, BOXES, contract_of()), pipeline._lanes[0]._stream.address
+    people, ours = expected(frame, BOXES, contract_of()), pipeline._slots[0]._stream.address
     silent, named = Both(frame, version=2), Both(frame, stream=7012)
     np.testing.assert_array_equal(pipeline(silent, *regions(BOXES))[0], people.xy)
     pipeline.into(OnDevice(np.zeros((len(BOXES), 4, 3), np.float32)), silent, *regions(BOXES))
@@ -271,7 +274,7 @@ def test_frames_are_read_when_their_stream_has_written_them(
     fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], stream: Any, handle: int
 ) -> None:
     pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
-    ours = pipeline._lanes[0]._stream.address
+    ours = pipeline._slots[0]._stream.address
     before = waited(fake_gpu, ours, handle)
     # version 2 says nothing of streams, and pycuda says None in version 3 whatever its streams do
     for version, seen in enumerate((OnDevice(frame, 2), OnDevice(frame, 3, stream=None)), 1):
@@ -294,14 +297,14 @@ def test_joints_that_stay_on_the_gpu(
     boxes = np.resize(BOXES, (count, 4))
     people = expected(frame, boxes, contract_of())
     out, stream = np.full((count, 4, 3), -5, np.float32), SimpleNamespace(handle=7011)
-    ours = pipeline._lanes[0]._stream.address
+    ours = pipeline._slots[0]._stream.address
     before = waited(fake_gpu, 7011, ours), waited(fake_gpu, ours, 7011)
     pipeline.into(OnDevice(out), OnDevice(frame) if on_device else frame, *regions(boxes), stream=stream)
     np.testing.assert_array_equal(out[..., :2], people.xy)
     np.testing.assert_array_equal(out[..., 2], people.score)
     assert waited(fake_gpu, 7011, ours) == before[0] + 1
     assert waited(fake_gpu, ours, 7011) == before[1] + 1 + on_device
-    np.testing.assert_array_equal(pipeline(frame, *regions(boxes))[0], people.xy)  # the lane is free again
+    np.testing.assert_array_equal(pipeline(frame, *regions(boxes))[0], people.xy)  # the slot is free again
 
 
 @pytest.mark.parametrize(
@@ -335,13 +338,15 @@ def test_memory_of_another_context_is_refused(fake_gpu: ctypes.CDLL, frame: NDAr
     pipeline.into(out, OnDevice(frame), *regions(BOXES))
 
 
-def test_a_frame_may_be_let_go_while_it_is_read(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
-    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=2)
+def test_a_frame_is_held_while_it_is_read(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    """The host does not wait for `into`, so the caller may drop the frame before the GPU has read it."""
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
     before = sys.getrefcount(frame)
-    video = pipeline.video((OnDevice(frame), *regions(BOXES)) for _ in range(2))
-    next(video)
+    pipeline.into(OnDevice(np.zeros((len(BOXES), 4, 3), np.float32)), OnDevice(frame), *regions(BOXES))
     assert sys.getrefcount(frame) > before
-    list(video)
+    pipeline(frame, *regions(BOXES))
+    gc.collect()
+    assert sys.getrefcount(frame) == before
 
 
 @pytest.mark.parametrize(
@@ -382,16 +387,16 @@ def test_formats(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
         pipeline(nv12[:-1], *regions(BOXES), format=Format.NV12)
 
 
-class OnGpu(GpuSession):
-    """A session whose network runs on the GPU, as those of TensorRT do."""
+class OnGpuOnly(GpuSession):
+    """A session whose crops and heatmaps have to stay on the GPU."""
 
-    def infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         raise AssertionError("the frame should stay on the GPU")
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
-def test_the_estimator_takes_this_road(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], flip_test: bool) -> None:
-    session = OnGpu(FakeNetwork(fake_gpu), Device())
+def test_the_estimator_uses_the_pipeline(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], flip_test: bool) -> None:
+    session = OnGpuOnly(FakeNetwork(fake_gpu), Device())
     estimator = PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""), flip_test)
     for boxes in (BOXES, None, []):
         people = expected(frame, boxes, contract_of(), flip_test)
@@ -405,24 +410,23 @@ def test_the_estimator_takes_this_road(fake_gpu: ctypes.CDLL, frame: NDArray[np.
         estimator(seen, [[500, 500, 600, 600]])
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_video(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], lanes: int) -> None:
-    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=lanes)
-    frames = [np.roll(frame, 7 * i, axis=1) for i in range(5)]
-    counts = [2, 0, 5, 1, 3]
-    seen = list(pipeline.video((f, *regions(BOXES[:n])) for f, n in zip(frames, counts, strict=True)))
-    assert len(seen) == 5
-    for (xy, _), f, n in zip(seen, frames, counts, strict=True):
-        np.testing.assert_array_equal(xy, expected(f, BOXES[:n], contract_of()).xy)
-    with pytest.raises(InputError, match="9 people in a frame of a video; the network takes 8"):
-        list(pipeline.video(_crowd(frame)))
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_video(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], slots: int) -> None:
+    pipeline = Pipeline(FakeNetwork(fake_gpu, largest=4), contract_of(), Device(), slots=slots)
+    frames = [np.roll(frame, 7 * i, axis=1) for i in range(6)]
+    counts = [2, 0, 5, 1, 9, 3]  # more than four take several runs
+    boxes = [(BOXES * 2)[:n] for n in counts]
+    seen = list(pipeline.video((f, *regions(b)) for f, b in zip(frames, boxes, strict=True)))
+    assert len(seen) == 6
+    for (xy, _), f, b in zip(seen, frames, boxes, strict=True):
+        np.testing.assert_array_equal(xy, expected(f, b, contract_of()).xy)
     np.testing.assert_array_equal(pipeline(frame, *regions(BOXES))[0], expected(frame, BOXES, contract_of()).xy)
 
 
 def test_a_call_within_a_video_is_refused_and_does_not_wait_for_itself(
     fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]
 ) -> None:
-    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=2)
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), slots=2)
     people = regions(BOXES)
     running = pipeline.video((frame, *people) for _ in range(4))
     next(running)
@@ -438,8 +442,128 @@ def test_a_call_within_a_video_is_refused_and_does_not_wait_for_itself(
     pipeline(frame, *people)
 
 
-def _crowd(frame: NDArray[np.uint8]) -> Iterator[Any]:
-    yield frame, *regions((BOXES * 2)[:9])
+def stream_of(
+    library: ctypes.CDLL, frames: Iterable[tuple[Any, Any]], flip_test: bool = False, **changes: Any
+) -> Iterator[Any]:
+    session = OnGpuOnly(FakeNetwork(library, **changes), Device())
+    return PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""), flip_test).stream(frames)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_a_stream_gives_what_single_calls_give(
+    fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], flip_test: bool
+) -> None:
+    pairs = [(np.roll(frame, 7 * i, axis=1), (BOXES * 2)[:n]) for i, n in enumerate((2, 0, 5, 1, 9, 3))]
+    seen = list(stream_of(fake_gpu, iter(pairs), flip_test, largest=4))
+    assert len(seen) == len(pairs)
+    for people, pair in zip(seen, pairs, strict=True):
+        one = expected(*pair, contract_of(), flip_test)
+        for name in ("xy", "score", "boxes"):
+            np.testing.assert_array_equal(getattr(people, name), getattr(one, name))
+        assert people.names == one.names
+
+
+def test_a_stream_sends_the_next_frame_up_while_one_is_computed(
+    fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]
+) -> None:
+    taken = 0
+
+    def frames() -> Iterator[tuple[Any, Any]]:
+        nonlocal taken
+        for _ in range(5):
+            taken += 1
+            yield frame, BOXES
+
+    behind = [taken - i for i, _ in enumerate(stream_of(fake_gpu, frames()), start=1)]
+    assert behind == [1, 1, 1, 1, 0]  # two in progress, one of them done
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_frames_of_a_stream_may_be_overwritten(
+    fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], on_device: bool
+) -> None:
+    memory = frame.copy()
+
+    def frames() -> Iterator[tuple[Any, Any]]:
+        for shift in range(4):
+            memory[:] = np.roll(frame, 7 * shift, axis=1)
+            seen = OnDevice(memory)
+            seen.shape = memory.shape
+            yield seen if on_device else memory, BOXES
+            memory[:] = 0  # as a decoder does that writes every frame into the same memory
+
+    for shift, people in enumerate(stream_of(fake_gpu, frames())):
+        one = expected(np.roll(frame, 7 * shift, axis=1), BOXES, contract_of())
+        np.testing.assert_array_equal(people.xy, one.xy)
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3])
+def test_what_fails_in_a_stream_raises_in_its_place(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], bad: int) -> None:
+    """A box, a frame, and the source of the frames itself."""
+
+    def source(wrong: Any) -> Iterator[tuple[Any, Any]]:
+        for i in range(5):
+            if i == bad and isinstance(wrong, Exception):
+                raise wrong
+            yield wrong if i == bad else (frame, BOXES)
+
+    for wrong, error in (
+        ((frame, [[500, 500, 600, 600]]), InputError),
+        ((frame.astype(np.float32), BOXES), InputError),
+        (OSError("the camera was unplugged"), OSError),
+    ):
+        seen = []
+        with pytest.raises(error):
+            for people in stream_of(fake_gpu, source(wrong)):
+                seen.append(people)
+        assert len(seen) == bad
+
+
+def test_streams_and_calls_between_do_not_touch_each_other(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
+    session = OnGpuOnly(FakeNetwork(fake_gpu), Device())
+    pose = PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""))
+    pairs = [(np.roll(frame, 7 * i, axis=1), BOXES[:n]) for i, n in enumerate((2, 5, 1, 3))]
+    singles = [expected(*pair, contract_of()) for pair in pairs]
+    for a, b, one in zip(pose.stream(pairs), pose.stream(reversed(pairs)), singles, strict=True):
+        np.testing.assert_array_equal(a.xy, one.xy)
+        np.testing.assert_array_equal(pose(*pairs[1]).xy, singles[1].xy)
+        assert len(b) in (1, 2, 3, 5)
+    gc.collect()
+    settled = fake_gpu.fake_allocated()
+    next(pose.stream(pairs))  # left halfway
+    for seen, one in zip(pose.stream(pairs), singles, strict=True):
+        np.testing.assert_array_equal(seen.xy, one.xy)
+    gc.collect()
+    assert fake_gpu.fake_allocated() == settled, "streams that ended hand their buffers to the next ones"
+
+
+def test_a_rule_without_a_kernel_is_decoded_on_the_cpu(
+    fake_gpu: ctypes.CDLL,
+    frame: NDArray[np.uint8],
+    add_head: Callable[[Head], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    add_head(replace(head("default"), name="mine", cuda=None))
+    contract = contract_of(decode="mine")
+    with caplog.at_level(logging.WARNING, "posert"):
+        session = GpuSession(FakeNetwork(fake_gpu), Device())
+        pose = PoseEstimator.from_session(contract, session, Choice("test", "fp32", ""))
+        assert pose.open_pipeline() is None
+        singles = [pose(frame, BOXES), pose(frame, BOXES[:2])]
+        streamed = list(pose.stream([(frame, BOXES), (frame, BOXES[:2])]))
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert told.startswith("the decode rule 'mine' has no CUDA kernel: ") and told.endswith("decoding on the CPU")
+    for seen, boxes in zip((*singles, *streamed), (BOXES, BOXES[:2]) * 2, strict=True):
+        np.testing.assert_array_equal(seen.xy, expected(frame, boxes, contract_of()).xy)
+    with pytest.raises(BackendError, match="'mine' has no CUDA kernel"):
+        Pipeline(FakeNetwork(fake_gpu), contract, Device())(frame, *regions(BOXES))
+
+
+def test_networks_of_several_outputs_are_refused(fake_gpu: ctypes.CDLL, add_head: Callable[[Head], None]) -> None:
+    maps = head("default")
+    add_head(replace(maps, name="two", shapes=lambda contract: maps.shapes(contract) * 2))
+    with pytest.raises(BackendError, match="2 outputs, and the GPU backends run networks with one: use a CPU"):
+        Pipeline(FakeNetwork(fake_gpu), contract_of(decode="two"), Device())
 
 
 def test_two_threads(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
@@ -493,7 +617,7 @@ def test_a_region_that_cannot_be_cropped_is_told_as_on_the_cpu(fake_gpu: ctypes.
 def test_nothing_is_left_behind(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
     gc.collect()
     before = fake_gpu.fake_allocated()
-    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), lanes=2)
+    pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device(), slots=2)
     pipeline(frame, *regions(BOXES))
     settled = fake_gpu.fake_allocated()
     for _ in range(3):
@@ -577,10 +701,10 @@ def test_one_capture_at_a_time(fake_gpu: ctypes.CDLL) -> None:
 
     def other() -> None:
         begun.set()
-        with undisturbed():
+        with exclusive_capture():
             seen.append("other")
 
-    with undisturbed():
+    with exclusive_capture():
         thread = threading.Thread(target=other)
         thread.start()
         begun.wait()

@@ -30,7 +30,7 @@ def on_cpu(address: int, shape: tuple[int, ...], kind: str) -> torch.Tensor:
     return torch.from_numpy(np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(kind)).view(shape)
 
 
-def test_a_capture_is_of_this_thread_and_undisturbed(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capture_is_of_this_thread_and_exclusive(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     @contextmanager

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.pose.decode import decode
@@ -28,7 +29,8 @@ def test_mmpose(
     joints = dataset("coco" if name == "combined" else name)
     maps = golden_flip(channels * len(joints.keypoints))
     before = maps.copy()
-    np.testing.assert_array_equal(merge(maps, joints.flip_index, shift, channels), expected)
+    signs = (1, -1, 1) if channels == 3 else (1,)
+    np.testing.assert_array_equal(merge(maps, joints.flip_index, shift, signs), expected)
     np.testing.assert_array_equal(maps, before)
 
 
@@ -49,8 +51,10 @@ def test_mirroring_the_crops_mirrors_the_joints(seed: int) -> None:
     merged = merge(network(with_mirrored(crops)), joints.flip_index, shift=False)
     np.testing.assert_allclose(merged, network(crops), rtol=1e-5)
     turned = merge(network(with_mirrored(crops[:, :, ::-1])), joints.flip_index, shift=False)
-    xy, score = decode(merged, "none")
-    mirrored_xy, mirrored_score = decode(turned, "none")
+    contract = Contract("coco", joints.keypoints, joints.flip_pairs, (), joints.sigmas, 12, 16, 12, 16, decode="none")
+    assert contract.flip_index == joints.flip_index
+    xy, score = decode((merged,), contract)
+    mirrored_xy, mirrored_score = decode((turned,), contract)
     unique = (merged == merged.max(axis=(2, 3), keepdims=True)).sum(axis=(2, 3)) == 1
     np.testing.assert_array_equal(mirrored_xy[unique][:, 0], 11 - xy[unique][:, 0])
     np.testing.assert_allclose(mirrored_score, score, rtol=1e-5)

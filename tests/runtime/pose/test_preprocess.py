@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import InputError
 from posert.runtime.pose import preprocess
 from posert.runtime.pose.decode import to_frame
@@ -21,6 +22,12 @@ SIZES = ((192, 256), (288, 384), (256, 256))
 WARPS = (preprocess._warp_affine, preprocess._warp_remap, preprocess._warp_fixed_point)
 
 
+def regions_of(boxes: Any, width: int, height: int, **changes: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The crops of boxes for a network that takes crops of this size."""
+    contract = Contract("test", ("a",), (), (), (0.1,), width, height, width // 4, height // 4, **changes)
+    return preprocess.crop_regions(preprocess.check_boxes(boxes), contract)
+
+
 def xyxy(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
@@ -28,7 +35,7 @@ def xyxy(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_centre_and_extent_are_those_of_mmpose(golden: Golden, width: int, height: int) -> None:
     g = golden("a_affine.npz")
-    center, extent = preprocess.boxes_to_center_scale(xyxy(g["boxes_xywh"]), width, height, 1.25)
+    center, extent = regions_of(xyxy(g["boxes_xywh"]), width, height)
     np.testing.assert_array_equal(center, g[f"{height}x{width}_center"])
     np.testing.assert_array_equal(extent, g[f"{height}x{width}_scale"] * np.float32(200))
 
@@ -59,7 +66,7 @@ def test_crops_are_those_of_mmpose(
     monkeypatch.setattr(preprocess, "_fastest_warp", lambda: warp)
     g, boxes = golden("a_warp.npz"), golden("inputs.npz")["warp_boxes"]
     for i in range(3):
-        center, extent = preprocess.boxes_to_center_scale(xyxy(boxes[i]), 192, 256)
+        center, extent = regions_of(xyxy(boxes[i]), 192, 256)
         crops = preprocess.crop(golden_image(i), preprocess.crop_matrices(center, extent, 192, 256, udp), 192, 256)
         for j, seen in enumerate(crops):
             key = f"img{i}_box{j}_{'udp' if udp else 'plain'}_u8"
@@ -88,9 +95,7 @@ def test_mpii_people_are_those_of_mmpose(golden: Golden) -> None:
 
 
 def test_megvii_boxes_grow_before_the_aspect_ratio() -> None:
-    center, extent = preprocess.boxes_to_center_scale(
-        [[10, 20, 110, 120], [0, 0, 300, 100]], 192, 256, 1.0, (1.09, 1.135)
-    )
+    center, extent = regions_of([[10, 20, 110, 120], [0, 0, 300, 100]], 192, 256, padding=1.0, enlarge=(1.09, 1.135))
     np.testing.assert_array_equal(center, [[60, 70], [150, 50]])
     # 109 x 113.5 and 327 x 113.5 px
     np.testing.assert_allclose(extent, [[109, 109 * 256 / 192], [327, 327 * 256 / 192]], rtol=1e-6)
@@ -106,7 +111,7 @@ def test_box_to_crop_and_back_is_the_identity(
     drawn: tuple[float, float, float, float, tuple[int, int]], udp: bool
 ) -> None:
     x, y, w, h, (width, height) = drawn
-    center, extent = preprocess.boxes_to_center_scale([[x, y, x + w, y + h]], width, height)
+    center, extent = regions_of([[x, y, x + w, y + h]], width, height)
     matrix = preprocess.crop_matrices(center, extent, width, height, udp)[0]
     points = np.array([[x, y], [x + w, y + h], [x + w / 3, y + h / 5]])
     in_crop = points @ matrix[:, :2].T + matrix[:, 2]
@@ -123,9 +128,7 @@ def test_mirroring_the_frame_mirrors_the_crop(
 ) -> None:
     x, y, w, h, (width, height) = drawn
     box, mirrored = [x, y, x + w, y + h], [2999 - x - w, y, 2999 - x, y + h]  # pixel centres 0..2999
-    here, there = preprocess.crop_matrices(
-        *preprocess.boxes_to_center_scale([box, mirrored], width, height), width, height, udp
-    )
+    here, there = preprocess.crop_matrices(*regions_of([box, mirrored], width, height), width, height, udp)
     points = np.array([[x, y], [x + w, y + h]])
     seen = points @ here[:, :2].T + here[:, 2]
     in_mirror = (points * [-1, 1] + [2999, 0]) @ there[:, :2].T + there[:, 2]
@@ -177,7 +180,7 @@ def test_frames_too_large_for_opencv_are_cropped() -> None:
 
 def test_views_of_a_frame_give_the_same_crops() -> None:
     large = np.random.default_rng(1).integers(0, 256, (200, 300, 4)).astype(np.uint8)
-    matrices = preprocess.crop_matrices(*preprocess.boxes_to_center_scale([[20, 30, 90, 120]], 48, 64), 48, 64)
+    matrices = preprocess.crop_matrices(*regions_of([[20, 30, 90, 120]], 48, 64), 48, 64)
     for view in (large[20:150, 10:250, :3], large[::2, ::3, :3], large[::-1, :, :3], large[..., 2::-1]):
         whole = np.ascontiguousarray(view)
         np.testing.assert_array_equal(preprocess.crop(view, matrices, 48, 64), preprocess.crop(whole, matrices, 48, 64))
@@ -188,7 +191,7 @@ def test_order_of_people_does_not_matter_and_out_is_written() -> None:
     boxes = np.array([[5, 5, 60, 90], [-20, 40, 30, 130], [100, 10, 170, 60.5]])
 
     def crops(rows: NDArray[np.float64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        matrices = preprocess.crop_matrices(*preprocess.boxes_to_center_scale(rows, 48, 64), 48, 64)
+        matrices = preprocess.crop_matrices(*regions_of(rows, 48, 64), 48, 64)
         return preprocess.crop(frame, matrices, 48, 64, out)
 
     out = np.empty((3, 64, 48, 3), np.uint8)
@@ -209,11 +212,11 @@ def test_order_of_people_does_not_matter_and_out_is_written() -> None:
 )
 def test_boxes_that_cannot_be_used_are_named(boxes: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        preprocess.boxes_to_center_scale(boxes, 192, 256)
+        regions_of(boxes, 192, 256)
 
 
 def test_a_box_below_single_precision_is_refused() -> None:
-    center, extent = preprocess.boxes_to_center_scale([[1e7, 1e7, 1e7 + 0.01, 1e7 + 0.01]], 192, 256)
+    center, extent = regions_of([[1e7, 1e7, 1e7 + 0.01, 1e7 + 0.01]], 192, 256)
     with pytest.raises(InputError, match="box 0 .*too small or too far away"):
         preprocess.crop_matrices(center, extent, 192, 256)
 

@@ -15,7 +15,7 @@ from posert.export.archs import build_arch
 from posert.export.demo import demo_weights, people
 from posert.export.demo.training import train
 from posert.export.demo.training.crops import average_precision, labelled_people
-from posert.export.weights.checkpoint import random_weights
+from posert.export.weights.load import random_weights
 from posert.runtime.pose.decode import decode
 
 WIDTH, HEIGHT = 96, 128
@@ -34,7 +34,7 @@ def test_a_target_decodes_to_its_joint() -> None:
     joints[..., 0], joints[..., 1] = rng.uniform(12, WIDTH - 12, (40, 17)), rng.uniform(12, HEIGHT - 12, (40, 17))
     heatmaps, weights = train.targets(joints, WIDTH // 4, HEIGHT // 4)
     assert (weights == 1).all() and heatmaps.shape == (40, 17, HEIGHT // 4, WIDTH // 4)
-    error = decode(heatmaps)[0] * 4 - joints[..., :2]
+    error = decode((heatmaps,), train.contract(WIDTH, HEIGHT))[0] * 4 - joints[..., :2]
     # The quarter offset leaves at most a quarter of a heatmap pixel, 1 px of the crop, and no bias.
     assert np.abs(error).max() <= 1 + 1e-3
     assert np.abs(error.mean((0, 1))).max() < 0.1
@@ -46,13 +46,14 @@ def test_joints_that_cannot_be_learned_do_not_count() -> None:
 
 
 def test_perfect_heatmaps_score_one() -> None:
+    contract = train.contract(192, 256)
     _, labels = people.generate("val", 8)
-    found = labelled_people(labels, 192, 256)
+    found = labelled_people(labels, contract)
     joints = found.keypoints.copy()
     joints[..., :2] = np.einsum("nij,nkj->nki", found.matrix[:, :, :2], joints[..., :2]) + found.matrix[:, None, :, 2]
     heatmaps, _ = train.targets(joints, 48, 64)
-    assert average_precision(heatmaps, found, labels)["AP"] > 0.98
-    assert average_precision(heatmaps[:, :, ::-1].copy(), found, labels)["AP"] < 0.1
+    assert average_precision(heatmaps, found, labels, contract)["AP"] > 0.98
+    assert average_precision(heatmaps[:, :, ::-1].copy(), found, labels, contract)["AP"] < 0.1
 
 
 def test_augmentation_moves_picture_and_joints_together() -> None:
@@ -64,13 +65,13 @@ def test_augmentation_moves_picture_and_joints_together() -> None:
     k = np.zeros((17, 3))
     k[[5, 6, 11, 12]] = [(x, y, 2) for x, y in places]
     annotation = {"image_id": 1, "num_keypoints": 4, "bbox": [100, 60, 120, 130], "keypoints": k.reshape(-1).tolist()}
-    found = labelled_people({"annotations": [annotation]}, WIDTH, HEIGHT)
+    found = labelled_people({"annotations": [annotation]}, train.contract(WIDTH, HEIGHT))
     crops, heatmaps, weights = train.Augmented(frame[None], found, WIDTH, HEIGHT, seed=0).batch()
     mirrored = 0
     for image, maps, counts in zip(crops, heatmaps, weights, strict=True):
         joints = np.flatnonzero(counts)
         assert joints.tolist() == [5, 6, 11, 12]
-        xy = decode(maps[None])[0][0] * 4
+        xy = decode((maps[None],), train.contract(WIDTH, HEIGHT))[0][0] * 4
         mirrored += xy[5, 0] > xy[6, 0]
         _, _, _, centres = cv2.connectedComponentsWithStats((image[..., 0] > 127).astype(np.uint8))
         for x, y in xy[joints]:
@@ -84,7 +85,7 @@ def test_augmentation_moves_picture_and_joints_together() -> None:
 
 def test_about_half_of_the_crops_are_mirrored() -> None:
     images, labels = people.generate("train", 2)
-    found = labelled_people(labels, WIDTH, HEIGHT)
+    found = labelled_people(labels, train.contract(WIDTH, HEIGHT))
     batches = train.Augmented(images, found, WIDTH, HEIGHT, seed=0)
     flips = [np.linalg.det(batches._matrix(0)[0][:, :2]) < 0 for _ in range(60)]
     assert 15 < sum(flips) < 45
@@ -132,7 +133,7 @@ def test_the_command_trains_and_writes_what_can_be_loaded(
 def test_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps on one batch, by the parts that the command is made of."""
     images, labels = people.generate("train", 6)
-    found = labelled_people(labels, 64, 64)
+    found = labelled_people(labels, train.contract(64, 64))
     torch.manual_seed(0)
     network = build_arch("hrnet_demo", 17)
     train.initialise(network)
