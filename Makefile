@@ -4,7 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-gpu test-tensorrt engines check types clean
+# `make test HYPOTHESIS=ci` draws more examples. WORKERS: processes that run tests, one per core.
+HYPOTHESIS ?= local
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --hypothesis-profile=$(HYPOTHESIS)
+
+.PHONY: demo test test-slow test-wheel test-gpu test-tensorrt engines check types dist clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -16,8 +21,14 @@ demo: $(STAMP) ## the demo model to fp32, fp16 and int8, gated, with a report in
 		--output out/demo/hrnet_demo.pose --report out/demo
 	$(BIN)/posert verify out/demo/hrnet_demo.pose
 
-test: $(STAMP) ## the whole suite
-	$(BIN)/python -m pytest -q
+test: $(STAMP) ## all but what is marked slow
+	$(PYTEST)
+
+test-slow: $(STAMP) ## what is marked slow; installs the wheel into an empty environment, for which it downloads 100 MB
+	$(PYTEST) -m slow
+
+test-wheel: $(STAMP) ## that part alone
+	$(BIN)/python -m pytest -q -m slow tests/test_wheel.py
 
 # On a machine whose Python has the GPU's libraries: make test-gpu BIN=$$(dirname $$(which python3)) STAMP=
 test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sanitizer where it is installed
@@ -28,9 +39,9 @@ test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sa
 		-k "gpu and (regions or crops or formats or decoding or flip_merge)" || exit 1; done; \
 	else echo "compute-sanitizer is not installed: skipped"; fi
 
-# The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/test_tensorrt_names.py.
+# The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/engines/test_names.py.
 WHEELS := build/tensorrt
-BINDINGS := tensorrt-bindings==8.6.1 tensorrt-cu12-bindings==10.0.1 tensorrt-cu12-bindings==10.3.0 \
+BINDINGS := tensorrt-cu12-bindings==10.0.1 tensorrt-cu12-bindings==10.3.0 \
 	tensorrt-cu12-bindings==10.8.0.43 tensorrt-cu12-bindings==10.16.1.11 tensorrt-cu13-bindings==11.4.0.106
 
 test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without a GPU; downloads 200 MB
@@ -38,7 +49,7 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 	for wheel in $(BINDINGS); do \
 		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d $(WHEELS) $$wheel || exit 1; done
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
-		tests/runtime/cuda/test_images.py tests/runtime/test_tensorrt_names.py tests/runtime/test_tensorrt_rtx.py
+		tests/runtime/cuda/test_images.py tests/runtime/engines/test_names.py tests/runtime/engines/test_tensorrt_rtx.py
 
 engines: $(STAMP) ## engines of every family of networks, without a GPU, into docs/engines.md; a few minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
@@ -56,5 +67,10 @@ build/typing/posert:
 types: $(STAMP) build/typing/posert
 	$(BIN)/mypy
 
+dist: $(STAMP) ## source distribution and wheel, checked, into dist/
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf build out *.egg-info
+	rm -rf build dist out *.egg-info

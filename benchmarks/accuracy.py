@@ -29,8 +29,6 @@ from posert.benchmarks.scaling import whole
 from posert.export.demo.people import write as write_people
 from posert.runtime import doctor
 from posert.runtime.accuracy.frames import Frames, read_frames
-from posert.runtime.accuracy.metrics.bootstrap import paired_interval
-from posert.runtime.accuracy.metrics.oks import OksEvaluation, evaluate_oks
 from posert.runtime.accuracy.results import person_scores
 from posert.runtime.backends import backends, load_backend
 from posert.runtime.bench.meters import Meters
@@ -38,6 +36,8 @@ from posert.runtime.bench.scene import HEIGHT, WIDTH
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
+from posert.runtime.metrics.bootstrap import paired_interval
+from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks
 from posert.runtime.system.files import atomic_write
 from posert.runtime.system.progress import track
 

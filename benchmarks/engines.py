@@ -124,7 +124,7 @@ def write_graphs(family: str, folder: Path) -> None:
             if name == "fp16":
                 made, layers = to_fp16(model), 0
             else:
-                quantized = quantize(model, ranges, rest="float16" if name == "int8-half" else "float32")
+                quantized = quantize(model, ranges, fallback_dtype="float16" if name == "int8-half" else "float32")
                 made, layers = quantized.model, len(quantized.placement.layers)
             made.metadata_props.add(key="row", value=json.dumps({"model": row.id, "opset": opset, "int8": layers}))
             with atomic_write(folder / f"{family}-{name}.onnx") as file:

@@ -24,7 +24,7 @@ import onnx
 
 from posert.benchmarks.harness.script import finished, keep, script
 from posert.export import catalog
-from posert.export.build.pipeline import build
+from posert.export.build.pipeline import build_bundle
 from posert.export.build.plan import PRECISIONS, Plan
 from posert.export.demo.frames import demo_frames
 from posert.runtime.bench.memory import peak_mb
@@ -83,7 +83,7 @@ def measure(row: catalog.Row) -> dict[str, Any]:
         held_out = demo_frames(row.keypoints, "val", _IMAGES, "synthetic people")
         calibration = demo_frames(row.keypoints, "calib", _IMAGES, "synthetic people")
         path = Path(folder, "model.pose")
-        built = build(Plan(row, "random", PRECISIONS, path, held_out, False, calibration), clock.step)
+        built = build_bundle(Plan(row, "random", PRECISIONS, path, held_out, False, calibration), clock.step)
         clock.step("end", 0, 0)
         with Bundle(path) as bundle:
             nodes = len(onnx.load_from_string(bundle.read(bundle.artifacts["fp32"])).graph.node)

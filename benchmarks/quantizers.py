@@ -119,7 +119,10 @@ def compare(row: Row, args: argparse.Namespace) -> dict[str, Any]:
         if rows.get(name, {}).get("key") != key or "failed" in rows[name] or not Path(rows[name]["file"]).exists():
             rows[name] = {"key": key, **(bench.quantize(name, tool, args.memory) if tool else {"file": bench.graph})}
             keep()
-    images = args.images or _IMAGES["small" if row.macs_test_path < _SMALL_MACS else "large"]
+    images = (
+        args.images
+        or _IMAGES["small" if row.macs_test_path is not None and row.macs_test_path < _SMALL_MACS else "large"]
+    )
     files = {name: r["file"] for name, r in rows.items() if "failed" not in r}
     judged = {"images": images, "reference": bench.digest}
     missing = {name: file for name, file in files.items() if rows[name].get("judged") != judged}

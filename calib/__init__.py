@@ -1,1 +1,33 @@
-"""ONNX fp32 -> ONNX in another precision, with calibrated ranges whose provenance is written down."""
+"""Conversion of a float32 ONNX graph to float16 and int8: calibration, Q/DQ placement, mixed-precision search."""
+
+from .cache import CalibrationCache, merge_caches, read_cache, write_cache
+from .fp16 import to_fp16
+from .images import CalibrationSet, crops_from_coco, folder
+from .overlap import EvaluationImages, phash
+from .placement import Placement, place
+from .qdq import Quantized, quantize
+from .ranges import CalibrationState, Ranges, collect
+from .search import find_float_blocks
+from .sensitivity import block_sensitivity
+
+__all__ = [
+    "CalibrationCache",
+    "CalibrationSet",
+    "CalibrationState",
+    "EvaluationImages",
+    "Placement",
+    "Quantized",
+    "Ranges",
+    "block_sensitivity",
+    "collect",
+    "crops_from_coco",
+    "find_float_blocks",
+    "folder",
+    "merge_caches",
+    "phash",
+    "place",
+    "quantize",
+    "read_cache",
+    "to_fp16",
+    "write_cache",
+]

@@ -1,8 +1,12 @@
-"""An ONNX graph seen as a network: who makes a tensor, who reads it, what is constant, what is the input's prelude."""
+"""An ONNX graph indexed for rewriting: which node produces a tensor, which nodes read it, and what is constant.
+
+Written on protobuf messages and not on onnx_ir's passes. A round trip through onnx_ir drops empty fields and adds
+value_info, so graphs would not be byte-equal; and its objects are cyclic, so a graph's weights stay in memory until the
+garbage collector runs (peak of quantising pose_resnet_50: 1040 MB, here 717 MB).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,19 +18,20 @@ from ..runtime.errors import CalibrationError
 
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
 
-# What may stand between a graph input and the first layer: normalisation and layout, nothing that learns.
-_PRELUDE = frozenset(
+# What may stand between a graph input and the first layer: normalisation and layout, nothing with learned weights.
+_PREPROCESSING = frozenset(
     {"Add", "Cast", "Concat", "Div", "Gather", "Identity", "Mul", "Reshape", "Slice", "Split", "Sub", "Transpose"}
 )
 
-_SHAPE_SIZED = 64  # constants up to this many values may say shapes, axes or scales
+
+_SHAPE_SIZED = 64  # constants up to this many values may be shapes, axes or scales
 
 
 class Graph:
-    """A private copy of a model with constants lifted to initializers, every node named, and its wiring indexed.
+    """A private copy of a model whose constants are initializers and whose nodes all have names, with its indices.
 
     Raises:
-        CalibrationError: for control flow (If, Loop, Scan), which a convolutional pose network does not have.
+        CalibrationError: the graph has control flow (If, Loop, Scan), which a convolutional pose network does not have.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -36,19 +41,14 @@ class Graph:
         for node in g.node:
             if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
                 raise CalibrationError(
-                    f"node {node.name or node.output[0]!r} ({node.op_type}) holds a subgraph; only plain graphs can be "
-                    "brought to another precision. Export the network without control flow."
+                    f"node {node.name or node.output[0]!r} ({node.op_type}) holds a subgraph; only graphs without "
+                    "subgraphs can be converted to another precision. Export the network without control flow."
                 )
         _lift_constants(g)
         self._taken = {name for n in g.node for name in (n.name, *n.input, *n.output)} | {t.name for t in g.initializer}
         for node in g.node:
             if not node.name:
                 node.name = self.fresh(f"{node.op_type}_{node.output[0]}")
-        self.index()
-
-    def index(self) -> None:
-        """Bring the look-up tables up to date with the nodes."""
-        g = self.model.graph
         self.nodes = list(g.node)
         self.initializers = {t.name: t for t in g.initializer}
         self.inputs = [i.name for i in g.input if i.name not in self.initializers]
@@ -65,7 +65,7 @@ class Graph:
         return int(next(o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")))
 
     def fresh(self, name: str) -> str:
-        """A tensor or node name that nobody has yet, close to the one asked for."""
+        """A tensor or node name that is not taken yet, close to the one asked for."""
         unique, k = name, 1
         while unique in self._taken:
             unique, k = f"{name}_{k}", k + 1
@@ -77,44 +77,43 @@ class Graph:
         return numpy_helper.to_array(self.initializers[name])
 
     def add_initializer(self, values: NDArray[Any], name: str) -> str:
-        """Store a constant under a fresh name near `name`; returns the name it got."""
+        """Store a constant under a fresh name near `name`; returns that name."""
         name = self.fresh(name)
         tensor = numpy_helper.from_array(values, name)
         self.model.graph.initializer.append(tensor)
         self.initializers[name] = tensor
         return name
 
-    def data_inputs(self, node: onnx.NodeProto) -> list[str]:
-        """The inputs of a node that are computed, not constant."""
+    def computed_inputs(self, node: onnx.NodeProto) -> list[str]:
+        """The inputs of a node that are not constant."""
         return [name for name in node.input if name and name not in self.initializers]
 
-    def prelude(self) -> set[str]:
+    def preprocessing(self) -> set[str]:
         """Outputs of the nodes that only normalise or rearrange the graph inputs, before the first layer."""
-        made = set(self.inputs)
+        found = set(self.inputs)
         for node in self.nodes:
-            data = self.data_inputs(node)
-            if node.op_type in _PRELUDE and data and all(d in made for d in data):
-                made.update(node.output)
-        return made - set(self.inputs)
+            inputs = self.computed_inputs(node)
+            if node.op_type in _PREPROCESSING and inputs and all(i in found for i in inputs):
+                found.update(node.output)
+        return found - set(self.inputs)
 
-    def finish(self, extra_nodes: Iterable[onnx.NodeProto] = ()) -> onnx.ModelProto:
-        """Put the nodes in an order that runs, drop constants nobody reads, and check the result in full."""
+    def finish(self) -> onnx.ModelProto:
+        """Sort the nodes, drop unused constants and run the full ONNX check."""
         g = self.model.graph
-        nodes = _ordered([*self.nodes, *extra_nodes], {*self.inputs, *self.initializers})
-        del g.node[:]
-        g.node.extend(nodes)
+        nodes = _sorted(self.nodes, {*self.inputs, *self.initializers})
         used = {name for n in nodes for name in n.input} | set(self.outputs)
-        kept = [t for t in g.initializer if t.name in used]
-        del g.initializer[:]
-        g.initializer.extend(kept)
-        del g.value_info[:]
+        initializers = [t for t in g.initializer if t.name in used]
+        for field in (g.node, g.initializer, g.value_info):
+            del field[:]
+        g.node.extend(nodes)
+        g.initializer.extend(initializers)
         onnx.checker.check_model(self.model, full_check=True)
         return self.model
 
 
 def float_tensors(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """Types and shapes of every computed float32 tensor, as ONNX infers them."""
-    # Weights go in as inputs: inference needs their shapes alone, and copies of the values cost memory.
+    # Weights become inputs: inference needs only their shapes, and copies of the values cost memory.
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     light.graph.name = model.graph.name
     light.graph.node.extend(model.graph.node)
@@ -142,29 +141,23 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
 
 
 def _lift_constants(g: onnx.GraphProto) -> None:
-    """Constant nodes become initializers, so that one table holds everything that is constant."""
-    kept = []
-    for node in g.node:
-        if node.op_type != "Constant":
-            kept.append(node)
-            continue
+    """Turn Constant nodes into initializers, so that one table holds every constant."""
+    constants = [node for node in g.node if node.op_type == "Constant"]
+    for node in constants:
         value = attribute(node, "value")
         if value is None:
             name = node.attribute[0].name
             dtype = {"value_int": np.int64, "value_ints": np.int64}.get(name, np.float32)
             value = numpy_helper.from_array(np.array(attribute(node, name), dtype))
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(value)
-        tensor.name = node.output[0]
-        g.initializer.append(tensor)
-    if len(kept) != len(g.node):
-        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept]
-        del g.node[:]
-        g.node.extend(nodes)
+        g.initializer.append(value)
+        g.initializer[-1].name = node.output[0]
+    for node in constants:
+        g.node.remove(node)
 
 
-def _ordered(nodes: list[onnx.NodeProto], ready: set[str]) -> list[onnx.NodeProto]:
-    """Nodes in an order in which every input exists before it is read, as near to the given order as that allows."""
+def _sorted(nodes: list[onnx.NodeProto], ready: set[str]) -> list[onnx.NodeProto]:
+    """Copies of the nodes in topological order, as near to the given order as possible: a new node comes directly
+    before its first reader."""
     position = {id(n): k for k, n in enumerate(nodes)}
     producer = {out: n for n in nodes for out in n.output}
     done: set[int] = set()
@@ -176,9 +169,9 @@ def _ordered(nodes: list[onnx.NodeProto], ready: set[str]) -> list[onnx.NodeProt
             if id(node) in done:
                 stack.pop()
                 continue
-            waits = [producer[i] for i in node.input if i and i not in ready and id(producer[i]) not in done]
-            if waits:
-                stack.extend(sorted(waits, key=lambda n: -position[id(n)]))
+            before = [producer[i] for i in node.input if i and i not in ready and id(producer[i]) not in done]
+            if before:
+                stack.extend(sorted(before, key=lambda n: -position[id(n)]))
             else:
                 done.add(id(node))
                 result.append(stack.pop())

@@ -1,7 +1,7 @@
 """The calibration set: crops of annotated people, cut by the runtime's own code, with their provenance.
 
-People are drawn evenly from strata of size, visible joints and occlusion, because ranges are set by the unusual: a set
-of large unoccluded people alone never shows the network what a blurred, half-hidden one does to its activations.
+People are drawn evenly from strata of size, visible joints and occlusion, because unusual people set the ranges: large,
+unoccluded people alone never produce the activations of a blurred, half-hidden one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.accuracy.people import all_annotated
 from ..runtime.bundle.contract import Contract
-from ..runtime.errors import CalibrationError
+from ..runtime.errors import CalibrationError, InputError
 from ..runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
-from .overlap import EvaluationSet
+from .overlap import EvaluationImages
 
 log = logging.getLogger("posert")
 
@@ -31,16 +32,16 @@ _NO_BOX = "with a box that is not finite or at most 1 px wide or high"
 
 
 @dataclass(frozen=True)
-class Person:
-    """One annotated person that was drawn.
+class SampledPerson:
+    """One annotated person of the calibration set.
 
     Attributes:
-        file_name: of the image, as the annotations spell it.
-        annotation: its id.
-        box: x1, y1, x2, y2 in px of the image, jittered.
-        stratum: what kind of person this is, such as "medium/most/occluded".
-        given: the box as the annotations have it, which is what a message must name.
-        label: what the user calls that box.
+        file_name: of the image, as in the annotations.
+        annotation: id of the annotation.
+        box: x1, y1, x2, y2, px of the frame, jittered.
+        stratum: kind of person, such as "medium/most/occluded".
+        given: the box without jitter, which messages name.
+        label: what messages call that box.
     """
 
     file_name: str
@@ -52,28 +53,28 @@ class Person:
 
 
 class CalibrationSet:
-    """Crops of people; iterating over it yields batches `(N, height, width, 3)` uint8 BGR, the same each time.
+    """Crops of people: iterating yields batches `(N, height, width, 3)` uint8 BGR, the same each time.
 
     Args:
-        people: whom to cut out.
-        read: gives the encoded bytes (JPEG, PNG, ...) of an image by its file name.
+        people: whose crops.
+        read: the encoded bytes (JPEG, PNG, ...) of an image by its file name.
         contract: size and geometry of the crops.
-        evaluation: the images that accuracy is measured on, which must not be among these.
+        evaluation: the images that accuracy is measured on; none of them may be in the set.
 
     Raises (while iterating):
         CalibrationError: an image cannot be read or is in the evaluation set, a box lies outside its image (the image
-            is named), or no crop shows anything but a single colour.
+            is named), or every crop is of a single colour.
     """
 
     def __init__(
         self,
-        people: Sequence[Person],
+        people: Sequence[SampledPerson],
         read: Callable[[str], bytes],
         contract: Contract,
-        evaluation: EvaluationSet | None = None,
+        evaluation: EvaluationImages | None = None,
     ) -> None:
         if not people:
-            raise CalibrationError("the calibration set has no people; a few hundred annotated people are usual")
+            raise CalibrationError("the calibration set has no people: give annotations of a few hundred people")
         self.people = sorted(people, key=lambda p: (p.file_name, p.annotation))
         self.contract = contract
         self._read = read
@@ -106,12 +107,11 @@ class CalibrationSet:
         if plain:
             raise CalibrationError(
                 f"each of the {len(self)} calibration crops shows a single colour, such as {self.people[0].label} in "
-                f"{self.people[0].file_name!r}: ranges found there would fit no picture. Look at the images and the "
-                "boxes."
+                f"{self.people[0].file_name!r}: ranges of such crops fit no real image. Check the images and the boxes."
             )
 
     def provenance(self) -> dict[str, Any]:
-        """What the set is made of, for the manifest: files with sha256, people per stratum, a hash of it all."""
+        """The origin of the set, for the manifest: files with sha256, people per stratum, and a hash over all of it."""
         files = {p.file_name: self._digest(p.file_name) for p in self.people}
         strata: dict[str, int] = {}
         for p in self.people:
@@ -137,16 +137,16 @@ class CalibrationSet:
             raise CalibrationError(f"calibration image {name!r} cannot be read: {error}") from error
 
     def _frame(self, name: str) -> NDArray[np.uint8]:
-        """An image `(H, W, 3)` uint8 BGR, after the check that it is not one that accuracy is measured on."""
+        """An image `(H, W, 3)` uint8 BGR, checked not to be in the evaluation set."""
         data = self._bytes(name)
-        copied = self._evaluation.find(data) if self._evaluation else None
+        copied = self._evaluation.find_copy(data) if self._evaluation else None
         if copied is not None:
             raise CalibrationError(
                 f"calibration image {name!r} is also in the evaluation set, as {copied}: accuracy measured there would "
-                "flatter the quantised network. Calibrate on training images."
+                "be too high. Calibrate on training images."
             )
         self._digest(name, data)
-        # Turned as the EXIF tag says, as the gate and the runtime read images.
+        # Rotated by its EXIF tag, as the gate and the runtime read images.
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if frame is None:
             raise CalibrationError(
@@ -162,98 +162,101 @@ def crops_from_coco(
     contract: Contract,
     count: int = 256,
     seed: int = 0,
-    evaluation: EvaluationSet | None = None,
+    evaluation: EvaluationImages | None = None,
 ) -> CalibrationSet:
-    """Draw a calibration set from COCO-format keypoint annotations.
+    """Draw a calibration set from COCO keypoint annotations.
 
     Args:
-        annotations: a loaded person-keypoints JSON: "images" (id, file_name), "annotations" (id, image_id, bbox xywh,
-            keypoints). An empty list of keypoints says that only the box is known, as `frames.box_frames` has it, and
-            `box_index` that it is to be called by that number.
-        read: gives the encoded bytes of an image by its file_name; `folder(path)` makes one.
-        contract: of the network; its crops are cut as at run time.
-        count: people wanted; all are taken where there are fewer.
+        annotations: content of a person-keypoints file: "images" (id, file_name), "annotations" (id, image_id, bbox
+            xywh, keypoints). An empty list of keypoints means that only the box is known, as in `frames.box_frames`;
+            messages then call it by its `box_index`.
+        read: the encoded bytes of an image by its file_name; `folder(path)` makes such a function.
+        contract: of the network; crops are cut as at run time.
+        count: number of people; all are taken if there are fewer.
         seed: of the draw; the same seed gives the same set.
         evaluation: as for `CalibrationSet`.
 
     Raises:
-        CalibrationError: the annotations hold nobody to calibrate on, or are not COCO-format.
+        CalibrationError: nobody in the annotations can be calibrated on, or they are not in COCO's format.
     """
     try:
-        names = {image["id"]: str(image["file_name"]) for image in annotations["images"]}
-        everybody = [(a, _fault(a)) for a in annotations["annotations"]]
-        rows = [a for a, fault in everybody if not fault]
-        strata: dict[str, list[Mapping[str, Any]]] = {}
-        for a in sorted(rows, key=lambda a: int(a["id"])):
-            strata.setdefault(_stratum(a), []).append(a)
-        files = {a["id"]: names[a["image_id"]] for a in rows}
-    except (KeyError, TypeError, ValueError) as error:
+        everybody = all_annotated(annotations)
+        records: list[Mapping[str, Any]] = annotations["annotations"]
+        faults = [_fault(a, box) for a, box in zip(records, everybody.xyxy, strict=True)]
+        usable = sorted((i for i, fault in enumerate(faults) if not fault), key=lambda i: int(records[i]["id"]))
+        strata: dict[str, list[int]] = {}
+        for i in usable:
+            strata.setdefault(_stratum(records[i]), []).append(i)
+    except (InputError, KeyError, TypeError, ValueError) as error:
         raise CalibrationError(
             f"the annotations are not COCO keypoints ({type(error).__name__}: {error}); expected lists 'images' with "
             "id and file_name and 'annotations' with id, image_id, bbox and keypoints"
         ) from error
-    if not rows:
-        faults = Counter(fault for _, fault in everybody)
-        seen = ", ".join(f"{n} {fault}" for fault, n in faults.items()) or "nobody with labelled joints is there"
+    if not usable:
+        seen = ", ".join(f"{n} {fault}" for fault, n in Counter(faults).items()) or "there is no annotation"
         raise CalibrationError(
-            f"none of the {len(everybody)} annotations can be calibrated on: {seen}. Expected single people with a box "
-            "and at least one labelled joint, or boxes alone, in a file as `posert run --boxes` takes it"
+            f"none of the {len(records)} annotations can be calibrated on: {seen}. Expected single people with a box "
+            "and at least one labelled joint, or boxes alone in a file as `posert run --boxes` takes it"
         )
-    # Crowds and people without joints belong to every data set; such a box is a mistake.
-    left = [a for a, fault in everybody if fault == _NO_BOX]
-    if left:
+
+    def file_of(i: int) -> str:
+        return everybody.files[everybody.image[i]]
+
+    # Every data set has crowds and people without joints; a bad box is a mistake.
+    bad = [i for i, fault in enumerate(faults) if fault == _NO_BOX]
+    if bad:
         log.warning(
             "calibration leaves out %d of %d people %s, such as %s",
-            *(len(left), len(everybody), _NO_BOX, _label(left[0], names.get(left[0]["image_id"], ""))),
+            *(len(bad), len(records), _NO_BOX, _label(records[bad[0]], file_of(bad[0]))),
         )
     rng = np.random.default_rng(seed)
     queues = [[group[i] for i in rng.permutation(len(group))] for _, group in sorted(strata.items())]
-    drawn: list[Mapping[str, Any]] = []
+    drawn: list[int] = []
     while len(drawn) < count and queues:
         for queue in queues:
             if len(drawn) < count:
                 drawn.append(queue.pop())
         queues = [queue for queue in queues if queue]
     people = []
-    for a in drawn:
-        x, y, w, h = (float(v) for v in a["bbox"])
+    for i in drawn:
+        a, name = records[i], file_of(i)
+        x1, y1, x2, y2 = everybody.xyxy[i].tolist()
+        w, h = (float(v) for v in a["bbox"][2:])
         dx, dy, dw, dh = rng.uniform(-_JITTER, _JITTER, 4) * (w, h, w, h)
-        box = (x + dx - dw, y + dy - dh, x + w + dx + dw, y + h + dy + dh)
-        name = files[a["id"]]
-        people.append(Person(name, int(a["id"]), box, _stratum(a), (x, y, x + w, y + h), _label(a, name)))
+        box = (x1 + dx - dw, y1 + dy - dh, x2 + dx + dw, y2 + dy + dh)
+        people.append(SampledPerson(name, int(a["id"]), box, _stratum(a), (x1, y1, x2, y2), _label(a, name)))
     return CalibrationSet(people, read, contract, evaluation)
 
 
 def folder(path: Path) -> Callable[[str], bytes]:
-    """A `read` for images in a folder."""
+    """The `read` function of images in a folder."""
     return lambda name: (path / name).read_bytes()
 
 
-def _fault(a: Mapping[str, Any]) -> str:
+def _fault(a: Mapping[str, Any], xyxy: NDArray[np.float64]) -> str:
     """Why an annotation cannot be calibrated on; empty if it can."""
-    x, y, w, h = (float(v) for v in a["bbox"])
     joints = np.asarray(a["keypoints"], np.float64).reshape(-1, 3)
     if a.get("iscrowd"):
         return "of a crowd"
     if len(joints) and not (joints[:, 2] > 0).any():
         return "without a labelled joint"
-    return "" if np.isfinite([x, y, w, h]).all() and w > 1 and h > 1 else _NO_BOX
+    return "" if np.isfinite(xyxy).all() and min(a["bbox"][2:]) > 1 else _NO_BOX
 
 
 def _label(a: Mapping[str, Any], file_name: str) -> str:
-    """What the user calls a box: the annotations that `frames.box_frames` makes have ids that they never saw."""
+    """What messages call a box: the user never saw the annotation ids that `frames.box_frames` makes."""
     return f"box {a['box_index']} of {file_name}" if "box_index" in a else f"the box of annotation {a['id']}"
 
 
-def _check_inside(person: Person, frame: NDArray[np.uint8]) -> None:
+def _check_inside(person: SampledPerson, frame: NDArray[np.uint8]) -> None:
     height, width = frame.shape[:2]
-    # As given, not as jittered: of a box at the border the crop shows some of the picture either way.
+    # Without the jitter: of a box at the border the crop shows some of the image either way.
     x1, y1, x2, y2 = person.given
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-        a, b, c, d = (f"{round(v, 2):.10g}" for v in person.given)  # boxes from a file are float32
+        a, b, c, d = (f"{round(v, 2):.10g}" for v in person.given)  # boxes of a file are float32
         raise CalibrationError(
             f"{person.label}, {a}, {b} to {c}, {d}, lies outside its image {person.file_name!r} of {width} x {height} "
-            "px; mend the box, or leave it out"
+            "px; correct the box, or leave it out"
         )
 
 

@@ -1,6 +1,6 @@
-"""From what was seen of a tensor to the range that int8 shall tell apart.
+"""Range methods: from what an observer saw of a tensor to the range that int8 represents.
 
-Only `minmax` clips nothing. The others trade the rare large values for finer steps, which pays inside the network and
+Only `minmax` clips nothing. The others give up the rare large values for finer steps. That pays inside the network and
 ruins its output: a heatmap is nearly all zeros with one rare peak, and the peak is what the decoder reads. The entropy
 method (TensorRT's classic) on a heatmap costs half of the AP. Q/DQ placement never quantises a graph output.
 """
@@ -15,29 +15,28 @@ import numpy as np
 
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
-from .histogram import Extremes, Histogram, Range
+from .observers import HistogramObserver, MinMaxObserver, Range
 
-KEYPOINTS = "keypoints"
 _DEFAULT_PERCENT = 99.999
 _STEPS = 255
 _SHRINK = np.linspace(1.0, 0.2, 81)  # what `mse` tries, as a share of min-max
 _ENTROPY_BINS, _ENTROPY_LEVELS = 2048, 128
 
 
-def minmax(seen: Extremes) -> Range:
-    """Everything seen; clips nothing, and is what the heatmap's rare peaks need."""
+def minmax(seen: MinMaxObserver) -> Range:
+    """Every value seen; clips nothing."""
     return Range(min(seen.lo, 0.0), max(seen.hi, 0.0))
 
 
-def percentile(seen: Histogram, percent: float) -> Range:
+def percentile(seen: HistogramObserver, percent: float) -> Range:
     """The values between the (100 - percent)th and the percent-th percentile."""
     return Range(min(seen.quantile(1 - percent / 100), 0.0), max(seen.quantile(percent / 100), 0.0))
 
 
-def mse(seen: Histogram) -> Range:
-    """The range that makes the mean squared error of quantising least, values being what they were in calibration.
+def mse(seen: HistogramObserver) -> Range:
+    """The range with the least mean squared quantisation error over the calibration values.
 
-    Measured in 255 steps, as the CPU twin has them; the symmetric twin does best with the same range.
+    Measured in 255 steps, as in the unsigned variant; the symmetric variant does best with the same range.
     """
     full = minmax(seen)
     filled = np.flatnonzero(seen.counts)
@@ -59,10 +58,10 @@ def mse(seen: Histogram) -> Range:
     return best
 
 
-def entropy(seen: Histogram) -> Range:
+def entropy(seen: HistogramObserver) -> Range:
     """The range whose 128 levels lose least information (Kullback-Leibler), as TensorRT's calibrator defined it.
 
-    Migacz, "8-bit inference with TensorRT", GTC 2017, on 2048 bins of magnitudes.
+    Source: Migacz, "8-bit inference with TensorRT", GTC 2017; on 2048 bins of magnitudes.
     """
     limit = max(-seen.lo, seen.hi)
     if limit == 0:
@@ -75,17 +74,13 @@ def entropy(seen: Histogram) -> Range:
     counts[0] = counts[1]  # the spike at zero is exact at every scale
     if not counts.any():
         return minmax(seen)
-    best, least = _ENTROPY_BINS, math.inf
-    for kept in range(_ENTROPY_LEVELS, _ENTROPY_BINS + 1, 4):
-        loss = _divergence(counts, kept)
-        if loss < least:
-            best, least = kept, loss
-    clip = limit * best / _ENTROPY_BINS
+    candidates = range(_ENTROPY_LEVELS, _ENTROPY_BINS + 1, 4)
+    clip = limit * min(candidates, key=lambda kept: _kl_divergence(counts, kept)) / _ENTROPY_BINS
     return Range(max(min(seen.lo, 0.0), -clip), min(max(seen.hi, 0.0), clip))
 
 
-def _divergence(counts: Any, kept: int) -> float:
-    """KL divergence of the clipped distribution from what 128 levels over `kept` bins leave of it."""
+def _kl_divergence(counts: Any, kept: int) -> float:
+    """KL divergence of the clipped distribution from what 128 levels over `kept` bins represent of it."""
     inside = counts[:kept]
     clipped = inside.copy()
     clipped[-1] += counts[kept:].sum()
@@ -99,20 +94,19 @@ def _divergence(counts: Any, kept: int) -> float:
     return float((p[some] * np.log(p[some] / q[some])).sum())
 
 
-METHODS: dict[str, tuple[Callable[[], Extremes], Callable[[Any], Range]]] = {
-    "minmax": (Extremes, minmax),
-    "percentile": (Histogram, lambda seen: percentile(seen, _DEFAULT_PERCENT)),
-    "mse": (Histogram, mse),
-    "entropy": (Histogram, entropy),
-    KEYPOINTS: (Histogram, mse),  # where its search begins, see keypoint_ranges.py
+METHODS: dict[str, tuple[Callable[[], MinMaxObserver], Callable[[Any], Range]]] = {
+    "minmax": (MinMaxObserver, minmax),
+    "percentile": (HistogramObserver, lambda seen: percentile(seen, _DEFAULT_PERCENT)),
+    "mse": (HistogramObserver, mse),
+    "entropy": (HistogramObserver, entropy),
 }
 
 
-def method(name: str) -> tuple[Callable[[], Extremes], Callable[[Any], Range]]:
-    """The observer of a method and the function from it to a range; "percentile:99.99" sets the percentile.
+def method(name: str) -> tuple[Callable[[], MinMaxObserver], Callable[[Any], Range]]:
+    """The observer of a method and its function from observer to range; "percentile:99.99" sets the percentile.
 
     Raises:
-        CalibrationError: for an unknown method or an impossible percentile.
+        CalibrationError: the method is unknown or the percentile impossible.
     """
     kind, _, argument = name.partition(":")
     if kind not in METHODS:
@@ -127,4 +121,4 @@ def method(name: str) -> tuple[Callable[[], Extremes], Callable[[Any], Range]]:
         raise CalibrationError(
             f"range method {name!r}: only percentile takes a number, above 50 and at most 100, as in percentile:99.99"
         )
-    return Histogram, lambda seen: percentile(seen, percent)
+    return HistogramObserver, lambda seen: percentile(seen, percent)

@@ -3,15 +3,15 @@
 The rules are those of NVIDIA's documentation for explicitly quantised networks:
 
 1. The inputs of Conv and ConvTranspose are quantised, not their outputs; one pair per tensor, shared by its readers. So
-   Conv-ReLU stays whole, with the pair behind the ReLU, and the graph's output (the heatmap) is never quantised.
+   Conv-ReLU stays fused, with the pair behind the ReLU, and the graph's output (the heatmap) is never quantised.
 2. Weights are int8, symmetric, one scale per output channel. The bias stays float.
-3. A residual Add whose one branch is a convolution keeps that branch float and quantises the other, the skip: then
+3. A residual Add with a convolution on one branch keeps that branch float and quantises the other, the skip: then
    Conv+Add+ReLU is one kernel that reads and writes int8. Of two convolutions the shallower counts as the skip. Every
    other Add reads the int8 copy of an input that has one (measured: saves 15 kernels of hrnet_w32 in OpenVINO, 4 %).
 4. Operators that only move values (MaxPool, nearest Resize, Concat, ...) and whose result is quantised are quantised
    before, too, with the same scale, and so run in int8 without a rescale.
-5. Convolutions with very few channels stay float: int8 kernels pad them and lose.
-6. On CPUs alone: what a nearest Resize enlarges for an Add is quantised before, where a layer computed it. The Add
+5. Convolutions with very few channels stay float: int8 kernels pad them and are slower.
+6. On CPUs only: the input of a nearest Resize that an Add reads is quantised, if a quantised layer computes it. The Add
    still reads floats, but the Resize moves a quarter of the bytes (OpenVINO, one core: 5 % of a narrow HRNet's time,
    1 % of HRNet-W32's).
 """
@@ -21,15 +21,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
-from .graph import QDQ, Graph, attribute, float_tensors
+from .graph import QDQ, Graph, attribute
+from .macs import by_node
 
 LAYERS = frozenset({"Conv", "ConvTranspose"})
-_FEW = 16  # channels
+REQUESTED = "requested"  # the reason of a node in `float_nodes`
+_FEW_CHANNELS = 16
 
 
 @dataclass(frozen=True)
@@ -39,73 +40,83 @@ class Placement:
     Attributes:
         layers: names of the Conv and ConvTranspose nodes that compute in int8.
         edges: (node name, input index) of every float input that gets a Q/DQ pair.
-        enlarged: the same of the nearest Resizes whose input only the twin for CPUs quantises.
-        groups: sets of tensors that share one scale; together they are all quantised activations of both twins.
-        left: names of the layers that stay in float, each with the reason.
-        int8_macs: share of the multiply-accumulates that are in int8, 0 to 1.
+        cpu_edges: the same of the nearest Resizes whose input only the unsigned variant, for CPUs, quantises.
+        scale_groups: sets of tensors that share one scale; together all quantised activations of both variants.
+        skipped: names of the layers that stay in float, each with the reason.
+        int8_macs: share of the multiply-adds that are in int8, 0 to 1; None if a node cannot be counted.
     """
 
     layers: tuple[str, ...]
     edges: tuple[tuple[str, int], ...]
-    enlarged: tuple[tuple[str, int], ...]
-    groups: tuple[tuple[str, ...], ...]
-    left: dict[str, str]
-    int8_macs: float
+    cpu_edges: tuple[tuple[str, int], ...]
+    scale_groups: tuple[tuple[str, ...], ...]
+    skipped: dict[str, str]
+    int8_macs: float | None
 
     @property
     def tensors(self) -> list[str]:
         """The tensors whose ranges `quantize` needs."""
-        return [name for group in self.groups for name in group]
+        return [name for group in self.scale_groups for name in group]
 
 
-def place(graph: Graph, float_nodes: Collection[str] = ()) -> Placement:
-    """Decide what is quantised, from the graph alone; arguments and errors as for `qdq.place`."""
+def place(model: onnx.ModelProto | Graph, float_nodes: Collection[str] = ()) -> Placement:
+    """Decide from the graph alone where Q/DQ pairs go.
+
+    Args:
+        model: float32 graph with batch-norm folded.
+        float_nodes: names of nodes to keep in float: layers, or Adds that shall read floats only.
+
+    Raises:
+        CalibrationError: the graph is already quantised, is older than opset 13, has no layer to quantise, or has no
+            node of a name in `float_nodes`.
+    """
+    graph = model if isinstance(model, Graph) else Graph(model)
     present = sorted({n.op_type for n in graph.nodes} & QDQ)
     if present:
-        raise CalibrationError(f"the graph is quantised already (it has {', '.join(present)}); give the float32 graph")
+        raise CalibrationError(f"the graph is already quantised (it has {', '.join(present)}); give the float32 graph")
     if graph.opset < 13:
         raise CalibrationError(
-            f"int8 scales per channel need opset 13 or newer, and the graph has opset {graph.opset}; export it anew"
+            f"int8 scales per channel need opset 13 or newer, the graph has opset {graph.opset}; export it again with "
+            "a newer opset"
         )
     names = {n.name for n in graph.nodes}
     for name in float_nodes:
         if name not in names:
             raise CalibrationError(unknown_name("node", name, names))
 
-    left: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     edges: dict[tuple[str, int], str] = {}
     layers: list[str] = []
-    prelude = graph.prelude()
+    preprocessing = graph.preprocessing()
     for node in graph.nodes:
         if node.op_type not in LAYERS:
             continue
-        reason = "asked for" if node.name in float_nodes else _reason_to_leave(graph, node, prelude)
+        reason = REQUESTED if node.name in float_nodes else _reason_to_skip(graph, node, preprocessing)
         if reason:
-            left[node.name] = reason
+            skipped[node.name] = reason
         else:
             layers.append(node.name)
             edges[node.name, 0] = node.input[0]
     if not layers:
-        raise CalibrationError(f"no convolution of the graph can be quantised: {left or 'it has none'}")
+        raise CalibrationError(f"no convolution of the graph can be quantised: {skipped or 'it has none'}")
     depth = _depths(graph)
-    for node in graph.nodes:
-        if node.op_type == "Add" and node.name not in float_nodes:
-            skip = _skip_input(graph, node, set(layers), depth)
-            if skip is not None:
-                edges[node.name, skip] = node.input[skip]
-    groups = _carry_back(graph, edges, prelude)
-    # Any other Add takes the int8 copy of a tensor where there is one: nobody then needs the float copy written.
+    adds = [n for n in graph.nodes if n.op_type == "Add" and n.name not in float_nodes]
+    for node in adds:
+        skip = _skip_input(graph, node, set(layers), depth)
+        if skip is not None:
+            edges[node.name, skip] = node.input[skip]
+    groups = _carry_back(graph, edges, preprocessing)
+    # Any other Add takes the int8 copy of a tensor where there is one: the float copy then need not be written.
     quantized = set(edges.values())
-    for node in graph.nodes:
-        if node.op_type == "Add" and node.name not in float_nodes:
-            edges.update({(node.name, k): name for k, name in enumerate(node.input) if name in quantized})
-    enlarged = _enlarged(graph, edges, layers, float_nodes)
+    for node in adds:
+        edges.update({(node.name, k): name for k, name in enumerate(node.input) if name in quantized})
+    cpu_edges = _upsampled(graph, edges, layers, {n.name for n in adds})
     known = {name for group in groups for name in group}
-    groups += tuple((name,) for name in dict.fromkeys(enlarged.values()) if name not in known)
-    return Placement(tuple(layers), tuple(edges), tuple(enlarged), groups, left, _int8_share(graph, layers))
+    groups += tuple((name,) for name in dict.fromkeys(cpu_edges.values()) if name not in known)
+    return Placement(tuple(layers), tuple(edges), tuple(cpu_edges), groups, skipped, _int8_share(graph, layers))
 
 
-def _reason_to_leave(graph: Graph, node: onnx.NodeProto, prelude: set[str]) -> str | None:
+def _reason_to_skip(graph: Graph, node: onnx.NodeProto, preprocessing: set[str]) -> str | None:
     """Why a layer stays in float; None when it can be quantised."""
     if node.input[1] not in graph.initializers:
         return "its weights are computed, not constant"
@@ -113,12 +124,13 @@ def _reason_to_leave(graph: Graph, node: onnx.NodeProto, prelude: set[str]) -> s
         return f"it reads the graph output {node.input[0]!r}, which stays float"
     shape = graph.array(node.input[1]).shape
     inputs, outputs = (shape[1], shape[0]) if node.op_type == "Conv" else (shape[0], shape[1])
-    if min(inputs, outputs) >= _FEW:
+    if min(inputs, outputs) >= _FEW_CHANNELS:
         return None
-    first = node.input[0] in prelude or node.input[0] in graph.inputs
+    first = node.input[0] in preprocessing or node.input[0] in graph.inputs
     square = len(set(shape[2:])) == 1
     whole_words = inputs % 8 == 0 or outputs % 8 == 0
-    if attribute(node, "group", 1) == 1 and whole_words and square and (first or max(inputs, outputs) >= _FEW):
+    wide_enough = first or max(inputs, outputs) >= _FEW_CHANNELS
+    if attribute(node, "group", 1) == 1 and whole_words and square and wide_enough:
         return None
     return f"it has few channels ({inputs} in, {outputs} out)"
 
@@ -143,20 +155,22 @@ def _skip_input(graph: Graph, node: onnx.NodeProto, layers: set[str], depth: Map
     return None if node.input[skip] in graph.outputs else skip
 
 
-def _carry_back(graph: Graph, edges: dict[tuple[str, int], str], prelude: set[str]) -> tuple[tuple[str, ...], ...]:
-    """Quantise the inputs of value-moving operators whose result is quantised, and tie their scales together.
+def _carry_back(
+    graph: Graph, edges: dict[tuple[str, int], str], preprocessing: set[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Quantise the inputs of value-moving operators whose result is quantised, and group them to share a scale.
 
-    The prelude is left whole: normalisation, layout and rounding of the input make one kernel.
+    Preprocessing is not split: normalisation, layout and rounding of the input make one kernel.
     """
     group: dict[str, set[str]] = {}
     waiting = list(dict.fromkeys(edges.values()))
     for name in waiting:  # grows while it is read
         group.setdefault(name, {name})
         node = graph.producer.get(name)
-        if node is None or name in prelude or not _only_moves(node):
+        if node is None or name in preprocessing or not _only_moves(node):
             continue
-        moved = graph.data_inputs(node)
-        if any(i in graph.outputs for i in moved) or len(moved) != _data_arity(node):
+        moved = graph.computed_inputs(node)
+        if any(i in graph.outputs for i in moved) or len(moved) != (len(node.input) if node.op_type == "Concat" else 1):
             continue
         for k, source in enumerate(node.input[: len(moved)]):
             edges.setdefault((node.name, k), source)
@@ -170,10 +184,10 @@ def _carry_back(graph: Graph, edges: dict[tuple[str, int], str], prelude: set[st
     return tuple(tuple(sorted(g)) for g in unique.values())
 
 
-def _enlarged(
-    graph: Graph, edges: Mapping[tuple[str, int], str], layers: Collection[str], float_nodes: Collection[str]
+def _upsampled(
+    graph: Graph, edges: Mapping[tuple[str, int], str], layers: Collection[str], adds: Collection[str]
 ) -> dict[tuple[str, int], str]:
-    """Float inputs of nearest Resizes that a quantised layer computed and that an Add reads when they are enlarged."""
+    """Float inputs of nearest Resizes that a quantised layer computes and that only Adds read after the Resize."""
     found = {}
     for node in graph.nodes:
         if node.op_type != "Resize" or not _only_moves(node) or (node.name, 0) in edges:
@@ -182,7 +196,7 @@ def _enlarged(
         if producer is None or producer.name not in layers or node.input[0] in graph.outputs:
             continue
         readers = [reader for reader, _ in graph.consumers.get(node.output[0], ())]
-        if readers and all(reader.op_type == "Add" and reader.name not in float_nodes for reader in readers):
+        if readers and all(reader.name in adds for reader in readers):
             found[node.name, 0] = node.input[0]
     return found
 
@@ -194,12 +208,8 @@ def _only_moves(node: onnx.NodeProto) -> bool:
     return node.op_type in {"Concat", "Identity", "MaxPool", "Reshape", "Transpose"}
 
 
-def _data_arity(node: onnx.NodeProto) -> int:
-    return len(node.input) if node.op_type == "Concat" else 1
-
-
 def _depths(graph: Graph) -> dict[str, int]:
-    """Nodes on the longest way from a graph input to each tensor."""
+    """Nodes on the longest path from a graph input to each tensor."""
     depth: dict[str, int] = {}
     for node in graph.nodes:
         level = 1 + max((depth.get(i, 0) for i in node.input), default=0)
@@ -207,21 +217,10 @@ def _depths(graph: Graph) -> dict[str, int]:
     return depth
 
 
-def layer_macs(graph: Graph) -> dict[str, int]:
-    """Multiply-accumulates of each layer for one crop."""
-    shapes = float_tensors(graph.model)
-    macs: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op_type in LAYERS:
-            # Each position of a Conv's output, or of a ConvTranspose's input, meets every weight once.
-            swept = node.output[0] if node.op_type == "Conv" else node.input[0]
-            weights = 1 if node.input[1] not in graph.initializers else graph.array(node.input[1]).size
-            spatial = [d.dim_value for d in shapes[swept].shape.dim[2:]]
-            macs[node.name] = int(np.prod(spatial)) * int(weights)
-    return macs
-
-
-def _int8_share(graph: Graph, layers: Collection[str]) -> float:
-    """Share of the multiply-accumulates of all layers that `layers` have."""
-    macs = layer_macs(graph)
-    return sum(macs[name] for name in layers) / max(sum(macs.values()), 1)
+def _int8_share(graph: Graph, layers: Collection[str]) -> float | None:
+    """Share of the graph's multiply-adds that `layers` have."""
+    counts = by_node(graph.model)
+    known = {name: count for name, count in counts.items() if count is not None}
+    if len(known) < len(counts):
+        return None
+    return sum(known[name] for name in layers) / max(sum(known.values()), 1)

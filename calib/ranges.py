@@ -1,4 +1,4 @@
-"""Ranges of activations, seen while the float32 network runs over calibration crops, batch by batch."""
+"""Ranges of activations, collected while the float32 network runs over calibration crops, batch by batch."""
 
 from __future__ import annotations
 
@@ -13,25 +13,22 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
 from .graph import float_tensors
-from .histogram import Extremes, Range
-from .keypoint_ranges import Sample, refine
-from .methods import KEYPOINTS
 from .methods import method as find_method
+from .observers import MinMaxObserver, Range
 
-_SETTLED = 0.02  # a change of scales below a fortieth of what a bit is worth moves few values to another level
+_SETTLED = 0.02  # mean relative change: less than a fortieth of a bit, which moves few values to another level
 _CHUNK_BYTES = 16 << 20  # of observed tensors alive at once; larger ones are not faster
 
 
 class Ranges(dict[str, Range]):
-    """Ranges by tensor name, and how they settled.
+    """Ranges by tensor name, and how they converged.
 
     Attributes:
-        curve: (crops, change) each time that the crops had doubled: the mean relative change of the largest magnitudes
-            since the point before.
+        curve: (crops, change) each time the number of crops had doubled: the mean relative change of the largest
+            magnitudes since the previous point.
     """
 
     def __init__(self, ranges: Mapping[str, Range], curve: Sequence[tuple[int, float]] = ()) -> None:
@@ -40,21 +37,21 @@ class Ranges(dict[str, Range]):
 
     @property
     def settled(self) -> bool:
-        """Whether the last doubling of the calibration set hardly moved the ranges: more crops would not pay."""
+        """Whether the last doubling of the number of crops hardly changed the ranges: more crops are not needed."""
         return bool(self.curve) and self.curve[-1][1] < _SETTLED
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values, readable and exact: {"ranges": {tensor: [lo, hi]}, "curve": [[crops, change]]}."""
+        """As JSON values, readable and exact: {"ranges": {tensor: [lo, hi]}, "curve": [[crops, change]]}."""
         return {"ranges": {name: [r.lo, r.hi] for name, r in self.items()}, "curve": [list(p) for p in self.curve]}
 
 
 @dataclass
-class Seen:
-    """How far a calibration has come: what it takes to go on, or to merge it with another.
+class CalibrationState:
+    """The state of a calibration, enough to resume it or to merge it with another.
 
     Attributes:
-        crops: how many were taken in.
-        chunk: how many the network takes at once next.
+        crops: how many were observed.
+        chunk: batch size of the next run of the network.
         due: at how many crops the next point of the curve is.
         before: ranges at the curve's last point.
         curve: see `Ranges`.
@@ -62,7 +59,7 @@ class Seen:
     """
 
     crops: int = 0
-    chunk: int = 1  # the first crop goes alone: it tells how many bytes a crop costs
+    chunk: int = 1  # the first crop runs alone, to measure how many bytes a crop needs
     due: int = 1
     before: dict[str, Range] = field(default_factory=dict)
     curve: list[tuple[int, float]] = field(default_factory=list)
@@ -77,60 +74,53 @@ def collect(
     *,
     progress: Callable[[int], None] | None = None,
     threads: int = 0,
-    seen: Seen | None = None,
-    contract: Contract | None = None,
+    state: CalibrationState | None = None,
 ) -> Ranges:
-    """Run the float32 network over calibration crops and find the range of each wanted tensor.
+    """Run the float32 network over calibration crops and compute the range of each wanted tensor.
 
     Args:
         model: float32 graph with one input and a free batch size.
         batches: arrays for that input, (N, H, W, 3) uint8 crops for a bundle's graph, any N.
-        tensors: names of the tensors to observe, as `qdq.Placement.tensors` lists them.
-        method: "minmax", "mse", "entropy", "percentile" (99.999) or "percentile:99.99"; see methods.py. "keypoints"
-            goes on from mse, see keypoint_ranges.py.
-        progress: called with the number of crops done so far.
-        threads: of the float32 network; 0 takes all cores.
-        seen: where an interrupted call with the same arguments stood; its crops are skipped. Kept up to date whenever
-            `progress` is called, and whole at the end.
-        contract: how heatmaps are decoded and joints are weighed; "keypoints" needs it.
+        tensors: names of the tensors to observe, as `Placement.tensors` lists them.
+        method: "minmax", "mse", "entropy", "percentile" (99.999) or "percentile:99.99"; see methods.py.
+        progress: called with the number of crops observed so far.
+        threads: of the float32 network; 0 uses all cores.
+        state: of an interrupted call with the same arguments, whose crops are skipped. It is up to date whenever
+            `progress` is called, and complete at the end.
 
     Raises:
-        CalibrationError: no crops, an unknown tensor or method, or a value that is not finite (its node is named).
+        CalibrationError: there are no crops, a tensor or the method is unknown, or a value is not finite (its node is
+            named).
     """
-    observer, finish = find_method(method)
-    if method == KEYPOINTS and contract is None:
-        raise CalibrationError(f"the range method {method!r} decodes joints: give the contract of the network")
-    so_far = seen or Seen()
-    sample = Sample(batches)
+    observer, range_of = find_method(method)
+    so_far = state or CalibrationState()
 
     def advance(done: int, observers: Mapping[str, Any]) -> None:
         if done >= so_far.due:
-            now = {name: finish(one) for name, one in observers.items()}
+            now = {name: range_of(one) for name, one in observers.items()}
             if so_far.before:
                 so_far.curve.append((done, mean_change(so_far.before, now)))
             so_far.before, so_far.due = now, 2 * done
         if progress is not None:
             progress(done)
 
-    observers = observe(model, sample, tensors, observer, advance=advance, threads=threads, seen=so_far)
-    if method == KEYPOINTS and contract is not None:
-        return Ranges(refine(model, observers, sample.crops, contract, threads=threads), so_far.curve)
-    return Ranges({name: finish(one) for name, one in observers.items()}, so_far.curve)
+    observers = observe(model, batches, tensors, observer, advance=advance, threads=threads, state=so_far)
+    return Ranges({name: range_of(one) for name, one in observers.items()}, so_far.curve)
 
 
 def observe(
     model: onnx.ModelProto,
     batches: Iterable[NDArray[Any]],
     tensors: Iterable[str],
-    observer: Callable[[], Extremes],
+    observer: Callable[[], MinMaxObserver],
     *,
     advance: Callable[[int, Mapping[str, Any]], None] | None = None,
     threads: int = 0,
-    seen: Seen | None = None,
+    state: CalibrationState | None = None,
 ) -> dict[str, Any]:
-    """What `collect` rests on: one `observer()` per tensor, fed with every crop. Same arguments, same errors.
+    """Feed every crop's tensors to observers, one `observer()` per tensor; other arguments and errors as for `collect`.
 
-    `advance` is called with the number of crops done and the observers, as they then are.
+    `advance` is called with the number of crops observed and the observers at that time.
     """
     wanted = list(dict.fromkeys(tensors))
     known = float_tensors(model)
@@ -141,29 +131,29 @@ def observe(
         names = ", ".join(i.name for i in model.graph.input)
         raise CalibrationError(f"the graph has the inputs {names}; calibration feeds exactly one input of crops")
     source = model.graph.input[0].name
-    session = _session(model, [name for name in wanted if name != source], threads)
-    seen = seen or Seen()
-    observers = seen.observers = seen.observers or {name: observer() for name in wanted}
     outputs = [name for name in wanted if name != source]
-    known_already = seen.crops
+    session = _session(model, outputs, threads)
+    state = state or CalibrationState()
+    observers = state.observers = state.observers or {name: observer() for name in wanted}
+    to_skip = state.crops
     for batch in batches:
-        start = min(known_already, len(batch))
-        known_already -= start
+        start = min(to_skip, len(batch))
+        to_skip -= start
         while start < len(batch):
-            chunk = batch[start : start + seen.chunk]
+            chunk = batch[start : start + state.chunk]
             values = dict(zip(outputs, session.run(outputs, {source: chunk}), strict=True)) if outputs else {}
             if source in observers:
                 values[source] = chunk
             for name in wanted:
                 if not observers[name].update(values[name]):
-                    raise CalibrationError(_not_finite(model, source, chunk, seen.crops, threads))
+                    raise CalibrationError(_not_finite(model, source, chunk, state.crops, threads))
             start += len(chunk)
-            seen.crops += len(chunk)
+            state.crops += len(chunk)
             bytes_per_crop = sum(v.nbytes for v in values.values()) // len(chunk)
-            seen.chunk = max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
+            state.chunk = max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
             if advance is not None:
-                advance(seen.crops, observers)
-    if seen.crops == 0:
+                advance(state.crops, observers)
+    if state.crops == 0:
         raise CalibrationError("the calibration set is empty: ranges need at least one crop; a few hundred are usual")
     return observers
 
@@ -178,7 +168,7 @@ def _change(before: Range, now: Range) -> float:
 
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str], threads: int) -> onnxruntime.InferenceSession:
-    """The network with further tensors as outputs."""
+    """The network with more tensors as outputs."""
     present = {o.name for o in model.graph.output}
     more = onnx.ModelProto()
     more.graph.output.extend(
@@ -187,24 +177,24 @@ def _session(model: onnx.ModelProto, outputs: Sequence[str], threads: int) -> on
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # the arena would keep the largest chunk of outputs ever seen
-    # The level above holds every convolution's weights a second time, in an order that is not faster here.
+    options.enable_cpu_mem_arena = False  # the arena would keep memory for the largest chunk of outputs
+    # The next level stores every convolution's weights a second time, in a layout that is not faster here.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
-        path = Path(folder, "model.onnx")  # a session from bytes would keep them
+        path = Path(folder, "model.onnx")  # a session made from bytes would keep them in memory
         with path.open("wb") as file:
-            # Concatenated protobuf messages merge: this appends outputs without a copy of the network.
+            # Concatenated protobuf messages merge: this appends outputs without copying the network.
             file.write(model.SerializeToString())
             file.write(more.SerializeToString())
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _not_finite(model: onnx.ModelProto, source: str, chunk: NDArray[Any], done: int, threads: int) -> str:
-    """Message that names the node where a NaN or an infinity first appears, by running the crops once more."""
+    """Error message that names the node where a NaN or an infinity first appears; runs the crops again to find it."""
     known = float_tensors(model)
     if source in known and not np.isfinite(chunk).all():
         bad = next(i for i, crop in enumerate(chunk) if not np.isfinite(crop).all())
-        return f"calibration crop {done + bad} holds NaN or infinity in the graph input {source!r}; mend the crop"
+        return f"calibration crop {done + bad} holds NaN or infinity in the graph input {source!r}; fix that crop"
     nodes = [n for n in model.graph.node if n.output[0] in known]
     names = [n.output[0] for n in nodes]
     session = _session(model, names, threads)

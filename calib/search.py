@@ -1,12 +1,12 @@
-"""The cheapest set of blocks to leave in float so that accuracy falls by no more than it may.
+"""Mixed-precision search: the cheapest set of blocks to keep in float so that accuracy drops by no more than allowed.
 
-Blocks are left in float in the order of what they cost in keypoints per multiply-accumulate, until accuracy holds: the
-length of that order is found by halving, about seven measurements for a network of fifty blocks. A second pass goes by
-the cost in keypoints alone, as far as that is cheaper: a dear block that is to blame stands late in the first order,
-behind cheap ones that did not matter.
+Blocks are kept in float in the order of their sensitivity per multiply-accumulate until the drop is small enough. How
+many are needed is found by bisection, in about seven measurements for a network of fifty blocks. A second pass orders
+by sensitivity alone, as long as that is cheaper: an expensive block that causes the drop comes late in the first order,
+behind cheap ones that do not matter.
 
-Accuracy is measured on finite people, so the drop need not fall along an order. Halving may then miss the shortest
-piece; but what is returned was itself measured to hold, never concluded from its neighbours.
+Accuracy is measured on a finite number of people, so the drop need not fall monotonically along an order. Bisection may
+then miss the shortest prefix; but the result was itself measured to be within the allowed drop.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from ..runtime.errors import GateError
 from .sensitivity import Block
 
-_SAME_SPEED = 0.02  # of the time; medians of a quiet machine repeat to about that
+_SAME_SPEED = 0.02  # relative; medians on an idle machine repeat to about that
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was seen of a network with some nodes left in float.
+class Measurement:
+    """Accuracy and time of a network with some nodes in float.
 
     Attributes:
-        drop: of accuracy; infinite where the network could not be judged.
-        interval: of the drop, None where there is none.
-        ms: time per person; None where nothing here runs int8, and multiply-accumulates say what is cheap.
+        drop: of accuracy; infinite where accuracy could not be measured.
+        interval: confidence interval of the drop, or None.
+        ms: time per person; None where nothing here runs int8, and multiply-accumulates decide what is cheap.
     """
 
     drop: float
@@ -38,93 +38,95 @@ class Measured:
 
 @dataclass(frozen=True)
 class Step:
-    """One measured point.
+    """One measured network.
 
     Attributes:
-        blocks: names of those left in float.
+        blocks: names of the blocks in float.
         float_nodes: names of their nodes.
         float_macs: their share of the network's multiply-accumulates.
-        measured: what was seen.
+        measured: accuracy and time.
     """
 
     blocks: tuple[str, ...]
     float_nodes: tuple[str, ...]
     float_macs: float
-    measured: Measured
+    measured: Measurement
 
 
 @dataclass(frozen=True)
-class Found:
-    """The cheapest step that holds the target, and every step that was measured, fewest float operations first."""
+class SearchResult:
+    """The cheapest step within the allowed drop, and every step that was measured, fewest float operations first."""
 
     best: Step
     curve: tuple[Step, ...]
 
 
-def search(
+def find_float_blocks(
     blocks: Sequence[Block],
-    measure: Callable[[tuple[str, ...]], Measured],
+    measure: Callable[[tuple[str, ...]], Measurement],
     max_drop: float,
     progress: Callable[[Step], None] | None = None,
-) -> Found:
+) -> SearchResult:
     """Find which blocks must stay in float.
 
     Args:
         blocks: as `sensitivity` gives them.
-        measure: what is seen of the network with these nodes left in float.
-        max_drop: the drop that is allowed, in the unit of `measure`.
+        measure: measures the network with these nodes in float.
+        max_drop: the allowed drop, in the unit of `measure`.
         progress: called with each measured step.
 
     Raises:
-        GateError: even one block in int8 loses more than that; the message says how near it came.
+        GateError: no measured network is within `max_drop`; the message names the best one.
     """
     steps: dict[frozenset[str], Step] = {}
 
-    def holds(left: Sequence[Block]) -> bool:
-        key = frozenset(block.name for block in left)
+    def within_drop(in_float: Sequence[Block]) -> bool:
+        key = frozenset(block.name for block in in_float)
         if key not in steps:
-            nodes = tuple(name for block in left for name in block.nodes)
-            macs = sum(block.macs for block in left)
-            steps[key] = Step(tuple(block.name for block in left), nodes, macs, measure(nodes))
+            nodes = tuple(name for block in in_float for name in block.nodes)
+            macs = sum(block.macs for block in in_float)
+            steps[key] = Step(tuple(block.name for block in in_float), nodes, macs, measure(nodes))
             if progress is not None:
                 progress(steps[key])
         return steps[key].measured.drop <= max_drop
 
-    by_price = sorted(blocks, key=lambda b: -b.loss / max(b.macs, 1e-9))
-    count = _fewest(by_price, holds, 0, len(blocks) - 1)  # all of them would be no int8 network
+    by_loss_per_mac = sorted(blocks, key=lambda b: -b.loss / max(b.macs, 1e-9))
+    count = _shortest_prefix(by_loss_per_mac, within_drop, 0, len(blocks) - 1)  # with all of them nothing is int8
     if count is None:
         nearest = min(steps.values(), key=lambda s: s.measured.drop)
         raise GateError(
-            f"no int8 network keeps the drop within {max_drop:g}: the best of {len(steps)} measured falls by "
+            f"no int8 network drops by at most {max_drop:g}: the best of {len(steps)} measured drops by "
             f"{nearest.measured.drop:.4g}, with {len(nearest.blocks)} of {len(blocks)} blocks in float "
             f"({nearest.float_macs:.1%} of the multiply-adds). Allow more (--max-drop), or use fp16."
         )
     if count:
         by_loss = sorted(blocks, key=lambda b: -b.loss)
-        limit = sum(block.macs for block in by_price[:count])
+        limit = sum(block.macs for block in by_loss_per_mac[:count])
         cheaper = sum(macs < limit for macs in itertools.accumulate(block.macs for block in by_loss))
-        _fewest(by_loss, holds, 1, cheaper)
+        _shortest_prefix(by_loss, within_drop, 1, cheaper)
     curve = sorted(steps.values(), key=lambda s: (s.float_macs, len(s.blocks)))
-    return Found(_cheapest([s for s in curve if s.measured.drop <= max_drop]), tuple(curve))
+    return SearchResult(_cheapest([s for s in curve if s.measured.drop <= max_drop]), tuple(curve))
 
 
-def _fewest(order: Sequence[Block], holds: Callable[[Sequence[Block]], bool], least: int, most: int) -> int | None:
-    """The shortest beginning of an order that holds, between two lengths; None where not even the longest does."""
-    low, high = least - 1, least  # low fails, high is to be tried
+def _shortest_prefix(
+    order: Sequence[Block], within_drop: Callable[[Sequence[Block]], bool], least: int, most: int
+) -> int | None:
+    """Length of the shortest prefix that is within the drop, between two lengths; None if even the longest is not."""
+    low, high = least - 1, least  # low is known to fail
     if high > most:
         return None
-    while not holds(order[:high]):
+    while not within_drop(order[:high]):
         if high >= most:
             return None
         low, high = high, min(2 * high + 1, most)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(order[:middle]) else (middle, high)
+        low, high = (low, middle) if within_drop(order[:middle]) else (middle, high)
     return high
 
 
 def _cheapest(steps: Sequence[Step]) -> Step:
-    """The fastest; of those that time cannot tell apart, the one with the fewest float operations."""
+    """The fastest step; among steps of the same speed, the one with the fewest float operations."""
     times = [s.measured.ms for s in steps]
     known = [t for t in times if t is not None]
     if len(known) == len(steps):

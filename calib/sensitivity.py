@@ -1,7 +1,7 @@
-"""How much each block of a network costs in keypoints when it alone is quantised.
+"""Sensitivity of the keypoints to quantising one block of the network at a time.
 
-The unit is the one that people are scored in: 1 - OKS of the joints that the quantised network finds, with the float
-network's joints as the truth. So it needs no labels, and a wrist may move less than a hip.
+The unit is 1 - OKS of the quantised network's joints, with the float network's joints as ground truth. So it needs no
+labels, and a wrist may move less than a hip.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from ..runtime.bundle.contract import Contract
 from ..runtime.pose.decode import decode
 from ..runtime.pose.heads import Outputs
 from .graph import Graph
-from .histogram import Range
-from .placement import layer_macs, place
+from .macs import by_node
+from .observers import Range
+from .placement import place
 from .qdq import quantize
 
-_BODY = 0.53  # of a box is person: COCO's rule for data sets without segmented areas
+_BODY = 0.53  # share of a box that is person: COCO's rule for data sets without segmentation
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring nodes that are judged, and left in float, together.
+    """Neighbouring nodes that are measured, and kept in float, together.
 
     Attributes:
-        name: what their names have in common.
+        name: the common prefix of their names.
         nodes: names of the layers and Adds.
         macs: share of the network's multiply-accumulates.
         loss: mean 1 - OKS when this block alone is quantised.
@@ -44,7 +45,7 @@ class Block:
     loss: float
 
 
-def sensitivity(
+def block_sensitivity(
     model: onnx.ModelProto,
     ranges: Mapping[str, Range],
     crops: NDArray[np.uint8],
@@ -54,16 +55,16 @@ def sensitivity(
     progress: Callable[[int, int], None] | None = None,
     threads: int = 0,
 ) -> list[Block]:
-    """Quantise one block at a time and see what it does to the joints.
+    """Quantise one block at a time and measure how its joints differ.
 
     Args:
         model: the float32 graph with uint8 crops as input.
-        ranges: of `qdq.place(model).tensors`.
-        crops: `(N, H, W, 3)` uint8 BGR; 16 to 32 tell blocks apart.
-        contract: how heatmaps are decoded and joints are weighed.
+        ranges: of `place(model).tensors`.
+        crops: `(N, H, W, 3)` uint8 BGR; 16 to 32 are enough to rank blocks.
+        contract: decode rule and OKS sigmas.
         unsigned: as for `qdq.quantize`.
-        progress: called with (blocks done, blocks).
-        threads: of the network; 0 takes all cores.
+        progress: called with (blocks done, number of blocks).
+        threads: of the network; 0 uses all cores.
 
     Returns:
         The blocks in the order of the network.
@@ -73,7 +74,7 @@ def sensitivity(
     """
     graph = Graph(model)
     placed = place(graph)
-    macs = layer_macs(graph)
+    macs = {name: count or 0 for name, count in by_node(graph.model).items()}
     total = sum(macs.values())
     inside = set(placed.layers) | {n.name for n in graph.nodes if n.op_type == "Add"}
     members: dict[str, list[str]] = {}
@@ -84,26 +85,25 @@ def sensitivity(
     reference = infer(graph.model, crops, threads)
     blocks = []
     for done, (name, nodes) in enumerate(groups.items()):
-        rest = inside.difference(nodes)
-        alone = quantize(graph.model, ranges, float_nodes=rest, unsigned=unsigned).model
-        loss = keypoint_loss(infer(alone, crops, threads), reference, contract)
+        others = inside.difference(nodes)
+        only_this = quantize(graph.model, ranges, float_nodes=others, unsigned=unsigned).model
+        loss = keypoint_loss(infer(only_this, crops, threads), reference, contract)
         blocks.append(Block(name, tuple(nodes), sum(macs.get(n, 0) for n in nodes) / max(total, 1), loss))
         if progress is not None:
             progress(done + 1, len(groups))
     return blocks
 
 
-def keypoint_loss(outputs: Outputs, reference: Outputs, contract: Contract, zoom: float = 1.0) -> float:
-    """Mean 1 - OKS of the joints of a network's outputs against those of the reference's, on 0 to 1.
+def keypoint_loss(outputs: Outputs, reference: Outputs, contract: Contract) -> float:
+    """Mean 1 - OKS of the joints in a network's outputs against those in `reference`, 0 to 1.
 
-    A joint counts by the reference's score: where the float network sees nothing, a moved peak is no loss. `zoom`
-    judges as if the people were that many times smaller, to see shifts far below those that cost AP.
+    A joint is weighted by its score in the reference: where the float network sees nothing, a moved peak is no loss.
     """
     c = contract
     ours, theirs = (decode(given, c) for given in (outputs, reference))
     unit = np.array([c.width / c.heatmap_width, c.height / c.heatmap_height])
     squared = (((ours[0] - theirs[0]) * unit) ** 2).sum(axis=2)
-    area = c.width * c.height / (c.enlarge[0] * c.enlarge[1] * (c.padding * zoom) ** 2) * _BODY
+    area = c.width * c.height / (c.enlarge[0] * c.enlarge[1] * c.padding**2) * _BODY
     loss = 1 - np.exp(-squared / (2 * area * (2 * np.array(c.sigmas)) ** 2))
     weight = np.clip(theirs[1], 0, 1).astype(np.float64)
     return float((loss * weight).sum() / weight.sum()) if weight.sum() > 0 else float(loss.mean())

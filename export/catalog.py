@@ -1,38 +1,38 @@
 """The models that posert knows: weights, contract and reported accuracy.
 
-The published ones are read from catalog.yaml. An architecture's file in `archs` may bring its own in a table ROWS of
-the same entries, of which only `arch`, `dataset` and `input` must be stated.
+catalog.json holds the published ones. An architecture may bring its own, entries of the same form, see
+`posert.export.archs.Architecture`. Reading the catalog needs no torch; without it only catalog.json is listed.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-import yaml
+from typing import Any
 
 from ..runtime.bundle.contract import Contract
 from ..runtime.datasets import dataset as dataset_constants
 from ..runtime.errors import CatalogError
-from ..runtime.registry import merge_tables, unknown_name
-from . import archs
-from .graph import macs
+from ..runtime.registry import unknown_name
+
+__all__ = ["Row", "failures", "find", "has_torch", "parse_imgsz", "row", "rows"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a published table.
+    """One model: a row of a published table, or of your own.
 
     Attributes:
         id: unique name, which `find` and `--arch` take too.
         arch: name in `posert.export.archs`.
         dataset: name in `posert.runtime.datasets`; gives the K joints.
-        height, width: the crop, px. The heatmap has a quarter of both.
+        height, width: the crop, px.
+        stride: px of the crop per cell of the heatmap; None: the architecture's.
         source, config, table: repository, configuration file and published table that the facts come from.
         layout: how the checkpoint spells its keys: "mmpose", "original" or "megvii".
         color: channel order of the training pictures, "RGB" or "BGR".
@@ -43,6 +43,7 @@ class Row:
         url: where the weights are, or None where they have no direct address.
         file: name that the publisher gives the weights, or None where none were published.
         params, macs, macs_test_path: parameters; multiply-adds at batch 1, of all heads and of the test output alone.
+            None where nobody published them: `posert.export.graph.macs.counted` counts them.
         boxes: where the person boxes of the published figures come from.
         evaluation: settings of that evaluation.
         metrics: the published figures, as fractions; an entry with `metrics_unit: percent` gives them as published.
@@ -55,9 +56,10 @@ class Row:
     dataset: str
     height: int
     width: int
-    params: int
-    macs: int
-    macs_test_path: int
+    stride: int | None = None
+    params: int | None = None
+    macs: int | None = None
+    macs_test_path: int | None = None
     source: str = ""
     config: str = ""
     table: str = ""
@@ -93,7 +95,7 @@ class Row:
         return found.group(1) if found else None
 
     def with_layout(self, layout: str) -> Row:
-        """The row as it is for weights of this layout (`Checkpoint.layout`), which may be another than the row's.
+        """The row for weights of this layout (`Checkpoint.layout`), which may differ from the row's own.
 
         The contract follows the checkpoint: a pose_resnet of MMPose was trained on RGB, one of the HRNet repository
         on BGR, and both have the same names and shapes. The published figures hold for the row's own weights only.
@@ -106,8 +108,15 @@ class Row:
         return replace(self, layout=layout, url=None, file=None, metrics={}, note=note, **changes)
 
     def contract(self) -> Contract:
-        """What the network was trained to see and how its maps are read."""
+        """What the network was trained to see and how its maps are read. Needs torch where `stride` is None.
+
+        Raises:
+            CatalogError: the architecture is unknown.
+        """
+        from .archs import architecture  # needs torch
+
         joints = dataset_constants(self.dataset)
+        stride = self.stride or architecture(self.arch).stride
         return Contract(
             dataset=joints.name,
             keypoints=joints.keypoints,
@@ -116,8 +125,8 @@ class Row:
             sigmas=joints.sigmas,
             width=self.width,
             height=self.height,
-            heatmap_width=self.width // 4,
-            heatmap_height=self.height // 4,
+            heatmap_width=self.width // stride,
+            heatmap_height=self.height // stride,
             mean=self.mean,
             std=self.std,
             model_color=self.color,
@@ -143,7 +152,7 @@ def row(id: str) -> Row:
     """
     known = _load()[0]
     if id not in known:
-        raise CatalogError(unknown_name("catalog row", id, known))
+        raise CatalogError(unknown_name("model", id, known) + failures())
     return known[id]
 
 
@@ -173,7 +182,7 @@ def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row
         near = sorted(n for n in names if n.startswith(name))
         if near:
             raise CatalogError(f"architecture {arch!r} could be {' or '.join(near)}: say which")
-        raise CatalogError(unknown_name("architecture", arch, names))
+        raise CatalogError(unknown_name("architecture", arch, names) + failures())
     fits = [r for r in pool if dataset in (None, r.dataset) and size in (None, (r.height, r.width))]
     if not fits:
         wanted = " ".join(text for text in (dataset, imgsz) if text)
@@ -184,19 +193,20 @@ def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row
             found,
             id=f"{name}_{found.dataset}_{found.height}x{found.width}",
             arch=name,
+            params=None,
+            macs=None,
+            macs_test_path=None,
             url=None,
             file=None,
             metrics={},
             note=f"no published weights; the contract is that of {found.id}",
-            **_counted(name, found.keypoints, found.height, found.width),
         )
     return found
 
 
-def network_on_meta(arch: str, keypoints: int, stages: int | None = None) -> torch.nn.Module:
-    """An architecture without memory for its weights: what can be counted on it costs next to nothing."""
-    with torch.device("meta"):
-        return archs.build_arch(arch, keypoints, stages)
+def has_torch() -> bool:
+    """Whether torch is installed, without importing it."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def parse_imgsz(text: str) -> tuple[int, int]:
@@ -211,50 +221,66 @@ def parse_imgsz(text: str) -> tuple[int, int]:
     return int(found.group(1)), int(found.group(2))
 
 
+def failures() -> str:
+    """The packages whose architectures are missing because they do not load, for messages."""
+    if not has_torch():
+        return ""
+    from .archs import plugin_failures
+
+    return "".join(f"\n{where} was skipped: {why}" for where, why in plugin_failures().items())
+
+
 def _list(candidates: Iterable[Row]) -> str:
     return "\n".join(f"  {r.arch} {r.dataset} {r.height}x{r.width}  ({r.id})" for r in candidates)
 
 
 @cache
 def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str]]:
-    """Rows by id, aliases and variants of the catalog file."""
-    text = yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text(encoding="utf-8"))
-    entries, own = text["rows"], cast("dict[str, dict[str, Any]]", merge_tables(archs.__name__, "ROWS"))
-    if twice := sorted(entries.keys() & own.keys()):
-        raise CatalogError(f"ROWS of a file in export/archs has {', '.join(twice)}, as catalog.yaml has: rename it")
-    return {id: _row(id, entry) for id, entry in (entries | own).items()}, text["aliases"], text["variants"]
+    """Rows by id, aliases and variants: catalog.json first, then the rows of architectures."""
+    content = json.loads(Path(__file__).with_name("catalog.json").read_text(encoding="utf-8"))
+    known = {id: _row(id, _merged(entry, content["bases"])) for id, entry in content["rows"].items()}
+    if has_torch():
+        from .archs import architectures
+
+        for own in architectures().values():
+            for id, entry in own.rows.items():
+                if id in known:
+                    raise CatalogError(
+                        f"two models are called {id!r}: of {known[id].arch} and of {own.name}; rename one"
+                    )
+                known[id] = _row(id, {**entry, "arch": own.name})
+    return known, content["aliases"], content["variants"]
+
+
+def _merged(entry: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """An entry with what its bases state and it does not; of two bases the first counts."""
+    values: dict[str, Any] = {}
+    for name in reversed(entry.get("bases", ())):
+        values |= _merged(bases[name], bases)
+    return values | {key: value for key, value in entry.items() if key not in ("bases", "comment")}
 
 
 def _row(id: str, entry: Mapping[str, Any]) -> Row:
     values = dict(entry)
     try:
         height, width = values.pop("input")
-        if "params" not in values:
-            keypoints = len(dataset_constants(values["dataset"]).keypoints)
-            values |= _counted(values["arch"], keypoints, height, width)
+        dataset_constants(values["dataset"])
         whole = {"fraction": 1, "percent": 100}[values.pop("metrics_unit", "fraction")]
         # Rounded because 97.1 / 100 is 0.9709999999999999.
         values["metrics"] = {name: round(value / whole, 6) for name, value in values.get("metrics", {}).items()}
         url = values.pop("url", None)
         values.update(
             file=values.pop("file", url.rsplit("/", 1)[-1] if url else None),
-            macs_test_path=values.get("macs_test_path", values["macs"]),
+            macs_test_path=values.get("macs_test_path", values.get("macs")),
         )
         return Row(id=id, height=height, width=width, url=url, **_tuples(values))
     except (KeyError, TypeError, ValueError) as error:
         raise CatalogError(
-            f"the catalog row {id} cannot be used ({type(error).__name__}: {error}); it needs arch, dataset and input "
-            "[height, width], and else has the fields of posert.export.catalog.Row"
+            f"the catalog row {id} cannot be used ({type(error).__name__}: {error}); it needs dataset and input "
+            "[height, width], and may have the other fields of posert.export.catalog.Row"
         ) from error
 
 
-def _counted(arch: str, keypoints: int, height: int, width: int) -> dict[str, Any]:
-    """The figures of a row that nobody published."""
-    network = network_on_meta(arch, keypoints)
-    executed = macs.of_network(network, height, width)
-    return {"params": sum(p.numel() for p in network.parameters()), "macs": executed, "macs_test_path": executed}
-
-
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """YAML has lists where the dataclass has tuples."""
+    """JSON has lists where the dataclass has tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

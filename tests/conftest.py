@@ -1,12 +1,23 @@
-"""Fixtures that several folders share: a real network, small enough to export in seconds."""
+"""Fixtures that several folders share: a small real network, and a copy of the sources."""
 
 from __future__ import annotations
 
+import os
+
+# Several processes run the tests (`make test`). Each works on one core: libraries that start a thread per core in each
+# of them would wait for one another. They read this when they are loaded, so it comes first.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_variable, "1")
+
 import importlib
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import filelock
+import hypothesis
 import onnx
 import pytest
 import torch
@@ -20,6 +31,50 @@ from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bund
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 
+ROOT = Path(__file__).parents[1]
+
+# More examples where nobody waits: pytest --hypothesis-profile=ci, as .ci/run does.
+hypothesis.settings.register_profile("local", max_examples=30, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None)
+hypothesis.settings.load_profile("local")
+
+# More than five seconds each, and something quicker proves nearly the same in `make test`: another family of networks,
+# another graph, the same function on less. `make test-slow`, which .ci/run runs, has them all. Beginnings of node ids.
+SLOW = (
+    "tests/benchmarks/harness/test_environments.py",
+    "tests/benchmarks/harness/test_roofline.py::test_counts_of_a_graph",
+    "tests/benchmarks/test_engines.py::test_graphs_of_a_family",
+    "tests/benchmarks/test_quantizers.py::test_finished_rows_are_kept",
+    "tests/benchmarks/test_quantizers.py::test_the_graph_itself",
+    "tests/benchmarks/test_scaling.py::test_a_cell_is_measured_for_real",
+    "tests/calib/test_demo_network.py::test_entropy_ruins_a_heatmap",
+    "tests/export/commands/test_build.py::TestOwnData::test_judged_and_calibrated",
+    "tests/export/commands/test_build.py::TestTheGateFails::test_a_graph_that_gives_nan",
+    "tests/export/commands/test_build.py::TestTheGateFails::test_an_error_leaves_the_old_bundle",
+    "tests/export/commands/test_calibrate.py::test_it_holds_what_collecting_finds",
+    "tests/export/test_published_models.py::test_build_stops_after_a_stage",
+    "tests/runtime/bench/test_bench.py::test_rows_of_both_modes",
+    "tests/runtime/cuda/test_benchmark.py::test_a_whole_measurement",
+    "tests/runtime/system/test_signals.py::test_bench_ends",
+    "tests/test_readme.py::test_block[",
+)
+# Networks whose export takes ten seconds and more; ResNet and MSPN stay, and test_archs.py has the outputs of all.
+SLOW_NETWORKS = ("mm_hrnet_w32_mpii", "mm_hourglass52", "yx_pose_hourglass_2", "pu_hg2")
+
+
+def is_slow(nodeid: str) -> bool:
+    exported = nodeid.startswith("tests/export/test_published_models.py") and any(
+        f"[{name}" in nodeid for name in SLOW_NETWORKS
+    )
+    of_a_graph = any(f"::test_{name}" in nodeid for name in ("graph_", "batch_", "crops_"))
+    return nodeid.startswith(SLOW) or (exported and of_a_graph)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_slow(item.nodeid):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -27,6 +82,42 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POSERT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: the folder that `make(folder)` filled, once for all processes of this run.
+
+    Do not write into it: the other processes read it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made_once"
+    shared.mkdir(exist_ok=True)
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with filelock.FileLock(shared / f"{name}.lock"):
+            if not folder.exists():
+                partial = shared / f"{name}.partial"
+                shutil.rmtree(partial, ignore_errors=True)  # of a process that failed
+                partial.mkdir()
+                make(partial)
+                partial.rename(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def sources(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A copy of the checkout without what is built in it. Do not write into it."""
+
+    def ignore(folder: str, names: Iterable[str]) -> set[str]:
+        built = {"build", "out", "dist"} if Path(folder) == ROOT else set()
+        kept = {".ci", ".gitignore"}
+        return {n for n in names if n in built or n.endswith((".egg-info", "__pycache__")) or n[0] == "."} - kept
+
+    return made_once("sources", lambda folder: shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
@@ -56,39 +147,47 @@ def narrow_reference() -> Reference:
 
 
 @pytest.fixture(scope="session")
-def narrow_onnx(narrow_reference: Reference) -> onnx.ModelProto:
+def narrow_onnx(
+    made_once: Callable[[str, Callable[[Path], object]], Path], narrow_reference: Reference
+) -> onnx.ModelProto:
     """Its plain graph: normalised images in, heatmaps out. Copy it before changing it."""
-    return to_onnx(narrow_reference)
+    folder = made_once("narrow_onnx", lambda to: onnx.save(to_onnx(narrow_reference), to / "narrow.onnx"))
+    return onnx.load(folder / "narrow.onnx")
 
 
 @pytest.fixture(scope="session")
 def narrow_bundle(
-    tmp_path_factory: pytest.TempPathFactory, narrow_reference: Reference, narrow_onnx: onnx.ModelProto
+    made_once: Callable[[str, Callable[[Path], object]], Path],
+    narrow_reference: Reference,
+    narrow_onnx: onnx.ModelProto,
 ) -> Path:
     """Its bundle: fp32 and TorchScript, accuracy unproven. Copy it before changing it."""
-    contract = narrow_reference.contract
-    graphs = {}
-    folder = tmp_path_factory.mktemp("bundle")
-    to_torchscript(narrow_reference, folder / "torchscript.pt")
-    for name, form, data in (
-        ("fp32", "onnx", with_crops(narrow_onnx, contract).SerializeToString()),
-        ("torchscript", "torchscript", (folder / "torchscript.pt").read_bytes()),
-    ):
-        file = f"{name}.{'onnx' if form == 'onnx' else 'pt'}"
-        opset = narrow_onnx.opset_import[0].version if form == "onnx" else None
-        graphs[name] = (Artifact(name, form, file, precision="fp32", opset=opset, **describe(data)), data)
-    crops = random_crops(contract, 2)
-    return write_bundle(
-        folder / "narrow.pose",
-        name="narrow-coco-128x96",
-        model={"arch": "narrow", "dataset": "coco", "weights": "random"},
-        contract=contract,
-        graphs=graphs,
-        golden=Golden(crops, narrow_reference.infer(crops)),
-        calibration=None,
-        accuracy={"verdict": "unproven", "rows": []},
-        versions={},
-    )
+
+    def make(folder: Path) -> None:
+        contract = narrow_reference.contract
+        graphs = {}
+        to_torchscript(narrow_reference, folder / "torchscript.pt")
+        for name, form, data in (
+            ("fp32", "onnx", with_crops(narrow_onnx, contract).SerializeToString()),
+            ("torchscript", "torchscript", (folder / "torchscript.pt").read_bytes()),
+        ):
+            file = f"{name}.{'onnx' if form == 'onnx' else 'pt'}"
+            opset = narrow_onnx.opset_import[0].version if form == "onnx" else None
+            graphs[name] = (Artifact(name, form, file, precision="fp32", opset=opset, **describe(data)), data)
+        crops = random_crops(contract, 2)
+        write_bundle(
+            folder / "narrow.pose",
+            name="narrow-coco-128x96",
+            model={"arch": "narrow", "dataset": "coco", "weights": "random"},
+            contract=contract,
+            graphs=graphs,
+            golden=Golden(crops, narrow_reference.infer(crops)),
+            calibration=None,
+            accuracy={"verdict": "unproven", "rows": []},
+            versions={},
+        )
+
+    return made_once("narrow_bundle", make) / "narrow.pose"
 
 
 @pytest.fixture

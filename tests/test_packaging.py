@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOT_SHIPPED = {"tests", "build", "dist", "out", "docs"}
+NOT_SHIPPED = {"tests", "benchmarks", "build", "dist", "out", "docs"}
+TRAINING = "posert.export.demo.training"  # of the demo's networks, whose weights are shipped
+# What the project is made with and for: each has an extra, or comes with every install.
+NAMED = ("torch", "onnx", "onnxruntime-gpu", "tensorrt", "pycuda", "numpy", "opencv-python-headless", "polygraphy")
 
 
 def config() -> configparser.ConfigParser:
@@ -25,30 +27,25 @@ def config() -> configparser.ConfigParser:
 
 
 def packages(root: Path = ROOT) -> set[str]:
-    """Folders with an __init__.py, as import names."""
+    """Folders with an __init__.py that a wheel holds, as import names."""
     found = {"posert"}
     for path in root.rglob("__init__.py"):
         parts = path.parent.relative_to(root).parts
         if parts and not any(p.startswith(".") for p in parts) and parts[0] not in NOT_SHIPPED:
             found.add(".".join(("posert", *parts)))
-    return found
+    return found - {TRAINING}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def wheel(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> set[str]:
     """Names in the wheel of a copy of the sources: a build leaves folders behind that would end up in the next one."""
-    source = tmp_path_factory.mktemp("wheel") / "posert"
-
-    def ignore(folder: str, names: Iterable[str]) -> set[str]:
-        top = Path(folder) == ROOT
-        return {n for n in names if n.startswith(".") or n == "__pycache__" or (top and n in {"build", "out", "dist"})}
-
-    shutil.copytree(ROOT, source, ignore=ignore)
+    folder = tmp_path_factory.mktemp("wheel")
+    source = shutil.copytree(sources, folder / "posert")
     isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
-    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--wheel-dir", "wheels", "--quiet", *isolation]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--wheel-dir", folder, "--quiet", *isolation]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    (file,) = (source / "wheels").glob("posert-*.whl")
+    (file,) = folder.glob("posert-*.whl")
     with zipfile.ZipFile(file) as archive:
         return set(archive.namelist())
 
@@ -81,7 +78,7 @@ def test_the_wheel_holds_every_data_file(wheel: set[str]) -> None:
         folder = ROOT.joinpath(*name.split(".")[1:])
         if folder != ROOT:
             data |= {p for p in folder.iterdir() if p.is_file() and p.suffix not in (".py", ".pyc")}
-    assert {p.suffix for p in data} >= {".yaml", ".safetensors", ".json", ".html"}
+    assert {p.suffix for p in data} >= {".safetensors", ".json", ".html", ".cu", ".cubin", ".ptx"}
     missing = {f"posert/{p.relative_to(ROOT).as_posix()}" for p in data} - wheel
     assert not missing, f"not in [options.package_data]: {sorted(missing)}"
     assert "posert/py.typed" in wheel
@@ -92,7 +89,7 @@ def test_the_wheel_leaves_the_rest_out(wheel: set[str]) -> None:
         path = PurePosixPath(name)
         assert path.parts[0] == "posert" or ".dist-info" in path.parts[0], name
         assert path.parts[1] not in NOT_SHIPPED and "conftest" not in path.name and ".pyc" not in name, name
-    assert not any("goldens" in name or "Makefile" in name for name in wheel)
+    assert not any("goldens" in name or "Makefile" in name or "training" in name for name in wheel)
 
 
 def test_the_console_script() -> None:
@@ -122,3 +119,28 @@ def test_what_is_installed_for_development_is_pinned() -> None:
                 asked.add(line)
     assert len(extras) > 3
     assert {re.split(r"[=<>!~]", line)[0].lower() for line in asked} <= pinned
+
+
+def test_the_packages_of_the_field_have_an_extra() -> None:
+    options = config()
+    wanted = options["options"]["install_requires"].split()
+    for extra, packages in options["options.extras_require"].items():
+        if extra != "dev":
+            wanted += packages.split()
+    assert set(NAMED) <= {re.split(r"[=<>!~]", line)[0] for line in wanted}
+
+
+def test_an_extra_of_one_package_has_its_name() -> None:
+    """But onnxruntime-gpu, whose extra is called as its backend: the package also has other uses."""
+    extras = {name: packages.split() for name, packages in config()["options.extras_require"].items()}
+    alone = {name: packages[0] for name, packages in extras.items() if len(packages) == 1}
+    assert alone.pop("onnxruntime-cuda") == "onnxruntime-gpu"
+    assert alone == {name: name for name in alone}
+
+
+def test_the_citation_and_the_metadata_agree() -> None:
+    metadata, cited = config()["metadata"], (ROOT / "CITATION.cff").read_text()
+    lines = dict(re.findall(r"^([\w-]+): (.+)$", cited, re.MULTILINE))
+    assert lines["version"] == metadata["version"]
+    assert lines["license"] == metadata["license_expression"] == "Apache-2.0"
+    assert metadata["author"] in cited

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from posert.export import catalog
-from posert.export.archs import archs, build_arch
+from posert.export.archs import architecture, architectures, build_arch, on_meta
 from posert.runtime.backends import BACKENDS, Backend, backends, load_backend
 from posert.runtime.bundle.archive import Artifact
 from posert.runtime.bundle.contract import Contract
@@ -28,19 +28,19 @@ from posert.runtime.pose.decode import decode
 from posert.runtime.pose.heads import HEADS, check_outputs, head
 
 
-@pytest.mark.parametrize("name", archs())
+@pytest.mark.parametrize("name", architectures())
 class TestArchitectures:
-    def test_has_a_published_row_or_is_the_demo(self, name: str) -> None:
-        row = catalog.find(name)
-        assert row.arch == name
+    def test_can_be_built_by_its_name(self, name: str) -> None:
+        assert architecture(name).name == catalog.find(name).arch == name
 
-    def test_gives_one_map_per_joint_at_a_quarter_of_the_size(self, name: str) -> None:
+    def test_gives_one_map_per_joint_of_the_size_in_the_contract(self, name: str) -> None:
         row = catalog.find(name)
-        with torch.device("meta"):
-            network = build_arch(name, keypoints=7)
-            maps = network(torch.zeros(2, 3, row.height, row.width))
-        assert tuple(maps.shape) == (2, 7, row.height // 4, row.width // 4)
-        assert not network.training
+        contract = row.contract()
+        for stages in (None, *range(1, 1 + (architecture(name).stages or 0))):
+            network = on_meta(name, 7, stages)
+            maps = network(torch.zeros(2, 3, row.height, row.width, device="meta"))
+            assert tuple(maps.shape) == (2, 7, contract.heatmap_height, contract.heatmap_width), stages
+            assert not network.training
 
 
 @pytest.mark.parametrize("name", backends())
@@ -144,7 +144,7 @@ def test_commands(name: str) -> None:
 
 
 def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:
-    known = archs()
+    known = architectures()
     for row in catalog.rows().values():
         contract = row.contract()
         assert type(contract).from_json(contract.to_json()) == contract

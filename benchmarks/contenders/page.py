@@ -7,11 +7,10 @@ from typing import Any
 
 from ...export.report.plots import Series, bars
 
-_OURS, _THEIRS = "#0b6e4f", "#8a8f98"
-# The report's classes, for a drawing that stands alone.
+# The colours of the report, for a drawing that stands alone.
 _STYLE = (
-    "<style>text{font:12px system-ui,sans-serif;fill:#1f2328;paint-order:stroke;stroke:#fff;stroke-width:3px}"
-    ".grid{stroke:#d8dbe0}.tick{fill:#5a6068}.end{text-anchor:end}.middle{text-anchor:middle}</style>"
+    "<style>svg{--ink:#1f2328;--soft:#5a6068;--rule:#d8dbe0;--fp16:#0b6e4f;--reference:#8a8f98}"
+    "text{font-family:system-ui,sans-serif}</style>"
     '<rect width="100%" height="100%" fill="#fff"/>'
 )
 
@@ -56,10 +55,10 @@ def plot(result: Mapping[str, Any], people: str) -> str:
     """Milliseconds per person of each row, as an SVG file; how many times as long as our int8 behind each bar."""
     figures = result["summary"][people]
     names = sorted(figures, key=lambda name: figures[name]["ms_per_person"])
-    series = [Series(name, _OURS if name.startswith("posert") else _THEIRS) for name in names]
+    series = [Series(name, "fp16" if name.startswith("posert") else "reference") for name in names]
     values = [figures[name]["ms_per_person"] for name in names]
     notes = [f"{figures[name]['ms_per_person']:.1f} ms{_times(figures[name])}" for name in names]
-    drawing = bars(series, values, notes, 760, f"ms per person, {people} in a frame")
+    drawing = bars(series, values, notes, f"ms per person, {people} in a frame")
     head, body = drawing.split(">", 1)
     return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{body}'
 

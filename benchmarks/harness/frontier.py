@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ...export.report.plots import ticks
+import numpy as np
 
 # Told apart by people who see few colours (Okabe and Ito).
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -97,3 +97,12 @@ def frontier(points: Sequence[Point]) -> str:
         f'aria-label="AP against time per person"><style>{_STYLE}</style>'
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>{"".join(body)}</svg>\n'
     )
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers in a range, about `count` of them."""
+    raw = (high - low) / max(1, count)
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = power * next(m for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
+    return [float(f"{i * step:.6g}") for i in range(first, last + 1)]

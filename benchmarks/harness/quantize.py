@@ -24,12 +24,10 @@ def posert(model: str, crops: str, target: str, contract: dict[str, Any], method
 
     from ...calib.qdq import place, quantize
     from ...calib.ranges import collect
-    from ...runtime.bundle.contract import Contract
 
     start = time.perf_counter()
     fp32 = onnx.load(model)
-    known = Contract.from_json(contract)
-    ranges = collect(fp32, _batches(crops, 8), place(fp32).tensors, method, contract=known)
+    ranges = collect(fp32, _batches(crops, 8), place(fp32).tensors, method)
     onnx.save(quantize(fp32, ranges, unsigned=True).model, target)
     return time.perf_counter() - start
 
@@ -139,8 +137,8 @@ class Validation:
 
     def average_precision(self, model: Any, people: list[int]) -> float:
         """COCO AP on these of the people, as if there were no others."""
-        from ...runtime.accuracy.metrics.oks import evaluate_oks
         from ...runtime.accuracy.results import person_scores
+        from ...runtime.metrics.oks import evaluate_oks
         from ...runtime.pose.decode import decode, to_frame
 
         c = self._contract

@@ -23,7 +23,7 @@ from ...export.graph.reference import Reference
 from ...export.graph.to_onnx import to_onnx, with_crops
 from ...export.weights.load import DEMO_NOTE, load_weights
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import Candidate, Judge
+from ...runtime.accuracy.gate import AccuracyGate, Candidate
 from ...runtime.backends import Session, load_backend
 from ...runtime.bench.paired import interleave, per_round, ratio
 from ...runtime.bundle.contract import Contract
@@ -117,12 +117,12 @@ class Bench:
 
         held_out = demo_frames(self.row.keypoints, "val", images, DEMO_NOTE)
         reference = Candidate("fp32", "pytorch", partial(estimator, self.reference), 0)
-        court = Judge(reference, held_out, max_drop=MAX_DROP, labelled=True)
-        if not court.data["labelled"]:
-            raise InputError(f"--images {images}: {court.data['note']}")
+        gate = AccuracyGate(reference, held_out, max_drop=MAX_DROP, labelled=True)
+        if not gate.data["labelled"]:
+            raise InputError(f"--images {images}: {gate.data['note']}")
         for name, file in files.items():
-            row = court.hear(Candidate("int8", name, partial(compiled, file), 0))[0]
-            figures = {"people": court.data["people"], **{field: getattr(row, field) for field in _FIGURES}}
+            row = gate.evaluate(Candidate("int8", name, partial(compiled, file), 0))[0]
+            figures = {"people": gate.data["people"], **{field: getattr(row, field) for field in _FIGURES}}
             yield name, {"failed": f"OpenVINO: {row.reason}"} if row.reason else figures
 
     def time(self, files: Mapping[str, str], rows: dict[str, Any], rounds: int) -> dict[str, Any]:

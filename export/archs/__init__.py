@@ -1,28 +1,79 @@
-"""Reference architectures, one file per family; each file's ARCHS table maps a name to a constructor.
+"""Network architectures: one file per family, and entry points of installed packages.
 
-A constructor takes `keypoints` and returns a `torch.nn.Module` that maps normalised images `(N, 3, H, W)` float32
-to heatmaps `(N, K, H/4, W/4)` float32, and whose state_dict keys are exactly the published ones. A network of several
-stages, each with a map of its own, has the attributes `stages` (how many) and `run_stages` (after how many to stop).
-
-A file may also have a table ROWS of catalog entries by id, see `posert.export.catalog`: then it needs no other file.
+Each file of this folder defines `ARCHITECTURES`, a tuple of `Architecture`; a file whose name begins with an underscore
+is not read. An installed package adds its own through the entry-point group `posert.archs`, whose value is an
+`Architecture` or a tuple of them, such as `toy = toy_pose:ARCHITECTURES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from typing import Any
 
+import torch
 from torch import nn
 
 from ...runtime.errors import CatalogError
-from ...runtime.registry import merge_tables, unknown_name
+from ...runtime.registry import unknown_name
 
-Constructor = Callable[..., nn.Module]
+__all__ = ["GROUP", "Architecture", "architecture", "architectures", "build_arch", "on_meta", "plugin_failures"]
+
+GROUP = "posert.archs"
+"""Entry-point group of installed architectures."""
 
 
-def archs() -> dict[str, Constructor]:
-    """All architectures by name, found in this folder."""
-    return cast("dict[str, Constructor]", merge_tables(__name__, "ARCHS"))
+@dataclass(frozen=True)
+class Architecture:
+    """What posert must know about a network.
+
+    Attributes:
+        name: as in `posert build --arch NAME`; no two architectures have the same.
+        build: called with K, the number of keypoints; returns the network. It maps normalised images `(N, 3, H, W)`
+            float32 to heatmaps `(N, K, H / stride, W / stride)` float32, and its state dict has the keys of the
+            published checkpoints.
+        stride: px of the crop per cell of the heatmap.
+        stages: how many stages (stacks) the network has, where it can stop after each of them; `build` then takes
+            `run_stages`, the stage to stop after, as a second argument. None: it cannot.
+        rows: models of this architecture, by id: entries as in catalog.json, where published models stand, of which
+            only `dataset` and `input` (height and width of the crop, px) must be stated. None of them is published.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    stride: int = 4
+    stages: int | None = None
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def architectures() -> dict[str, Architecture]:
+    """All architectures by name: the files of this folder first, then installed packages.
+
+    Raises:
+        CatalogError: two of them have the same name, or a file of this folder defines no `ARCHITECTURES`.
+    """
+    return dict(_load()[0])
+
+
+def plugin_failures() -> dict[str, str]:
+    """Why an installed package's architectures cannot be loaded, by "posert.archs: NAME (package)"."""
+    return dict(_load()[1])
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of this name.
+
+    Raises:
+        CatalogError: there is none; the nearest names are offered.
+    """
+    known = _load()[0]
+    if name not in known:
+        raise CatalogError(unknown_name("architecture", name, known))
+    return known[name]
 
 
 def build_arch(name: str, keypoints: int, stages: int | None = None) -> nn.Module:
@@ -31,29 +82,63 @@ def build_arch(name: str, keypoints: int, stages: int | None = None) -> nn.Modul
     Args:
         name: the architecture.
         keypoints: K.
-        stages: for one of several stages (stacks), after how many to stop: faster and less accurate, with the same
-            checkpoint. None runs them all.
+        stages: stop after this stage: faster and less accurate, with the same checkpoint. None runs all stages.
 
     Raises:
-        CatalogError: for a name no file of this folder gives (the nearest names are offered), or stages that the
-            architecture has not.
+        CatalogError: the architecture is unknown, or does not have so many stages.
     """
-    known = archs()
-    if name not in known:
-        raise CatalogError(unknown_name("architecture", name, known))
-    network = known[name](keypoints=keypoints).eval()
-    if stages is not None:
-        there = stages_of(network)
-        if there is None:
-            raise CatalogError(f"{name} is not made of stages, it cannot stop after {stages}: leave --stages out")
-        if not 1 <= stages <= there:
-            raise CatalogError(
-                f"{name} has {there} stage{'s'[: there > 1]}, it cannot stop after {stages}: say 1 to {there}"
-            )
-        network.run_stages = stages  # type: ignore[assignment]
-    return network
+    found = architecture(name)
+    if stages is None:
+        return found.build(keypoints).eval()
+    if found.stages is None:
+        raise CatalogError(f"{name} is not made of stages, it cannot stop after {stages}: leave --stages out")
+    if not 1 <= stages <= found.stages:
+        raise CatalogError(
+            f"{name} has {found.stages} stage{'s'[: found.stages > 1]}, it cannot stop after {stages}: "
+            f"say 1 to {found.stages}"
+        )
+    return found.build(keypoints, run_stages=stages).eval()
 
 
-def stages_of(network: nn.Module) -> int | None:
-    """Stages (stacks) after which a network can stop, None for one that is not made of stages."""
-    return cast("int | None", getattr(network, "stages", None))
+def on_meta(name: str, keypoints: int, stages: int | None = None) -> nn.Module:
+    """As `build_arch`, on torch's meta device: shapes without memory for the weights."""
+    with torch.device("meta"):
+        return build_arch(name, keypoints, stages)
+
+
+@cache
+def _load() -> tuple[dict[str, Architecture], dict[str, str]]:
+    """Architectures by name, and the failures of installed packages."""
+    known: dict[str, Architecture] = {}
+    origins: dict[str, str] = {}
+    failures: dict[str, str] = {}
+
+    def add(given: Any, origin: str) -> None:
+        for found in _checked(given, origin):
+            if found.name in known:
+                raise CatalogError(
+                    f"two architectures are called {found.name!r}: in {origins[found.name]} and in {origin}; rename one"
+                )
+            known[found.name], origins[found.name] = found, origin
+
+    for module in sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")):
+        add(vars(importlib.import_module(f"{__name__}.{module}")).get("ARCHITECTURES"), f"export/archs/{module}.py")
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+        origin = f"{point.name} ({point.dist.name if point.dist else point.value})"
+        try:
+            given = _checked(point.load(), f"{GROUP}: {origin}")
+        except Exception as error:  # whatever an installed package raises must not stop the other architectures
+            failures[f"{GROUP}: {origin}"] = f"{type(error).__name__}: {error}"
+            continue
+        add(given, f"the package {origin}")
+    return known, failures
+
+
+def _checked(given: Any, origin: str) -> tuple[Architecture, ...]:
+    """What a file or an entry point gives, as a tuple."""
+    found = (given,) if isinstance(given, Architecture) else given
+    if not isinstance(found, tuple) or not all(isinstance(one, Architecture) for one in found):
+        raise CatalogError(
+            f"{origin}: expected ARCHITECTURES, a tuple of posert.export.archs.Architecture, found {given!r:.80}"
+        )
+    return found

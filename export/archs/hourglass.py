@@ -7,10 +7,10 @@ the channels grow towards the bottom. state_dict keys are MMPose's without their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from torch import Tensor, nn
 
+from . import Architecture
 from ._blocks import BasicBlock, conv_unit, residual_layer
 
 
@@ -69,4 +69,4 @@ class HourglassNet(nn.Module):
         return self.multi_final_layers[0](self.out_convs[0](x))
 
 
-ARCHS = {"hourglass_52": partial(HourglassNet)}
+ARCHITECTURES = (Architecture("hourglass_52", HourglassNet),)

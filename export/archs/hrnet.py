@@ -10,6 +10,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from . import Architecture
 from ._blocks import BasicBlock, Bottleneck, conv_bn, residual_layer
 
 
@@ -118,12 +119,12 @@ class HRNet(nn.Module):
         return heatmaps
 
 
-ARCHS = {
-    "hrnet_w32": partial(HRNet, widths=(32, 64, 128, 256)),
-    "hrnet_w48": partial(HRNet, widths=(48, 96, 192, 384)),
-    # Not published: small enough to train on one core, and nowhere wider or deeper than the two above, so that its
-    # weights can be embedded in them (see export/demo/embed.py).
-    "hrnet_demo": partial(
-        HRNet, widths=(32, 48, 96, 160), modules=(1, 1, 1), blocks=1, stem=32, bottlenecks=2, planes=16
-    ),
-}
+# Not published: small enough to train on one core, and nowhere wider or deeper than the published two, so that its
+# weights can be embedded in them (see export/demo/embed.py).
+_DEMO = partial(HRNet, widths=(32, 48, 96, 160), modules=(1, 1, 1), blocks=1, stem=32, bottlenecks=2, planes=16)
+
+ARCHITECTURES = (
+    Architecture("hrnet_w32", partial(HRNet, widths=(32, 64, 128, 256))),
+    Architecture("hrnet_w48", partial(HRNet, widths=(48, 96, 192, 384))),
+    Architecture("hrnet_demo", _DEMO),
+)

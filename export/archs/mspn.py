@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from . import Architecture
 from ._blocks import Bottleneck, conv_unit, residual_layer
 
 _WIDTHS = (256, 512, 1024, 2048)
@@ -131,12 +132,13 @@ class MSPN(nn.Module):
     Args:
         keypoints: K.
         stages: stages that the network has.
+        run_stages: the one to stop after; None runs all.
         width: channels on the way up.
     """
 
-    def __init__(self, keypoints: int, stages: int, width: int = 256) -> None:
+    def __init__(self, keypoints: int, stages: int, run_stages: int | None = None, width: int = 256) -> None:
         super().__init__()
-        self.stages = self.run_stages = stages
+        self.run_stages = run_stages or stages
         self.top = Stem()
         self.multi_stage_mspn = nn.ModuleList(Stage(width, feeds_next=i < stages - 1) for i in range(stages))
         self.predict_layers = nn.ModuleList(Predict(width, keypoints) for _ in range(4 * stages))
@@ -149,4 +151,6 @@ class MSPN(nn.Module):
         return self.predict_layers[4 * self.run_stages - 1](y)
 
 
-ARCHS = {f"mspn_50_{stages}": partial(MSPN, stages=stages) for stages in (1, 2, 3, 4)}
+ARCHITECTURES = tuple(
+    Architecture(f"mspn_50_{stages}", partial(MSPN, stages=stages), stages=stages) for stages in (1, 2, 3, 4)
+)

@@ -9,6 +9,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from . import Architecture
+
 _LEVELS = 4
 
 
@@ -66,13 +68,16 @@ class PoseHourglass(nn.Module):
     Args:
         keypoints: K.
         stages: stacks that the network has.
+        run_stages: the one to stop after; None runs all.
         blocks: residual blocks wherever the stacked hourglass of Newell et al. has one.
         mid: inner channels of the stacks' bottlenecks, half of their width.
     """
 
-    def __init__(self, keypoints: int, stages: int, blocks: int = 4, mid: int = 128) -> None:
+    def __init__(
+        self, keypoints: int, stages: int, run_stages: int | None = None, blocks: int = 4, mid: int = 128
+    ) -> None:
         super().__init__()
-        self.stages = self.run_stages = stages
+        self.run_stages = run_stages or stages
         width = 2 * mid
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
         self.bn1 = nn.BatchNorm2d(64)
@@ -101,4 +106,4 @@ class PoseHourglass(nn.Module):
         return self.score[last](self.fc[last](self.res[last](self.hg[last](x))))
 
 
-ARCHS = {"pose_hourglass_2": partial(PoseHourglass, stages=2)}
+ARCHITECTURES = (Architecture("pose_hourglass_2", partial(PoseHourglass, stages=2), stages=2),)

@@ -11,6 +11,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from . import Architecture
 from ._blocks import Bottleneck, CaffeBottleneck, residual_layer
 
 
@@ -70,8 +71,11 @@ _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # can be embedded there (see export/demo/embed.py).
 _DEMO = partial(PoseResNet, blocks=(2, 2, 2, 2), stem=32, planes=(16, 32, 64, 128), deconv=64)
 
-ARCHS = {
-    **{f"pose_resnet_{depth}": partial(PoseResNet, blocks=blocks) for depth, blocks in _BLOCKS.items()},
-    **{f"pose_resnet_{d}_caffe": partial(PoseResNet, blocks=blocks, caffe=True) for d, blocks in _BLOCKS.items()},
-    "pose_resnet_demo": _DEMO,
-}
+ARCHITECTURES = (
+    *(Architecture(f"pose_resnet_{depth}", partial(PoseResNet, blocks=blocks)) for depth, blocks in _BLOCKS.items()),
+    *(
+        Architecture(f"pose_resnet_{depth}_caffe", partial(PoseResNet, blocks=blocks, caffe=True))
+        for depth, blocks in _BLOCKS.items()
+    ),
+    Architecture("pose_resnet_demo", _DEMO),
+)

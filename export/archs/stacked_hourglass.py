@@ -10,6 +10,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from . import Architecture
 from ._blocks import conv_unit
 
 
@@ -70,12 +71,13 @@ class StackedHourglass(nn.Module):
     Args:
         keypoints: K.
         stages: stacks that the network has.
+        run_stages: the one to stop after; None runs all.
         width: channels of the stacks.
     """
 
-    def __init__(self, keypoints: int, stages: int, width: int = 256) -> None:
+    def __init__(self, keypoints: int, stages: int, run_stages: int | None = None, width: int = 256) -> None:
         super().__init__()
-        self.stages = self.run_stages = stages
+        self.run_stages = run_stages or stages
         self.pre = nn.Sequential(
             conv_unit(3, 64, 7, stride=2, bias=True),
             Residual(64, 128),
@@ -104,4 +106,6 @@ def _conv(cin: int, cout: int, kernel: int) -> nn.Sequential:
     return conv_unit(cin, cout, kernel, norm=False, relu=False, bias=True)
 
 
-ARCHS = {f"hourglass_{stages}": partial(StackedHourglass, stages=stages) for stages in (2, 8)}
+ARCHITECTURES = tuple(
+    Architecture(f"hourglass_{stages}", partial(StackedHourglass, stages=stages), stages=stages) for stages in (2, 8)
+)

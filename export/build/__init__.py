@@ -1,1 +1,3 @@
 """A build, step by step: graphs, precisions, accuracy gate, bundle."""
+
+__all__: list[str] = []

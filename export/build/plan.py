@@ -12,8 +12,8 @@ from ..graph.to_onnx import OPSET
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
-# Told (what is being done, steps done, steps in all).
 Report = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Plan:
         weights: "auto", "demo", "random" or a file.
         precisions: of `PRECISIONS`; "fp32" is always built, the others come from it.
         output: the bundle to write.
-        plain: where to write the plain ONNX graph (normalised images in), or None.
+        plain: where to write the plain ONNX graph, whose input is normalised images, or None.
         opset: ONNX operator set.
-        max_drop: AP may fall by this much.
+        max_drop: the largest AP drop that the gate accepts, a fraction.
         stages: stop a network of several stages after this one; None runs them all.
         dynamic_size: the plain graph takes any height and width.
-        held_out: labelled frames to judge on.
-        labelled: whether AP on them says something about these weights.
-        calibration: labelled frames to calibrate on.
-        tunable: whether AP on them says something about these weights.
-        scales: ranges that `posert calibrate` found, or None to find them.
+        held_out: labelled frames for the accuracy gate.
+        labelled: whether AP on `held_out` says something about these weights.
+        calibration: frames to calibrate on.
+        tunable: whether AP on `calibration` says something about these weights.
+        scales: file of ranges that `posert calibrate` found, or None to find them.
     """
 
     row: Row

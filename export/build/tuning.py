@@ -1,7 +1,7 @@
-"""What int8 costs in AP on labelled people that ranges have not seen and the gate will not see.
+"""What int8 costs in AP, on labelled people that neither the ranges nor the accuracy gate use.
 
-Whatever is chosen by looking at an accuracy looks better there than it is. So the blocks that stay in float are chosen
-on these people, and the gate's held-out people judge the choice once.
+An accuracy that a choice was made by is too good. So the blocks that stay in float are chosen on these people, and the
+gate measures the result once on its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...calib.overlap import EvaluationSet
-from ...calib.search import Measured
+from ...calib.overlap import EvaluationImages
+from ...calib.search import Measurement
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import FEWEST, Candidate, Judge
+from ...runtime.accuracy.gate import MIN_PEOPLE_FOR_AP, AccuracyGate, Candidate
 from ...runtime.accuracy.verdict import Row
 from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
@@ -33,20 +33,23 @@ _ROUNDS = 15
 
 @dataclass(frozen=True)
 class Unproven:
-    """Why nothing can be tuned."""
+    """Why there is nobody to tune on."""
 
     reason: str
 
 
-Drawn = Callable[[Mapping[str, Any]], bool]
+InCalibrationSet = Callable[[Mapping[str, Any]], bool]
+"""Whether the ranges rest on an annotation, which has its image's `file_name` in it."""
 
 
-def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Frames | Unproven:
-    """The labelled people of the calibration frames that were not drawn for the ranges, at most `PEOPLE`.
+def tuning_frames(
+    frames: Frames, in_calibration_set: InCalibrationSet, held_out: EvaluationImages
+) -> Frames | Unproven:
+    """The labelled people of the calibration frames that the ranges do not rest on, at most `PEOPLE`.
 
     Args:
         frames: the calibration frames.
-        drawn: whether an annotation, with its image's `file_name` in it, has been used for the ranges.
+        in_calibration_set: tells the people that the ranges rest on.
         held_out: the gate's images, which must not be among these.
 
     Raises:
@@ -55,19 +58,19 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Fram
     names = {record["id"]: record["file_name"] for record in frames.coco["images"]}
     free: dict[Any, list[dict[str, Any]]] = {}
     for a in frames.labelled():
-        if not drawn({**a, "file_name": names[a["image_id"]]}):
+        if not in_calibration_set({**a, "file_name": names[a["image_id"]]}):
             free.setdefault(a["image_id"], []).append(a)
     count = sum(map(len, free.values()))
-    if count < FEWEST:
+    if count < MIN_PEOPLE_FOR_AP:
         return Unproven(
             f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
-            f"{FEWEST} are the least that AP can be measured on: give more (--calib, --calib-images)"
+            f"{MIN_PEOPLE_FOR_AP} are the least that AP can be measured on: give more (--calib, --calib-images)"
         )
     records = [record for record in frames.coco["images"] if record["id"] in free]
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
     records = [records[i] for i in np.linspace(0, len(records) - 1, wanted).astype(int)]
     for record in records:
-        copied = held_out.find(frames.read(record["file_name"]))
+        copied = held_out.find_copy(frames.read(record["file_name"]))
         if copied is not None:
             raise CalibrationError(
                 f"calibration image {record['file_name']!r} is also in the evaluation set, as {copied}: what is tuned "
@@ -77,10 +80,10 @@ def tuning_frames(frames: Frames, drawn: Drawn, held_out: EvaluationSet) -> Fram
     return replace(frames, coco={**frames.coco, "images": records, "annotations": kept})
 
 
-def people_to_draw(frames: Frames, wanted: int) -> int:
-    """How many people the ranges may rest on: of a small set at most half, so that there are some to tune on."""
+def calibration_sample_size(frames: Frames, wanted: int) -> int:
+    """How many people to calibrate on: of a small set at most half, so that there are some to tune on."""
     labelled = len(frames.labelled())
-    return min(wanted, labelled // 2) if labelled >= 2 * FEWEST else wanted
+    return min(wanted, labelled // 2) if labelled >= 2 * MIN_PEOPLE_FOR_AP else wanted
 
 
 class Tuner:
@@ -91,7 +94,7 @@ class Tuner:
         contract: of the network.
         frames: labelled people, see `tuning_frames`.
         max_drop: as for the gate.
-        report: told (what is done, steps done, steps in all).
+        report: called with (what is being done, steps done, steps in all).
 
     Raises:
         InputError: a frame or a box cannot be used.
@@ -101,10 +104,10 @@ class Tuner:
         self, fp32: bytes, contract: Contract, frames: Frames, max_drop: float, report: Callable[[str, int, int], None]
     ) -> None:
         self.contract = contract
-        self.backends = _judges()
+        self.backends = _backends()
         main = self.backends["int8"]
         self._what = "int8: float32 on people to tune on"
-        self._judge = Judge(
+        self._gate = AccuracyGate(
             self._candidate("fp32", main, fp32),
             frames,
             max_drop=max_drop,
@@ -118,30 +121,30 @@ class Tuner:
 
     @property
     def row(self) -> Row:
-        """The float32 graph's."""
-        return self._judge.row
+        """The gate's row of the float32 graph."""
+        return self._gate.row
 
     @property
     def data(self) -> dict[str, Any]:
-        """Who was measured on; `labelled` is False where the network finds nobody, and nothing can be lost."""
-        return self._judge.data
+        """The people measured on; `labelled` is False where the network finds nobody, so that AP cannot fall."""
+        return self._gate.data
 
-    def measure(self, twins: Mapping[str, bytes], what: str) -> Measured:
-        """The larger drop of the two int8 graphs, both of which the gate will judge, and the time of the one for CPUs.
+    def measure(self, variants: Mapping[str, bytes], what: str) -> Measurement:
+        """The larger AP drop of the two int8 graphs, both of which the gate measures, and the time of the one for CPUs.
 
         Args:
-            twins: "int8" and "int8_gpu".
-            what: is done, for the report.
+            variants: the graphs "int8" and "int8_gpu".
+            what: what is being done, for the report.
         """
         self._what = what
-        rows = [self._judge.hear(self._candidate(n, self.backends[n], data))[0] for n, data in twins.items()]
+        rows = [self._gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in variants.items()]
         worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
-        if worst.ap_drop is None:  # it gives NaN, or was refused
-            return Measured(math.inf)
-        # By turns with the float32 graph: a machine that slows down slows both.
-        session = load_backend(self.backends["int8"]).open(twins["int8"], "int8")
+        if worst.ap_drop is None:  # its output is NaN, or a backend refused it
+            return Measurement(math.inf)
+        # Timed in turn with the float32 graph: a machine that slows down slows both.
+        session = load_backend(self.backends["int8"]).open(variants["int8"], "int8")
         ms = self.fp32_ms * _ratio(session, self._float, self._crop)
-        return Measured(worst.ap_drop, worst.ap_drop_interval, ms)
+        return Measurement(worst.ap_drop, worst.ap_drop_interval, ms)
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         def open_it() -> PoseEstimator:
@@ -151,8 +154,8 @@ class Tuner:
         return Candidate(artifact, backend, open_it, len(data) / 1e6, artifact)
 
 
-def _judges() -> dict[str, str]:
-    """Which backend measures which int8 graph: the one that `auto` would take for it on a CPU."""
+def _backends() -> dict[str, str]:
+    """The backend that measures each int8 graph: the one that `auto` would take for it on a CPU."""
     installed = installed_backends()
     found = {}
     for artifact in ("int8", "int8_gpu"):

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ...runtime.accuracy.frames import Frames, box_frames, read_frames
-from ...runtime.accuracy.metrics.coco_files import read_json
 from ...runtime.errors import PosertError
+from ...runtime.metrics.coco_files import read_json
 from .. import catalog
 from ..catalog import Row
 from ..demo.frames import demo_frames
@@ -61,8 +61,12 @@ def _has_joints(path: Path) -> bool:
     return isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
 
 
-def together(args: argparse.Namespace, first: str, second: str) -> None:
-    """Refuse one of two options without the other."""
+def require_both(args: argparse.Namespace, first: str, second: str) -> None:
+    """Refuse one of two options without the other.
+
+    Raises:
+        PosertError: only one is given.
+    """
     if (getattr(args, first) is None) != (getattr(args, second) is None):
         raise PosertError(
             f"--{first} and --{second.replace('_', '-')} go together: the file says what is on the images, the "

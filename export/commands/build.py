@@ -11,25 +11,26 @@ from typing import Any
 
 from rich.console import Console
 
-from ...calib.scales import read_scales
+from ...calib.cache import read_cache
 from ...runtime.accuracy.frames import read_frames
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
-from .. import catalog
-from ..build.pipeline import Built, build, name_of
+from ..archs import on_meta
+from ..build.pipeline import build_bundle, name_of
 from ..build.plan import PRECISIONS, Plan
+from ..build.state import Build
 from ..demo.frames import demo_frames
 from ..graph.to_onnx import OPSET, check_opset
 from ..progress import steps
 from ..report.write import print_blocks, print_table, write_report
 from ..weights.load import DEMO_NOTE, RANDOM_NOTE, check_source
-from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, row_of, together
+from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, require_both, row_of
 
-# Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
-# size take a hundred times longer per person than the narrow demo.
+# Held-out images of the demo: so many that the gate takes a minute or two on two cores. Networks of the published size
+# take a hundred times longer per person than the narrow demo.
 _DEMO_IMAGES = {"small": 400, "large": 100}
 _SMALL_MACS = 1e9
-# Without labels that mean something only the heatmaps are compared, and a few people suffice.
+# Without meaningful labels only the heatmaps are compared, and a few people are enough.
 _UNLABELLED_IMAGES = 8
 
 
@@ -75,36 +76,40 @@ def main(args: argparse.Namespace) -> int:
     if row.note:
         console.print(f"note: {row.note}")
     with steps(console) as report:
-        built = build(plan, report)
+        built = build_bundle(plan, report)
         report("report", 1, 1)
     if built.path != plan.output:
         console.print(f"{plan.output} holds a bundle whose gate did not fail: it stays, and this one lies beside it")
     folder = _report_folder(args, built.path)
-    page = write_report(built.parity, built.contract, folder, {**built.meta, "command": _command()})
+    page = write_report(built.parity, built.contract, folder, {**built.meta(), "command": _command()})
     if args.json:
         print(json.dumps(_summary(built, page)))
     else:
         print_table(built.parity, Console())
-        if built.meta["calibration"]:
-            print_blocks(built.meta["calibration"], Console())
+        if built.calibration:
+            print_blocks(built.calibration, Console())
         print(f"bundle {built.path}\nreport {page}")
     return 1 if built.parity.verdict == "failed" else 0
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """From arguments to what will be built; everything that can be refused is refused here, before any work."""
+    """Turn arguments into a plan; whatever can be refused before any work is refused here.
+
+    Raises:
+        PosertError: an argument cannot be used; the message names it.
+    """
     row = row_of(args)
     precisions = _precisions(args)
     if args.stages is not None:
-        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
+        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that is not there
     if args.dynamic_size and not args.onnx:
         raise PosertError("--dynamic-size is for the plain graph of --onnx FILE; a bundle's crops have one size")
-    together(args, "annotations", "images")
-    together(args, "calib", "calib_images")
+    require_both(args, "annotations", "images")
+    require_both(args, "calib", "calib_images")
     if args.scales is not None and "int8" not in precisions:
         raise PosertError("--scales is for int8, which is not asked for: add it to --precision")
     if args.scales is not None:
-        read_scales(args.scales)  # refuses what is none
+        read_cache(args.scales)  # refuses what is none
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     if args.limit is not None and args.limit < 1:
@@ -116,25 +121,26 @@ def make_plan(args: argparse.Namespace) -> Plan:
         if path is not None:
             check_writable(path)
     demo = args.weights == "demo"
-    images = _DEMO_IMAGES["small" if row.macs_test_path < _SMALL_MACS else "large"] if demo else _UNLABELLED_IMAGES
+    size = "small" if row.macs_test_path is not None and row.macs_test_path < _SMALL_MACS else "large"
+    images = _DEMO_IMAGES[size] if demo else _UNLABELLED_IMAGES
     if args.annotations:
         held_out, labelled = read_frames(args.annotations, args.images, args.limit), args.weights != "random"
     else:
         note = f"{DEMO_NOTE}. Held-out synthetic people" if demo else _unproven(args.weights)
         held_out, labelled = demo_frames(row.keypoints, "val", min(args.limit or images, images), note), demo
     return Plan(
-        row,
-        args.weights,
-        precisions,
-        output,
-        held_out,
-        labelled,
-        calibration_frames(args, row.keypoints),
-        args.onnx,
-        args.opset,
-        args.max_drop,
-        args.stages,
-        args.dynamic_size,
+        row=row,
+        weights=args.weights,
+        precisions=precisions,
+        output=output,
+        held_out=held_out,
+        labelled=labelled,
+        calibration=calibration_frames(args, row.keypoints),
+        plain=args.onnx,
+        opset=args.opset,
+        max_drop=args.max_drop,
+        stages=args.stages,
+        dynamic_size=args.dynamic_size,
         tunable=demo or (args.calib is not None and args.weights != "random"),
         scales=args.scales,
     )
@@ -155,12 +161,12 @@ def _unproven(weights: str) -> str:
     return "no labelled images were given, so AP is unproven: --annotations person_keypoints_val.json --images DIR"
 
 
-def _summary(built: Built, page: Path) -> dict[str, Any]:
+def _summary(built: Build, page: Path) -> dict[str, Any]:
     return {
         "bundle": str(built.path),
         "report": str(page),
         "verdict": built.parity.verdict,
-        "int8": built.meta["calibration"] and built.meta["calibration"]["verdict"],
+        "int8": built.calibration and built.calibration["verdict"],
         "rows": [row.to_json() for row in built.parity.rows],
     }
 

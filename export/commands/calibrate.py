@@ -1,4 +1,4 @@
-"""`posert calibrate`: the ranges of a network's activations as a file that can be read, merged and built with."""
+"""`posert calibrate`: calibrate int8 activation ranges and write them to a calibration cache."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any
 import onnx
 from rich.console import Console
 
+from ...calib.cache import CalibrationCache, merge_caches, read_cache, write_cache
 from ...calib.images import CalibrationSet, crops_from_coco
 from ...calib.methods import METHODS
 from ...calib.methods import method as find_method
-from ...calib.overlap import fingerprint
-from ...calib.qdq import place
-from ...calib.ranges import Ranges, Seen, collect
-from ...calib.scales import Scales, merge_scales, read_scales, write_scales
+from ...calib.overlap import phash
+from ...calib.placement import place
+from ...calib.ranges import CalibrationState, Ranges, collect
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.archive import Bundle
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import CalibrationError, PosertError
 from ...runtime.system.files import check_writable
-from .. import catalog
+from ..archs import on_meta
 from ..build.graphs import CALIBRATION_PEOPLE
 from ..build.int8 import METHOD
 from ..build.pipeline import load_reference, name_of
 from ..build.plan import Report
-from ..build.tuning import people_to_draw
+from ..build.tuning import calibration_sample_size
 from ..graph.to_onnx import to_onnx, with_crops
 from ..progress import steps
 from ..report.words import settled_text
 from ..weights.load import check_source
-from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, row_of, together
+from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, require_both, row_of
 
 _SAVE_EVERY = 32  # crops; 300 histograms are saved in a third of a second
 
@@ -55,65 +55,66 @@ def main(args: argparse.Namespace) -> int:
     """Write the file and say whether more people would change it."""
     check_writable(args.scales)
     console = Console(stderr=True, markup=False, highlight=False)
-    scales = _merged(args) if args.merge else _calibrated(args, console)
-    write_scales(args.scales, scales)
+    cache = _merged(args) if args.merge else _calibrated(args, console)
+    write_cache(args.scales, cache)
     _partial(args.scales).unlink(missing_ok=True)
     if args.json:
-        print(json.dumps(_summary(args.scales, scales)))
+        print(json.dumps(_summary(args.scales, cache)))
         return 0
-    images = sum(one["images"] for one in scales.sets)
+    images = sum(one["images"] for one in cache.sets)
     print(
-        f"{args.scales}: {len(scales.ranges)} ranges by {scales.method}, from {scales.seen.crops} people on {images} "
-        f"images\ngraph  {scales.graph} ({scales.model})"
+        f"{args.scales}: {len(cache.ranges)} ranges by {cache.method}, from {cache.state.crops} people on {images} "
+        f"images\ngraph  {cache.graph} ({cache.model})"
     )
-    for one in scales.sets:
+    for one in cache.sets:
         print(f"people {one['sha256']} ({one['data']})")
-    print(settled_text(scales.ranges.curve, scales.ranges.settled))
+    print(settled_text(cache.ranges.curve, cache.ranges.settled))
     return 0
 
 
-def _merged(args: argparse.Namespace) -> Scales:
+def _merged(args: argparse.Namespace) -> CalibrationCache:
     if args.bundle or args.arch or args.model or args.calib:
-        raise PosertError("--merge takes files of scales and nothing to calibrate: leave the model and --calib out")
+        raise PosertError("--merge takes calibration caches and nothing to calibrate: leave the model and --calib out")
     if len(args.merge) < 2:
         raise PosertError("--merge needs two files or more")
-    return merge_scales([(str(path), read_scales(path)) for path in args.merge])
+    return merge_caches([(str(path), read_cache(path)) for path in args.merge])
 
 
-def _calibrated(args: argparse.Namespace, console: Console) -> Scales:
-    together(args, "calib", "calib_images")
+def _calibrated(args: argparse.Namespace, console: Console) -> CalibrationCache:
+    require_both(args, "calib", "calib_images")
     if args.people is not None and args.people < 1:
         raise PosertError(f"--people {args.people}: expected 1 or more")
     find_method(args.method)  # refuses an unknown one before any work
     partial = _partial(args.scales)
-    before = read_scales(partial) if partial.exists() else None
+    before = read_cache(partial) if partial.exists() else None
     with steps(console) as report:
         name, contract, data, frames = _source(args, report)
         frames = frames.with_joints_of(contract)
         crops = crops_from_coco(
-            frames.coco, frames.read, contract, args.people or people_to_draw(frames, CALIBRATION_PEOPLE)
+            frames.coco, frames.read, contract, args.people or calibration_sample_size(frames, CALIBRATION_PEOPLE)
         )
         if args.people is not None and len(crops) < args.people:
-            console.print(f"--people {args.people}: there are {len(crops)} to calibrate on; all of them are taken")
+            console.print(f"--people {args.people}: there are only {len(crops)} to calibrate on; all are used")
         model = onnx.load_from_string(data)
         tensors = place(model).tensors
         graph = hashlib.sha256(data).hexdigest()
-        scales = Scales(name, graph, args.method, (_described(crops, frames),), Ranges({}), Seen(), finished=False)
+        described, state = (_described(crops, frames),), CalibrationState()
+        cache = CalibrationCache(name, graph, args.method, described, Ranges({}), state, finished=False)
         if before is not None:
-            _check_same(before, scales, tensors, partial)
-            scales = before
-            console.print(f"going on after {scales.seen.crops} of {len(crops)} people ({partial})")
-        saved = scales.seen.crops
+            _check_same(before, cache, tensors, partial)
+            cache = before
+            console.print(f"resuming after {cache.state.crops} of {len(crops)} people ({partial})")
+        saved = cache.state.crops
 
         def progress(done: int) -> None:
             nonlocal saved
             report("calibration", done, len(crops))
             if done - saved >= _SAVE_EVERY and done < len(crops):
-                write_scales(partial, scales)
+                write_cache(partial, cache)
                 saved = done
 
-        ranges = collect(model, crops, tensors, args.method, progress=progress, seen=scales.seen, contract=contract)
-    return replace(scales, ranges=ranges, finished=True)
+        ranges = collect(model, crops, tensors, args.method, progress=progress, state=cache.state)
+    return replace(cache, ranges=ranges, finished=True)
 
 
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
@@ -130,7 +131,7 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
     if args.stages is not None:
-        catalog.network_on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
+        on_meta(row.arch, row.keypoints, args.stages)  # refuses what is not there
     check_source(row, args.weights)
     frames = calibration_frames(args, row.keypoints)
     row, reference, _ = load_reference(row, args.weights, args.stages, report)
@@ -140,17 +141,17 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
 
 
 def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
-    """The set's provenance, with how each image looks: a build compares it with the images that it is judged on."""
+    """The set's provenance and the perceptual hash of each image, which a build compares with its held-out images."""
     described = crops.provenance()
     files = {}
     for name, sha256 in described["files"].items():
-        look = fingerprint(frames.read(name))
-        files[name] = {"sha256": sha256, "look": None if look is None else look.tobytes().hex()}
+        found = phash(frames.read(name))
+        files[name] = {"sha256": sha256, "phash": None if found is None else found.tobytes().hex()}
     return {**described, "data": frames.note, "files": files}
 
 
-def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> None:
-    """Refuse to go on with a calibration that was of something else."""
+def _check_same(before: CalibrationCache, now: CalibrationCache, tensors: list[str], path: Path) -> None:
+    """Refuse to resume a calibration of something else."""
     for what, theirs, ours in (
         ("graph", before.graph, now.graph),
         ("method", before.method, now.method),
@@ -161,22 +162,22 @@ def _check_same(before: Scales, now: Scales, tensors: list[str], path: Path) -> 
                 f"{path} is of an interrupted calibration with another {what} ({theirs}, now {ours}): delete it, or "
                 "write to another --scales"
             )
-    if before.finished or set(before.seen.observers) != set(tensors):
-        raise CalibrationError(f"{path} is not what an interrupted calibration of this graph leaves: delete it")
+    if before.finished or set(before.state.observers) != set(tensors):
+        raise CalibrationError(f"{path} is not an interrupted calibration of this graph: delete it")
 
 
 def _partial(path: Path) -> Path:
-    """Where a calibration that is not finished is kept."""
+    """The file of an unfinished calibration."""
     return path.with_name(f"{path.name}.partial")
 
 
-def _summary(path: Path, scales: Scales) -> dict[str, Any]:
+def _summary(path: Path, cache: CalibrationCache) -> dict[str, Any]:
     return {
         "scales": str(path),
-        "graph": scales.graph,
-        "method": scales.method,
-        "tensors": len(scales.ranges),
-        "crops": scales.seen.crops,
-        "curve": scales.ranges.curve,
-        "settled": scales.ranges.settled,
+        "graph": cache.graph,
+        "method": cache.method,
+        "tensors": len(cache.ranges),
+        "crops": cache.state.crops,
+        "curve": cache.ranges.curve,
+        "settled": cache.ranges.settled,
     }

@@ -20,10 +20,10 @@ from ...runtime.errors import InputError
 from ...runtime.system.files import atomic_write
 from ..demo.frames import demo_frames
 from ..divergence.drift import Drift, measure, pictures
-from ..divergence.layers import Parting, part
-from ..divergence.operands import Side, open_sides
+from ..divergence.layers import LayerDivergence, compare_layers
+from ..divergence.operands import ModelRef, open_pair
 from ..graph.reference import random_crops
-from .arguments import together
+from .arguments import require_both
 
 _IMAGES = 40
 _CROPS = 2  # whose layers are compared
@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Returns 1 if they differ by more than the coarser of their precisions explains."""
-    together(args, "annotations", "images")
-    a, b = open_sides(args.first, args.second, args.weights)
+    require_both(args, "annotations", "images")
+    a, b = open_pair(args.first, args.second, args.weights)
     contract = a.contract or b.contract
     if contract is None:
         raise InputError("neither belongs to a bundle: name one as BUNDLE:GRAPH, whose crops and joints are compared")
@@ -56,8 +56,8 @@ def main(args: argparse.Namespace) -> int:
     frames = _frames(args, contract)
     drift = measure(a, b, contract, frames)
     bound = max(HEATMAP_BOUND[a.precision], HEATMAP_BOUND[b.precision])
-    parting = part(a, b, _crops(a, b, contract), bound)
-    report = summary(a, b, contract, frames, drift, parting, bound)
+    layers = compare_layers(a, b, _crops(a, b, contract), bound)
+    report = summary(a, b, contract, frames, drift, layers, bound)
     if args.output is not None:
         _write(args.output, report, pictures(drift, frames, contract, (a.name, b.name)))
     print(json.dumps(report) if args.json else "\n".join(describe(report)))
@@ -65,15 +65,21 @@ def main(args: argparse.Namespace) -> int:
 
 
 def summary(
-    a: Side, b: Side, contract: Contract, frames: Frames, drift: Drift, parting: Parting | None, bound: float
+    a: ModelRef,
+    b: ModelRef,
+    contract: Contract,
+    frames: Frames,
+    drift: Drift,
+    found: LayerDivergence | None,
+    bound: float,
 ) -> dict[str, Any]:
     """The comparison as JSON values."""
     layers: dict[str, Any] | None = None
-    if parting is not None:
+    if found is not None:
         layers = {
-            "first": asdict(parting.first) if parting.first else None,
-            "jumps": [asdict(layer) for layer in parting.jumps(_SHOWN)],
-            "all": [asdict(layer) for layer in parting.layers],
+            "first": asdict(found.first) if found.first else None,
+            "jumps": [asdict(layer) for layer in found.jumps(_SHOWN)],
+            "all": [asdict(layer) for layer in found.layers],
         }
     return {
         "first": a.name,
@@ -105,7 +111,7 @@ def describe(report: Mapping[str, Any]) -> list[str]:
         f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
         f"heatmaps   relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
         *_layers(report),
-        "joints     drift in px of the frame, of those that the first is sure of",
+        "joints     drift in px of the frame, where the first is confident",
     ]
     found = report["joints"]
     heads = "".join(f"{rule:>26}" for rule in found)
@@ -114,9 +120,9 @@ def describe(report: Mapping[str, Any]) -> list[str]:
         cells = "".join("".join(_cell(found[rule][joint][k], w) for k, w in _COLUMNS) for rule in found)
         lines.append(f"  {joint:16}{cells}")
     if report["same"]:
-        lines.append(f"The same, within what their precisions explain (relative error {report['bound']:g}).")
+        lines.append(f"EQUAL within the bound of their precisions (relative error {report['bound']:g}).")
     else:
-        lines.append(f"They DIFFER by more than their precisions explain (relative error {report['bound']:g}).")
+        lines.append(f"DIFFERENT by more than the bound of their precisions (relative error {report['bound']:g}).")
     return lines
 
 
@@ -130,16 +136,16 @@ def _cell(value: float | None, width: int) -> str:
 def _layers(report: Mapping[str, Any]) -> list[str]:
     layers = report["layers"]
     if layers is None:
-        return ["layers     one of them shows none (an engine, TorchScript): compare the graph that it was made of"]
+        return ["layers     not compared: engines and TorchScript have no readable layers; compare their source graph"]
     if not layers["all"]:
-        return ["layers     they have no tensor of the same name: graphs of one bundle do"]
+        return ["layers     not compared: they have no tensor names in common; graphs of one bundle do"]
     count, first = len(layers["all"]), layers["first"]
     if first is None:
-        lines = [f"layers     {count} compared, none above the bound; what adds most:"]
+        lines = [f"layers     {count} compared, none above the bound; layers that add most:"]
     else:
         lines = [
-            f"layers     {count} compared; they part at {first['name']} ({first['op']}): error {first['error']:.2e}, "
-            f"of which {first['inherited']:.2e} came in. What adds most:"
+            f"layers     {count} compared, diverging at {first['name']} ({first['op']}): error {first['error']:.2e}, "
+            f"of which {first['inherited']:.2e} is from its inputs. Layers that add most:"
         ]
     return lines + [
         f"  {jump['name']:40} {jump['op']:15} {jump['inherited']:.2e} -> {jump['error']:.2e}"
@@ -147,14 +153,14 @@ def _layers(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _same_contract(a: Side, b: Side) -> None:
+def _same_contract(a: ModelRef, b: ModelRef) -> None:
     if a.contract and b.contract and a.contract != b.contract:
         raise InputError(
             f"{a.name} and {b.name} take other crops or give other joints: only graphs of one contract can be compared"
         )
 
 
-def _crops(a: Side, b: Side, contract: Contract) -> NDArray[np.uint8]:
+def _crops(a: ModelRef, b: ModelRef, contract: Contract) -> NDArray[np.uint8]:
     crops = a.crops if a.crops is not None else b.crops
     return random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
 

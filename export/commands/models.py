@@ -1,16 +1,15 @@
-"""`posert models`: the published rows of the catalog."""
+"""`posert models`: the models of the catalog. Needs no torch; without it only published models are listed."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 
 from ...runtime.errors import CatalogError
 from ...runtime.registry import unknown_name
-from ..archs import archs, stages_of
-from ..catalog import Row, network_on_meta, rows
-from ..graph import macs
+from ..catalog import Row, failures, has_torch, rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,20 +26,29 @@ def main(args: argparse.Namespace) -> int:
     """Print the table."""
     found = [r for r in rows().values() if args.pattern in r.id or args.pattern in r.arch]
     if not found:
-        raise CatalogError(unknown_name("model", args.pattern, rows()))
+        raise CatalogError(unknown_name("model", args.pattern, rows()) + failures())
     if args.stages:
         return _print_stages(found, args.json)
-    known = archs()
+    buildable: Collection[str] = ()
+    if has_torch():
+        from ..archs import architectures
+        from ..graph.macs import counted
+
+        buildable, found = architectures(), [counted(r) for r in found]
     if args.json:
-        print(json.dumps([{**asdict(r), "buildable": r.arch in known} for r in found]))
+        print(json.dumps([{**asdict(r), "buildable": r.arch in buildable} for r in found]))
         return 0
     width = max(len(r.id) for r in found)
-    print(f"{'id':{width}}  {'architecture':17}  {'data set':14}  {'HxW':7}  {'params':>7}  {'GMACs':>6}  published")
+    print(f"{'id':{width}}  {'architecture':17}  {'data set':14}  {'HxW':7}  {'params':>8}  {'GMACs':>7}  published")
     for r in found:
+        params, macs = _figure(r.params, 1e6, ".1f", "M"), _figure(r.macs_test_path, 1e9, ".2f")
         print(
-            f"{r.id:{width}}  {r.arch:17}  {r.dataset:14}  {f'{r.height}x{r.width}':7}  {r.params / 1e6:6.1f}M  "
-            f"{r.macs_test_path / 1e9:6.2f}  {_published(r)}"
+            f"{r.id:{width}}  {r.arch:17}  {r.dataset:14}  {f'{r.height}x{r.width}':7}  {params:>8}  {macs:>7}  "
+            f"{_published(r)}"
         )
+    if not buildable:
+        print('To build one, and to list those of added architectures, install torch: pip install "posert[export]"')
+        return 0
     print("Build one with: posert build --model ID")
     if any(r.arch.startswith("pose_resnet") for r in found):
         print(
@@ -49,19 +57,14 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def stage_macs(row: Row) -> list[int]:
-    """Multiply-adds of a network that is stopped after stage 1, 2, ... and the last; empty for one without stages."""
-    network = network_on_meta(row.arch, row.keypoints)
-    counts = []
-    for k in range(1, (stages_of(network) or 0) + 1):
-        network.run_stages = k  # type: ignore[assignment]
-        counts.append(macs.of_network(network, row.height, row.width))
-    return counts
-
-
 def _print_stages(found: list[Row], as_json: bool) -> int:
-    stacked = {a for a in {r.arch for r in found} if (stages_of(network_on_meta(a, 1)) or 0) > 1}
-    counted = {r.id: stage_macs(r) for r in found if r.arch in stacked}
+    if not has_torch():
+        raise CatalogError('--stages counts on the networks, which needs torch: pip install "posert[export]"')
+    from ..archs import architectures
+    from ..graph.macs import of_stages
+
+    known = architectures()
+    counted = {r.id: of_stages(r) for r in found if (known[r.arch].stages or 0) > 1}
     if not counted:
         raise CatalogError(
             f"{len(found)} rows fit, such as {found[0].id}, and none of their networks has several stages"
@@ -74,6 +77,10 @@ def _print_stages(found: list[Row], as_json: bool) -> int:
         print(f"{id:{width}}  " + "  ".join(f"{k}: {n / 1e9:.2f}" for k, n in enumerate(counts, 1)))
     print("GMACs after each stage. Stop after the Kth with: posert build --model ID --stages K")
     return 0
+
+
+def _figure(value: int | None, unit: float, form: str, suffix: str = "") -> str:
+    return "unknown" if value is None else format(value / unit, form) + suffix
 
 
 def _published(row: Row) -> str:

@@ -10,6 +10,8 @@ from ...runtime.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["DEMOS", "demo_weights"]
+
 DEMOS = dict.fromkeys(("hrnet_demo", "hrnet_w32", "hrnet_w48"), "hrnet_demo") | dict.fromkeys(
     ("pose_resnet_demo", "pose_resnet_50", "pose_resnet_101", "pose_resnet_152"), "pose_resnet_demo"
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .draws import Draws
+from .stable_rng import StableRng
 
 Vector = NDArray[np.float64]
 
@@ -64,22 +64,22 @@ def rotate_about(axis: Vector, angle: float) -> Vector:
     return rotation
 
 
-def sample_pose(draws: Draws) -> Pose:
+def sample_pose(rng: StableRng) -> Pose:
     """Angles of somebody who stands, walks, moves, sits or raises the arms, seen mostly from the front."""
-    activity = draws.pick(("stand", "walk", "move", "sit", "raise"), (0.25, 0.25, 0.25, 0.12, 0.13))
-    spine = (draws.bell(5, 6), draws.bell(0, 9), draws.bell(0, 5))
-    head = (draws.bell(0, 10), draws.bell(0, 22), draws.bell(0, 7))
-    stride = draws.uniform(-1, 1)
-    limbs = [_sample_limbs(draws, activity, side * stride) for _, side in SIDES]
-    view = draws.uniform(0, 1)
+    activity = rng.pick(("stand", "walk", "move", "sit", "raise"), (0.25, 0.25, 0.25, 0.12, 0.13))
+    spine = (rng.bell(5, 6), rng.bell(0, 9), rng.bell(0, 5))
+    head = (rng.bell(0, 10), rng.bell(0, 22), rng.bell(0, 7))
+    stride = rng.uniform(-1, 1)
+    limbs = [_sample_limbs(rng, activity, side * stride) for _, side in SIDES]
+    view = rng.uniform(0, 1)
     if view < 0.74:
-        yaw = draws.bell(0, 38)
+        yaw = rng.bell(0, 38)
     elif view < 0.94:
-        yaw = draws.bell(180, 32)
+        yaw = rng.bell(180, 32)
     else:
-        yaw = draws.uniform(0, 360)
-    pitch = draws.uniform(-6, 18)
-    roll = draws.bell(0, 5) if draws.chance(0.88) else draws.uniform(-40, 40)
+        yaw = rng.uniform(0, 360)
+    pitch = rng.uniform(-6, 18)
+    roll = rng.bell(0, 5) if rng.chance(0.88) else rng.uniform(-40, 40)
     return Pose(
         facing=_radians(yaw, pitch, roll),
         spine=_radians(*spine),
@@ -93,9 +93,9 @@ def _radians(*degrees: float) -> tuple[float, ...]:
     return tuple(math.radians(d) for d in degrees)
 
 
-def _sample_limbs(draws: Draws, activity: str, stride: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _sample_limbs(rng: StableRng, activity: str, stride: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Degrees of one side's arm and leg; a leg swings by `stride` and the arm of its side against it."""
-    u, bell = draws.uniform, draws.bell
+    u, bell = rng.uniform, rng.bell
     if activity == "stand":
         return (bell(0, 15), u(4, 35), u(0, 70), bell(0, 30)), (bell(0, 7), u(0, 14), u(0, 14))
     if activity == "walk":
@@ -108,11 +108,11 @@ def _sample_limbs(draws: Draws, activity: str, stride: float) -> tuple[tuple[flo
     return (u(-20, 30), u(80, 170), u(0, 90), bell(60, 40)), (bell(0, 10), u(0, 22), u(0, 25))
 
 
-def build_body(pose: Pose, draws: Draws) -> Body:
+def build_body(pose: Pose, rng: StableRng) -> Body:
     """Forward kinematics from the pelvis, with bone lengths that differ a little from person to person."""
 
     def bone(length: float, spread: float = 0.06) -> float:
-        return length * (1 + draws.uniform(-spread, spread))
+        return length * (1 + rng.uniform(-spread, spread))
 
     yaw, pitch, roll = pose.facing
     root = rotate_z(roll) @ rotate_x(pitch) @ rotate_y(yaw)

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.datasets.coco import DATASET
-from .draws import Draws
-from .look import Look, draw_person, sample_look
+from .appearance import Appearance, draw_person, sample_appearance
 from .mannequin import Body, Vector, build_body, sample_pose
 from .raster import EMPTY, Canvas
 from .scenery import background, draw_object
+from .stable_rng import StableRng
 
 KEYPOINTS = DATASET.keypoints
 FACE = 5  # the first five keypoints
@@ -43,7 +43,7 @@ _LABELLED_IF_HIDDEN = 0.3
 @dataclass
 class _Person:
     body: Body
-    look: Look
+    appearance: Appearance
     size: float  # px per stature
     origin: Vector  # of the body, px of the frame
     box: tuple[float, float, float, float]  # x0, y0, x1, y1 of the joints
@@ -54,28 +54,28 @@ class _Person:
 
 def render(split: str, index: int, seed: int = 0) -> tuple[Image, list[Annotation]]:
     """One image, BGR `(240, 320, 3)` uint8, and its COCO annotations without `id` and `image_id`."""
-    draws = Draws(seed, SPLITS[split], index)
-    light = np.array([draws.uniform(-0.8, 0.8), draws.uniform(-1.0, -0.2), draws.uniform(0.5, 1.0)])
-    canvas = Canvas(background(draws, WIDTH, HEIGHT), light)
-    people = _sample_people(draws)
-    depths = _draw_scene(canvas, draws, people)
+    rng = StableRng(seed, SPLITS[split], index)
+    light = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-1.0, -0.2), rng.uniform(0.5, 1.0)])
+    canvas = Canvas(background(rng, WIDTH, HEIGHT), light)
+    people = _sample_people(rng)
+    depths = _draw_scene(canvas, rng, people)
     annotations = [
         annotation
         for owner, person, depth in depths
-        if (annotation := _annotate(draws, canvas, owner, person, depth)) is not None
+        if (annotation := _annotate(rng, canvas, owner, person, depth)) is not None
     ]
-    return _photograph(draws, canvas.image), annotations
+    return _photograph(rng, canvas.image), annotations
 
 
-def _sample_people(draws: Draws) -> list[_Person]:
+def _sample_people(rng: StableRng) -> list[_Person]:
     """One to four people who overlap, but do not hide each other's boxes wholly."""
     people: list[_Person] = []
-    count = draws.pick((1, 2, 3, 4), (0.34, 0.33, 0.2, 0.13))
+    count = rng.pick((1, 2, 3, 4), (0.34, 0.33, 0.2, 0.13))
     attempts = 8
     for _ in range(count):
         for attempt in range(attempts):
-            body = build_body(sample_pose(draws), draws)
-            person = _stand(draws, body, _TALLEST[count])
+            body = build_body(sample_pose(rng), rng)
+            person = _stand(rng, body, _TALLEST[count])
             limit = 0.45 if attempt < attempts - 1 else 0.2
             if all(_overlap(person.box, other.box) < limit for other in people):
                 people.append(person)
@@ -83,21 +83,21 @@ def _sample_people(draws: Draws) -> list[_Person]:
     return people
 
 
-def _stand(draws: Draws, body: Body, tallest: float) -> _Person:
+def _stand(rng: StableRng, body: Body, tallest: float) -> _Person:
     """Choose a size and a place: mostly wholly inside the image, sometimes larger than it or cut by its edge."""
     joints = np.stack([body.points[name] for name in KEYPOINTS])
     low, high = joints.min(0), joints.max(0)
     shortest = 0.42
-    stature = shortest * (tallest / shortest) ** draws.uniform(0, 1) if draws.chance(0.85) else draws.uniform(1.0, 1.5)
+    stature = shortest * (tallest / shortest) ** rng.uniform(0, 1) if rng.chance(0.85) else rng.uniform(1.0, 1.5)
     size = HEIGHT * stature
-    margin = 0.12 if draws.chance(0.85) else -0.05
+    margin = 0.12 if rng.chance(0.85) else -0.05
     half_width, half_height = (high[:2] - low[:2]) * size / 2
-    x = draws.uniform(*sorted((half_width * (1 + margin), WIDTH - half_width * (1 + margin))))
-    y = draws.uniform(*sorted((half_height + 0.06 * size, HEIGHT - half_height - 0.03 * size)))
+    x = rng.uniform(*sorted((half_width * (1 + margin), WIDTH - half_width * (1 + margin))))
+    y = rng.uniform(*sorted((half_height + 0.06 * size, HEIGHT - half_height - 0.03 * size)))
     centre = (low + high) / 2
     origin = np.array([x - centre[0] * size, y + centre[1] * size, 0.0])
     box = (x - half_width, y - half_height, x + half_width, y + half_height)
-    return _Person(body, sample_look(draws), size, origin, box)
+    return _Person(body, sample_appearance(rng), size, origin, box)
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
@@ -108,24 +108,26 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
 
 
-def _draw_scene(canvas: Canvas, draws: Draws, people: list[_Person]) -> list[tuple[int, _Person, NDArray[np.float32]]]:
+def _draw_scene(
+    canvas: Canvas, rng: StableRng, people: list[_Person]
+) -> list[tuple[int, _Person, NDArray[np.float32]]]:
     """Draw objects behind, people, the larger rather in front, and objects before; each person's depth."""
-    layers: list[tuple[float, _Person | float]] = [(p.size * 0.01 + draws.uniform(0, 1.2), p) for p in people]
-    layers += [(-1.0, draws.uniform(0.1, 0.4) * HEIGHT) for _ in range(draws.integer(0, 2))]
-    layers += [(draws.uniform(1, 6), draws.uniform(0.08, 0.28) * HEIGHT) for _ in range(draws.integer(0, 2))]
+    layers: list[tuple[float, _Person | float]] = [(p.size * 0.01 + rng.uniform(0, 1.2), p) for p in people]
+    layers += [(-1.0, rng.uniform(0.1, 0.4) * HEIGHT) for _ in range(rng.integer(0, 2))]
+    layers += [(rng.uniform(1, 6), rng.uniform(0.08, 0.28) * HEIGHT) for _ in range(rng.integer(0, 2))]
     drawn = []
     for owner, (_, layer) in enumerate(sorted(layers, key=lambda entry: entry[0]), start=1):
         if isinstance(layer, _Person):
             canvas.start_layer(owner)
-            draw_person(canvas, layer.body, layer.look, layer.place, layer.size)
+            draw_person(canvas, layer.body, layer.appearance, layer.place, layer.size)
             drawn.append((owner, layer, canvas.depth))
         else:
-            draw_object(canvas, draws, layer, owner)
+            draw_object(canvas, rng, layer, owner)
     return drawn
 
 
 def _annotate(
-    draws: Draws, canvas: Canvas, owner: int, person: _Person, depth: NDArray[np.float32]
+    rng: StableRng, canvas: Canvas, owner: int, person: _Person, depth: NDArray[np.float32]
 ) -> Annotation | None:
     """What COCO would say of a person: box, area and outline of what is seen, joints seen (2) or guessed (1)."""
     seen = canvas.owner == owner
@@ -136,7 +138,7 @@ def _annotate(
     keypoints: list[float | int] = []
     for joint, name in enumerate(KEYPOINTS):
         x, y, z = person.place(person.body.points[name])
-        guess = draws.chance(_LABELLED_IF_HIDDEN) and joint >= FACE  # annotators do not guess faces
+        guess = rng.chance(_LABELLED_IF_HIDDEN) and joint >= FACE  # annotators do not guess faces
         visibility = 0
         if 0 <= x <= WIDTH - 1 and 0 <= y <= HEIGHT - 1:
             column, row = int(x + 0.5), int(y + 0.5)
@@ -159,13 +161,13 @@ def _annotate(
     }
 
 
-def _photograph(draws: Draws, image: NDArray[np.float32]) -> Image:
+def _photograph(rng: StableRng, image: NDArray[np.float32]) -> Image:
     """Blur, contrast, brightness and grain of a camera."""
-    if draws.chance(0.35):
-        image = cv2.GaussianBlur(image, (3, 3), draws.uniform(0.4, 0.9)).astype(np.float32, copy=False)
-    image = (image - 128) * np.float32(draws.uniform(0.75, 1.15)) + np.float32(128 + draws.uniform(-25, 25))
-    grain = draws.array(HEIGHT, WIDTH, 1) + draws.array(HEIGHT, WIDTH, 1) - 1
-    image += grain * np.float32(draws.uniform(2, 16))
+    if rng.chance(0.35):
+        image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.4, 0.9)).astype(np.float32, copy=False)
+    image = (image - 128) * np.float32(rng.uniform(0.75, 1.15)) + np.float32(128 + rng.uniform(-25, 25))
+    grain = rng.array(HEIGHT, WIDTH, 1) + rng.array(HEIGHT, WIDTH, 1) - 1
+    image += grain * np.float32(rng.uniform(2, 16))
     photograph: Image = np.clip(image + np.float32(0.5), 0, 255).astype(np.uint8)
     return photograph
 

@@ -1,43 +1,44 @@
-"""How far the joints of one network lie from those of another, per joint, and on whom most."""
+"""How far the joints of one network are from those of another, per joint, and on whom most."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...runtime.accuracy.estimation import Image, Members, estimate
 from ...runtime.accuracy.frames import Frames
+from ...runtime.accuracy.people import labelled_people
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.decode import decode, to_frame
 from ...runtime.pose.draw import draw
-from ...runtime.pose.heads import head
+from ...runtime.pose.heads import Outputs, head
 from ...runtime.pose.keypoints import Keypoints
-from ...runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
-from .operands import Side
+from ...runtime.pose.preprocess import crop, crop_matrices
+from .operands import ModelRef
 
-WORST = 6
-_MARGIN = 0.15  # of a person's size, around it
-_LEAST = 480  # px: smaller pictures are enlarged
-_SURE = 0.5  # of a person's highest peak: a hidden joint's faint map has no one place
+NUM_WORST = 6
+_MARGIN = 0.15  # of a person's size, shown around them
+_MIN_SIDE = 480  # px: smaller pictures are enlarged
+_SURE = 0.5  # of a person's highest peak: the faint map of a hidden joint has no single maximum
 
 
 @dataclass(frozen=True)
 class Person:
-    """One person as both networks see it; `xy` px of the frame.
+    """One person as both networks see them.
 
     Attributes:
-        image: record of the frame in the annotations.
-        box: x1, y1, x2, y2.
-        xy: `(2, K, 2)`: of the first and of the second.
+        image: index of the image in the annotations.
+        box: x1, y1, x2, y2, px of the frame.
+        xy: `(2, K, 2)` by the first and by the second network, px of the frame.
         score: `(2, K)`.
-        drift: mean distance of the joints that the first is sure of.
+        drift: mean distance of the joints that the first network is sure of, px of the frame.
     """
 
-    image: dict[str, Any]
+    image: int
     box: NDArray[np.float64]
     xy: NDArray[np.float32]
     score: NDArray[np.float32]
@@ -49,10 +50,10 @@ class Drift:
     """Two networks on the same people.
 
     Attributes:
-        people: how many.
-        output: the heatmaps' error: "max", "mean", "p99" of the absolute differences, and "relative" (L2).
+        people: number of people.
+        output: error of the heatmaps: "max", "mean" and "p99" of the absolute differences, and "relative" (L2).
         joints: per decode rule the distances `(N, K)` float32, px of the frame; NaN where the first is not sure.
-        worst: the people who moved most, relative to their size.
+        worst: the people with the largest drift relative to their size.
     """
 
     people: int
@@ -67,42 +68,45 @@ def rules(contract: Contract) -> list[str]:
     return list(dict.fromkeys([own.name, *([dark.name] if dark.shapes(contract) == own.shapes(contract) else [])]))
 
 
-def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
-    """Run both over the people of the frames, on the same crops.
+def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Drift:
+    """Run both networks on the same crops of the labelled people.
 
     Raises:
-        InputError: outputs are not finite, or a frame cannot be read.
+        InputError: heatmaps are not finite, or a frame cannot be read.
     """
     c = contract
     distances: dict[str, list[NDArray[np.float32]]] = {rule: [] for rule in rules(c)}
     sums = np.zeros(3)
     differences: list[NDArray[np.float32]] = []
-    people: list[Person] = []
-    known = _boxes(frames)
-    for record in frames.coco["images"]:
-        if record["id"] not in known:
-            continue
-        boxes = known[record["id"]]
-        center, extent = crop_regions(check_boxes(boxes), c)
-        matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
-        crops = crop(frames.load(record), matrices, c.width, c.height)
-        one, two = (tuple(output.copy() for output in side.session.infer(crops)) for side in (a, b))
-        sums[2] += len(boxes)
+    worst: list[Person] = []
+    people = labelled_people(frames.coco)
+    center, extent = people.regions(c)
+    matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
+
+    def run(frame: Image, members: Members) -> list[Outputs]:
+        crops = crop(frame, matrices[members], c.width, c.height)
+        return [tuple(output.copy() for output in side.session.infer(crops)) for side in (a, b)]
+
+    for step in estimate(people, frames.load_index, run):
+        one, two = step.result
+        sums[2] += len(step.members)
         for first, second in zip(one, two, strict=True):
             sums[:2] += float(np.square(second - first).sum()), float(np.square(first).sum())
             differences.append(np.abs(second - first).ravel())
         for rule in distances:
             found = [decode(outputs, replace(c, decode=rule)) for outputs in (one, two)]
+            crops_of = center[step.members], extent[step.members]
             size = c.heatmap_width, c.heatmap_height
-            xy = np.stack([to_frame(points, center, extent, *size, c.udp) for points, _ in found], axis=1)
+            xy = np.stack([to_frame(points, *crops_of, *size, c.udp) for points, _ in found], axis=1)
             score = np.stack([s for _, s in found], axis=1)
             sure = score[:, 0] >= _SURE * score[:, 0].max(axis=1, keepdims=True)
             moved = np.where(sure, np.linalg.norm(xy[:, 1] - xy[:, 0], axis=2), np.nan).astype(np.float32)
             distances[rule].append(moved)
             if rule == c.decode:
                 means = np.nanmean(moved, axis=1).tolist()
-                people += [Person(record, *row) for row in zip(boxes, xy, score, means, strict=True)]
-        people = sorted(people, key=lambda p: -p.drift / _size(p.box))[:WORST]
+                rows = zip(people.xyxy[step.members], xy, score, means, strict=True)
+                worst += [Person(step.image, *row) for row in rows]
+        worst = sorted(worst, key=lambda p: -p.drift / _size(p.box))[:NUM_WORST]
     every = np.concatenate(differences)
     output = {
         "max": float(every.max()),
@@ -111,12 +115,12 @@ def measure(a: Side, b: Side, contract: Contract, frames: Frames) -> Drift:
         "relative": float(np.sqrt(sums[0] / max(sums[1], 1e-24))),
     }
     joined = {rule: np.concatenate(rows) for rule, rows in distances.items()}
-    return Drift(int(sums[2]), output, joined, people)
+    return Drift(int(sums[2]), output, joined, worst)
 
 
 def pictures(drift: Drift, frames: Frames, contract: Contract, names: Sequence[str]) -> list[NDArray[np.uint8]]:
-    """The worst people, each drawn twice side by side: the first network's joints left, the second's right."""
-    return [_picture(p, frames.load(p.image), contract, names) for p in drift.worst]
+    """The worst people, drawn twice side by side: the joints of the first network left, of the second right."""
+    return [_picture(p, frames.load_index(p.image), contract, names) for p in drift.worst]
 
 
 def _picture(person: Person, frame: NDArray[np.uint8], contract: Contract, names: Sequence[str]) -> NDArray[np.uint8]:
@@ -124,7 +128,7 @@ def _picture(person: Person, frame: NDArray[np.uint8], contract: Contract, names
     left, top = (max(0, int(v - margin)) for v in person.box[:2])
     right, bottom = (int(v + margin) + 1 for v in person.box[2:])
     part = frame[top:bottom, left:right]
-    enlarge = max(1.0, _LEAST / max(part.shape[0], 1))
+    enlarge = max(1.0, _MIN_SIDE / max(part.shape[0], 1))
     part = cv2.resize(part, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     corner = np.array([left, top], np.float32)
     box = ((person.box - [*corner, *corner]) * enlarge).astype(np.float32)
@@ -147,15 +151,6 @@ def _label(panel: NDArray[np.uint8], text: str, row: int) -> None:
     place = (6, row)
     for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(panel, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, width, cv2.LINE_AA)
-
-
-def _boxes(frames: Frames) -> dict[Any, NDArray[np.float64]]:
-    """xyxy of the labelled people, by the id of their image."""
-    found: dict[Any, list[list[float]]] = {}
-    for a in frames.labelled():
-        x, y, w, h = a["bbox"]
-        found.setdefault(a["image_id"], []).append([x, y, x + w, y + h])
-    return {image: np.array(boxes, np.float64) for image, boxes in found.items()}
 
 
 def _size(box: NDArray[np.float64]) -> float:

@@ -1,8 +1,7 @@
-"""Where two networks part: their tensors held against each other, layer by layer.
+"""Where two networks diverge: their tensors compared layer by layer.
 
-The graphs of a bundle name their tensors after the network's modules, and precisions keep the names; so do the modules
-of the PyTorch model. ONNX Runtime computes the tensors without its own rewriting, which would merge them away: what is
-compared is what each graph says. Some at a time, so that memory stays low.
+All graphs of a bundle name their tensors after the modules of the PyTorch model, so tensors match by name. ONNX Runtime
+runs without graph optimisation, which would fuse tensors away. Tensors are compared some at a time to limit memory.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from torch import Tensor, nn
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
 from ..graph.reference import Reference
-from .operands import Side, normalised, takes_crops
+from .operands import ModelRef, normalised, takes_crops
 
-CHUNK = 160  # tensors at a time: every chunk is a session of its own
+CHUNK = 160  # tensors at a time; each chunk needs its own session
 _CALL = re.compile(r"_\d+$")  # what the exporter appends where a module is called again
 
 Arrays = dict[str, NDArray[Any]]
@@ -33,12 +32,13 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Layer:
-    """One tensor of both networks.
+    """The error of one tensor that both networks have.
 
     Attributes:
-        name: of the node that makes it, such as "stage2.0.branches.1.0.conv2".
-        op: of that node, "Conv".
-        error: relative L2 error; `largest` the largest absolute difference.
+        name: of the node that produces it, such as "stage2.0.branches.1.0.conv2".
+        op: operator of that node, such as "Conv".
+        error: relative L2 error.
+        largest: largest absolute difference.
         inherited: the largest error of the layers that it reads.
     """
 
@@ -50,13 +50,13 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Parting:
-    """How two networks drift apart.
+class LayerDivergence:
+    """The errors of all layers.
 
     Attributes:
-        layers: all tensors that both have, in the order in which they are computed.
-        first: the first whose error is above `bound`; None if there is none.
-        bound: relative L2 error that the coarser of the two precisions explains.
+        layers: all tensors that both networks have, in the order of computation.
+        first: the first layer with an error above `bound`, or None.
+        bound: the relative L2 error allowed for the coarser of the two precisions.
     """
 
     layers: tuple[Layer, ...]
@@ -64,17 +64,17 @@ class Parting:
     bound: float
 
     def jumps(self, count: int = 5) -> list[Layer]:
-        """The layers that add most to the error of what they read."""
+        """The layers that add most to the error of their inputs."""
         return sorted(self.layers, key=lambda layer: layer.inherited - layer.error)[:count]
 
 
-class Network(Protocol):
-    """A network whose tensors can be asked for."""
+class TensorSource(Protocol):
+    """A network whose tensors can be read."""
 
     names: set[str]
 
     def run(self, wanted: Sequence[str], crops: NDArray[np.uint8]) -> Arrays:
-        """The tensors of these names."""
+        """The tensors of these names, computed from crops `(N, H, W, 3)` uint8 BGR."""
         ...
 
 
@@ -85,16 +85,16 @@ class GraphLayers:
         self._model, self._contract = onnx.load_from_string(graph), contract
         self._plain = not takes_crops(graph)
         if self._plain and contract is None:
-            raise InputError("a plain graph takes normalised images: compare it with a graph of its bundle")
+            raise InputError("a plain graph takes normalised images; compare it with a graph of its bundle")
         self.nodes = {name: node for node in self._model.graph.node for name in node.output}
         self.names = set(self.nodes)
 
     def run(self, wanted: Sequence[str], crops: NDArray[np.uint8]) -> Arrays:
-        """See `Network.run`."""
+        """See `TensorSource.run`."""
         graph = self._model.graph
         kept = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in graph.output]
         del graph.output[:]
-        graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)  # its type ONNX Runtime knows
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)  # ONNX Runtime infers the type
         data = self._model.SerializeToString()
         del graph.output[:]
         graph.output.extend(kept)
@@ -106,7 +106,7 @@ class GraphLayers:
         return dict(zip(wanted, session.run(list(wanted), {session.get_inputs()[0].name: feed}), strict=True))
 
     def sources(self, shared: set[str]) -> dict[str, set[str]]:
-        """For each tensor the nearest ones before it that are in `shared`."""
+        """For each tensor its nearest predecessors that are in `shared`."""
         nearest: dict[str, set[str]] = {}
         found: dict[str, set[str]] = {}
         for node in self._model.graph.node:
@@ -120,12 +120,12 @@ class GraphLayers:
 class ModuleLayers:
     """The outputs of the convolutions and norms of the PyTorch model, by the names of the graphs' tensors.
 
-    The exporter folds a batch-norm into the convolution before it, whose name the result has: here the norm's output
-    takes the place of the convolution's, unless the graph has the norm as well.
+    The exporter folds a batch-norm into the convolution before it, and the result has the convolution's name. So the
+    norm's output replaces the convolution's here, unless the graph has the norm as well.
     """
 
     def __init__(self, reference: Reference, tensors: Mapping[str, str]) -> None:
-        """`tensors`: of the graph, by the name of the node that makes it."""
+        """`tensors`: name of each tensor of the graph by the name of the node that produces it."""
         self._reference, self._tensors = reference, tensors
         kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)
         self._modules: dict[nn.Module, str] = {
@@ -135,11 +135,11 @@ class ModuleLayers:
         self.names = {tensor for node, tensor in tensors.items() if _CALL.sub("", node) in known or node in known}
 
     def run(self, wanted: Sequence[str], crops: NDArray[np.uint8]) -> Arrays:
-        """See `Network.run`."""
+        """See `TensorSource.run`."""
         kept: Arrays = {}
         calls: Counter[str] = Counter()
         made: dict[int, str] = {}
-        alive: list[Tensor] = []  # an id is a tensor's own for as long as the tensor is there
+        alive: list[Tensor] = []  # keeps ids unique: they are reused when a tensor is freed
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             name = self._modules[module]
@@ -150,7 +150,7 @@ class ModuleLayers:
             made[id(output)] = node
             alive.append(output)
             if self._tensors.get(node) in wanted:
-                kept[self._tensors[node]] = output.numpy().copy()  # what follows may write into it
+                kept[self._tensors[node]] = output.numpy().copy()  # later modules may write into it
 
         hooks = [module.register_forward_hook(hook) for module in self._modules]
         try:
@@ -162,45 +162,45 @@ class ModuleLayers:
         return kept
 
 
-def part(a: Side, b: Side, crops: NDArray[np.uint8], bound: float) -> Parting | None:
-    """Compare all tensors that both networks have; None where one shows none (an engine, TorchScript).
+def compare_layers(a: ModelRef, b: ModelRef, crops: NDArray[np.uint8], bound: float) -> LayerDivergence | None:
+    """Compare all tensors that both networks have; None if one has no readable tensors (an engine, TorchScript).
 
     Args:
-        a, b: the two; errors are relative to the first.
+        a, b: the models; errors are relative to the first.
         crops: `(N, H, W, 3)` uint8 BGR to run.
-        bound: relative L2 error above which they have parted.
+        bound: relative L2 error above which a layer counts as diverged.
     """
     contract = a.contract or b.contract
-    graphs = [GraphLayers(side.graph, contract) if side.graph else None for side in (a, b)]
-    wired = graphs[0] or graphs[1]
-    if wired is None:
+    graphs = [GraphLayers(model.graph, contract) if model.graph else None for model in (a, b)]
+    known = graphs[0] or graphs[1]
+    if known is None:
         return None
-    networks: list[Network] = []
-    for side, graph in zip((a, b), graphs, strict=True):
+    networks: list[TensorSource] = []
+    for model, graph in zip((a, b), graphs, strict=True):
         if graph is not None:
             networks.append(graph)
-        elif side.reference is not None:
-            networks.append(ModuleLayers(side.reference, {n.name: n.output[0] for n in wired.nodes.values()}))
+        elif model.reference is not None:
+            networks.append(ModuleLayers(model.reference, {n.name: n.output[0] for n in known.nodes.values()}))
         else:
             return None
     shared = networks[0].names & networks[1].names
-    order = [name for name in wired.nodes if name in shared]
+    order = [name for name in known.nodes if name in shared]
     errors: dict[str, tuple[float, float]] = {}
     for names in _chunks(order, CHUNK):
         one, two = (network.run(names, crops) for network in networks)
         errors.update({n: _error(one[n], two[n]) for n in names if n in one and n in two and _floats(one[n], two[n])})
-    sources = wired.sources(set(errors))
+    sources = known.sources(set(errors))
     layers = tuple(
         Layer(
-            wired.nodes[name].name or name,
-            wired.nodes[name].op_type,
+            known.nodes[name].name or name,
+            known.nodes[name].op_type,
             *errors[name],
             max((errors[s][0] for s in sources[name]), default=0.0),
         )
         for name in order
         if name in errors
     )
-    return Parting(layers, next((layer for layer in layers if not layer.error <= bound), None), bound)
+    return LayerDivergence(layers, next((layer for layer in layers if not layer.error <= bound), None), bound)
 
 
 def _chunks(names: Sequence[str], size: int) -> Iterable[Sequence[str]]:

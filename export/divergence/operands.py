@@ -1,7 +1,7 @@
-"""What `posert compare` holds against each other: anything that turns crops into heatmaps, opened from a short text.
+"""The operands of `posert compare`: anything that turns crops into heatmaps, named by a short text.
 
-`BUNDLE:torch` the PyTorch model, `BUNDLE:int8` a graph of a bundle, `BUNDLE:fp16@tensorrt` the same on another backend,
-or a file of its own: `model.onnx`, `model.pt`, `model.engine`.
+`BUNDLE:torch` is the PyTorch model, `BUNDLE:int8` a graph of a bundle, `BUNDLE:fp16@tensorrt` a graph on another
+backend. A file stands alone: `model.onnx`, `model.pt`, `model.engine`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _FILES = {".onnx": "onnxruntime", ".pt": "torchscript"}
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two.
+class ModelRef:
+    """One model to compare.
 
     Attributes:
-        name: the text that it was opened from.
-        precision: "fp32", "fp16", "int8" or "int8_gpu", which says how near the two can be.
+        name: the text that names it.
+        precision: "fp32", "fp16", "int8" or "int8_gpu", which bounds how similar two models can be.
         session: crops to heatmaps.
-        contract: None for a file that belongs to no bundle.
-        crops: `(M, H, W, 3)` uint8 BGR that belong to it; None as above.
-        graph: the ONNX graph, whose tensors can be looked at; None if it is something else.
-        reference: the PyTorch model, as above.
+        contract: of its bundle; None for a file that belongs to no bundle.
+        crops: `(M, H, W, 3)` uint8 BGR, the bundle's golden crops; None for a file.
+        graph: the ONNX graph, whose tensors can be compared; None for anything else.
+        reference: the PyTorch model; None for anything else.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Side:
 
 
 class PlainSession:
-    """A plain graph, which takes normalised images, behind crops."""
+    """A session that takes crops and runs a plain graph, which takes normalised images."""
 
     def __init__(self, session: Session, contract: Contract) -> None:
         self._session, self._contract = session, contract
@@ -64,22 +64,22 @@ class PlainSession:
 
 
 def normalised(crops: NDArray[np.uint8], contract: Contract) -> NDArray[np.float32]:
-    """Crops `(N, H, W, 3)` as the network's input `(N, 3, H, W)` float32."""
+    """Crops `(N, H, W, 3)` uint8 BGR as the network's input `(N, 3, H, W)` float32."""
     ordered = crops if contract.model_color == contract.color else crops[..., ::-1]
     mean, std = (np.array(v, np.float32) for v in (contract.mean, contract.std))
     images = (ordered.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
 
 
-def open_sides(first: str, second: str, weights: str | None = None) -> tuple[Side, Side]:
-    """Open both; a bare file follows the contract of the other one's bundle.
+def open_pair(first: str, second: str, weights: str | None = None) -> tuple[ModelRef, ModelRef]:
+    """Open both; a file uses the contract of the other one's bundle.
 
     Args:
-        first, second: the texts, see the head of this file.
-        weights: the checkpoint of a PyTorch model whose bundle was built from a file.
+        first, second: their names, see the module's docstring.
+        weights: the checkpoint for `BUNDLE:torch`, if the bundle was built from a file.
 
     Raises:
-        PosertError: one of them is no such thing, or cannot run here.
+        PosertError: a name is not valid, or the model cannot run here.
     """
     a, b = _open(first, None, weights), _open(second, None, weights)
     contract = a.contract or b.contract
@@ -88,7 +88,7 @@ def open_sides(first: str, second: str, weights: str | None = None) -> tuple[Sid
     return a, b
 
 
-def _open(text: str, contract: Contract | None, weights: str | None) -> Side:
+def _open(text: str, contract: Contract | None, weights: str | None) -> ModelRef:
     place, _, backend = text.partition("@")
     if backend and backend not in backends():
         raise InputError(f"{text}: {unknown_name('backend', backend, backends())}")
@@ -117,10 +117,10 @@ def _open(text: str, contract: Contract | None, weights: str | None) -> Side:
         data = bundle.read(record)
         graph = data if record.format == "onnx" and name == "onnxruntime" else None
         session = spec.open(data, precision)
-        return Side(text, record.precision, session, bundle.contract, bundle.golden().crops, graph)
+        return ModelRef(text, record.precision, session, bundle.contract, bundle.golden().crops, graph)
 
 
-def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -> Side:
+def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -> ModelRef:
     if path.suffix == ".engine":
         try:
             engine = read_engine(path)
@@ -128,7 +128,7 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
             raise BackendError(f"{error}. Delete it and rebuild it: posert compile BUNDLE") from error
         built = engine.metadata
         library = load_backend(built.backend).import_library()
-        return Side(text, built.precision, EngineSession(library, b"", built.precision, engine), contract)
+        return ModelRef(text, built.precision, EngineSession(library, b"", built.precision, engine), contract)
     data = path.read_bytes()
     name = backend or _FILES[path.suffix]
     precision = _precision(data) if path.suffix == ".onnx" else "fp32"
@@ -136,11 +136,11 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
     if path.suffix == ".onnx" and not takes_crops(data) and contract is not None:
         session = PlainSession(session, contract)
     graph = data if path.suffix == ".onnx" and name == "onnxruntime" else None
-    return Side(text, precision, session, contract, None, graph)
+    return ModelRef(text, precision, session, contract, None, graph)
 
 
 def takes_crops(graph: bytes) -> bool:
-    """Whether a graph is a bundle's, with uint8 crops in front, and not a plain one."""
+    """Whether a graph takes uint8 crops, as a bundle's graphs do, and not normalised images."""
     return bool(onnx.load_from_string(graph).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8)
 
 
@@ -152,20 +152,21 @@ def _precision(graph: bytes) -> str:
     return "fp16" if half else "fp32"
 
 
-def _reference(text: str, bundle: Bundle, weights: str | None) -> Side:
+def _reference(text: str, bundle: Bundle, weights: str | None) -> ModelRef:
     model = bundle.manifest["model"]
     if model.get("id") not in catalog.rows():
-        raise InputError(f"{text}: {bundle.name} is of no model of the catalog, so its network cannot be built here")
+        raise InputError(
+            f"{text}: the model of {bundle.name} is not in the catalog, so its network cannot be built here"
+        )
     row, made = catalog.row(model["id"]), model["checkpoint"]
     if weights is None and made["source"] == "file":
-        raise InputError(f"{text}: it was built from {made['file']}; say where that is: --weights {made['file']}")
+        raise InputError(f"{text}: the bundle was built from {made['file']}; give that file: --weights {made['file']}")
     network = build_arch(row.arch, row.keypoints, model.get("stages"))
     found = load_weights(row, network, weights or made["source"])
     if found.sha256 != made["sha256"]:
         raise InputError(
-            f"{text}: the weights have sha256 {found.sha256}, the bundle was built from "
-            f"{made['sha256']}: give that file "
-            "with --weights"
+            f"{text}: the weights have sha256 {found.sha256}, the bundle was built from {made['sha256']}; give that "
+            "file with --weights"
         )
     reference = Reference(network, bundle.contract)
-    return Side(text, "fp32", reference, bundle.contract, bundle.golden().crops, None, reference)
+    return ModelRef(text, "fp32", reference, bundle.contract, bundle.golden().crops, None, reference)

@@ -1,1 +1,3 @@
 """The PyTorch reference and the graphs made of it: ONNX and TorchScript."""
+
+__all__: list[str] = []

@@ -1,20 +1,19 @@
-"""Multiply-adds of the convolutions at batch 1: of a network's forward pass, and of a graph exported from it."""
+"""Parameters and multiply-adds of a network, counted by torch; those of an exported graph: `posert.calib.macs`."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
-import onnx
 import torch
-from onnx import shape_inference
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...runtime.errors import PosertError
+from ..archs import architecture, on_meta
+from ..catalog import Row
 
 
 def of_network(network: nn.Module, height: int, width: int) -> int:
-    """Counted while the network runs on an image of this size, px.
+    """Multiply-adds at batch 1 for an image of this size, px.
 
     A network that lies on torch's meta device is counted without computing anything.
     """
@@ -24,26 +23,19 @@ def of_network(network: nn.Module, height: int, width: int) -> int:
     return counter.get_total_flops() // 2
 
 
-def of_graph(model: onnx.ModelProto) -> int:
-    """Counted on the nodes of a graph whose spatial sizes are static.
+def counted(row: Row) -> Row:
+    """The row with the figures that it does not state; as it is where its network does not run on the meta device."""
+    if row.params is not None and row.macs_test_path is not None:
+        return row
+    try:
+        network = on_meta(row.arch, row.keypoints)
+        macs = of_network(network, row.height, row.width)
+    except Exception:  # whatever a network of somebody else raises: figures that are only displayed stop no command
+        return row
+    return replace(row, params=sum(p.numel() for p in network.parameters()), macs=macs, macs_test_path=macs)
 
-    Raises:
-        PosertError: for a node that multiplies matrices in a way that is not counted here, or an unknown size.
-    """
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    inferred = shape_inference.infer_shapes(model).graph
-    sizes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim[2:]]
-        for value in (*inferred.input, *inferred.value_info, *inferred.output)
-    }
-    total = 0
-    for node in model.graph.node:
-        if node.op_type in ("MatMul", "Gemm", "Einsum", "ConvInteger", "QLinearConv"):
-            raise PosertError(f"multiply-adds of {node.op_type} ({node.name}) are not counted; expected convolutions")
-        if node.op_type in ("Conv", "ConvTranspose"):
-            # A convolution's weights make every value of the output, a deconvolution's meet every value of the input.
-            places = sizes[node.output[0] if node.op_type == "Conv" else node.input[0]]
-            if 0 in places:
-                raise PosertError(f"{node.name}: its size is not known; multiply-adds need static sizes")
-            total += math.prod(weights[node.input[1]]) * math.prod(places)
-    return total
+
+def of_stages(row: Row) -> list[int]:
+    """Multiply-adds of a network that is stopped after stage 1, 2, ... and the last; empty for one without stages."""
+    count = architecture(row.arch).stages or 0
+    return [of_network(on_meta(row.arch, row.keypoints, k), row.height, row.width) for k in range(1, count + 1)]

@@ -80,13 +80,13 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
 
 
 def with_free_size(model: onnx.ModelProto, reference: Reference) -> onnx.ModelProto:
-    """A plain graph that takes images of any height and width that the network can halve often enough.
+    """A plain graph for images of any height and width that the network can halve often enough.
 
-    Its nodes know no sizes (convolution, pooling, and resizing by factors), so only the input and the output are
-    declared anew. What comes out is compared with PyTorch on larger images than the contract's.
+    Its nodes hold no sizes (convolution, pooling, and resizing by factors), so only the declared shapes of the input
+    and the output change. The result is compared with PyTorch on larger images than the contract's.
 
     Raises:
-        ExportError: some node does depend on the size.
+        ExportError: a node depends on the size.
     """
     c = reference.contract
     freed = onnx.ModelProto()

@@ -1,242 +1,217 @@
-"""Plots as SVG text: no library, no script, colours from the page's style sheet, one call per width.
-
-A drawing that is scaled down to a phone cannot be read, so every plot is drawn for the width at which it is shown.
-"""
+"""The plots of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-_NARROW = 480  # px below which labels stand above their bars instead of beside them
-_LABELS = 165  # px that they take beside
-_ROW = 26
-_AXIS = 40
+from .figure import COLOR, Plot, styled
+
 # px of the frame: differences below it come from float32 rounding of the coordinates themselves.
 DRIFT_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
 class Series:
-    """How one candidate looks in every plot.
+    """How one graph looks in every plot.
 
     Attributes:
         label: its name.
-        color: a CSS colour.
-        dash: an SVG dash pattern, empty for a solid line.
+        color: "fp32", "fp16", "int8", "other" or "reference".
+        dash: lengths of dashes and gaps; empty for a solid line.
     """
 
     label: str
     color: str
-    dash: str = ""
+    dash: tuple[float, ...] = ()
 
 
-def forest(
-    series: Sequence[Series], drops: Sequence[float], intervals: Sequence[tuple[float, float]], limit: float, width: int
-) -> str:
-    """AP drops with their intervals, against the drop that is allowed.
+@dataclass(frozen=True)
+class Point:
+    """One network of the trade-off.
+
+    Attributes:
+        label: what it is.
+        cost: time per person or share of operations in float.
+        drop: of AP.
+        interval: of the drop, or None.
+        kind: "best", "tried" or "float".
+    """
+
+    label: str
+    cost: float
+    drop: float
+    interval: tuple[float, float] | None
+    kind: str
+
+
+@styled
+def forest(series: Sequence[Series], drops: Sequence[tuple[float, tuple[float, float]]], limit: float) -> str:
+    """AP drops with their intervals, against the allowed drop.
 
     Args:
         series: the rows, N.
-        drops: N drops.
-        intervals: N (low, high).
+        drops: N (drop, (low, high)).
         limit: the allowed drop.
-        width: px of the plot.
     """
-    ends = [v for interval in intervals for v in interval]
-    low, high = min([*ends, *drops, -0.25 * limit]), max([*ends, *drops, 1.25 * limit])
-    rows = _Rows(series, width, low - 0.05 * (high - low), high + 0.05 * (high - low))
-    body = [
-        f'<rect class="zone" x="{rows.x(limit):.1f}" y="0" width="{rows.right - rows.x(limit):.1f}" '
-        f'height="{rows.bottom}"/>',
-        *rows.axis("AP lost"),
-        f'<line class="zero" x1="{rows.x(0):.1f}" x2="{rows.x(0):.1f}" y1="0" y2="{rows.bottom}"/>',
-        f'<line class="limit" x1="{rows.x(limit):.1f}" x2="{rows.x(limit):.1f}" y1="0" y2="{rows.bottom}"/>',
-    ]
-    for i, (s, drop, (a, b)) in enumerate(zip(series, drops, intervals, strict=True)):
-        y = rows.y(i)
-        body.append(
-            f'<g style="color:{s.color}"><title>{escape(s.label)}: {drop:+.4f} [{a:+.4f}, {b:+.4f}]</title>'
-            f'<line class="whisker" x1="{rows.x(a):.1f}" x2="{rows.x(b):.1f}" y1="{y}" y2="{y}"/>'
-            + "".join(
-                f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y - 4}" y2="{y + 4}"/>'
-                for x in (rows.x(a), rows.x(b))
-            )
-            + f'<circle cx="{rows.x(drop):.1f}" cy="{y}" r="5" fill="currentColor"/></g>'
-        )
-    return rows.svg(body, "AP drop of each graph with its interval")
+    plot = Plot("drops", "AP drop of each graph with its interval", 60 + 24 * len(series))
+    axes = plot.axes
+    _rows(plot, series)
+    ends = [v for drop, interval in drops for v in (drop, *interval)] + [-0.25 * limit, 1.25 * limit]
+    margin = 0.05 * (max(ends) - min(ends))
+    axes.set_xlim(min(ends) - margin, max(ends) + margin)
+    axes.axvspan(limit, max(ends) + margin, color=COLOR["bad"], alpha=0.08, linewidth=0)
+    axes.axvline(0, color=COLOR["soft"], linewidth=1.2)
+    axes.axvline(limit, color=COLOR["bad"], linewidth=1.6, linestyle=(0, (3, 2.5)))
+    for row, (s, (drop, (low, high))) in enumerate(zip(series, drops, strict=True)):
+        color, text = COLOR[s.color], f"{s.label}: {drop:+.4f} [{low:+.4f}, {high:+.4f}]"
+        plot.tip(axes.plot([low, high], [row, row], color=color, marker="|", markersize=7, linewidth=2)[0], text)
+        plot.tip(axes.plot([drop], [row], color=color, marker="o", markersize=8, linestyle="none")[0], text)
+    axes.set_xlabel("AP lost", loc="right")
+    return plot.svg()
 
 
-def bars(series: Sequence[Series], values: Sequence[float], notes: Sequence[str], width: int, unit: str) -> str:
+@styled
+def bars(series: Sequence[Series], values: Sequence[float], notes: Sequence[str], unit: str) -> str:
     """Horizontal bars from zero, with a note behind each."""
-    room = 1.0 + (0.42 if width < _NARROW else 0.22)  # for the notes behind the longest bar
-    rows = _Rows(series, width, 0.0, max([*values, 1e-9]) * room)
-    body = rows.axis(unit)
-    for i, (s, value, note) in enumerate(zip(series, values, notes, strict=True)):
-        y, end = rows.y(i), rows.x(value)
-        body.append(
-            f'<rect x="{rows.left}" y="{y - 7}" width="{max(1.0, end - rows.left):.1f}" height="14" rx="2" '
-            f'style="fill:{s.color}"/><text class="value" x="{end + 6:.1f}" y="{y + 4}">{escape(note)}</text>'
-        )
-    return rows.svg(body, f"{unit} of each graph")
+    plot = Plot("times", f"{unit} of each graph", 60 + 24 * len(series))
+    _rows(plot, series)
+    drawn = plot.axes.barh(range(len(series)), values, height=0.55, color=[COLOR[s.color] for s in series])
+    plot.axes.bar_label(drawn, labels=notes, padding=5)
+    plot.axes.set_xlim(0, 1.6 * max([*values, 1e-9]))  # room for the note behind the longest bar
+    plot.axes.set_xlabel(unit, loc="right")
+    return plot.svg()
 
 
-def cumulative(series: Sequence[Series], samples: Sequence[NDArray[np.floating]], width: int) -> str:
+@styled
+def cumulative(series: Sequence[Series], samples: Sequence[NDArray[np.floating]]) -> str:
     """Share of joints that moved at most so far: one curve each, distance on a logarithmic axis.
 
     Args:
         series: the curves, N.
         samples: N one-dimensional arrays of distances, px of the frame, finite.
-        width: px of the plot.
     """
-    height, left, right, top, bottom = 300, 50, width - 12, 10, 300 - _AXIS
-    largest = max([float(s.max()) for s in samples if s.size] or [1.0])
-    decades = range(round(np.log10(DRIFT_FLOOR)), max(1, int(np.ceil(np.log10(max(largest, 1e-9)))) + 1))
-    low, high = decades[0], decades[-1]
+    plot = Plot("drift", "share of joints against the distance they moved", 260 + 9 * len(series))
+    axes = plot.axes
+    filled = [s for s in samples if s.size]
+    largest = max([float(s.max()) for s in filled] or [1.0])
+    low, high = round(np.log10(DRIFT_FLOOR)), max(1, int(np.ceil(np.log10(max(largest, 1e-9)))))
     # A decoder that steps by quarters of a cell leaves most joints exactly where they were: then the axis of shares
     # begins just below where the lowest curve does.
-    still = min([float((s <= DRIFT_FLOOR).mean()) for s in samples if s.size] or [0.0])
-    base = 0.0 if still < 0.5 else np.floor(20 * still - 0.5) / 20
-    step = 0.25 if base == 0 else 0.05 if base >= 0.7 else 0.1
-    shares = np.arange(1, base - 1e-9, -step)
-
-    def x(value: NDArray[np.floating]) -> NDArray[np.floating]:
-        return left + (np.log10(np.maximum(value, DRIFT_FLOOR)) - low) / (high - low) * (right - left)
-
-    def y(share: float) -> float:
-        return bottom - (share - base) / (1 - base) * (bottom - top)
-
-    body = []
-    for share in shares:
-        body.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
-        body.append(f'<text class="tick end" x="{left - 6}" y="{y(share) + 4:.1f}">{share:.0%}</text>')
-    if base < 0.95:
-        body.append(f'<line class="grid strong" x1="{left}" x2="{right}" y1="{y(0.95):.1f}" y2="{y(0.95):.1f}"/>')
-    for decade in decades:
-        at = left + (decade - low) / (high - low) * (right - left)
-        text = f"≤{10.0**decade:g}" if decade == low else f"{10.0**decade:g}"
-        body.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}"/>')
-        body.append(f'<text class="tick middle" x="{at:.1f}" y="{bottom + 18}">{text}</text>')
-    body.append(f'<text class="tick end" x="{right}" y="{height - 4}">px of the frame</text>')
+    still = min([float((s <= DRIFT_FLOOR).mean()) for s in filled] or [0.0])
+    base = 0.0 if still < 0.5 else float(np.floor(20 * still - 0.5) / 20)
     steps = np.linspace(0, 1, 401)
     for s, sample in zip(series, samples, strict=True):
-        if not sample.size:
-            continue
-        places = x(np.quantile(sample, steps))
-        path = " ".join(f"{a:.1f},{y(max(b, base)):.1f}" for a, b in zip(places, steps, strict=True))
-        median, p95 = np.quantile(sample, [0.5, 0.95])
-        body.append(
-            f'<polyline class="curve" points="{path}" style="stroke:{s.color}" stroke-dasharray="{s.dash}">'
-            f"<title>{escape(s.label)}: median {median:.3g} px, 95 % within {p95:.3g} px</title></polyline>"
-        )
-    return svg(width, height, body, "share of joints against the distance they moved")
+        if sample.size:
+            x = np.maximum(np.quantile(sample, steps), DRIFT_FLOOR)
+            style: Any = (0, s.dash) if s.dash else "solid"
+            (line,) = axes.plot(
+                x, np.maximum(steps, base), color=COLOR[s.color], linestyle=style, linewidth=2, label=s.label
+            )
+            median, p95 = np.quantile(sample, [0.5, 0.95])
+            plot.tip(line, f"{s.label}: median {median:.3g} px, 95 % within {p95:.3g} px")
+    axes.axhline(0.95, color=COLOR["soft"], linewidth=1, linestyle=(0, (1, 3)))
+    axes.set_xscale("log")
+    axes.set_xlim(10.0**low, 10.0**high)
+    decades = [10.0**k for k in range(low, high + 1)]
+    axes.set_xticks(decades, [f"{'≤' if k == 0 else ''}{d:g}" for k, d in enumerate(decades)])
+    axes.set_yticks(np.arange(1, base - 1e-9, -0.25 if base == 0 else -0.05 if base >= 0.7 else -0.1))
+    axes.set_ylim(base, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("px of the frame", loc="right")
+    plot.figure.legend(loc="outside lower left", ncols=2, handlelength=2.4)
+    return plot.svg()
 
 
-def swatch(s: Series) -> str:
-    """A short piece of a curve, for the legend."""
-    return svg(
-        28,
-        10,
-        [f'<line x1="1" x2="27" y1="5" y2="5" class="curve" style="stroke:{s.color}" stroke-dasharray="{s.dash}"/>'],
-        s.label,
-        fixed=True,
-    )
-
-
-def pose(
-    image: str,
-    size: tuple[int, int],
-    xy: NDArray[np.floating],
-    shown: NDArray[np.bool_],
-    limbs: Sequence[tuple[int, int]],
-    sides: Sequence[str],
-    before: NDArray[np.floating] | None = None,
-) -> str:
-    """A person over a picture.
+@styled
+def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
+    """AP lost against cost, one dot per network, with the allowed drop.
 
     Args:
-        image: id of an `<image>` in the page.
-        size: width and height of the picture, px; the drawing has its coordinates.
-        xy: `(K, 2)` joints, px of the picture.
-        shown: `(K,)` joints to draw.
-        limbs: pairs of joints.
-        sides: "left", "right" or "centre" of each joint, then of each limb: a class of the style sheet.
-        before: `(K, 2)` where the joints were, to draw how far they moved.
+        points: the networks.
+        limit: the allowed drop.
+        unit: of the cost.
     """
-    width, height = size
-    unit = max(size) / 100
-    body = [f'<use href="#{image}"/>']
-    for (a, b), side in zip(limbs, sides[len(xy) :], strict=True):
-        if shown[a] and shown[b]:
-            body.append(_line(xy[a], xy[b], f"limb {side}", 0.9 * unit))
-    for joint in np.flatnonzero(shown).tolist():
-        if before is not None:
-            body.append(_line(before[joint], xy[joint], "moved", 0.9 * unit))
-        x, y = xy[joint]
-        body.append(f'<circle class="joint {sides[joint]}" cx="{x:.1f}" cy="{y:.1f}" r="{1.3 * unit:.2f}"/>')
-    return (
-        f'<svg class="pose" viewBox="-0.5 -0.5 {width} {height}" role="img" aria-label="a person with joints">'
-        f"{''.join(body)}</svg>"
-    )
+    plot = Plot("tradeoff", "AP lost against cost of each network that was measured", 280)
+    axes = plot.axes
+    # Linear within the allowed drop, logarithmic beyond: networks that failed by far do not flatten the others.
+    axes.set_yscale("asinh", linear_width=max(limit, 1e-4) / 2)
+    ends = [v for p in points for v in (p.interval or ())] + [p.drop for p in points] + [-limit, 1.5 * limit]
+    bottom, top = 1.2 * min(ends), 1.2 * max(ends)
+    axes.set_ylim(bottom, top)
+    axes.axhspan(limit, top, color=COLOR["bad"], alpha=0.08, linewidth=0)
+    axes.axhline(0, color=COLOR["soft"], linewidth=1.2)
+    axes.axhline(limit, color=COLOR["bad"], linewidth=1.6, linestyle=(0, (3, 2.5)))
+    decades = [sign * 10.0**k for k in range(-3, 1) for sign in (1, -1)]
+    ticks = [0.0, limit, -limit, *(d for d in decades if bottom <= d <= top and abs(d) >= 2 * limit)]
+    axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    axes.yaxis.set_minor_locator(MaxNLocator(1))
+    costs = [p.cost for p in points]
+    margin = 0.18 * (max(costs) - min(costs)) or 0.1 * max(costs) or 1.0
+    axes.set_xlim(max(0.0, min(costs) - margin), max(costs) + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(axis="x", visible=False)
+    style = {"best": ("int8", "int8"), "tried": ("soft", "card"), "float": ("fp32", "fp32")}
+    position = axes.transScale + axes.transLimits  # from values to fractions of the axes
+    labelled: list[NDArray[np.float64]] = []
+    for p in sorted(points, key=lambda p: p.kind == "tried"):  # a label without room is left out
+        edge, face = (COLOR[name] for name in style[p.kind])
+        if p.interval is not None:
+            axes.plot([p.cost, p.cost], p.interval, color=edge, linewidth=2)
+        (dot,) = axes.plot([p.cost], [p.drop], "o", color=edge, markerfacecolor=face, markersize=8)
+        plot.tip(dot, f"{p.label}: AP lost {p.drop:+.4f}, {p.cost:.3g} {unit}")
+        here = np.asarray(position.transform((p.cost, p.drop)))
+        if all(abs(here[1] - other[1]) > 0.07 or abs(here[0] - other[0]) > 0.25 for other in labelled):
+            labelled.append(here)
+            left = here[0] > 0.5
+            axes.annotate(
+                p.label,
+                (p.cost, p.drop),
+                xytext=(-8 if left else 8, 0),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="center",
+                zorder=5,
+            )
+    axes.set_ylabel("AP lost")
+    axes.set_xlabel(unit, loc="right")
+    return plot.svg()
 
 
-class _Rows:
-    """A plot of rows under each other that share an axis."""
+@styled
+def ranges(values: Mapping[str, Sequence[float]]) -> str:
+    """The range of each activation, in the order of the network, on a logarithmic axis.
 
-    def __init__(self, series: Sequence[Series], width: int, low: float, high: float) -> None:
-        self.series, self.width = series, width
-        self.narrow = width < _NARROW
-        self.left, self.right = (8 if self.narrow else _LABELS), width - 12
-        self.step = _ROW + 18 if self.narrow else _ROW
-        self.bottom = self.step * len(series) + 6
-        self.low, self.high = low, high
-
-    def x(self, value: float) -> float:
-        return self.left + (value - self.low) / (self.high - self.low) * (self.right - self.left)
-
-    def y(self, row: int) -> int:
-        return self.step * row + (self.step - 10 if self.narrow else self.step // 2 + 3)
-
-    def axis(self, unit: str) -> list[str]:
-        body = []
-        for i, s in enumerate(self.series):
-            x, y, kind = (self.left, self.y(i) - 13, "") if self.narrow else (self.left - 10, self.y(i) + 4, " end")
-            body.append(f'<text class="label{kind}" x="{x}" y="{y}">{escape(s.label)}</text>')
-        for value in ticks(self.low, self.high, 4 if self.narrow else 7):
-            at = self.x(value)
-            body.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{self.bottom}"/>')
-            body.append(f'<text class="tick middle" x="{at:.1f}" y="{self.bottom + 15}">{value:g}</text>')
-        body.append(f'<text class="tick end" x="{self.right}" y="{self.bottom + 34}">{escape(unit)}</text>')
-        return body
-
-    def svg(self, body: list[str], label: str) -> str:
-        return svg(self.width, self.bottom + _AXIS, body, label)
+    Args:
+        values: (lo, hi) by tensor; lo <= 0 <= hi.
+    """
+    plot = Plot("ranges", "range of each quantised activation", 260)
+    sizes = np.abs(np.array(list(values.values()), np.float64)).reshape(-1)
+    sizes = sizes[sizes > 0] if (sizes > 0).any() else np.ones(1)
+    threshold = 10.0 ** np.floor(np.log10(sizes.min()) - 0.3)
+    plot.axes.set_yscale("symlog", linthresh=threshold, linscale=1)
+    for k, (name, (lo, hi)) in enumerate(values.items()):
+        (bar,) = plot.axes.bar([k], [hi - lo], bottom=lo, width=0.7, color=COLOR["fp32" if lo < 0 else "int8"])
+        plot.tip(bar, f"{name}: {lo:.4g} to {hi:.4g}")
+    top = 10.0 ** np.ceil(np.log10(sizes.max()))
+    plot.axes.set_ylim(-top if any(lo < 0 for lo, _ in values.values()) else 0, top)
+    plot.axes.yaxis.set_major_formatter("{x:g}")
+    plot.axes.axhline(0, color=COLOR["soft"], linewidth=1.2)
+    plot.axes.set_xlim(-1, len(values))
+    plot.axes.set_xticks([])
+    plot.axes.set_xlabel("tensors, first layer to last")
+    return plot.svg()
 
 
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers in a range, about `count` of them."""
-    raw = (high - low) / max(1, count)
-    power = 10.0 ** np.floor(np.log10(raw))
-    step = power * next(m for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
-    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
-    return [float(f"{i * step:.6g}") for i in range(first, last + 1)]
-
-
-def _line(a: NDArray[np.floating], b: NDArray[np.floating], kind: str, thickness: float) -> str:
-    return (
-        f'<line class="{kind}" x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}" '
-        f'stroke-width="{thickness:.2f}"/>'
-    )
-
-
-def svg(width: int, height: int, body: Sequence[str], label: str, fixed: bool = False) -> str:
-    """A drawing of a size in px; scaled to the width of the page unless it is fixed."""
-    size = f'width="{width}" height="{height}"' if fixed else f'style="max-width:{width}px"'
-    return (
-        f'<svg class="plot" viewBox="0 0 {width} {height}" {size} role="img" aria-label="{escape(label)}">'
-        f"{''.join(body)}</svg>"
-    )
+def _rows(plot: Plot, series: Sequence[Series]) -> None:
+    """One labelled row per series, from top to bottom."""
+    axes = plot.axes
+    axes.set_yticks(range(len(series)), [s.label for s in series], color=COLOR["ink"])
+    axes.set_ylim(len(series) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -1,4 +1,4 @@
-"""The gate's result in words and figures, the same in the terminal, the JSON and the page."""
+"""The gate's result as sentences and formatted figures, the same in the terminal, the JSON and the page."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ def headline(parity: Parity) -> str:
         more = f" {len(failed)} of {len(rows)} graphs failed." if len(rows) > 1 else ""
         broken = [row for row in failed if row.reason]
         if broken:
-            return f"{broken[0].key} could not be judged: {broken[0].reason}.{more}"
+            return f"{broken[0].key} could not be evaluated: {broken[0].reason}.{more}"
         worst = max(failed, key=lambda r: (r.ap_drop if r.ap_drop is not None else -1.0, r.heatmap_error))
         if worst.ap_drop is None:
             return (
-                f"The heatmaps of {worst.key} differ from the PyTorch model's by {worst.heatmap_error:.2g} (relative), "
-                f"where {worst.precision} arithmetic explains {HEATMAP_BOUND[worst.precision]:g}.{more}"
+                f"The heatmaps of {worst.key} differ from the PyTorch model's by {worst.heatmap_error:.2g} (relative "
+                f"L2 error); {HEATMAP_BOUND[worst.precision]:g} is allowed for {worst.precision}.{more}"
             )
         return (
             f"{worst.key} loses {worst.ap_drop:.4f} of {number(reference.ap, '{:.4f}')} AP{_interval(worst)} on "
             f"{people}; {parity.max_drop:g} is allowed.{more}"
         )
     if not rows:
-        return "Nothing but the PyTorch model was measured."
+        return "Only the PyTorch model was measured."
     if parity.verdict == "unproven":
         worst = max(rows, key=lambda r: r.heatmap_error)
         return (
-            "AP was not measured. The heatmaps of every graph agree with the PyTorch model's as well as its precision "
-            f"lets them: the largest relative error is {worst.heatmap_error:.2g} ({worst.key}), on {people}."
+            "AP was not measured. The heatmaps of every graph agree with the PyTorch model's within the bound for its "
+            f"precision: the largest relative error is {worst.heatmap_error:.2g} ({worst.key}), on {people}."
         )
     worst = max(rows, key=lambda r: r.ap_drop or 0.0)
     far = max(rows, key=lambda r: r.pixel_drift_p95)
     lost = (
-        f"{worst.key} loses most, {worst.ap_drop:.4f}{_interval(worst)}"
+        f"the largest loss is {worst.ap_drop:.4f}{_interval(worst)}, of {worst.key}"
         if worst.ap_drop and worst.ap_drop > 0
-        else "none loses any"
+        else "no graph loses any"
     )
     least = number(far.pixel_drift_p95).removeprefix("<")
     moved = "do not move" if far.pixel_drift_p95 == 0 else f"move by less than {least} px ({far.key})"
@@ -59,72 +59,77 @@ def headline(parity: Parity) -> str:
 
 
 def int8_verdict(record: Mapping[str, Any]) -> str:
-    """What int8 costs and what was done about it, in a sentence, from a bundle's record of its calibration."""
-    share, found = f"{record['int8_macs']:.1%} of the multiply-adds are in int8", record["search"]
+    """What int8 costs and which blocks stay in float, from a bundle's record of its calibration."""
+    macs, found = record["int8_macs"], record["search"]
+    share = f"{'An unknown share' if macs is None else format(macs, '.1%')} of the multiply-adds are in int8"
     if "reason" in found:
-        return f"{share}; what that costs in AP was not tuned: {found['reason']}."
+        return f"{share}. Their cost in AP was not measured: {found['reason']}."
     best, all_int8 = found["steps"][found["best"]], found["steps"][0]
     seen = (
-        f"{share}. On {found['people']} people whom neither the ranges nor the gate know, AP {_fell(best)}"
-        f"{_between(best['interval'])}; {found['max_drop']:g} may be lost"
+        f"{share}. On {found['people']} people used neither for calibration nor by the gate, AP {_fell(best)}"
+        f"{_between(best['interval'])}; a loss of {found['max_drop']:g} is allowed"
     )
     if best["ms"] is not None:
-        seen += f". A person takes {best['ms']:.1f} ms, in float32 {found['fp32_ms']:.1f} ({found['backends']['int8']})"
+        seen += (
+            f". One person takes {best['ms']:.1f} ms, {found['fp32_ms']:.1f} ms in fp32 ({found['backends']['int8']})"
+        )
     if not best["blocks"]:
-        return f"{seen}. Nothing had to stay in float."
+        return f"{seen}. No block has to stay in float."
     names = ", ".join(best["blocks"][:_NAMED]) + (" and others" if len(best["blocks"]) > _NAMED else "")
     stay = "blocks stays" if len(best["blocks"]) == 1 else "blocks stay"
     return (
-        f"{seen}. {len(best['blocks'])} of {len(found['blocks'])} {stay} in float because with all in int8 AP "
-        f"{_fell(all_int8)}: {names}."
+        f"{seen}. With all blocks in int8, AP {_fell(all_int8)}. So {len(best['blocks'])} of {len(found['blocks'])} "
+        f"{stay} in float: {names}."
     )
 
 
 def settled_text(curve: Sequence[Sequence[float]], settled: bool) -> str:
     """Whether more calibration people would change the ranges."""
     if not curve:
-        return "Whether more people would change the ranges cannot be told from so few."
+        return "There were too few calibration people to tell whether more would change the ranges."
     crops, change = curve[-1]
-    seen = f"Going up to {int(crops)} people moved the ranges by {change:.1%} on average"
-    return f"{seen}: more would hardly change them." if settled else f"{seen}: more people would still change them."
+    seen = f"The last step, to {int(crops)} calibration people, changed the ranges by {change:.1%} on average"
+    return f"{seen}: more people would hardly change them." if settled else f"{seen}: more people would change them."
 
 
 def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
-    """What the figures do not prove."""
+    """The limits of the figures."""
     texts = []
     if parity.data.get("note"):
         texts.append(str(parity.data["note"]))
-    texts += [f"{row.key} could not be judged: {row.reason}." for row in parity.rows if row.reason]
+    texts += [f"{row.key} could not be evaluated: {row.reason}." for row in parity.rows if row.reason]
     if parity.rows[0].ap is None:
-        texts.append(
-            "Accuracy on labelled people was not measured, so no graph is proven to be as accurate as PyTorch."
-        )
+        texts.append("Accuracy on labelled people was not measured, so no graph is shown to be as accurate as PyTorch.")
     wide = [r for r in parity.rows if r.verdict == "passed" and r.ap_drop_interval and _high(r) > parity.max_drop]
     if wide:
         names = ", ".join(row.key for row in wide)
         texts.append(
-            f"The interval of {names} reaches beyond the allowed drop of {parity.max_drop:g}: "
-            f"{parity.data['people']} people are too few to exclude a loss of that size. Judge on more."
+            f"The interval of {names} extends beyond the allowed drop of {parity.max_drop:g}: "
+            f"{parity.data['people']} people are too few to exclude a loss of that size. Evaluate on more."
         )
     if parity.rows[0].ap is not None:
-        texts.append("People were cropped at their annotated boxes; a detector's boxes cost accuracy in every graph.")
+        texts.append(
+            "People were cropped at their annotated boxes. With a detector's boxes every graph is less accurate."
+        )
     backends = sorted({row.backend for row in parity.rows[1:]})
     texts.append(
-        f"Run on {', '.join(backends) or 'PyTorch only'}, on this machine. Other processors round differently: "
-        f"check there with `posert verify {meta.get('bundle', 'BUNDLE')}`."
+        f"Measured on this machine with {', '.join(backends) or 'PyTorch only'}. Other processors round differently: "
+        f"check on them with `posert verify {meta.get('bundle', 'BUNDLE')}`."
     )
-    texts.append("ms per person is the median during this check, other load included; it is no benchmark.")
+    texts.append(
+        "ms per person is the median during this check, with whatever else ran on the machine; it is not a benchmark."
+    )
     return texts
 
 
 def joint_drift(drift: NDArray[np.float32]) -> list[float]:
-    """95th percentile of the drift of each joint, px of the frame; NaN for a joint that is nowhere labelled."""
+    """95th percentile of the drift of each joint, px of the frame; NaN for a joint that is never labelled."""
     found = [d[np.isfinite(d)] for d in np.asarray(drift, np.float64).T]
     return [float(np.quantile(d, 0.95)) if d.size else math.nan for d in found]
 
 
 def number(value: float | None, form: str = "") -> str:
-    """A figure for a table: three digits that mean something, or a dash where nothing was measured."""
+    """A figure for a table: three significant digits, or a dash where nothing was measured."""
     if value is None or not math.isfinite(value):
         return "–"
     if form:
@@ -143,7 +148,7 @@ def interval_text(row: Row) -> str:
 
 
 def signed(value: float | None) -> str:
-    """An AP difference, or a dash; what rounds to nothing has no sign."""
+    """An AP difference, or a dash; zero after rounding has no sign."""
     text = number(value, "{:+.4f}")
     return "0.0000" if text in ("+0.0000", "-0.0000") else text
 
@@ -151,7 +156,7 @@ def signed(value: float | None) -> str:
 def _fell(step: Mapping[str, Any]) -> str:
     drop = step["drop"]
     if drop is None:
-        return "could not be measured, for the graph gives no heatmaps"
+        return "could not be measured because the graph gives no heatmaps"
     return f"fell by {drop:.4f}" if drop >= 0 else f"rose by {-drop:.4f}"
 
 

@@ -1,4 +1,4 @@
-"""The gate's result for people and for programs: a table in the terminal, `report.json` and `report.html`."""
+"""The gate's result as a table in the terminal, as `report.json` and as `report.html`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "refer
 
 
 def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[str], meta: Mapping[str, Any]) -> Path:
-    """Write `report.json` and `report.html` into a folder, which is made.
+    """Write `report.json` and `report.html` into a folder, which is created.
 
     Args:
         parity: the gate's result.
@@ -35,7 +35,7 @@ def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[
             calibration, published.
 
     Returns:
-        The path of the page, which needs no other file and no network.
+        The path of the page, which needs neither other files nor a network.
     """
     folder = Path(out_dir)
     with atomic_write(folder / "report.json") as file:
@@ -46,7 +46,7 @@ def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[
 
 
 def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The result as JSON values; what was not measured is null."""
+    """The result as JSON values; figures that were not measured are null."""
     joints = {key: dict(zip(contract.keypoints, joint_drift(d), strict=True)) for key, d in parity.drift.items()}
     values: dict[str, Any] = _finite(
         {
@@ -64,7 +64,7 @@ def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict
 
 
 def print_table(parity: Parity, console: Console) -> None:
-    """Print the rows, the verdict in a sentence, and what must be known about the data."""
+    """Print the rows, the verdict as a sentence, and the note about the data."""
     labelled = parity.rows[0].ap is not None
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("graph", no_wrap=True)
@@ -79,7 +79,7 @@ def print_table(parity: Parity, console: Console) -> None:
             else (number(row.heatmap_error, "{:.1e}"), number(row.pixel_drift_median))
         )
         cells = [*figures, number(row.pixel_drift_p95), number(row.ms_per_person, "{:.1f}"), f"{row.size_mb:.1f}"]
-        if row.verdict == "reference":  # its difference from itself is no news
+        if row.verdict == "reference":  # its difference from itself is always zero
             cells[labelled:-2] = [""] * (len(cells) - 2 - labelled)
         table.add_row(row.key, *cells, f"[{_COLORS[row.verdict]}]{row.verdict}[/]")
     console.print(table)
@@ -90,14 +90,14 @@ def print_table(parity: Parity, console: Console) -> None:
 
 
 def print_blocks(record: Mapping[str, Any], console: Console) -> None:
-    """Print what int8 cost and, where blocks were looked at one by one, those that it costs most."""
+    """Print what int8 costs and, if blocks were measured one by one, the most sensitive ones."""
     console.print(f"int8: {record['verdict']}", markup=False, highlight=False)
     blocks = sorted(record["search"].get("blocks", ()), key=lambda b: (not b["float"], -b["loss"]))
     if not blocks:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("block", overflow="fold")
-    for name in ("multiply-adds", "OKS lost alone", "left in"):
+    for name in ("multiply-adds", "OKS lost alone", "computed in"):
         table.add_column(name, justify="right", no_wrap=True)
     for b in blocks[:_BLOCKS]:
         table.add_row(Text(b["name"]), f"{b['macs']:.2%}", f"{b['loss']:.5f}", "float" if b["float"] else "int8")
@@ -105,7 +105,7 @@ def print_blocks(record: Mapping[str, Any], console: Console) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
+    """NaN and infinity as null, which JSON does not have."""
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,8 @@
-"""Weights for a network: from a local file of any of the published layouts, from the publisher, or random."""
+"""Read a checkpoint file of any of the published layouts and fit it to a network."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import re
@@ -17,67 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
-from ...runtime.system.files import cache_folder
-from ..archs import Constructor, archs
-from ..catalog import Row
-from .download import DownloadError, Progress, download, sha256
-
-State = dict[str, Tensor]
+from ..archs import architectures
+from .layouts import LAYOUTS, Layout, State, recognise, unwrap
 
 # Counts training steps; no result uses it, and files of torch 0.4.0 and before have none.
 _COUNTER = "num_batches_tracked"
-
-_WAYS_OUT = (
-    "Ways on: `--weights FILE` with a copy that you have, `--weights demo` for the small network that comes with "
-    "posert, `--weights random` to try the tools without trained weights"
-)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a code base spells the keys of its checkpoints.
-
-    Attributes:
-        name: family as in the catalog, and a version where it matters after a dash.
-        mark: pattern that some key of this layout matches, and no key of the layouts after it.
-        rules: (pattern, replacement) from its keys to those of the networks in `archs`; the first that matches a key
-            is applied; a key that none matches stays.
-        drop: pattern of entries that are no weights.
-        biased: the convolutions before a batch-norm have a bias; it is folded into the batch-norm's mean.
-    """
-
-    name: str
-    mark: str
-    rules: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
-    drop: str = r"$^"
-    biased: bool = False
-
-
-def _megvii_head(m: re.Match[str]) -> str:
-    """Stage S, unit U (from 1) and layer R (from 1) count on as heads 4 * S + U - 1 and layers R - 1."""
-    stage, unit, layer = (int(g) for g in m.groups())
-    return f"predict_layers.{4 * stage + unit - 1}.conv_layers.{layer - 1}."
-
-
-LAYOUTS = (
-    Layout("mmpose-1.x", r"^head\.", ((r"^(backbone|head)\.", ""),), drop=r"^data_preprocessor\."),
-    Layout("mmpose-0.x", r"^(backbone|keypoint_head)\.", ((r"^(backbone|keypoint_head)\.", ""),)),
-    Layout(
-        "megvii",
-        r"\.conv_bn_relu\d\.",
-        (
-            (r"^top\.conv\.", "top.top.0."),
-            (r"^stage(\d+)\.(.*)\.conv_bn_relu(\d)\.(conv|bn)\.", r"multi_stage_mspn.\1.\2.\4\3."),
-            (r"^stage(\d+)\.upsample\.up(\d)\.res_conv(\d)\.", _megvii_head),
-            (r"^stage(\d+)\.(upsample\.up\d)\.u_skip\.", r"multi_stage_mspn.\1.\2.in_skip."),
-            (r"^stage(\d+)\.(upsample\.up\d)\.skip(\d)\.", r"multi_stage_mspn.\1.\2.out_skip\3."),
-            (r"^stage(\d+)\.", r"multi_stage_mspn.\1."),
-        ),
-        biased=True,
-    ),
-    Layout("original", ""),
-)
-"""MMPose 1.x, MMPose 0.x, Megvii's MSPN, and the repositories in which the other architectures first appeared."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +62,15 @@ def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
 
 
 def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[State, Layout]:
-    """A state dict of any layout as that of a network, by names and shapes alone; `file` is its name in the message.
+    """Map a state dict of any layout to a network's, by names and shapes alone; `file` is its name in the message.
 
-    What has the network's own names is taken as it is, even if they look like those of another code base.
+    A state dict with the network's own names is taken as it is, even if they look like those of another code base.
 
     Raises:
         CheckpointError: it does not fit; the message names the architecture that it looks like.
     """
     expected = network.state_dict()
-    state, layout = _unwrap(state), LAYOUTS[-1]
+    state, layout = unwrap(state), LAYOUTS[-1]
     if _mismatch(state, expected):
         state, layout = recognise(state)
     problems = _mismatch(state, expected)
@@ -136,98 +81,34 @@ def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[Sta
     return {key: state[key].to(value.dtype) if key in state else value for key, value in expected.items()}, layout
 
 
-def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
-    """The layout of a state dict, and its entries under the names that the networks in `archs` use."""
-    state = _unwrap(state)
-    layout = next(x for x in LAYOUTS if any(re.search(x.mark, key) for key in state) or not x.mark)
-    kept = {key: value for key, value in state.items() if not re.search(layout.drop, key)}
-    if layout.biased:
-        for key in [key for key in kept if key.endswith(".conv.bias")]:
-            mean = key.removesuffix("conv.bias") + "bn.running_mean"
-            if mean in kept:
-                kept[mean] = kept[mean] - kept.pop(key)
-    return {_rename(key, layout): value for key, value in kept.items()}, layout
-
-
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
     """The architecture whose weights have these names and shapes, whatever the joints; for messages."""
     shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
-    for name, construct in archs().items():
-        expected = _shapes(construct, 1)
+    for name, architecture in architectures().items():
+        expected = _shapes(architecture.build, 1)
         if shapes.keys() == expected.keys():
             # one map per joint: where a network for one joint has 1 channel, this one has K
             joints = next((shape[0] for key, shape in shapes.items() if expected[key][:1] == (1,)), 1)
-            if shapes == _shapes(construct, joints):
+            if shapes == _shapes(architecture.build, joints):
                 return f"{name} with {joints} keypoints"
     return None
 
 
 @cache
-def _shapes(construct: Constructor, keypoints: int) -> dict[str, tuple[int, ...]]:
+def _shapes(build: Callable[..., nn.Module], keypoints: int) -> dict[str, tuple[int, ...]]:
     """Shape of each weight of an architecture."""
     with torch.device("meta"):
-        state = construct(keypoints=keypoints).state_dict()
+        state = build(keypoints).state_dict()
     return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
 
 
-def fetch(row: Row, progress: Progress | None = None) -> Path:
-    """The published weights of a catalog row, from the cache or from the publisher (`--weights auto`).
-
-    They are kept in `checkpoints` in `posert.runtime.system.files.cache_folder`.
-
-    Raises:
-        CheckpointError: no address is known, or the file could not be had; the message says what else can be done.
-    """
-    if row.url is None:
-        where = f"{row.file} of {row.source}" if row.file else f"none were published by {row.source}"
-        raise CheckpointError(f"{row.id}: its weights have no direct address ({where}). {_WAYS_OUT}")
-    name = str(row.file) if row.sha256_prefix else row.id + Path(str(row.file)).suffix
-    path = cache_folder() / "checkpoints" / name
-    if path.exists():
-        return path
-    try:
-        return download(row.url, path, row.sha256_prefix, progress)
-    except DownloadError as error:
-        raise CheckpointError(f"cannot download {row.url}: {error}. {_WAYS_OUT}") from error
-
-
-def random_weights(network: nn.Module, seed: int = 0) -> State:
-    """Fill a network with random weights under which no layer dies or explodes, and return its state dict.
-
-    Convolutions as He et al. (ICCV 2015). A batch-norm's variance is then one number for all channels, what a picture
-    of noise has there: so sums of branches stay in range at any depth, and no channel that noise hardly moves turns up
-    a thousand times too large in another picture. The same seed gives the same weights.
-    """
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator)
-
-    def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
-        power = inputs[0].square().mean()
-        norm.running_mean.copy_(0.05 * power.sqrt() * normal(*norm.running_mean.shape))
-        norm.running_var.fill_(power)
-
-    hooks = []
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                weight = module.weight
-                # products that reach one output value
-                fan_in = weight[0].numel() if isinstance(module, nn.Conv2d) else weight[:, 0].numel() / 4
-                weight.copy_(normal(*weight.shape) * (2.0 / fan_in) ** 0.5)
-                if module.bias is not None:
-                    module.bias.copy_(0.05 * normal(*module.bias.shape))
-            elif isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
-                module.weight.copy_(1 + 0.1 * normal(*module.weight.shape))
-                module.bias.copy_(0.05 * normal(*module.bias.shape))
-                hooks.append(module.register_forward_pre_hook(settle))
-        network.eval()(normal(1, 3, 128, 128))
-    for hook in hooks:
-        hook.remove()
-    return network.state_dict()
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> Any:
@@ -268,21 +149,6 @@ def _unpack(content: Any, path: Path) -> Mapping[str, Tensor]:
         f"{path} holds no state dict: found {type(content).__name__}{keys}; expected tensors by name, alone or under "
         "state_dict or model"
     )
-
-
-def _unwrap(state: Mapping[str, Tensor]) -> State:
-    """Without what a training script puts around its network: DataParallel, or an attribute called model."""
-    while state and (prefix := next((p for p in ("module.", "model.") if all(k.startswith(p) for k in state)), None)):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return dict(state)
-
-
-def _rename(key: str, layout: Layout) -> str:
-    for pattern, replacement in layout.rules:
-        renamed, count = re.subn(pattern, replacement, key)
-        if count:
-            return renamed
-    return key
 
 
 def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where the weights of a build come from: the publisher, a file, the demo, or chance."""
+"""Where the weights of a build come from: the publisher, a file, the demo, or a random generator."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
 from .. import catalog
 from ..catalog import Row
 from ..demo import DEMOS, demo_weights
 from . import checkpoint
-from .download import Progress
+from .download import Progress, fetch
 
 DEMO_NOTE = "demo weights: a narrow network trained on synthetic people; its figures say nothing about real photographs"
 RANDOM_NOTE = "random weights: the tools can be tried, the keypoints mean nothing"
@@ -38,10 +39,10 @@ class Provenance:
     note: str = ""
 
     def published(self, row: Row, stages: int | None) -> dict[str, Any]:
-        """What was published for a row, and whether it was for these weights.
+        """The published figures of a row, and whether they are of these weights.
 
         `published` holds the figures where they are this checkpoint's, `published_elsewhere` where they are not, and
-        `published_for` says whose they are. Weights of the demo or by chance have none.
+        `published_for` says whose they are. Demo weights and random weights have none.
         """
         if not row.metrics or self.sha256 is None:
             return {"published": {}}
@@ -66,7 +67,7 @@ class Provenance:
 
 
 def check_source(row: Row, weights: str) -> None:
-    """Refuse what `load_weights` would refuse, as far as it can be told without any work.
+    """Refuse before any work what `load_weights` would refuse.
 
     Raises:
         CheckpointError: there is no such file, or there are no demo weights for this row.
@@ -92,13 +93,13 @@ def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress 
     """
     check_source(row, weights)
     if weights == "random":
-        network.load_state_dict(checkpoint.random_weights(network))
+        network.load_state_dict(random_weights(network, row.height, row.width))
         return Provenance("random", note=RANDOM_NOTE)
     if weights == "demo":
         network.load_state_dict(demo_weights(row.arch))
         # Trained on RGB crops, as MMPose trains: a row whose own weights saw BGR must know.
         return Provenance("demo", layout="mmpose", note=DEMO_NOTE)
-    path = checkpoint.fetch(row, progress) if weights == "auto" else Path(weights)
+    path = fetch(row, progress) if weights == "auto" else Path(weights)
     found = checkpoint.load(path, network)
     _refuse_other_row(path, found.sha256, row)
     network.load_state_dict(found.state_dict)
@@ -106,10 +107,59 @@ def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress 
 
 
 def _refuse_other_row(path: Path, sha256: str, row: Row) -> None:
-    """Names and shapes do not tell AIC's 14 joints from CrowdPose's, nor the sizes of the crop; a known file does."""
+    """Refuse the published file of another row: names and shapes show neither the data set nor the size of the crop."""
     known = {r.id for r in catalog.rows().values() if r.sha256_prefix and sha256.startswith(r.sha256_prefix)}
     if known and row.sha256_prefix != sha256[:8]:
         raise CheckpointError(
             f"{path.name} is the published file of {' and '.join(sorted(known))}, whose contract is not that of "
             f"{row.id}: use --model {min(known)}"
         )
+
+
+def random_weights(network: nn.Module, height: int = 128, width: int = 128, seed: int = 0) -> dict[str, Tensor]:
+    """Fill a network with random weights under which no layer dies or explodes, and return its state dict.
+
+    Convolutions as He et al. (ICCV 2015), other matrices so that they keep the variance. A batch-norm's variance is
+    then one number for all channels, measured there on an image of noise: so sums of branches stay in range at any
+    depth, and no channel that noise hardly moves is a thousand times too large on another image. The same seed gives
+    the same weights.
+
+    Args:
+        network: maps images `(1, 3, height, width)`.
+        height, width: of the noise, px.
+        seed: of the random generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    def settle(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        power = inputs[0].square().mean()
+        norm.running_mean.copy_(0.05 * power.sqrt() * normal(*norm.running_mean.shape))
+        norm.running_var.fill_(power)
+
+    hooks = []
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                weight = module.weight
+                # products that reach one output value
+                fan_in = weight[0].numel() if isinstance(module, nn.Conv2d) else weight[:, 0].numel() / 4
+                weight.copy_(normal(*weight.shape) * (2.0 / fan_in) ** 0.5)
+                if module.bias is not None:
+                    module.bias.copy_(0.05 * normal(*module.bias.shape))
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.weight.copy_(1 + 0.1 * normal(*module.weight.shape))
+                module.bias.copy_(0.05 * normal(*module.bias.shape))
+                hooks.append(module.register_forward_pre_hook(settle))
+            else:
+                for parameter in module.parameters(recurse=False):
+                    if parameter.ndim > 1:  # vectors, such as a layer-norm's, are at their start
+                        parameter.copy_(normal(*parameter.shape) * parameter[0].numel() ** -0.5)
+        network.eval()(normal(1, 3, height, width))
+    for hook in hooks:
+        hook.remove()
+    return network.state_dict()

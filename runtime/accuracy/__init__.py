@@ -1,1 +1,3 @@
-"""How accurate a network is: people, results, metrics, and the gate that every precision has to pass."""
+"""How accurate a network is: the accuracy gate of a build, the evaluation on a data set, and the check of an engine."""
+
+__all__: list[str] = []

@@ -1,256 +1,64 @@
-"""A bundle on a data set's images: every person is estimated, then the figures are compared with the published ones.
+"""Evaluate a bundle on the images of a data set and compare the figures with the published ones.
 
-Images are read ahead by a few threads and not kept, so memory does not grow with the data set. Each image's joints are
-written to a journal as soon as they exist: a run that was interrupted goes on where it stopped.
+Images are read ahead by a few threads and not kept, so memory does not grow with the data set. The joints of each image
+go to a journal as soon as they exist, so an interrupted run resumes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..backends import load_backend
+from ..bundle.archive import Bundle
 from ..bundle.contract import Contract
-from ..datasets import Dataset
+from ..datasets import dataset
 from ..errors import InputError
 from ..estimator import PoseEstimator
-from ..pose.preprocess import check_boxes, crop_regions, mpii_center_scale
-from .boxes import Boxes, annotated_boxes, detected_boxes
+from ..metrics import Dataset
+from ..metrics.coco_files import read_json
+from ..system.files import atomic_write
+from ..system.journal import Journal
+from ..system.progress import track
+from .estimation import Image, Members, estimate
 from .frames import read_image
-from .metrics.coco_files import numbers, read_json, require
+from .people import Float, People, annotated_people, centered_people, detected_people
 from .results import to_results
-from .score import read_annotations
-
-Float = NDArray[np.float32]
+from .score import read_annotations, score
 
 TOLERANCE = 0.002
-"""A figure agrees with the published one within this: that has three digits, and JPEG decoders differ a little."""
+"""A figure agrees with the published one within this: published figures have three digits, and JPEG decoders differ."""
 
-_MPII_TRUTH = ("mpii_gt_val.mat", "mpii_gt_val.npz")
+_UNPUBLISHED = ("demo", "random")  # weights that have not the published figures
 
 
 @dataclass(frozen=True)
-class People:
-    """Who is to be estimated: N people in I images.
+class Subjects:
+    """Who is evaluated, and on what.
 
     Attributes:
-        truth: what the metric compares with.
-        files: I image files, relative to the folder of images.
-        image_ids: N ids for the records.
-        image: `(N,)` index of each one's file.
-        center, extent: `(N, 2)` of their crops, px of the frame.
-        box_score: `(N,)`.
+        people: N people.
+        truth: the annotations, as the metric reads them.
         boxes: "annotated" or "detections".
+        center, extent: `(N, 2)` of their crops, px of the frame.
     """
 
+    people: People
     truth: Any
-    files: tuple[str, ...]
-    image_ids: tuple[Any, ...]
-    image: NDArray[np.intp]
+    boxes: str
     center: Float
     extent: Float
-    box_score: Float
-    boxes: str
-
-
-def read_people(
-    which: Dataset, contract: Contract, annotations: str | Path, detections: str | Path | None, protocol: str
-) -> People:
-    """The people of an evaluation.
-
-    Args:
-        which: the data set.
-        contract: of the model: the crops follow it.
-        annotations: the data set's annotation file; for MPII `mpii_val.json`, with `mpii_gt_val.mat` beside it.
-        detections: a detector's file in COCO's format; the annotated boxes if None.
-        protocol: "legacy" or "v029".
-
-    Raises:
-        InputError: a file or a record that does not fit.
-    """
-    if which.metric == "pckh":
-        if detections is not None:
-            raise InputError("MPII is evaluated at its annotated centres: leave out --detections")
-        return _read_mpii(which, Path(annotations))
-    truth = read_annotations(which, annotations)
-    boxes: Boxes
-    if detections is None:
-        boxes = annotated_boxes(which, truth, protocol)
-    else:
-        boxes = detected_boxes(which, truth, read_json(detections))
-    require(truth["images"], "images", ("id", "file_name"))
-    index = {image["id"]: i for i, image in enumerate(truth["images"])}
-    center, extent = crop_regions(check_boxes(boxes.xyxy), contract)
-    return People(
-        truth,
-        tuple(image["file_name"] for image in truth["images"]),
-        boxes.image_ids,
-        np.array([index[name] for name in boxes.image_ids], np.intp),
-        center,
-        extent,
-        boxes.score,
-        "annotated" if detections is None else "detections",
-    )
-
-
-def _read_mpii(which: Dataset, path: Path) -> People:
-    people = read_json(path)
-    require(people, "annotations", ("image", "center", "scale"))
-    truth = next((path.with_name(name) for name in _MPII_TRUTH if path.with_name(name).is_file()), None)
-    if truth is None:
-        raise InputError(f"beside {path} there must be {' or '.join(_MPII_TRUTH)}, the ground truth of PCKh")
-    center, extent = mpii_center_scale(
-        numbers(people, "annotations", "center", 2), numbers(people, "annotations", "scale", 0)
-    )
-    files = tuple(dict.fromkeys(person["image"] for person in people))
-    index = {name: i for i, name in enumerate(files)}
-    image = np.array([index[person["image"]] for person in people], np.intp)
-    score = np.ones(len(people), np.float32)
-    return People(
-        read_annotations(which, truth), files, tuple(range(len(people))), image, center, extent, score, "annotated"
-    )
-
-
-class Journal:
-    """What was estimated so far, one line per image.
-
-    Args:
-        path: file to append to; it is made if it is not there.
-        key: what the journal belongs to, see `fingerprint`. A journal of something else is begun anew.
-
-    Attributes:
-        done: xy `(n, K, 2)` and score `(n, K)` of the people of each image that was estimated.
-    """
-
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.done = path, dict[int, tuple[Float, Float]]()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_bytes().split(b"\n") if path.is_file() else []
-        whole = [key.encode()]
-        if lines[:1] == whole:
-            for line in lines[1:-1]:  # what follows the last line end was cut short
-                image, xy, score = json.loads(line)
-                self.done[image] = (np.array(xy, np.float32), np.array(score, np.float32))
-                whole.append(line)
-        kept = sum(len(line) + 1 for line in whole)
-        if not self.done:
-            path.write_bytes(whole[0] + b"\n")
-        self._file = path.open("r+b")
-        self._file.truncate(kept)
-        self._file.seek(kept)
-
-    def add(self, image: int, xy: Float, score: Float) -> None:
-        """Append the people of one image."""
-        self.done[image] = (xy, score)
-        self._file.write(json.dumps([image, xy.tolist(), score.tolist()]).encode() + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file, which stays."""
-        self._file.close()
-
-
-class Estimation:
-    """The work on everyone whom the journal does not have yet; iterate over it to do it, image by image.
-
-    Args:
-        pose: the estimator.
-        people: who.
-        folder: where the images lie.
-        journal: where the joints go.
-        workers: threads that decode images.
-
-    Attributes:
-        total: images that are to be done.
-
-    Raises:
-        InputError: images are missing; while iterating, one cannot be decoded.
-    """
-
-    def __init__(self, pose: PoseEstimator, people: People, folder: Path, journal: Journal, workers: int = 2) -> None:
-        self._pose, self._people, self._folder = pose, people, folder
-        self._journal, self._workers = journal, workers
-        self._members = _members(people)
-        missing = [people.files[i] for i in self._members if not (folder / people.files[i]).is_file()]
-        if missing:
-            raise InputError(f"{folder} lacks {len(missing)} of {len(self._members)} images, such as {missing[0]}")
-        self._todo = [i for i in self._members if i not in journal.done]
-        self.total = len(self._todo)
-        self._times: list[float] = []
-
-    def __iter__(self) -> Iterator[int]:
-        """Indices of the images, each after it is in the journal."""
-        files = [self._folder / self._people.files[i] for i in self._todo]
-        with ThreadPoolExecutor(self._workers) as pool:
-            for image, frame in zip(self._todo, _ahead(pool, files, 2 * self._workers), strict=True):
-                who = self._members[image]
-                start = time.perf_counter()
-                xy, score = self._pose.estimate_regions(frame, self._people.center[who], self._people.extent[who])
-                self._times.append(1e3 * (time.perf_counter() - start) / len(who))
-                self._journal.add(image, xy, score)
-                yield image
-
-    @property
-    def ms_per_person(self) -> float | None:
-        """Median over the images of the time per person, without reading the image; None if nothing was to be done."""
-        return float(np.median(self._times)) if self._times else None
-
-
-def _ahead(pool: ThreadPoolExecutor, paths: Sequence[Path], depth: int) -> Iterator[NDArray[np.uint8]]:
-    """The images in order, at most `depth` of them read in advance."""
-    waiting: deque[Future[NDArray[np.uint8]]] = deque()
-    for path in paths:
-        waiting.append(pool.submit(read_image, path))
-        if len(waiting) == depth:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def collect(people: People, journal: Journal, joints: int) -> tuple[Float, Float]:
-    """Joints `(N, K, 2)` and scores `(N, K)` of everyone, from a complete journal."""
-    count = len(people.image)
-    xy, score = np.empty((count, joints, 2), np.float32), np.empty((count, joints), np.float32)
-    for image, who in _members(people).items():
-        xy[who], score[who] = journal.done[image]
-    return xy, score
-
-
-def _members(people: People) -> dict[int, NDArray[np.intp]]:
-    """People of each image that has any."""
-    order = np.argsort(people.image, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(people.image[order])) + 1) if len(order) else []
-    return {int(people.image[group[0]]): group for group in groups}
-
-
-def records_of(which: Dataset, people: People, journal: Journal, protocol: str) -> list[dict[str, Any]]:
-    """Records of a results file, duplicates removed as in the published evaluations; MPII keeps everyone."""
-    xy, score = collect(people, journal, len(which.keypoints))
-    nms = "none" if which.metric == "pckh" else "hard"
-    return to_results(which, people.image_ids, xy, score, people.box_score, people.center, people.extent, nms, protocol)
-
-
-def fingerprint(graph: str, pose: PoseEstimator, people: People) -> str:
-    """What a journal belongs to: the network (sha256 of its graph), how it is run, and everyone's crops."""
-    run = [graph, pose.choice.backend, pose.choice.precision, pose.flip_test, pose.contract.to_json()]
-    digest = hashlib.sha256(json.dumps([run, people.files]).encode())
-    for array in (people.image, people.center, people.extent):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure beside the published one."""
+    """A figure beside the published one; both are fractions."""
 
     figure: str
     published: float
@@ -259,11 +67,200 @@ class Compared:
     passed: bool
 
 
+def evaluate_bundle(
+    path: str | Path,
+    annotations: str | Path,
+    images: str | Path,
+    *,
+    dataset_name: str | None = None,
+    detections: str | Path | None = None,
+    protocol: str = "legacy",
+    flip_test: bool = False,
+    output: str | Path | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    workers: int = 2,
+) -> dict[str, Any]:
+    """Run a bundle on the images of a data set, write the results file and score it.
+
+    Args:
+        path: the bundle.
+        annotations: the data set's annotation file; MPII: `mpii_val.json`, with `mpii_gt_val.mat` beside it.
+        images: folder of the images.
+        dataset_name: the data set; None: the bundle's own.
+        detections: a detector's file in COCO's format; None: the annotated boxes.
+        protocol: "legacy" or "v029".
+        flip_test: also run the mirrored crops; the report then has the figures with and without.
+        output: results file; None: out/evaluate/NAME.BACKEND.PRECISION.json, with the flip test .flip.json.
+        backend, precision, threads: as for `PoseEstimator`.
+        workers: threads that decode images.
+
+    Returns:
+        the report: dataset, protocol, metrics, ms_per_person, bundle, backend, precision, ...; with published figures
+        also `published` and `verdict`.
+
+    Raises:
+        InputError: a file, a record or an image that does not fit.
+    """
+    with Bundle(path) as bundle:
+        which = dataset(dataset_name or bundle.contract.dataset)
+        if which.keypoints != bundle.contract.keypoints:
+            raise InputError(f"{bundle.name} predicts the joints of {bundle.contract.dataset}, not of {which.name}")
+        pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads)
+        subjects = read_subjects(which, bundle.contract, annotations, detections, protocol)
+        graph = bundle.artifacts[load_backend(pose.choice.backend).precisions[pose.choice.precision]].sha256
+        name = f"{bundle.name}.{pose.choice.backend}.{pose.choice.precision}.json"
+        source = bundle.manifest["model"].get("checkpoint", {}).get("source")
+        published = {} if source in _UNPUBLISHED else bundle.accuracy.get("published", {})
+    # The journals of both passes are named after one file, so that a flip test resumes a plain run.
+    base = Path(output or f"out/evaluate/{name}")
+    target = base if output or not flip_test else base.with_suffix(".flip.json")
+    report: dict[str, Any] = {"dataset": which.name, "protocol": protocol}
+
+    def run(estimator: PoseEstimator) -> dict[str, Any]:
+        journal = _journal_path(base, estimator.flip_test)
+        records, ms = estimate_people(estimator, which, subjects, Path(images), journal, graph, protocol, workers)
+        if estimator.flip_test == flip_test:
+            with atomic_write(target) as file:
+                file.write(json.dumps(records).encode())
+        return {"metrics": score(which, subjects.truth, records, protocol), "ms_per_person": ms}
+
+    plain = run(pose)
+    if flip_test:
+        report |= run(PoseEstimator.from_session(pose.contract, pose.session, pose.choice, flip_test=True))
+        report["without_flip_test"] = plain
+    else:
+        report |= plain
+    # Only now, so that a run that is interrupted in its second pass need not repeat the first.
+    for flipped in {False, flip_test}:
+        _journal_path(base, flipped).unlink()
+    report |= {
+        "bundle": str(path),
+        "backend": pose.choice.backend,
+        "precision": pose.choice.precision,
+        "flip_test": flip_test,
+        "people": len(subjects.people),
+        "images": len(np.unique(subjects.people.image)),
+        "boxes": subjects.boxes,
+        "results": str(target),
+    }
+    rows = compare(published, report["metrics"])
+    if rows:
+        report["published"] = [asdict(row) for row in rows]
+        report["verdict"] = _verdict(which, subjects.boxes, flip_test, protocol, rows)
+    return report
+
+
+def read_subjects(
+    which: Dataset, contract: Contract, annotations: str | Path, detections: str | Path | None, protocol: str
+) -> Subjects:
+    """The people of an evaluation and their crops; arguments as for `evaluate_bundle`.
+
+    Raises:
+        InputError: a file or a record that does not fit.
+    """
+    metric, boxes = which.metric, "annotated" if detections is None else "detections"
+    if metric.read_centers is not None:
+        if detections is not None:
+            raise InputError(f"{which.name} is evaluated at its annotated centres: leave out --detections")
+        centers, path = metric.read_centers(which, Path(annotations))
+        people, truth = centered_people(centers), read_annotations(which, path)
+    else:
+        truth = read_annotations(which, annotations)
+        if detections is None:
+            people = annotated_people(which, truth, protocol)
+        else:
+            people = detected_people(which, truth, read_json(detections))
+    return Subjects(people, truth, boxes, *people.regions(contract))
+
+
+def estimate_people(
+    pose: PoseEstimator,
+    which: Dataset,
+    subjects: Subjects,
+    folder: Path,
+    journal_path: Path,
+    graph: str,
+    protocol: str,
+    workers: int = 2,
+) -> tuple[list[dict[str, Any]], float | None]:
+    """The records of a results file, and the median time per person (None if the journal had everyone).
+
+    Args:
+        pose: the estimator.
+        which: the data set.
+        subjects: who.
+        folder: of the images.
+        journal_path: where the joints are kept until the run is done.
+        graph: sha256 of the graph that runs.
+        protocol: "legacy" or "v029".
+        workers: threads that decode images.
+
+    Raises:
+        InputError: images are missing, or one cannot be decoded.
+    """
+    people, center, extent = subjects.people, subjects.center, subjects.extent
+    members = dict(people.by_image())
+    missing = [people.files[i] for i in members if not (folder / people.files[i]).is_file()]
+    if missing:
+        raise InputError(f"{folder} lacks {len(missing)} of {len(members)} images, such as {missing[0]}")
+    joints = len(which.keypoints)
+    xy, scores = np.empty((len(people), joints, 2), np.float32), np.empty((len(people), joints), np.float32)
+
+    def load(image: int) -> Image:
+        return read_image(folder / people.files[image])
+
+    def run(frame: Image, who: Members) -> tuple[Float, Float]:
+        return pose.estimate_regions(frame, center[who], extent[who])
+
+    with Journal(journal_path, fingerprint(graph, pose, subjects)) as journal:
+        done: set[int] = set()
+        for image, *found in journal.records:
+            xy[members[image]], scores[members[image]] = found
+            done.add(image)
+        steps = estimate(people, load, run, skip=done, workers=workers)
+        times = []
+        for one in track(steps, "flip test" if pose.flip_test else "images", len(members) - len(done)):
+            xy[one.members], scores[one.members] = one.result
+            journal.add([one.image, *(array.tolist() for array in one.result)])
+            times.append(one.ms_per_person)
+    records = to_results(which, people, (center, extent), xy, scores, protocol)
+    return records, float(np.median(times)) if times else None
+
+
+def fingerprint(graph: str, pose: PoseEstimator, subjects: Subjects) -> str:
+    """What a journal belongs to: the network (sha256 of its graph), how it runs, and everyone's crops."""
+    run = [graph, pose.choice.backend, pose.choice.precision, pose.flip_test, pose.contract.to_json()]
+    digest = hashlib.sha256(json.dumps([run, subjects.people.files]).encode())
+    for array in (subjects.people.image, subjects.center, subjects.extent):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def compare(published: Mapping[str, float], measured: Mapping[str, float]) -> list[Compared]:
-    """Measured beside published figures, of those that both have; all are fractions."""
+    """The figures that are both published and measured, as fractions."""
     rows = []
     for name, value in published.items():
         if name in measured:
             difference = measured[name] - value
             rows.append(Compared(name, value, measured[name], difference, abs(difference) <= TOLERANCE))
     return rows
+
+
+def _verdict(which: Dataset, boxes: str, flip_test: bool, protocol: str, rows: Sequence[Compared]) -> str:
+    if not flip_test:
+        return "not comparable: the published figures use the flip test (--flip-test)"
+    if which.boxes not in (boxes, "either"):
+        return f"not comparable: the published figures use {_BOXES[which.boxes]}"
+    if protocol != "legacy":
+        return "not comparable: the published figures use --protocol legacy"
+    return "PASS" if all(row.passed for row in rows) else "FAIL"
+
+
+_BOXES = {"annotated": "the annotated boxes", "detections": "a detector's boxes (--detections)"}
+
+
+def _journal_path(base: Path, flip_test: bool) -> Path:
+    """Where the joints of one pass are kept until the run is done."""
+    return base.with_name(f"{base.name}.{'flip.' if flip_test else ''}partial")

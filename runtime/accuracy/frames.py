@@ -1,9 +1,9 @@
-"""Labelled frames: images and the people in them, in COCO's key point format."""
+"""Labelled frames: images and the people in them, in COCO's keypoint format."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,22 @@ from ..datasets import dataset, datasets
 from ..errors import InputError
 from ..media.box_file import BoxFile
 from ..media.sources import IMAGES, read_pixels
+from ..metrics.coco_files import check, images_of, numbers, read_json, require
+from ..metrics.oks_matching import BOX_AREA
 from ..pose.preprocess import check_boxes
-from .metrics.coco_files import check, images_of, numbers, read_json, require
+from .people import join_parts, labelled
 
 _NUMBERS = {int, float}
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Labelled frames to calibrate or to judge on.
+    """Labelled frames to calibrate on or to judge on. `posert.runtime.accuracy.people` has their people as a table.
 
     Attributes:
-        coco: `images` and `annotations` in COCO's key point format; people are taken at their annotated boxes.
-        load: gives one frame `(H, W, 3)` uint8 BGR by its record of `coco["images"]`.
-        read: gives the encoded bytes of an image by its `file_name`.
+        coco: `images` and `annotations` in COCO's keypoint format; people are taken at their annotated boxes.
+        load: one frame `(H, W, 3)` uint8 BGR by its record in `coco["images"]`.
+        read: the encoded bytes of an image by its `file_name`.
         kind: "demo" or "user".
         note: what the reader of a figure must know about these data.
     """
@@ -41,7 +43,7 @@ class Frames:
     note: str
 
     def with_joints_of(self, contract: Contract) -> Frames:
-        """The same frames with a model's joints: those that lie in several fields (COCO-WholeBody) as one list.
+        """The same frames with a model's joints in one list, also if they lie in several fields (COCO-WholeBody).
 
         Raises:
             InputError: a number of joints differs; the message names the first such annotation.
@@ -51,7 +53,7 @@ class Frames:
         annotations = []
         for a in self.coco["annotations"]:
             if parts and len(a["keypoints"]) not in (0, 3 * k):
-                a = _joined(a, [field for _, field, _, _ in parts])
+                a = join_parts(a, [field for _, field, _, _ in parts])
             count = len(a["keypoints"]) / 3
             if count != k and (count or a["num_keypoints"]):
                 raise InputError(
@@ -62,46 +64,37 @@ class Frames:
         return replace(self, coco={**self.coco, "annotations": annotations})
 
     def labelled(self) -> list[dict[str, Any]]:
-        """Annotations of single people with a labelled joint and a box with an area, in the order of the images."""
-        order = {record["id"]: i for i, record in enumerate(self.coco["images"])}
-        found = [
-            a
-            for a in self.coco["annotations"]
-            if a["num_keypoints"]
-            and any(v > 0 for v in a["keypoints"][2::3])
-            and not a.get("iscrowd")
-            and a["image_id"] in order
-            and min(a["bbox"][2:]) > 0
-        ]
-        return sorted(found, key=lambda a: order[a["image_id"]])
+        """The annotations of single people with a labelled joint and a box with an area, in the order of the images."""
+        return [self.coco["annotations"][i] for i in labelled(self.coco)]
 
-
-def _joined(annotation: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
-    """An annotation with the joints of some fields as its keypoints; a field that is missing leaves it with too few."""
-    joints = [v for field in fields if isinstance(annotation.get(field), list) for v in annotation[field]]
-    odd = not _NUMBERS.issuperset(map(type, joints))
-    check([annotation], "annotations", [odd], lambda a: f"has joints in {', '.join(fields)} that are no numbers")
-    return {**annotation, "keypoints": joints, "num_keypoints": sum(v > 0 for v in joints[2::3])}
+    def load_index(self, image: int) -> NDArray[np.uint8]:
+        """One frame by the index of its record in `coco["images"]`."""
+        return self.load(self.coco["images"][image])
 
 
 def read_frames(
     annotations: str | os.PathLike[str], images: str | os.PathLike[str], limit: int | None = None
 ) -> Frames:
-    """Frames of a COCO key point file and a folder of images.
+    """Frames of a COCO keypoint file and a folder of images.
 
     Args:
-        annotations: path of `person_keypoints_*.json`.
-        images: folder that holds the images under their `file_name`.
+        annotations: path of `person_keypoints_*.json`, or of another data set's file in that format. Only data sets
+            whose OKS takes the area from the box (AIC, CrowdPose, PoseTrack18) may leave `area` out, of everyone.
+        images: folder of the images, under their `file_name`.
         limit: at most this many images with people, spread evenly over the file.
 
     Raises:
-        InputError: the file or the folder is missing, or is no COCO key point file.
+        InputError: the file or the folder is missing, or is not a COCO keypoint file.
     """
     path, folder = Path(annotations), Path(images)
     content = read_json(path)
     images_of(content)
     require(content["images"], "images", ("id", "file_name"))
-    require(content["annotations"], "annotations", ("id", "image_id", "bbox", "area", "keypoints", "num_keypoints"))
+    fields = ["id", "image_id", "bbox", "keypoints", "num_keypoints"]
+    require(content["annotations"], "annotations", fields)
+    areas = any("area" in a for a in content["annotations"])
+    if areas:
+        require(content["annotations"], "annotations", ["area"])
     numbers(content["annotations"], "annotations", "bbox", 4)
     check(
         content["annotations"],
@@ -114,8 +107,7 @@ def read_frames(
     )
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected the images that {path.name} names")
-    labelled = [a for a in content["annotations"] if a["num_keypoints"] and not a.get("iscrowd")]
-    with_people = {a["image_id"] for a in labelled}
+    with_people = {a["image_id"] for a in content["annotations"] if a["num_keypoints"] and not a.get("iscrowd")}
     records = [r for r in content["images"] if r["id"] in with_people]
     if limit is not None and len(records) > limit:
         records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
@@ -134,18 +126,19 @@ def read_frames(
         return (folder / name).read_bytes()
 
     note = f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
+    note += "" if areas else f"; OKS with {BOX_AREA} of their area"
     return Frames(coco, load, read, "user", note)
 
 
 def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) -> Frames:
-    """Frames of a folder of images and a file of boxes (`box_file.FORMATS`): people of whom only the box is known.
+    """Frames of a folder of images and a file of boxes (`box_file.FORMATS`): only the boxes of the people are known.
 
-    Their annotations have an empty list of keypoints, and in `box_index` which of its image's boxes each one is. One
-    can calibrate on them, and not judge.
+    Their annotations have an empty list of keypoints, and `box_index` is the number of the box in its image. They serve
+    to calibrate, not to judge.
 
     Raises:
-        InputError: the folder is missing, the file is none of boxes, it has none for these images, or a box is one
-            that `posert run` refuses too.
+        InputError: the folder is missing, the file is not a file of boxes or has none for these images, or `posert run`
+            would refuse a box.
     """
     path, folder = Path(boxes), Path(images)
     if not folder.is_dir():

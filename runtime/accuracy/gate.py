@@ -1,62 +1,55 @@
-"""Does a graph on a backend still find the same joints as the PyTorch model? Measured as a user would run it.
+"""The accuracy gate: does a graph on a backend still find the same joints as the PyTorch model?
 
-Every candidate sees the same frames and boxes through `PoseEstimator`, so crops, decoding and the map back to the
-frame are part of what is judged.
+Every candidate runs on the same frames and boxes through `PoseEstimator`, as it does for a user: crops, decoding and
+the mapping back to the frame are part of what is measured.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
+from ..metrics.bootstrap import paired_interval
+from ..metrics.oks import OksEvaluation, evaluate_oks
 from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
+from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
-from .metrics.bootstrap import paired_interval
-from .metrics.oks import OksEvaluation, evaluate_oks
+from .people import Double, Float, labelled_people
 from .results import person_scores
 from .verdict import Parity, Row, Worst
 
-# Relative L2 errors of the heatmaps that the arithmetic of a precision explains, where no labelled data judge a graph.
-# float32: the order of sums. float16: 11 bits through a few hundred layers; bfloat16: 8, measured at 0.004 to 0.011.
-# int8: 8 bits; measured at 0.02 to 0.15 on the networks of the catalog, against 1 and more for a graph with one wrong
-# layer.
-FEWEST = 20
-"""People: of fewer AP says nothing about thousandths."""
+MIN_PEOPLE_FOR_AP = 20
+"""On fewer people AP does not resolve thousandths."""
 
 HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 0.1, "int8": 0.3, "int8_gpu": 0.3}
+"""Relative L2 errors of the heatmaps that a precision explains: the bound where there are no labels to judge a graph
+by. fp32: the order of sums. fp16: 11 bits through a few hundred layers. bf16: 8 bits, measured at 0.004 to 0.011.
+int8: 8 bits, measured at 0.02 to 0.15 on the networks of the catalog, against 1 and more if one layer is wrong."""
 
-WORST = 6
+NUM_WORST = 6
+"""People in `Parity.worst`."""
 
-Boxes = NDArray[np.float64]
+_HEATMAP_PEOPLE = 64  # whose heatmaps are compared: 64 maps of 17 joints are 200,000 samples each, and 13 MB
+_MARGIN = 0.15  # of a person's size, shown around them
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is judged. `open` gives an estimator, which lives only while it is being judged, to bound the memory."""
+    """A graph to judge. `open` gives an estimator, which is let go of after its run to bound the memory."""
 
     precision: str
     backend: str
     open: Callable[[], PoseEstimator]
     size_mb: float
     artifact: str = ""
-
-
-@dataclass(frozen=True)
-class _Person:
-    image: int
-    box: Boxes
-    annotation: dict[str, Any]
 
 
 def judge(
@@ -69,25 +62,25 @@ def judge(
 ) -> Parity:
     """Run every candidate over the frames and compare it with the first one, the reference.
 
+    A candidate that does not run, or gives NaN, has failed; the others are still judged.
+
     Args:
         candidates: the PyTorch model first.
         frames: what to judge on.
         max_drop: AP may fall by this much.
-        labelled: whether AP on these frames says something about this model. If not, AP stays None, the verdict is
-            "unproven" (or "failed" by the heatmaps' error alone).
-        advance: told (candidate, frames done, frames in all).
-
-    A candidate that does not run, or gives NaN, has failed and stops no other.
+        labelled: whether AP on these frames says something about this model. If not, AP stays None and the verdict is
+            "unproven", or "failed" by the heatmaps' error alone.
+        advance: called with (candidate, frames done, frames in all).
 
     Raises:
         InputError: no person in the annotations can be judged, a frame or a box cannot be used, or the reference gives
             NaN; the image is named.
     """
     first, *others = candidates
-    court = Judge(first, frames, max_drop=max_drop, labelled=labelled, advance=advance)
-    rows, drifts, worst = [court.row], {}, []
+    gate = AccuracyGate(first, frames, max_drop=max_drop, labelled=labelled, advance=advance)
+    rows, drifts, worst = [gate.row], {}, []
     for candidate in others:
-        row, drift, most = court.hear(candidate)
+        row, drift, most = gate.evaluate(candidate)
         rows.append(row)
         if drift is not None:
             drifts[row.key] = drift
@@ -95,16 +88,16 @@ def judge(
     verdicts = {row.verdict for row in rows[1:]}
     verdict = "failed" if "failed" in verdicts else "passed" if verdicts == {"passed"} else "unproven"
     worst.sort(key=lambda w: -w.drift)
-    return Parity(rows, verdict, max_drop, court.data, drifts, worst[:WORST])
+    return Parity(rows, verdict, max_drop, gate.data, drifts, worst[:NUM_WORST])
 
 
-class Judge:
-    """A reference that has been run over the frames; candidates are held against it one by one.
+class AccuracyGate:
+    """A reference that has run over the frames; candidates are compared with it one by one.
 
     Arguments and errors as for `judge`.
 
     Attributes:
-        row: the reference's.
+        row: the reference's row.
         data: kind, number of images and people, note, and whether AP is judged.
     """
 
@@ -118,31 +111,37 @@ class Judge:
         advance: Callable[[str, int, int], None] = lambda name, done, total: None,
     ) -> None:
         self._frames, self._max_drop, self._advance = frames, max_drop, advance
-        self._people = _people(frames)
+        self._people = labelled_people(frames.coco)
+        if not len(self._people):
+            raise InputError(
+                f"{len(frames.coco['annotations'])} annotations on {len(frames.coco['images'])} images hold no person "
+                "with a labelled joint and a box: expected COCO keypoint annotations (person_keypoints_*.json)"
+            )
         self._reference = self._run(reference)
-        self._scored = _evaluate(self._reference, frames.coco, self._people) if labelled else None
+        self._scored = self._score(self._reference) if labelled else None
         note = frames.note
-        if self._scored is not None and len(self._people) < FEWEST:
-            note = f"{note}. {len(self._people)} people are too few to judge AP by: {FEWEST} are the least"
+        if self._scored is not None and len(self._people) < MIN_PEOPLE_FOR_AP:
+            few = f"{len(self._people)} people are too few to judge AP by: at least {MIN_PEOPLE_FOR_AP} are needed"
+            note = f"{note}. {few}"
             self._scored = None
         if self._scored is not None and self._scored.metrics["AP"] <= max_drop:
-            # Nothing can lose more than there is: that no graph lost it would prove nothing.
+            # No graph can lose more than there is, so passing would prove nothing.
             note = f"{note}. The PyTorch model's own AP here is {self._scored.metrics['AP']:.4f}: nothing to lose"
             self._scored = None
         self.data: dict[str, Any] = {
             "kind": frames.kind,
             "note": note,
             "people": len(self._people),
-            "images": len({p.image for p in self._people}),
+            "images": len(np.unique(self._people.image)),
             "labelled": self._scored is not None,
         }
         self.row, _ = self._row(reference, self._reference)
 
-    def hear(self, candidate: Candidate) -> tuple[Row, NDArray[np.float32] | None, list[Worst]]:
-        """A candidate's row, its drift `(N, K)`, and the people on whom it differs most."""
+    def evaluate(self, candidate: Candidate) -> tuple[Row, Float | None, list[Worst]]:
+        """A candidate's row, its drift `(N, K)` px of the frame, and the people on whom it differs most."""
         try:
-            seen = self._run(candidate)
-        except (BackendError, InputError) as error:  # frames and boxes are sound: the reference has seen them
+            run = self._run(candidate)
+        except (BackendError, InputError) as error:  # not the frames' or the boxes' fault: the reference took them
             nan = math.nan
             row = Row(
                 candidate.precision,
@@ -154,25 +153,40 @@ class Judge:
                 str(error),
             )
             return row, None, []
-        row, drift = self._row(candidate, seen)
-        return row, drift, _worst(row.key, drift, seen, self._reference, self._frames, self._people)
+        row, drift = self._row(candidate, run)
+        return row, drift, self._worst(row.key, drift, run)
 
     def _run(self, candidate: Candidate) -> _Run:
-        told = partial(self._advance, f"{candidate.backend} {candidate.precision}")
-        return _run(candidate, self._frames, self._people, told)
+        people, name = self._people, f"{candidate.backend} {candidate.precision}"
+        pose = candidate.open()
+        k = len(pose.contract.keypoints)
+        xy, score = np.empty((len(people), k, 2), np.float32), np.empty((len(people), k), np.float32)
+        outputs, times, total = [], [], len(np.unique(people.image))
 
-    def _row(self, candidate: Candidate, seen: _Run) -> tuple[Row, NDArray[np.float32]]:
-        k, reference = seen.xy.shape[1], self._reference
-        visible = np.array([np.asarray(p.annotation["keypoints"], float).reshape(k, 3)[:, 2] > 0 for p in self._people])
-        drift = np.where(visible, np.linalg.norm(seen.xy - reference.xy, axis=2), np.nan).astype(np.float32)
-        error = relative_error(seen.outputs, reference.outputs)
+        def run(frame: Image, members: Members) -> Keypoints:
+            return pose(frame, people.xyxy[members])
+
+        for one in estimate(people, self._frames.load_index, run, warm_up=True, runner=name):
+            xy[one.members], score[one.members] = one.result.xy, one.result.score
+            if one.members[0] < _HEATMAP_PEOPLE:
+                outputs.append(pose.outputs(one.frame, people.xyxy[one.members]))
+            times.append(one.ms_per_person)
+            self._advance(name, len(times), total)
+        joined = tuple(np.concatenate(parts)[:_HEATMAP_PEOPLE] for parts in zip(*outputs, strict=True))
+        return _Run(pose.contract.sigmas, xy, score, joined, float(np.median(times)))
+
+    def _row(self, candidate: Candidate, run: _Run) -> tuple[Row, Float]:
+        reference = self._reference
+        visible = self._joints[..., 2] > 0
+        drift = np.where(visible, np.linalg.norm(run.xy - reference.xy, axis=2), np.nan).astype(np.float32)
+        error = relative_error(run.outputs, reference.outputs)
         ap = drop = interval = None
         if self._scored is not None:
-            scored = self._scored if seen is reference else _evaluate(seen, self._frames.coco, self._people)
+            scored = self._scored if run is reference else self._score(run)
             ap = scored.metrics["AP"]
             drop, low, high = paired_interval(self._scored, scored)
             interval = (low, high)
-        if seen is reference:
+        if run is reference:
             verdict = "reference"
         elif drop is None:
             verdict = "unproven" if error <= HEATMAP_BOUND[candidate.precision] else "failed"
@@ -188,112 +202,59 @@ class Judge:
             median,
             p95,
             error,
-            seen.ms_per_person,
+            run.ms_per_person,
             candidate.size_mb,
             verdict,
             candidate.artifact,
         )
         return row, drift
 
+    @property
+    def _joints(self) -> Double:
+        assert self._people.joints is not None  # labelled people have joints
+        return self._people.joints
+
+    def _score(self, run: _Run) -> OksEvaluation:
+        """AP without OKS NMS: there is one result per annotated person, and nothing to suppress."""
+        people, coco = self._people, self._frames.coco
+        score = person_scores(run.score, people.box_score)
+        joints = np.concatenate([run.xy, run.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
+        results = [
+            {
+                "image_id": image,
+                "category_id": coco["annotations"][i].get("category_id", 1),
+                "keypoints": j.tolist(),
+                "score": float(s),
+            }
+            for image, i, j, s in zip(people.image_ids, people.source.tolist(), joints, score, strict=True)
+        ]
+        return evaluate_oks(coco, results, run.sigmas, use_area=any("area" in a for a in coco["annotations"]))
+
+    def _worst(self, key: str, drift: Float, run: _Run) -> list[Worst]:
+        """The people whose mean drift, relative to their size, is the largest."""
+        people = self._people
+        size = (people.xyxy[:, 2:] - people.xyxy[:, :2]).max(axis=1)
+        mean = np.nanmean(drift, axis=1)
+        found = []
+        for i in np.argsort(-(mean / size))[:NUM_WORST]:
+            frame = self._frames.load_index(int(people.image[i]))
+            x1, y1, x2, y2 = people.xyxy[i]
+            margin = _MARGIN * size[i]
+            left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
+            image = frame[top : int(y2 + margin) + 1, left : int(x2 + margin) + 1].copy()
+            offset = np.array([left, top], np.float32)
+            truth = (self._joints[i].astype(np.float32) - [*offset, 0]).astype(np.float32)
+            reference_xy = self._reference.xy[i] - offset
+            found.append(Worst(key, image, reference_xy, run.xy[i] - offset, truth, float(mean[i])))
+        return found
+
 
 @dataclass(frozen=True)
 class _Run:
+    """What one candidate found: joints and scores of N people, the network's outputs for the first of them."""
+
     sigmas: tuple[float, ...]
-    xy: NDArray[np.float32]
-    score: NDArray[np.float32]
+    xy: Float
+    score: Float
     outputs: Outputs
     ms_per_person: float
-
-
-def _people(frames: Frames) -> list[_Person]:
-    order = {record["id"]: i for i, record in enumerate(frames.coco["images"])}
-    people = frames.labelled()
-    if not people:
-        raise InputError(
-            f"{len(frames.coco['annotations'])} annotations on {len(order)} images hold no person with a labelled "
-            "joint and a box: expected COCO key point annotations (person_keypoints_*.json)"
-        )
-    boxes = np.array([a["bbox"] for a in people], np.float64)
-    boxes[:, 2:] += boxes[:, :2]
-    return [_Person(order[a["image_id"]], box, a) for a, box in zip(people, boxes, strict=True)]
-
-
-def _by_image(people: Sequence[_Person]) -> Iterator[tuple[int, list[int]]]:
-    """Image index and the indices of its people."""
-    start = 0
-    for i in range(1, len(people) + 1):
-        if i == len(people) or people[i].image != people[start].image:
-            yield people[start].image, list(range(start, i))
-            start = i
-
-
-# Heatmaps are compared on the first people only: 64 maps of 17 joints are 200,000 samples each, and 13 MB.
-_HEATMAP_PEOPLE = 64
-
-
-def _run(candidate: Candidate, frames: Frames, people: Sequence[_Person], advance: Callable[[int, int], None]) -> _Run:
-    pose = candidate.open()
-    k = len(pose.contract.keypoints)
-    xy, score = np.empty((len(people), k, 2), np.float32), np.empty((len(people), k), np.float32)
-    outputs, times = [], []
-    groups = list(_by_image(people))
-    warm: set[int] = set()
-    for done, (image, members) in enumerate(groups):
-        record = frames.coco["images"][image]
-        frame, boxes = frames.load(record), np.stack([people[i].box for i in members])
-        if len(members) not in warm:  # backends prepare kernels at the first sight of a batch size
-            _see(candidate, pose, frame, boxes, record["file_name"])
-            warm.add(len(members))
-        start = time.perf_counter()
-        found = _see(candidate, pose, frame, boxes, record["file_name"])
-        times.append((time.perf_counter() - start) / len(members))
-        xy[members], score[members] = found.xy, found.score
-        if members[0] < _HEATMAP_PEOPLE:
-            outputs.append(pose.outputs(frame, boxes))
-        advance(done + 1, len(groups))
-    joined = tuple(np.concatenate(parts)[:_HEATMAP_PEOPLE] for parts in zip(*outputs, strict=True))
-    return _Run(pose.contract.sigmas, xy, score, joined, 1e3 * float(np.median(times)))
-
-
-def _see(candidate: Candidate, pose: PoseEstimator, frame: NDArray[np.uint8], boxes: Boxes, name: str) -> Keypoints:
-    try:
-        return pose(frame, boxes)
-    except InputError as error:  # a box outside the frame, or a network that gives NaN
-        raise InputError(f"{name}, {candidate.backend} {candidate.precision}: {error}") from error
-
-
-def _evaluate(seen: _Run, coco: dict[str, Any], people: Sequence[_Person]) -> OksEvaluation:
-    """AP without OKS-NMS: there is one result per annotated person, and nothing to suppress."""
-    score = person_scores(seen.score, np.ones(len(people)))
-    joints = np.concatenate([seen.xy, seen.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
-    results = [
-        {
-            "image_id": p.annotation["image_id"],
-            "category_id": p.annotation.get("category_id", 1),
-            "keypoints": j.tolist(),
-            "score": float(s),
-        }
-        for p, j, s in zip(people, joints, score, strict=True)
-    ]
-    return evaluate_oks(coco, results, seen.sigmas)
-
-
-def _worst(
-    key: str, drift: NDArray[np.float32], seen: _Run, reference: _Run, frames: Frames, people: Sequence[_Person]
-) -> list[Worst]:
-    """The people whose mean joint drift, relative to their size, is the largest."""
-    size = np.array([max(p.box[2] - p.box[0], p.box[3] - p.box[1]) for p in people])
-    mean = np.nanmean(drift, axis=1)
-    found = []
-    for i in np.argsort(-(mean / size))[:WORST]:
-        frame = frames.load(frames.coco["images"][people[i].image])
-        x1, y1, x2, y2 = people[i].box
-        margin = 0.15 * size[i]
-        left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
-        image = frame[top : int(y2 + margin) + 1, left : int(x2 + margin) + 1].copy()
-        offset = np.array([left, top], np.float32)
-        truth = np.asarray(people[i].annotation["keypoints"], np.float32).reshape(-1, 3) - [*offset, 0]
-        found.append(
-            Worst(key, image, reference.xy[i] - offset, seen.xy[i] - offset, truth.astype(np.float32), float(mean[i]))
-        )
-    return found

@@ -1,4 +1,4 @@
-"""Does this engine, on this machine, still give what the PyTorch model gave? Golden crops answer in milliseconds."""
+"""The golden crops of a bundle: does this engine, on this machine, still give the PyTorch model's heatmaps?"""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from ..errors import BackendError
 from ..pose.decode import decode
 from ..pose.heads import Outputs, check_outputs
 
-# Another machine's kernels add in another order. Twice the error that was measured when the bundle was built, and at
-# least a tenth of what the precision may have at all, leaves room for that and for nothing else.
+# Kernels of another machine add in another order, which changes the error a little: twice the error that was measured
+# when the bundle was built is allowed. The floor is for graphs whose measured error is near zero. It is a tenth of the
+# gate's HEATMAP_BOUND for fp32 and fp16, a third for bf16 and a fifteenth for int8.
 _SLACK = 2.0
 _FLOOR = {"fp32": 1e-4, "fp16": 2e-3, "bf16": 3e-2, "int8": 2e-2}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One artifact on one backend against the golden outputs.
+    """An artifact on a backend, compared with the golden outputs.
 
     Attributes:
-        error: relative L2 error of the outputs, see `relative_error`; `bound` is what it may be.
+        error: relative L2 error of the outputs, see `relative_error`; None if they are not finite.
+        bound: the allowed error.
         drift: largest distance of a joint from the reference's, px of the crop, among the joints that the reference is
-            sure of (at least half of its highest peak): a hidden joint's faint map has no one place. 0 where it is sure
-            of none, because no map of it is above zero.
-        ms: time of one run over the golden crops, the first run left out.
-        passed: the verdict.
+            sure of (a peak of at least half of the person's highest: the faint map of a hidden joint has no single
+            maximum). 0 if it is sure of none, because no map is above zero.
+        ms: time of one run over the golden crops, after a warm-up run.
+        passed: whether `error` is within `bound`.
     """
 
     error: float | None
@@ -43,9 +45,14 @@ class Check:
 def check_session(
     session: Session, artifact: Artifact, golden: Golden, contract: Contract, precision: str | None = None
 ) -> Check:
-    """Run the golden crops through an open session and compare.
+    """Run the golden crops through an open session and compare the outputs.
 
-    `precision` is what the session computes in where that is not the graph's own.
+    Args:
+        session: the engine.
+        artifact: the graph that it runs.
+        golden: crops and the PyTorch model's outputs for them.
+        contract: how the outputs are decoded.
+        precision: what the session computes in, if that is not the graph's own precision.
 
     Raises:
         BackendError: the graph gives outputs of other shapes than the golden ones.

@@ -1,4 +1,4 @@
-"""What the accuracy gate found: a row per graph, the verdict, and the people on whom graphs differ most."""
+"""The result of the accuracy gate: a row per graph, the verdict, and the people on whom graphs differ most."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Row:
     """One candidate against the PyTorch model.
 
     Attributes:
-        precision, backend: what ran; the first row of a result is the reference, backend "pytorch".
-        ap: COCO AP (OKS 0.50:0.95), None where nothing labelled was there to judge on.
-        ap_drop: AP of the reference minus this one's; `ap_drop_interval` its paired bootstrap 95 % interval.
+        precision, backend: what ran; the first row is the reference, backend "pytorch".
+        ap: COCO AP (OKS 0.50:0.95); None without labels to judge by.
+        ap_drop: AP of the reference minus this AP; `ap_drop_interval` is its paired bootstrap 95 % interval.
         pixel_drift_median, pixel_drift_p95: distance of the joints from the reference's, px of the frame.
-        heatmap_error: relative L2 error of the heatmaps.
+        heatmap_error: relative L2 error of the heatmaps against the reference's.
         ms_per_person: crop, network and decoding, median over frames.
-        size_mb: of the graph.
+        size_mb: size of the graph.
         verdict: "reference", "passed", "failed" or "unproven".
-        artifact: the bundle's graph that ran; its verdict counts on backends that were not there to be judged.
-        reason: why a graph that could not be judged at all has failed, such as that it gives NaN; its figures are NaN.
+        artifact: the bundle's graph that ran. Its verdict also counts for backends that could not be judged here.
+        reason: why a graph failed that did not run or gave NaN; its figures are NaN.
     """
 
     precision: str
@@ -47,7 +47,7 @@ class Row:
         return f"{self.backend} {self.precision}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; what was not measured is None."""
+        """JSON values; None for what was not measured."""
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
 
 
@@ -69,10 +69,10 @@ class Parity:
 
     Attributes:
         rows: the reference first.
-        verdict: "passed", "failed", or "unproven" where nothing labelled was there.
-        max_drop: the AP drop that was allowed.
+        verdict: "passed", "failed", or "unproven" without labels to judge by.
+        max_drop: the allowed AP drop.
         data: kind, number of images and people, note.
-        drift: per row key `(N, K)` float32, px of the frame; NaN where a joint is not labelled.
+        drift: per row key `(N, K)` float32, px of the frame; NaN where a joint has no label.
         worst: people on whom a candidate differs most from the reference.
     """
 

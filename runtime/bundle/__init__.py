@@ -9,3 +9,5 @@ What a later posert promises about bundles (`manifest.py` has the numbers):
 - So other fields that this posert does not know only inform: they are ignored, except in the contract, on which the
   keypoints depend. There they are refused.
 """
+
+__all__: list[str] = []

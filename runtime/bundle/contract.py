@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..datasets import flip_index
 from ..errors import BundleError
+from ..metrics import flip_index
 from .schema import check_shape, shape_of
 
 

@@ -1,5 +1,6 @@
 """AI Challenger keypoints (14 joints), evaluated with ground-truth boxes and an area taken from the box."""
 
+from ..metrics.oks import OKS
 from . import Dataset
 
 # Tables are kept in rows.
@@ -21,7 +22,7 @@ DATASET = Dataset(
         0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144, 0.03909642, 0.03686941, 0.01981803,
         0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173,
     ),
-    metric="oks",
+    metric=OKS,
     boxes="annotated",
     legacy_sigmas=(
         0.02776304, 0.03030456, 0.0211533, 0.02835418, 0.02995782, 0.02804288, 0.07819284, 0.07373882, 0.03963606,

@@ -1,5 +1,6 @@
 """COCO keypoints (17 joints): cocodataset.org, evaluated by OKS average precision."""
 
+from ..metrics.oks import COCO_OKS
 from . import Dataset
 
 # Tables are kept in rows.
@@ -22,6 +23,6 @@ DATASET = Dataset(
         0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
         0.089, 0.089,
     ),
-    metric="oks",
+    metric=COCO_OKS,
     boxes="detections",
 )

@@ -1,5 +1,6 @@
 """COCO-WholeBody (133 joints): COCO's body, feet, face and both hands, each evaluated by itself and all together."""
 
+from ..metrics.oks_parts import OKS_PARTS
 from . import Dataset
 from .coco import DATASET as COCO
 
@@ -55,7 +56,7 @@ DATASET = Dataset(
         *_HAND_SIGMAS,
         *_HAND_SIGMAS,
     ),
-    metric="oks_parts",
+    metric=OKS_PARTS,
     boxes="detections",
     parts=(
         ("body", "keypoints", 0, 17),

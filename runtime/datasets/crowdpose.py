@@ -1,5 +1,6 @@
 """CrowdPose (14 joints), evaluated by OKS without the area, also by how crowded an image is."""
 
+from ..metrics.oks_crowd import OKS_CROWD
 from . import Dataset
 
 # Tables are kept in rows.
@@ -20,7 +21,7 @@ DATASET = Dataset(
     sigmas=(
         0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079,
     ),
-    metric="oks_crowd",
+    metric=OKS_CROWD,
     boxes="detections",
     use_area=False,
 )

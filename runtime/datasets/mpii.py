@@ -1,5 +1,6 @@
 """MPII human pose (16 joints), evaluated by PCKh; its boxes are a centre and a scale."""
 
+from ..metrics.pckh import PCKH
 from . import Dataset
 
 # Tables are kept in rows.
@@ -22,7 +23,7 @@ DATASET = Dataset(
         0.089, 0.083, 0.107, 0.107, 0.083, 0.089, 0.026, 0.026, 0.026, 0.026, 0.062, 0.072, 0.179, 0.179, 0.072,
         0.062,
     ),
-    metric="pckh",
+    metric=PCKH,
     boxes="annotated",
     # all but pelvis and thorax count in the mean
     evaluated=(0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15),

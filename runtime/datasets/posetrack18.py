@@ -1,5 +1,6 @@
 """PoseTrack18 (17 joints, ears never labelled), evaluated per joint by poseval on 15 of them."""
 
+from ..metrics.poseval import POSEVAL
 from . import Dataset
 
 # Tables are kept in rows.
@@ -22,7 +23,7 @@ DATASET = Dataset(
         0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
         0.089, 0.089,
     ),
-    metric="poseval",
+    metric=POSEVAL,
     boxes="either",
     detection_threshold=0.4,
     # the order in which poseval reports; it ends with the head

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..metrics.coco_files import to_xyxy
 
 log = logging.getLogger("posert")
 
@@ -27,11 +28,11 @@ _PERSON = 1  # COCO's category; a detector's list holds cars and dogs too
 class BoxFile:
     """Boxes by image name or frame number.
 
-    Read from JSON (COCO annotations, a COCO list of detections, or a plain table) or CSV. Of COCO files only people
-    are taken, and no crowd regions; detections with a lower score than `min_score` are left out.
+    The file is JSON (COCO annotations, a COCO list of detections, or an object of lists) or CSV. Of COCO files only
+    people are used, and no crowd regions; detections with a score below `min_score` are left out.
 
     Raises:
-        InputError: the file cannot be read as any of the formats, or an entry has not four numbers.
+        InputError: the file is in none of the formats, or a box does not have four numbers.
     """
 
     def __init__(self, path: str | os.PathLike[str], min_score: float = 0.0) -> None:
@@ -56,21 +57,21 @@ class BoxFile:
         return len(self._boxes)
 
     def of(self, key: str | int) -> NDArray[np.float32]:
-        """Boxes `(N, 4)` float32 xyxy, px, of an image name or a frame number; none where the file has none.
+        """Boxes `(N, 4)` float32 xyxy, px of the frame, of an image name or a frame number; empty if it has none.
 
-        An image is also found by its COCO id, which is the number that its name ends in.
+        An image is also found by its COCO id, the number that its name ends in.
         """
         name = self._key(key)
         return np.empty((0, 4), np.float32) if name is None else self._boxes[name]
 
     def check(self, images: Sequence[str]) -> None:
-        """Make sure that the file speaks of these images at all; none stand for the frames of a video.
+        """Check that the file has boxes for these images; an empty list stands for the frames of a video.
 
-        Boxes that belong to none of them and images that the file does not name are warned of. An image that it names
-        without a box is one without people.
+        Boxes of no image, and images that the file does not name, are logged as warnings. An image that it names
+        without a box has no people.
 
         Raises:
-            InputError: it has boxes, but for none of them.
+            InputError: it has boxes, but for none of these images.
         """
         keys = [self._key(image) for image in images]
         if images:
@@ -83,18 +84,18 @@ class BoxFile:
             raise InputError(f"{self.path}: has boxes for {_some(self._boxes)}; {wanted}")
         boxed = [key for key, boxes in self._boxes.items() if len(boxes)]
         lost = [key for key in boxed if key not in known]
-        amiss = []
+        warnings = []
         if lost and not images:
-            amiss.append(f"boxes of {len(lost)} of {len(boxed)} frames are lost, such as of {lost[0]}: {wanted}")
-        elif lost and len(images) > 1:  # one image is often picked out of the folder that the boxes are of
-            amiss.append(f"boxes of {len(lost)} of {len(boxed)} images have no such image, such as {lost[0]}")
+            warnings.append(f"boxes of {len(lost)} of {len(boxed)} frames are not used, such as of {lost[0]}: {wanted}")
+        elif lost and len(images) > 1:  # one image is often picked from the folder that the boxes are for
+            warnings.append(f"boxes of {len(lost)} of {len(boxed)} images are not used, such as of {lost[0]}")
         if None in keys:
-            amiss.append(f"{keys.count(None)} of {len(images)} images have no boxes")
-        if amiss:
-            log.warning("%s: %s", self.path, "; ".join(amiss))
+            warnings.append(f"{keys.count(None)} of {len(images)} images have no boxes")
+        if warnings:
+            log.warning("%s: %s", self.path, "; ".join(warnings))
 
     def _key(self, image: str | int) -> str | None:
-        """Under which name the file has an image or a frame; None where it has none."""
+        """The name of an image or a frame in the file; None if it is not there."""
         return next((name for name in self._names(image) if name in self._boxes), None)
 
     @staticmethod
@@ -139,15 +140,14 @@ class BoxFile:
 
     def _coco(self, records: list[dict[str, Any]], names: dict[Any, str]) -> Iterator[tuple[str, list[Any]]]:
         for name in names.values():
-            yield name, []  # an image without people is still an image that the file speaks of
+            yield name, []  # an image without people is still in the file
         for record in records:
             if record.get("category_id", _PERSON) != _PERSON or record.get("iscrowd", 0):
                 continue
             image = record["image_id"]
-            x, y, w, h, *score = self._numbers(
-                f"image {image}", [*record["bbox"], *([record["score"]] if "score" in record else [])]
-            )
-            yield str(names.get(image, image)), [[x, y, x + w, y + h, *score]]
+            row = self._numbers(f"image {image}", [*record["bbox"], *([record["score"]] if "score" in record else [])])
+            box = to_xyxy(np.array([row[:4]]))[0].tolist()
+            yield str(names.get(image, image)), [[*box, *row[4:]]]
 
     def _numbers(self, where: str, values: Any) -> list[float]:
         try:

@@ -66,9 +66,10 @@ def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[NDArray[np.f
         center `(N, 2)`, 0-based px, and extent `(N, 2)`, px, both float32.
     """
     points = np.array(center, np.float32).reshape(-1, 2)
-    scales = np.asarray(scale, np.float64).reshape(-1)
-    points[:, 1] += np.where(points[:, 0] != -1, 15 * scales, 0)
-    extent = scales.astype(np.float32) * np.float32(1.25) * PIXEL_STD
+    scales = np.asarray(scale, np.float32).reshape(-1)
+    # The rounded scale, but the shift in double precision: NumPy 1, which MMPose 0.x ran on, computes 15 * scale so.
+    points[:, 1] += np.where(points[:, 0] != -1, 15 * scales.astype(np.float64), 0)
+    extent = scales * np.float32(1.25) * PIXEL_STD
     return points - np.float32(1), np.repeat(extent[:, None], 2, axis=1)
 
 

@@ -74,7 +74,7 @@ def test_graph_output_that_is_also_read_inside(net, run, crops):
 
 def test_nodes_kept_in_float(build, run, crops):
     model = build("residual")
-    half = to_fp16(model, keep_float=["conv2"])
+    half = to_fp16(model, keep_fp32=["conv2"])
     types = {t.name: t.data_type for t in half.graph.initializer}
     convs = {n.name: types[n.input[1]] for n in half.graph.node if n.op_type == "Conv"}
     assert convs.pop("conv2") == TensorProto.FLOAT
@@ -85,7 +85,7 @@ def test_nodes_kept_in_float(build, run, crops):
 
 def test_keeping_everything_changes_nothing(build, run, crops):
     model = build("concat")
-    half = to_fp16(model, keep_float=[n.name for n in model.graph.node])
+    half = to_fp16(model, keep_fp32=[n.name for n in model.graph.node])
     assert len(casts(half)) == 1
     assert np.array_equal(run(half, crops), run(model, crops))
 
@@ -95,9 +95,9 @@ def test_weights_that_overflow_are_named_with_what_mends_it(net):
     weights = np.full((16, 3, 3, 3), 7e4, np.float32)
     model = n.model(n.conv(n.conv(n.x, 3, 16, weights=weights), 16, 16))
     name = model.graph.node[4].input[1]
-    with pytest.raises(CalibrationError, match=rf"{name}.*7e\+04.*65504.*keep_float=\['conv0'\]"):
+    with pytest.raises(CalibrationError, match=rf"{name}.*7e\+04.*65504.*keep_fp32=\['conv0'\]"):
         to_fp16(model)
-    to_fp16(model, keep_float=["conv0"])
+    to_fp16(model, keep_fp32=["conv0"])
 
 
 def test_activations_that_overflow_are_found_on_calibration_data(net, run, crops):
@@ -124,7 +124,7 @@ def test_nothing_overflows_in_an_ordinary_network(build, crops):
 
 def test_unknown_node_to_keep(build):
     with pytest.raises(CalibrationError, match="unknown node 'conv99'.*Known: .*conv0"):
-        to_fp16(build("residual"), keep_float=["conv99"])
+        to_fp16(build("residual"), keep_fp32=["conv99"])
 
 
 def test_control_flow_is_refused(net):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from posert.calib.images import CalibrationSet, crops_from_coco, folder
-from posert.calib.overlap import EvaluationSet
+from posert.calib.overlap import EvaluationImages
 from posert.runtime.accuracy.frames import box_frames
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
@@ -91,9 +91,9 @@ def test_boxes_are_jittered_a_little(pictures, contract):
 
 def test_strata_are_drawn_evenly(pictures, contract):
     path, annotations = pictures
-    drawn = crops_from_coco(annotations, folder(path), contract, count=9)
+    sample = crops_from_coco(annotations, folder(path), contract, count=9)
     everybody = Counter(p.stratum for p in crops_from_coco(annotations, folder(path), contract, count=18).people)
-    counts = Counter(p.stratum for p in drawn.people)
+    counts = Counter(p.stratum for p in sample.people)
     assert set(counts) == set(everybody), "each kind of person is there"
     for s, n in counts.items():
         assert n == everybody[s] or n >= max(counts.values()) - 1, "no kind gets two more while another has people left"
@@ -132,7 +132,7 @@ def test_crowds_empty_boxes_and_people_without_joints_are_left_out(pictures, con
     assert {p.annotation for p in chosen.people} == set(range(4, 18))
     (said,) = (record.getMessage() for record in caplog.records)  # a crowd or a back is no mistake, such a box is
     assert said == (
-        "calibration leaves out 2 of 18 people with a box that is not finite or at most 1 px wide or high, such as the "
+        "calibration skips 2 of 18 people with a box that is not finite or at most 1 px wide or high, such as the "
         "box of annotation 1"
     )
 
@@ -140,7 +140,7 @@ def test_crowds_empty_boxes_and_people_without_joints_are_left_out(pictures, con
 def test_an_image_of_the_evaluation_set_is_refused(pictures, contract):
     path, annotations = pictures
     chosen = crops_from_coco(
-        annotations, folder(path), contract, count=18, evaluation=EvaluationSet(["3.png"], folder(path))
+        annotations, folder(path), contract, count=18, evaluation=EvaluationImages(["3.png"], folder(path))
     )
     with pytest.raises(CalibrationError, match=r"'3.png' is also in the evaluation set, as '3.png' \(same sha256\)"):
         list(chosen)
@@ -155,7 +155,7 @@ def test_a_re_encoded_image_of_the_evaluation_set_is_refused(pictures, contract,
     def read(name):
         return cv2.imencode(".png", soft)[1].tobytes() if name == "3.png" else (path / name).read_bytes()
 
-    held_out = EvaluationSet(["held-out.jpg"], folder(tmp_path))
+    held_out = EvaluationImages(["held-out.jpg"], folder(tmp_path))
     with pytest.raises(CalibrationError, match=r"'3.png' is also in the evaluation set, as 'held-out.jpg' \(.*bits"):
         list(crops_from_coco(annotations, read, contract, count=18, evaluation=held_out))
 
@@ -241,7 +241,7 @@ def test_empty_and_foreign_annotations(pictures, contract):
     rows = [{**a, **fault} for a, fault in zip(annotations["annotations"], faults, strict=False)]
     said = (
         "none of the 4 annotations can be calibrated on: 2 with a box that is .* at most 1 px wide or high, 1 of a "
-        "crowd, 1 without a labelled joint. Expected .* or boxes alone"
+        "crowd, 1 without a labelled joint. Expected .* or a file of boxes"
     )
     with pytest.raises(CalibrationError, match=said):
         crops_from_coco({**annotations, "annotations": rows}, folder(path), contract)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from posert.calib.histogram import Histogram, Range
 from posert.calib.methods import METHODS, entropy, method, minmax, mse
+from posert.calib.observers import HistogramObserver, Range
 from posert.runtime.errors import CalibrationError
 
 
 def histogram(values):
-    seen = Histogram()
+    seen = HistogramObserver()
     seen.update(np.asarray(values, np.float32))
     return seen
 
@@ -79,7 +79,7 @@ def test_degenerate_streams(name):
 
 
 def test_methods_by_name():
-    assert method("percentile:99")[0] is Histogram
+    assert method("percentile:99")[0] is HistogramObserver
     with pytest.raises(CalibrationError, match="unknown range method 'entropie'. Did you mean entropy"):
         method("entropie")
     for bad in ("percentile:40", "percentile:101", "percentile:x", "percentile:nan", "minmax:3", "mse:1"):

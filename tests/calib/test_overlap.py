@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from posert.calib.overlap import EvaluationSet, fingerprint
+from posert.calib.overlap import EvaluationImages, phash
 from posert.export.demo import people
 
 COPIES = {
@@ -32,36 +32,36 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def evaluation(pictures):
-    return EvaluationSet([f"{i}.png" for i in range(12)], lambda n: png(pictures[int(n[:-4])]).tobytes())
+    return EvaluationImages([f"{i}.png" for i in range(12)], lambda n: png(pictures[int(n[:-4])]).tobytes())
 
 
 def test_the_same_file(pictures, evaluation):
-    assert evaluation.find(png(pictures[3]).tobytes()) == "'3.png' (same sha256)"
+    assert evaluation.find_copy(png(pictures[3]).tobytes()) == "'3.png' (same sha256)"
 
 
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_that_were_changed(kind, pictures, evaluation):
     for i in range(12):
-        found = evaluation.find(COPIES[kind](pictures[i]).tobytes())
-        assert found is not None and found.startswith(f"'{i}.png' (the pictures differ in ")
+        found = evaluation.find_copy(COPIES[kind](pictures[i]).tobytes())
+        assert found is not None and found.startswith(f"'{i}.png' (their perceptual hashes differ in ")
 
 
 def test_other_pictures_of_the_same_kind(pictures, evaluation):
     for i in range(12, 24):
-        assert evaluation.find(png(pictures[i]).tobytes()) is None
+        assert evaluation.find_copy(png(pictures[i]).tobytes()) is None
 
 
 def test_a_mirrored_picture_is_another_one(pictures, evaluation):
-    assert evaluation.find(png(pictures[0][:, ::-1]).tobytes()) is None
+    assert evaluation.find_copy(png(pictures[0][:, ::-1]).tobytes()) is None
 
 
-def test_what_has_no_look():
+def test_images_without_a_perceptual_hash():
     """One colour says nothing, and what is no picture is refused elsewhere, by name."""
-    assert fingerprint(png(np.full((40, 40, 3), 7, np.uint8)).tobytes()) is None
-    assert fingerprint(b"") is None and fingerprint(b"no picture") is None
+    assert phash(png(np.full((40, 40, 3), 7, np.uint8)).tobytes()) is None
+    assert phash(b"") is None and phash(b"no picture") is None
     noise = np.random.default_rng(0).integers(0, 256, (7, 7, 3)).astype(np.uint8)
-    assert fingerprint(png(noise[:1]).tobytes()) is None and fingerprint(png(noise[:, :1]).tobytes()) is None
-    assert fingerprint(png(noise).tobytes()) is not None
-    blank = EvaluationSet(["a", "b"], lambda name: png(np.full((40, 40, 3), 7, np.uint8)).tobytes())
-    assert blank.find(png(np.full((30, 40, 3), 9, np.uint8)).tobytes()) is None
-    assert EvaluationSet([], lambda name: b"").find(b"anything") is None
+    assert phash(png(noise[:1]).tobytes()) is None and phash(png(noise[:, :1]).tobytes()) is None
+    assert phash(png(noise).tobytes()) is not None
+    blank = EvaluationImages(["a", "b"], lambda name: png(np.full((40, 40, 3), 7, np.uint8)).tobytes())
+    assert blank.find_copy(png(np.full((30, 40, 3), 9, np.uint8)).tobytes()) is None
+    assert EvaluationImages([], lambda name: b"").find_copy(b"anything") is None

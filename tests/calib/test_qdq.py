@@ -12,8 +12,9 @@ import openvino
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from posert.calib.histogram import Range
-from posert.calib.qdq import place, quantize
+from posert.calib.observers import Range
+from posert.calib.placement import place
+from posert.calib.qdq import quantize
 from posert.calib.ranges import collect
 from posert.export.graph.to_onnx import with_crops
 from posert.runtime.errors import CalibrationError
@@ -105,7 +106,7 @@ def test_weights_per_output_channel_and_float_bias(kind, build, crops):
 
 
 @pytest.mark.parametrize("opset", [13, 17, 19])
-def test_near_the_float_network_and_the_unsigned_twin_nearer(kind, opset, build, run, crops):
+def test_near_the_float_network_and_the_unsigned_variant_nearer(kind, opset, build, run, crops):
     model = build(kind, opset)
     expected = run(model, crops)
     signed = relative(run(quantized(model, crops), crops), expected)
@@ -116,10 +117,10 @@ def test_near_the_float_network_and_the_unsigned_twin_nearer(kind, opset, build,
     assert unsigned < signed
 
 
-def test_float16_rest_computes_what_float32_rest_computes(kind, build, run, crops):
+def test_float16_fallback_computes_what_float32_fallback_computes(kind, build, run, crops):
     model = build(kind)
     single = run(quantized(model, crops), crops)
-    half = quantized(model, crops, rest="float16")
+    half = quantized(model, crops, fallback_dtype="float16")
     casts = [n for n in half.graph.node if n.op_type == "Cast"]
     assert [c.attribute[0].i for c in casts] == [TensorProto.FLOAT, TensorProto.FLOAT], "pixels in, heatmaps out"
     kinds = {t.name: t.data_type for t in half.graph.initializer}
@@ -129,11 +130,11 @@ def test_float16_rest_computes_what_float32_rest_computes(kind, build, run, crop
     assert relative(run(half, crops), single) < 0.04
 
 
-def test_a_float16_rest_leaves_wide_nodes_in_float32(build, run, crops):
+def test_a_float16_fallback_keeps_the_named_nodes_in_float32(build, run, crops):
     model = build("exchange")
     ranges = collect(model, [crops], place(model).tensors)
     added = next(n.name for n in model.graph.node if n.op_type == "Add")
-    half = quantize(model, ranges, rest="float16", wide=[added]).model
+    half = quantize(model, ranges, fallback_dtype="float16", keep_fp32=[added]).model
     makers = {o: n for n in half.graph.node for o in n.output}
     inputs = [makers[i] for i in next(n.input for n in half.graph.node if n.name == added)]
     casts = [n.attribute[0].i for n in inputs if n.op_type == "Cast"]
@@ -141,7 +142,7 @@ def test_a_float16_rest_leaves_wide_nodes_in_float32(build, run, crops):
     assert relative(run(half, crops), run(quantize(model, ranges).model, crops)) < 0.04
 
 
-def test_zero_point_of_the_unsigned_twin(build, crops):
+def test_zero_point_of_the_unsigned_variant(build, crops):
     model = build("exchange")
     ranges = collect(model, [crops], place(model).tensors)
     w = Wiring(quantize(model, ranges, unsigned=True).model)
@@ -169,7 +170,7 @@ def test_one_scale_through_nodes_that_only_move_values(build, crops):
     assert w.source("maxpool0", 0)[1] == w.source("conv1", 0)[1]
 
 
-def test_the_twin_for_cpus_quantises_what_an_add_reads_enlarged(build, crops):
+def test_the_variant_for_cpus_quantises_what_an_add_reads_enlarged(build, crops):
     model = build("exchange")
     for_gpus, for_cpus = (Wiring(quantized(model, crops, unsigned=unsigned)) for unsigned in (False, True))
     for resize, tensor in (("resize0", "conv2.out"), ("resize1", "conv4.out")):
@@ -179,7 +180,7 @@ def test_the_twin_for_cpus_quantises_what_an_add_reads_enlarged(build, crops):
     for float_node in ("conv2", "add0"):
         left = Wiring(quantized(model, crops, unsigned=True, float_nodes=[float_node]))
         assert left.source("resize0", 0) is None and left.source("resize1", 0) is not None
-    assert place(build("concat")).enlarged == ()  # that Resize is quantised in both twins
+    assert place(build("concat")).cpu_edges == ()  # that Resize is quantised in both variants
 
 
 def test_a_linear_resize_mixes_values_and_stays_float(net, crops):
@@ -196,7 +197,7 @@ def test_few_channels_stay_float_with_the_reason(net, crops, run):
     x = n.relu(n.conv(x, 8, 16))
     model = n.model(n.conv(x, 16, 17, kernel=1))
     placement = place(model)
-    assert placement.left == {
+    assert placement.skipped == {
         "conv0": "it has few channels (3 in, 4 out)",
         "conv1": "it has few channels (4 in, 8 out)",
     }
@@ -221,7 +222,7 @@ def test_macs_of_a_transposed_convolution(net):
 def test_nodes_left_in_float_on_request(build, crops):
     model = build("residual")
     w = Wiring(quantized(model, crops, float_nodes=["conv2", "add0"]))
-    assert place(model, ["conv2"]).left == {"conv2": "asked for"}
+    assert place(model, ["conv2"]).skipped == {"conv2": "requested"}
     assert w.source("conv2", 0) is None and w.source("add0", 0) is None and w.source("add0", 1) is None
     assert w.producer.get(w.nodes["conv2"].input[1]) is None, "its weights stay float"
     with pytest.raises(CalibrationError, match="unknown node 'conv77'"):
@@ -233,7 +234,7 @@ def test_a_layer_that_reads_the_graph_output(net, crops):
     maps = n.conv(n.relu(n.conv(n.x, 3, 16)), 16, 17, kernel=1)
     n.conv(maps, 17, 16, kernel=1)
     model = n.model(maps)
-    assert place(model).left == {"conv2": "it reads the graph output 'heatmaps', which stays float"}
+    assert place(model).skipped == {"conv2": "it reads the graph output 'heatmaps', which stays float"}
     assert "heatmaps" not in place(model).tensors
 
 
@@ -242,11 +243,11 @@ def test_computed_weights_stay_float(net):
     x = n.relu(n.conv(n.x, 3, 16))
     weights = n.add("Mul", [n.constant(np.ones((16, 16, 1, 1), np.float32)), n.constant(np.float32([2]))])
     model = n.model(n.add("Conv", [x, weights]))
-    assert place(model).left == {"conv1": "its weights are computed, not constant"}
+    assert place(model).skipped == {"conv1": "its weights are computed, not constant"}
 
 
-@pytest.mark.parametrize("rest, unsigned", [("float32", False), ("float32", True), ("float16", False)])
-def test_channels_and_tensors_of_zeros(net, run, rest, unsigned, crops):
+@pytest.mark.parametrize("dtype, unsigned", [("float32", False), ("float32", True), ("float16", False)])
+def test_channels_and_tensors_of_zeros(net, run, dtype, unsigned, crops):
     """Narrow networks embedded in wide ones have channels of zeros, and biases on channels with next to no weights."""
     n = net()
     weights = n.rng.standard_normal((16, 3, 3, 3)).astype(np.float32) * 0.2
@@ -258,7 +259,7 @@ def test_channels_and_tensors_of_zeros(net, run, rest, unsigned, crops):
     bias = nodes[n.nodes[-2].input[2]]
     bias.CopyFrom(numpy_helper.from_array(-np.ones(16, np.float32), bias.name))  # the ReLU then gives only zeros
     model = n.model(n.conv(n.add("Add", [n.conv(dead, 16, 16), x]), 16, 17, kernel=1))
-    result = quantized(model, crops, rest=rest, unsigned=unsigned)
+    result = quantized(model, crops, fallback_dtype=dtype, unsigned=unsigned)
     for t in result.graph.initializer:
         if "scale" in t.name:
             scale = numpy_helper.to_array(t)
@@ -266,7 +267,7 @@ def test_channels_and_tensors_of_zeros(net, run, rest, unsigned, crops):
     expected = run(model, crops)
     assert relative(run(result, crops), expected) < 0.03
     # optimised: here the bias is turned into int32, which must not overflow
-    if rest == "float32":
+    if dtype == "float32":
         assert relative(onnxruntime_default(result, crops), expected) < 0.03
         assert relative(openvino_cpu(result, crops)[0], expected) < 0.03
 
@@ -300,7 +301,7 @@ def test_openvino_and_onnxruntime_compute_what_the_graph_says(kind, unsigned, bu
     # kernels that fuse skip intermediate roundings or round half the other way: a step here and there
     assert relative(onnxruntime_default(result, crops), literal) < 0.02
     heatmaps, types = openvino_cpu(result, crops)
-    if unsigned or kind != "concat":  # OpenVINO 2026.4 computes a signed Concat wrongly; CPUs get the unsigned twin
+    if unsigned or kind != "concat":  # OpenVINO 2026.4 computes a signed Concat wrongly; CPUs get the unsigned variant
         assert relative(heatmaps, literal) < 0.02
     layers = sum(n.op_type in ("Conv", "ConvTranspose") for n in model.graph.node)
     assert types["u8"] + types["i8"] == layers, f"every layer must really run in int8, but: {types}"
@@ -311,7 +312,9 @@ def test_exported_network(narrow_onnx, narrow_reference, run):
     batch = np.random.default_rng(0).integers(0, 256, (4, 16, 12, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2)
     placement = place(model)
     assert 0.8 < placement.int8_macs < 0.81, "the 8-channel branch of this narrow network stays float"
-    assert all("few channels (8 in, 8 out)" in r or "17 out" in r for r in placement.left.values()), placement.left
+    assert all("few channels (8 in, 8 out)" in r or "17 out" in r for r in placement.skipped.values()), (
+        placement.skipped
+    )
     result = quantized(model, batch, unsigned=True)
     # some 25 layers deep, see the bound above; random weights have no redundancy that would average errors out
     assert relative(run(result, batch), run(model, batch)) < 0.02 * 5
@@ -326,7 +329,7 @@ def test_the_model_given_is_left_alone_and_results_repeat(build, crops):
 
 
 def test_quantising_twice_is_refused(build, crops):
-    with pytest.raises(CalibrationError, match="quantised already.*QuantizeLinear.*float32 graph"):
+    with pytest.raises(CalibrationError, match="already quantised.*QuantizeLinear.*float32 graph"):
         place(quantized(build("residual"), crops))
 
 
@@ -334,15 +337,15 @@ def test_old_opsets_are_refused(build, crops):
     model = build("residual", 17)
     ranges = collect(model, [crops], place(model).tensors)
     with pytest.raises(CalibrationError, match="needs opset 19.*has opset 17"):
-        quantize(model, ranges, rest="float16")
+        quantize(model, ranges, fallback_dtype="float16")
     model.opset_import[0].version = 12
     with pytest.raises(CalibrationError, match="need opset 13.*opset 12"):
         place(model)
 
 
-def test_unsigned_and_float16_rest_exclude_each_other(build):
+def test_unsigned_and_float16_fallback_exclude_each_other(build):
     with pytest.raises(CalibrationError, match="one of the two"):
-        quantize(build("residual"), {}, unsigned=True, rest="float16")
+        quantize(build("residual"), {}, unsigned=True, fallback_dtype="float16")
 
 
 def test_missing_and_impossible_ranges_are_named(build, crops):
@@ -351,7 +354,7 @@ def test_missing_and_impossible_ranges_are_named(build, crops):
     with pytest.raises(CalibrationError, match=r"no range for the tensor 'relu1.out'"):
         quantize(model, {k: v for k, v in ranges.items() if k != "relu1.out"})
     for bad in (Range(0, math.nan), Range(1, 2), Range(-math.inf, 0)):
-        with pytest.raises(CalibrationError, match=r"range of 'relu1.out'.*finite and hold zero"):
+        with pytest.raises(CalibrationError, match=r"range of 'relu1.out'.*finite and contain zero"):
             quantize(model, {**ranges, "relu1.out": bad})
 
 
@@ -362,5 +365,5 @@ def test_a_graph_without_layers(net):
 
 
 def test_every_result_passes_the_full_check(kind, build, crops):
-    for options in ({}, {"unsigned": True}, {"rest": "float16"}):
+    for options in ({}, {"unsigned": True}, {"fallback_dtype": "float16"}):
         onnx.checker.check_model(quantized(build(kind), crops, **options), full_check=True)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posert.calib.histogram import Extremes, Histogram, Range
 from posert.calib.methods import percentile
+from posert.calib.observers import HistogramObserver, MinMaxObserver, Range
 from posert.calib.ranges import collect, observe
 from posert.runtime.errors import CalibrationError
 
@@ -69,7 +69,7 @@ def test_histogram_does_not_depend_on_order_or_batching(data):
     parts = [
         np.float32(2.0**e) * rng.standard_normal(n).astype(np.float32) for n, e in zip(sizes, exponents, strict=True)
     ]
-    streamed, backwards, whole = Histogram(64), Histogram(64), Histogram(64)
+    streamed, backwards, whole = HistogramObserver(64), HistogramObserver(64), HistogramObserver(64)
     for part in parts:
         assert streamed.update(part)
     for part in reversed(parts):
@@ -82,7 +82,7 @@ def test_histogram_does_not_depend_on_order_or_batching(data):
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 2.0**-140, 3e38, 4096.0])
 def test_histogram_of_one_value(value):
-    seen = Histogram()
+    seen = HistogramObserver()
     seen.update(np.full(10, value, np.float32))
     assert seen.counts.sum() == 10
     got = percentile(seen, 99.9)
@@ -90,7 +90,7 @@ def test_histogram_of_one_value(value):
 
 
 def test_memory_does_not_grow_with_crops():
-    seen = Histogram()
+    seen = HistogramObserver()
     values = np.random.default_rng(0).standard_normal(1 << 16).astype(np.float32)
     seen.update(values)
     tracemalloc.start()
@@ -155,7 +155,7 @@ def test_graph_input_and_output_can_be_observed(net):
 
 
 def test_ranges_hold_zero_and_join():
-    seen = Extremes()
+    seen = MinMaxObserver()
     seen.update(np.array([2, 3], np.float32))
     assert Range(-1, 2) | Range(-3, 1) == Range(-3, 2)
     assert Range(-3, 2).amax == 3
@@ -164,7 +164,7 @@ def test_ranges_hold_zero_and_join():
 
 
 def _histogram(values):
-    seen = Histogram()
+    seen = HistogramObserver()
     seen.update(np.array(values, np.float32))
     return seen
 
@@ -218,7 +218,7 @@ def test_nan_in_a_float_input(net):
 def test_observers_of_the_callers_own(build, crops):
     """The observer is the caller's: later methods need no other pass over the network."""
 
-    class Count(Extremes):
+    class Count(MinMaxObserver):
         crops = 0
 
         def update(self, values):

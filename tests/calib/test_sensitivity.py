@@ -9,8 +9,8 @@ from posert.calib.graph import Graph
 from posert.calib.placement import place
 from posert.calib.qdq import quantize
 from posert.calib.ranges import collect
-from posert.calib.search import Measured, search
-from posert.calib.sensitivity import Block, infer, keypoint_loss, sensitivity
+from posert.calib.search import Measurement, find_float_blocks
+from posert.calib.sensitivity import Block, block_sensitivity, infer, keypoint_loss
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import GateError
@@ -53,7 +53,7 @@ def test_the_broken_block_is_the_worst_and_the_search_leaves_it_in_float(build, 
     ranges["relu2.out"] = type(wide)(wide.lo * 100, wide.hi * 100)
     seen = []
     coarse = Contract(**{**vars(contract), "heatmap_width": 32, "heatmap_height": 32})
-    blocks = sensitivity(model, ranges, crops, coarse, progress=lambda done, total: seen.append((done, total)))
+    blocks = block_sensitivity(model, ranges, crops, coarse, progress=lambda done, total: seen.append((done, total)))
     layers = ["conv0", "conv1", "convtranspose0", "convtranspose1", "conv2"]
     assert [b.name for b in blocks] == layers and seen[-1] == (5, 5)
     assert sum(b.macs for b in blocks) == pytest.approx(1)
@@ -63,9 +63,9 @@ def test_the_broken_block_is_the_worst_and_the_search_leaves_it_in_float(build, 
 
     def measure(nodes):
         result = quantize(model, ranges, float_nodes=nodes, unsigned=True).model
-        return Measured(keypoint_loss(infer(result, crops), reference, coarse))
+        return Measurement(keypoint_loss(infer(result, crops), reference, coarse))
 
-    found = search(blocks, measure, max_drop=0.5 * worst.loss)
+    found = find_float_blocks(blocks, measure, max_drop=0.5 * worst.loss)
     assert found.best.float_nodes == ("convtranspose1",)
     assert [s.blocks for s in found.curve] == [(), ("convtranspose1",)]
     assert found.curve[0].measured.drop > 0.5 * worst.loss >= found.best.measured.drop
@@ -84,9 +84,9 @@ def test_search_finds_the_smallest_number_in_few_measurements(needed):
 
     def measure(nodes):
         calls.append(nodes)
-        return Measured(0.0 if largest <= set(nodes) else 1.0)
+        return Measurement(0.0 if largest <= set(nodes) else 1.0)
 
-    found = search(blocks, measure, 0.5, told.append)
+    found = find_float_blocks(blocks, measure, 0.5, told.append)
     assert len(found.best.blocks) == needed and set(found.best.float_nodes) >= largest
     assert found.best.float_macs == pytest.approx(needed / 12)
     lengths = [len(s.blocks) for s in found.curve]
@@ -96,7 +96,7 @@ def test_search_finds_the_smallest_number_in_few_measurements(needed):
 def test_blocks_are_ordered_by_loss_per_mac():
     cheap, dear = Block("a", ("a",), 0.01, 1.0), Block("b", ("b",), 0.5, 2.0)
     other = Block("c", ("c",), 0.49, 0.0)
-    found = search([dear, cheap, other], lambda nodes: Measured(0.0 if nodes else 1.0), 0.5)
+    found = find_float_blocks([dear, cheap, other], lambda nodes: Measurement(0.0 if nodes else 1.0), 0.5)
     assert found.best.float_nodes == ("a",)
 
 
@@ -105,7 +105,7 @@ def test_a_dear_block_that_alone_is_to_blame_is_left_in_float_alone():
     cheap = [Block(f"b{i}", (f"b{i}",), 0.001, 0.01) for i in range(11)]
     guilty = Block("guilty", ("guilty",), 0.3, 1.0)
     rest = Block("rest", ("rest",), 0.6, 0.0)
-    found = search([*cheap, rest, guilty], lambda nodes: Measured(0.0 if "guilty" in nodes else 1.0), 0.5)
+    found = find_float_blocks([*cheap, rest, guilty], lambda nodes: Measurement(0.0 if "guilty" in nodes else 1.0), 0.5)
     assert found.best.blocks == ("guilty",)
 
 
@@ -115,21 +115,25 @@ def test_measured_time_decides_what_is_cheap_and_noise_does_not():
     def measure(times):
         def seen(nodes):
             held = "quick" in nodes
-            return Measured(0.0 if held else 1.0, None, times[len(nodes)])
+            return Measurement(0.0 if held else 1.0, None, times[len(nodes)])
 
         return seen
 
     # by price and by loss: (slow), (slow, quick)
-    assert search(blocks, measure({0: 5.0, 1: 6.0, 2: 7.0}), 0.5).best.blocks == ("slow", "quick")
+    assert find_float_blocks(blocks, measure({0: 5.0, 1: 6.0, 2: 7.0}), 0.5).best.blocks == ("slow", "quick")
     alone = [Block("a", ("a",), 0.1, 0.9), Block("b", ("b",), 0.2, 1.0), Block("c", ("c",), 0.7, 0.0)]
 
     def timed(ms_of_both):
-        table = {(): Measured(1.0, None, 5.0), ("a",): Measured(1.0, None, 5.5), ("b",): Measured(0.0, None, 6.0)}
-        return lambda nodes: table.get(nodes, Measured(0.0, None, ms_of_both))
+        table = {
+            (): Measurement(1.0, None, 5.0),
+            ("a",): Measurement(1.0, None, 5.5),
+            ("b",): Measurement(0.0, None, 6.0),
+        }
+        return lambda nodes: table.get(nodes, Measurement(0.0, None, ms_of_both))
 
-    assert search(alone, timed(7.0), 0.5).best.blocks == ("b",)
-    assert search(alone, timed(5.2), 0.5).best.blocks == ("a", "b"), "more in float, and faster"
-    assert search(alone, timed(5.95), 0.5).best.blocks == ("b",), "as fast: fewer in float"
+    assert find_float_blocks(alone, timed(7.0), 0.5).best.blocks == ("b",)
+    assert find_float_blocks(alone, timed(5.2), 0.5).best.blocks == ("a", "b"), "more in float, and faster"
+    assert find_float_blocks(alone, timed(5.95), 0.5).best.blocks == ("b",), "as fast: fewer in float"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -140,13 +144,13 @@ def test_what_noise_says_is_never_concluded(seed):
 
     def measure(nodes):
         drop = float(rng.normal(0.02 / (1 + len(nodes)), 0.005)) if len(nodes) < 22 else 0.0
-        return noise.setdefault(nodes, Measured(drop))
+        return noise.setdefault(nodes, Measurement(drop))
 
-    found = search(blocks_of(range(12)), measure, 0.004)
+    found = find_float_blocks(blocks_of(range(12)), measure, 0.004)
     assert found.best.measured is noise[found.best.float_nodes] and found.best.measured.drop <= 0.004
     assert len(noise) <= 16
 
 
 def test_a_target_that_cannot_be_met_says_how_near_it_came():
-    with pytest.raises(GateError, match=r"within 0.001.*falls by 0.01, with 4 of 5 blocks.*--max-drop"):
-        search(blocks_of([5, 4, 3, 2, 1]), lambda nodes: Measured(0.05 / (1 + len(nodes) / 2)), 0.001)
+    with pytest.raises(GateError, match=r"at most 0.001.*drops by 0.01, with 4 of 5 blocks.*--max-drop"):
+        find_float_blocks(blocks_of([5, 4, 3, 2, 1]), lambda nodes: Measurement(0.05 / (1 + len(nodes) / 2)), 0.001)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import lzma
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from posert.export import catalog
-from posert.export.archs import archs, build_arch, stages_of
-from posert.export.commands.models import stage_macs
+from posert.export import archs, catalog
+from posert.export.archs import Architecture, architecture, build_arch
 from posert.export.graph import macs
 from posert.export.weights.checkpoint import load, recognise
 from posert.runtime.errors import CatalogError
@@ -34,12 +36,6 @@ OTHERS = {
 
 def arch_of(name: str) -> str:
     return OTHERS[name] if name in OTHERS else catalog.row(name).arch
-
-
-def test_every_catalog_row_has_a_network_and_a_manifest():
-    assert {row.arch for row in catalog.rows().values()} <= set(archs())
-    published = {id.removesuffix("__mmdet_boxes") for id, row in catalog.rows().items() if row.source != "posert"}
-    assert published <= set(MANIFESTS)
 
 
 def test_unknown_architecture_offers_the_nearest():
@@ -89,7 +85,7 @@ def test_output_equals_the_source(name: str, source_file, golden_input, check_go
         check_golden(name, network(golden_input(name))[0].numpy())
 
         # Stopped after its first stage, a network gives the map that the source gave there.
-        stages = stages_of(network)
+        stages = architecture(arch_of(name)).stages
         if stages is not None and stages > 1:
             network.run_stages = 1
             y = network(golden_input(name)).double()
@@ -149,10 +145,10 @@ def test_stages_that_are_not_there_are_refused(arch: str, stages: int, message: 
 
 
 def test_a_network_stopped_early_costs_what_the_one_with_fewer_stages_does():
-    counts = stage_macs(catalog.row("mm_4xmspn50_coco_256x192"))
+    counts = macs.of_stages(catalog.row("mm_4xmspn50_coco_256x192"))
     names = [f"mm_{n}mspn50_coco_256x192" for n in ("", "2x", "3x", "4x")]
     assert counts == [MANIFESTS[name]["macs_test_path"] for name in names]
-    assert stage_macs(catalog.find("hrnet_w32")) == []
+    assert macs.of_stages(catalog.find("hrnet_w32")) == []
 
 
 def test_caffe_style_loads_and_differs():
@@ -164,3 +160,56 @@ def test_caffe_style_loads_and_differs():
     with torch.inference_mode():
         a, b = plain(x), caffe(x)
     assert a.shape == b.shape and (a - b).abs().max() > 0.1 * a.std()
+
+
+class TestInstalledPackages:
+    @pytest.fixture
+    def install(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., None]]:
+        """Make modules from their source, and an entry point to ARCHITECTURES in each."""
+
+        def install(**modules: str) -> None:
+            for name, source in modules.items():
+                (tmp_path / f"{name}.py").write_text(
+                    f"from torch import nn\nfrom posert.export.archs import Architecture\n{source}\n"
+                )
+            points = [metadata.EntryPoint(name, f"{name}:ARCHITECTURES", archs.GROUP) for name in modules]
+            monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == archs.GROUP else [])
+            archs._load.cache_clear()
+            catalog._load.cache_clear()
+
+        monkeypatch.syspath_prepend(tmp_path)
+        before = set(sys.modules)
+        yield install
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
+        archs._load.cache_clear()
+        catalog._load.cache_clear()
+
+    def test_one_or_several(self, install: Callable[..., None]) -> None:
+        install(
+            posert_test_one="ARCHITECTURES = Architecture('one', nn.Identity, stride=2)",
+            posert_test_two="ARCHITECTURES = (Architecture('two', nn.Identity), Architecture('three', nn.Identity))",
+        )
+        assert list(archs.architectures())[-3:] == ["one", "two", "three"]
+        assert architecture("one") == Architecture("one", torch.nn.Identity, 2) and not archs.plugin_failures()
+
+    def test_those_that_do_not_load_are_named_and_stop_nothing(self, install: Callable[..., None]) -> None:
+        install(
+            posert_test_broken="import a_library_that_nobody_has",
+            posert_test_empty="",
+            posert_test_wrong="ARCHITECTURES = {'wrong': nn.Identity}",
+            posert_test_right="ARCHITECTURES = (Architecture('right', nn.Identity),)",
+        )
+        assert {"right", "hrnet_w32"} <= archs.architectures().keys()
+        failures = archs.plugin_failures()
+        assert len(failures) == 3
+        broken = failures["posert.archs: posert_test_broken (posert_test_broken:ARCHITECTURES)"]
+        assert broken == "ModuleNotFoundError: No module named 'a_library_that_nobody_has'"
+        assert "expected ARCHITECTURES, a tuple of posert.export.archs.Architecture" in str(failures)
+        with pytest.raises(CatalogError, match="(?s)unknown architecture 'broken'.*posert_test_broken.* was skipped"):
+            catalog.find("broken")
+
+    def test_a_name_that_is_taken_is_refused(self, install: Callable[..., None]) -> None:
+        install(posert_test_same="ARCHITECTURES = Architecture('hrnet_w32', nn.Identity)")
+        with pytest.raises(CatalogError, match=r"'hrnet_w32': in export/archs/hrnet.py and in .*posert_test_same"):
+            archs.architectures()

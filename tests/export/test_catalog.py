@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import lzma
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from posert.export import catalog
+from posert.export import archs, catalog
+from posert.export.graph import macs
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import CatalogError
 
@@ -16,9 +20,14 @@ GOLDENS = Path(__file__).parents[1] / "goldens" / "models"
 PUBLISHED = {row["id"]: row for row in json.loads(lzma.decompress((GOLDENS / "published.json.xz").read_bytes()))}
 
 
-def test_all_published_rows_and_no_other():
-    assert len(PUBLISHED) == 33
-    assert {id for id, row in catalog.rows().items() if row.source != "posert"} == PUBLISHED.keys()
+def test_catalog_file_holds_all_published_rows_and_claims_no_other_figures():
+    rows = json.loads(Path(str(catalog.__file__)).with_name("catalog.json").read_text())["rows"]
+    assert {id for id, entry in rows.items() if "metrics" in entry} == PUBLISHED.keys()
+
+
+def test_every_published_network_is_compared_with_its_source():
+    manifests = json.loads(lzma.decompress((GOLDENS / "manifests.json.xz").read_bytes()))
+    assert {id.removesuffix("__mmdet_boxes") for id in PUBLISHED} <= manifests.keys()
 
 
 @pytest.mark.parametrize("id", PUBLISHED)
@@ -136,3 +145,57 @@ def test_contract_follows_the_layout_of_the_weights():
     # HRNet's original weights see what MMPose's see
     hrnet = catalog.find("hrnet_w32")
     assert hrnet.with_layout("original").contract() == hrnet.contract()
+
+
+def test_the_heatmap_follows_the_stride_of_the_architecture(monkeypatch: pytest.MonkeyPatch):
+    row = catalog.find("hrnet_w32")
+    of_row = replace(row, stride=8).contract()
+    assert (of_row.heatmap_width, of_row.heatmap_height) == (24, 32)
+    coarse = replace(archs.architecture("hrnet_w32"), stride=16)
+    monkeypatch.setattr(archs, "architecture", lambda name: coarse)
+    of_architecture = row.contract()
+    assert (of_architecture.heatmap_width, of_architecture.heatmap_height) == (12, 16)
+
+
+def test_figures_that_nobody_published_are_counted(monkeypatch: pytest.MonkeyPatch):
+    """A variant has the published figures of the architecture that it varies: only the strides differ."""
+    caffe, plain = catalog.find("pose_resnet_50_caffe"), catalog.find("pose_resnet_50")
+    assert caffe.params is caffe.macs is caffe.macs_test_path is None
+    found = macs.counted(caffe)
+    assert found.params == plain.params and found.macs_test_path is not None
+    assert found.macs_test_path < plain.macs_test_path  # the stride is on the first convolution, not on the second
+    assert macs.counted(plain) is plain
+
+    def refuse(*_: object) -> None:
+        raise NotImplementedError("an operator without a meta kernel")
+
+    monkeypatch.setattr(macs, "of_network", refuse)
+    assert macs.counted(caffe) == caffe
+
+
+# Whether published rows need torch or onnx or PyYAML shows in a process that lacks them.
+EDGE = """
+import sys
+for name in ("torch", "onnx", "onnxruntime", "yaml", "rich", "onnxscript"):
+    sys.modules[name] = None
+from posert.runtime.cli.main import main
+assert main(["models"{options}]) == 0
+"""
+
+
+def without_torch(options: str = "") -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", EDGE.replace("{options}", options)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_models_are_listed_where_torch_is_not_installed():
+    lines = {line.split()[0]: line for line in without_torch().splitlines()}
+    assert PUBLISHED.keys() <= lines.keys()
+    assert "28.5M     7.65  AP 0.746, AP50 0.904" in lines["mm_hrnet_w32_coco_256x192"]
+    assert 'pip install "posert[export]"' in lines["To"]
+    listed = json.loads(without_torch(', "hrnet_w32", "--json"'))
+    assert listed and not any(row["buildable"] for row in listed)
+    assert all(row["params"] == PUBLISHED[row["id"]]["model"]["params"] for row in listed)

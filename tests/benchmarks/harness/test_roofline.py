@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from posert.benchmarks.harness.roofline import Ceilings, Work, place, work_of
-from posert.export.graph.macs import of_graph
+from posert.calib.macs import of_graph
 from posert.export.graph.reference import Reference
 from posert.runtime.bundle.archive import Bundle
 

@@ -1,4 +1,4 @@
-"""int8 in a build: what the target demands stays in float, in both twins, and no more.
+"""int8 in a build: what the target demands stays in float, in both variants, and no more.
 
 The network is written by hand, so that it finds its joints without training: each joint is a disc of its own colour,
 and a channel of the network answers to that colour. One block multiplies half of its channels by 1000 and divides them
@@ -18,19 +18,24 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from posert.calib.cache import CalibrationCache, write_cache
 from posert.calib.images import crops_from_coco
-from posert.calib.overlap import EvaluationSet
-from posert.calib.qdq import place
-from posert.calib.ranges import Ranges, Seen, collect
-from posert.calib.scales import Scales, write_scales
-from posert.export.build.int8 import Int8, make_int8
+from posert.calib.overlap import EvaluationImages
+from posert.calib.placement import place
+from posert.calib.ranges import CalibrationState, Ranges, collect
+from posert.export.build.int8 import make_int8
 from posert.export.build.plan import Plan
-from posert.export.build.tuning import FEWEST, PEOPLE, Unproven, people_to_draw, tuning_frames
+from posert.export.build.state import Build
+from posert.export.build.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, Unproven, calibration_sample_size, tuning_frames
 from posert.export.catalog import find
+from posert.export.graph.reference import Reference
+from posert.export.graph.to_onnx import run
 from posert.runtime.accuracy.frames import Frames
+from posert.runtime.bundle.archive import Golden
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import CalibrationError
@@ -127,7 +132,7 @@ def network(hard: bool = True) -> onnx.ModelProto:
 
 
 FRAMES = make_frames(16)
-NOBODY = EvaluationSet([], lambda name: b"")
+NOBODY = EvaluationImages([], lambda name: b"")
 
 
 def plan(**changes: Any) -> Plan:
@@ -135,12 +140,28 @@ def plan(**changes: Any) -> Plan:
     return replace(base, max_drop=0.05, **changes)
 
 
-def make(folder: Path, model: onnx.ModelProto, asked: Plan, people: int = 32) -> tuple[Int8, list[str]]:
+def make(folder: Path, model: onnx.ModelProto, asked: Plan, people: int = 32) -> tuple[Build, list[str]]:
+    """A build that has its float32 graph, after the int8 step; and the names of what it reported."""
     told: list[str] = []
+    build = Build(asked, lambda what, *_: told.append(what), folder)
+    build.reference = Reference(torch.nn.Identity(), CONTRACT)
     crops = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people)
-    sha256 = hashlib.sha256(model.SerializeToString()).hexdigest()
-    found = make_int8(asked, model, sha256, crops, NOBODY, CONTRACT, folder, lambda what, *_: told.append(what))
-    return found, list(dict.fromkeys(told))
+    some = next(iter(crops))[:1]
+    build.golden = Golden(some, run(model, {"crops": some}))
+    (folder / "fp32.onnx").write_bytes(model.SerializeToString())
+    build.add_graph(folder / "fp32.onnx", "onnx", "fp32", 19)
+    make_int8(build, model, crops, NOBODY)
+    return build, list(dict.fromkeys(told))
+
+
+def record_of(build: Build) -> dict[str, Any]:
+    assert build.calibration is not None
+    return build.calibration
+
+
+def variants_of(build: Build) -> list[Path]:
+    """The files of both int8 graphs, CPU's first."""
+    return [build.folder / build.graphs[name][0].file for name in ("int8", "int8_gpu")]
 
 
 def quantised(path: Path) -> set[str]:
@@ -162,23 +183,24 @@ LAYERS |= {f"{b}.conv" for b in ("colour", "match", "blur", "head")}
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Int8, list[str]]:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Build, list[str]]:
     return make(tmp_path_factory.mktemp("hard"), network(), plan())
 
 
 class TestOneHardBlock:
-    def test_it_alone_stays_in_float_in_both_twins(self, searched: tuple[Int8, list[str]]) -> None:
+    def test_it_alone_stays_in_float_in_both_variants(self, searched: tuple[Build, list[str]]) -> None:
         made, _ = searched
-        assert [f.name for f in made.files] == ["int8.onnx", "int8_gpu.onnx"]
-        for file in made.files:
+        assert list(made.graphs) == ["fp32", "int8", "int8_gpu"]
+        for file in variants_of(made):
             assert LAYERS - quantised(file) == {"hard.conv1", "hard.conv2"}
-        cpu, gpu = (rest_of(file) for file in made.files)
+        cpu, gpu = (rest_of(file) for file in variants_of(made))
         assert (cpu, gpu) == ({onnx.TensorProto.FLOAT}, {onnx.TensorProto.FLOAT16})
+        reason, int8 = "int8 costs accuracy in hard", [made.graphs[name][0] for name in ("int8", "int8_gpu")]
         for name in ("hard.conv1", "hard.conv2"):
-            assert made.left[name] == "int8 costs accuracy in hard"
+            assert all(graph.float_nodes.get(name) == reason for graph in int8)
 
-    def test_the_record_tells_what_was_measured(self, searched: tuple[Int8, list[str]]) -> None:
-        record = json.loads(json.dumps(searched[0].record, allow_nan=False))
+    def test_the_record_tells_what_was_measured(self, searched: tuple[Build, list[str]]) -> None:
+        record = json.loads(json.dumps(record_of(searched[0]), allow_nan=False))
         found = record["search"]
         assert found["ap"] > 0.5, "the float network must find its joints, or nothing can be lost"
         assert (found["people"], found["images"], found["max_drop"]) == (32, 15, 0.05)
@@ -196,13 +218,15 @@ class TestOneHardBlock:
         assert record["int8_macs"] == pytest.approx(1 - share)
         assert list(record["ranges"])[-1] == "plain.conv2.relu" and record["method"] == "mse"
 
-    def test_the_verdict_is_a_sentence(self, searched: tuple[Int8, list[str]]) -> None:
-        verdict = searched[0].record["verdict"]
-        assert "% of the multiply-adds are in int8. On 32 people whom neither the ranges nor the gate know" in verdict
-        assert "1 of 7 blocks stays in float because with all in int8 AP fell by 0." in verdict
+    def test_the_verdict_is_a_sentence(self, searched: tuple[Build, list[str]]) -> None:
+        verdict = record_of(searched[0])["verdict"]
+        assert (
+            "% of the multiply-adds are in int8. On 32 people used neither for calibration nor by the gate" in verdict
+        )
+        assert "With all blocks in int8, AP fell by 0." in verdict and "1 of 7 blocks stays in float: hard." in verdict
         assert verdict.endswith(": hard.")
 
-    def test_progress_names_every_step(self, searched: tuple[Int8, list[str]]) -> None:
+    def test_progress_names_every_step(self, searched: tuple[Build, list[str]]) -> None:
         told = searched[1]
         assert told[:2] == ["calibration", "int8 graphs"]
         assert "int8: what each block costs" in told and any("search, try 1" in what for what in told)
@@ -210,10 +234,10 @@ class TestOneHardBlock:
 
 def test_without_a_hard_block_nothing_is_searched(tmp_path: Path) -> None:
     made, told = make(tmp_path, network(hard=False), plan())
-    assert quantised(made.files[0]) == quantised(made.files[1]) == LAYERS
-    found = made.record["search"]
+    assert quantised(variants_of(made)[0]) == quantised(variants_of(made)[1]) == LAYERS
+    found = record_of(made)["search"]
     assert [s["blocks"] for s in found["steps"]] == [[]] and found["blocks"] == []
-    assert made.record["verdict"].endswith("Nothing had to stay in float.")
+    assert record_of(made)["verdict"].endswith("No block has to stay in float.")
     assert not any("block" in what or "search" in what for what in told)
 
 
@@ -228,9 +252,9 @@ def test_without_labels_that_mean_something_it_is_said_and_nothing_is_searched(
     tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
     made, _ = make(tmp_path, network(), plan(**changes))
-    assert reason in made.record["search"]["reason"] and reason in made.record["verdict"]
-    assert "was not tuned" in made.record["verdict"]
-    assert quantised(made.files[0]) == LAYERS
+    assert reason in record_of(made)["search"]["reason"] and reason in record_of(made)["verdict"]
+    assert "was not measured" in record_of(made)["verdict"]
+    assert quantised(variants_of(made)[0]) == LAYERS
 
 
 def test_a_network_that_finds_nobody_has_nothing_to_lose(tmp_path: Path) -> None:
@@ -238,30 +262,32 @@ def test_a_network_that_finds_nobody_has_nothing_to_lose(tmp_path: Path) -> None
     head = next(t for t in blind.graph.initializer if t.name == "head.conv.weight")
     head.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(head), head.name))
     made, _ = make(tmp_path, blind, plan())
-    assert "nothing to lose" in made.record["verdict"]
+    assert "nothing to lose" in record_of(made)["verdict"]
 
 
 class TestScales:
-    def scales(self, model: onnx.ModelProto, people: int = 32) -> Scales:
-        crops, seen = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people), Seen()
-        ranges: Ranges = collect(model, crops, place(model).tensors, "minmax", seen=seen)
+    def scales(self, model: onnx.ModelProto, people: int = 32) -> CalibrationCache:
+        crops, seen = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people), CalibrationState()
+        ranges: Ranges = collect(model, crops, place(model).tensors, "minmax", state=seen)
         described = crops.provenance()
-        files = {name: {"sha256": sha256, "look": None} for name, sha256 in described["files"].items()}
+        files = {name: {"sha256": sha256, "phash": None} for name, sha256 in described["files"].items()}
         sha256 = hashlib.sha256(model.SerializeToString()).hexdigest()
-        return Scales("discs", sha256, "minmax", ({**described, "data": "discs", "files": files},), ranges, seen)
+        return CalibrationCache(
+            "discs", sha256, "minmax", ({**described, "data": "discs", "files": files},), ranges, seen
+        )
 
     def test_they_are_used_as_they_are(self, tmp_path: Path) -> None:
         model = network(hard=False)
         scales = self.scales(model, people=20)
-        write_scales(tmp_path / "s.json", scales)
+        write_cache(tmp_path / "s.json", scales)
         made, told = make(tmp_path, model, plan(scales=tmp_path / "s.json"))
-        record = made.record
+        record = record_of(made)
         assert "calibration" not in told and record["method"] == "minmax" and record["scales"] == "s.json"
         assert record["people"] == 20 and record["ranges"]["blur.conv.relu"] == [
             0.0,
             scales.ranges["blur.conv.relu"].hi,
         ]
-        graph = onnx.load(made.files[1]).graph
+        graph = onnx.load(variants_of(made)[1]).graph
         stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         # symmetric: the largest magnitude at 127, rounded up to a float16
         step = scales.ranges["blur.conv.relu"].hi / 127
@@ -269,17 +295,19 @@ class TestScales:
         assert scale.dtype == np.float16 and step <= float(scale) <= step * (1 + 2**-10)
 
     def test_of_another_graph_they_are_refused(self, tmp_path: Path) -> None:
-        write_scales(tmp_path / "s.json", self.scales(network(hard=False)))
-        with pytest.raises(CalibrationError, match=r"s.json holds scales of another graph.*[0-9a-f]{64}.*[0-9a-f]{64}"):
+        write_cache(tmp_path / "s.json", self.scales(network(hard=False)))
+        with pytest.raises(
+            CalibrationError, match=r"s.json is the calibration cache of another graph.*[0-9a-f]{64}.*[0-9a-f]{64}"
+        ):
             make(tmp_path, network(), plan(scales=tmp_path / "s.json"))
 
 
 class TestPeopleToTuneOn:
-    def test_they_are_those_that_were_not_drawn(self) -> None:
-        drawn = {a["id"] for a in FRAMES.coco["annotations"][::2]}
-        frames = tuning_frames(FRAMES, lambda a: a["id"] in drawn, NOBODY)
+    def test_they_are_those_that_the_ranges_do_not_rest_on(self) -> None:
+        chosen = {a["id"] for a in FRAMES.coco["annotations"][::2]}
+        frames = tuning_frames(FRAMES, lambda a: a["id"] in chosen, NOBODY)
         assert isinstance(frames, Frames)
-        assert {a["id"] for a in frames.coco["annotations"]} == set(range(1, 65)) - drawn
+        assert {a["id"] for a in frames.coco["annotations"]} == set(range(1, 65)) - chosen
 
     def test_there_is_a_cap(self) -> None:
         many = make_frames(60)
@@ -291,14 +319,14 @@ class TestPeopleToTuneOn:
         assert {r["id"] for r in frames.coco["images"]} == seen and max(seen) == 59 and min(seen) == 0
 
     def test_too_few_are_none(self) -> None:
-        few = tuning_frames(FRAMES, lambda a: a["id"] >= FEWEST, NOBODY)
-        assert isinstance(few, Unproven) and f"{FEWEST - 1} labelled people are left" in few.reason
+        few = tuning_frames(FRAMES, lambda a: a["id"] >= MIN_PEOPLE_FOR_AP, NOBODY)
+        assert isinstance(few, Unproven) and f"{MIN_PEOPLE_FOR_AP - 1} labelled people are left" in few.reason
 
     def test_one_of_the_gates_images_among_them_is_refused(self) -> None:
         name = FRAMES.coco["images"][3]["file_name"]
         with pytest.raises(CalibrationError, match=f"calibration image '{name}' is also in the evaluation set"):
-            tuning_frames(FRAMES, lambda a: False, EvaluationSet([name], FRAMES.read))
+            tuning_frames(FRAMES, lambda a: False, EvaluationImages([name], FRAMES.read))
 
     @pytest.mark.parametrize(("images", "count"), [(4, 64), (10, 20), (16, 32), (40, 64)])
     def test_ranges_leave_half_of_a_small_set(self, images: int, count: int) -> None:
-        assert people_to_draw(make_frames(images), 64) == count
+        assert calibration_sample_size(make_frames(images), 64) == count

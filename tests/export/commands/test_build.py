@@ -20,8 +20,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from posert.calib.scales import read_scales
-from posert.calib.search import Measured
+from posert.calib.cache import read_cache
+from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
 from posert.export.archs import build_arch
 from posert.export.build import graphs, int8, pipeline, tuning
@@ -139,7 +139,7 @@ class TestOneBuild:
     def test_calibrate_finds_the_graph_and_the_ranges_of_the_build(self, built: Built, tmp_path: Path) -> None:
         status, _, err = posert("calibrate", *DEMO[1:], "--scales", tmp_path / "s.json")
         assert status == 0, err
-        scales = read_scales(tmp_path / "s.json")
+        scales = read_cache(tmp_path / "s.json")
         with Bundle(built.folder / "demo.pose") as bundle:
             scales.check_graph(bundle.artifacts["fp32"].sha256, "s.json")
             assert {n: [r.lo, r.hi] for n, r in scales.ranges.items()} == bundle.manifest["calibration"]["ranges"]
@@ -244,22 +244,22 @@ class TestTheGateFails:
             assert bundle.artifacts["fp16"].golden_error is None
             assert bundle.accuracy["rows"] == rows
         report = json.loads((tmp_path / "nan-report" / "report.json").read_text())
-        assert "could not be judged" in report["headline"] and "NaN" in report["headline"]
+        assert "could not be evaluated" in report["headline"] and "NaN" in report["headline"]
         status, out, _ = posert("inspect", output)
         assert status == 0 and "NaN" in out
         assert PoseEstimator(output, threads=1).choice.precision in ("fp32", "bf16")
 
     @pytest.mark.usefixtures("exported")
     def test_a_target_that_no_int8_graph_holds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def hopeless(self: Tuner, twins: Mapping[str, bytes], what: str) -> Measured:
-            assert set(twins) == {"int8", "int8_gpu"}
-            return Measured(0.04 if "search" in what else 0.05, (0.03, 0.06), 10.0)
+        def hopeless(self: Tuner, variants: Mapping[str, bytes], what: str) -> Measurement:
+            assert set(variants) == {"int8", "int8_gpu"}
+            return Measurement(0.04 if "search" in what else 0.05, (0.03, 0.06), 10.0)
 
         def two(*_: object, **__: object) -> list[Block]:
             return [Block("layer1.0", ("layer1.0.conv1",), 0.1, 0.5), Block("layer1.1", ("layer1.1.conv1",), 0.9, 0.1)]
 
-        monkeypatch.setattr(tuning, "FEWEST", 1)
-        monkeypatch.setattr(parity, "FEWEST", 1)
+        monkeypatch.setattr(tuning, "MIN_PEOPLE_FOR_AP", 1)
+        monkeypatch.setattr(parity, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(Tuner, "measure", hopeless)
         monkeypatch.setattr(int8, "sensitivity", two)
         arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]
@@ -342,7 +342,7 @@ class TestRefusedBeforeAnyWork:
             raise AssertionError("work was done before the refusal")
 
         monkeypatch.setattr(frames_module, "cached", refuse)
-        monkeypatch.setattr(build_module, "build", refuse)
+        monkeypatch.setattr(build_module, "build_bundle", refuse)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("")
@@ -364,7 +364,7 @@ class TestRefusedBeforeAnyWork:
             (["--arch", "hrnet_w32", "--images", "folder"], "--annotations and --images go together"),
             (["--arch", "hrnet_w32", "--calib", "x.json"], "--calib and --calib-images go together"),
             (["--arch", "hrnet_w32", "--scales", "s.json"], "--scales is for int8, which is not asked for"),
-            (["--arch", "hrnet_w32", "--int8", "--scales", "file"], "file is not a file of scales"),
+            (["--arch", "hrnet_w32", "--int8", "--scales", "file"], "file is not a calibration cache"),
             (["--arch", "hrnet_w32", "--max-drop", "-0.1"], "--max-drop -0.1"),
             (["--arch", "hrnet_w32", "--max-drop", "1"], "--max-drop 1"),
             (["--arch", "hrnet_w32", "--max-drop", "nan"], "--max-drop nan"),

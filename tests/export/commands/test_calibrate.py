@@ -18,10 +18,10 @@ import cv2
 import onnx
 import pytest
 
+from posert.calib.cache import read_cache
 from posert.calib.images import crops_from_coco, folder
-from posert.calib.qdq import place
+from posert.calib.placement import place
 from posert.calib.ranges import collect
-from posert.calib.scales import read_scales
 from posert.export.commands import calibrate
 from posert.export.demo.data import cached
 from posert.runtime.bundle.archive import Bundle
@@ -72,7 +72,7 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     assert status == 0, err
     assert "--people" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
-    scales = read_scales(out)
+    scales = read_cache(out)
     with Bundle(narrow_bundle) as bundle:
         fp32 = bundle.artifacts["fp32"]
         model, contract = onnx.load_from_string(bundle.read(fp32)), bundle.contract
@@ -80,11 +80,11 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     crops = crops_from_coco(coco, folder(data / "images"), contract, 20)
     expected = collect(model, crops, place(model).tensors, "mse")
     assert scales.ranges == expected and scales.ranges.curve == expected.curve
-    assert (scales.graph, scales.method, scales.seen.crops) == (fp32.sha256, "mse", 20)
+    assert (scales.graph, scales.method, scales.state.crops) == (fp32.sha256, "mse", 20)
     (one,) = scales.sets
     assert one["sha256"] == crops.provenance()["sha256"] and one["data"].startswith("all.json, ")
     assert fp32.sha256 in said and one["sha256"] in said and "mse, from 20 people on" in said
-    assert "moved the ranges by" in said
+    assert "changed the ranges by" in said
 
 
 def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path)
         own = ["--calib", tmp_path / name, "--calib-images", data / "images", "--people", "99"]
         status, _, err = posert("calibrate", narrow_bundle, *own, "--scales", tmp_path / "out.json")
         assert status == 0, err
-        assert f"--people 99: there are {people} to calibrate on; all" in " ".join(err.split())
-        scales = read_scales(tmp_path / "out.json")
-        assert scales.seen.crops == people and scales.sets[0]["data"].startswith(f"{name}, boxes of ")
+        assert f"--people 99: there are only {people} to calibrate on; all" in " ".join(err.split())
+        scales = read_cache(tmp_path / "out.json")
+        assert scales.state.crops == people and scales.sets[0]["data"].startswith(f"{name}, boxes of ")
 
 
 def test_two_files_merge_to_what_one_run_over_both_sets_finds(narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -116,13 +116,13 @@ def test_two_files_merge_to_what_one_run_over_both_sets_finds(narrow_bundle: Pat
         "calibrate", "--merge", tmp_path / "first", tmp_path / "second", "--scales", tmp_path / "merged", "--json"
     )
     assert status == 0, err
-    merged, whole = read_scales(tmp_path / "merged"), collect(model, chain(*sets), place(model).tensors, "mse")
+    merged, whole = read_cache(tmp_path / "merged"), collect(model, chain(*sets), place(model).tensors, "mse")
     # The network takes the crops in other pieces; its sums may differ in the last bits.
     assert merged.ranges.keys() == whole.keys()
     for name, seen in whole.items():
         assert merged.ranges[name].lo == pytest.approx(seen.lo, rel=1e-5, abs=1e-6)
         assert merged.ranges[name].hi == pytest.approx(seen.hi, rel=1e-5, abs=1e-6)
-    assert json.loads(out)["crops"] == merged.seen.crops == 24
+    assert json.loads(out)["crops"] == merged.state.crops == 24
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(
@@ -134,14 +134,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     arguments = command(narrow_bundle, data, out, "all", "--people", "40")
     slow = (
         "import sys, time\n"
-        "from posert.export import calibrate\n"
+        "from posert.export.commands import calibrate\n"
         "from posert.runtime.cli.main import main\n"
-        "write = calibrate.write_scales\n"
+        "write = calibrate.write_cache\n"
         "calibrate._SAVE_EVERY = 8\n"
         "def slowly(path, scales):\n"
         "    write(path, scales)\n"
         "    time.sleep(0.5)\n"
-        "calibrate.write_scales = slowly\n"
+        "calibrate.write_cache = slowly\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     child = subprocess.Popen([sys.executable, "-c", slow, *arguments], stderr=subprocess.PIPE)
@@ -152,9 +152,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     _, err = child.communicate()
     assert child.returncode == -signal.SIGKILL, err.decode()
     assert partial.exists() and not out.exists()
-    assert 0 < read_scales(partial).seen.crops < 40
+    assert 0 < read_cache(partial).state.crops < 40
     status, _, said = posert(*arguments)
-    assert status == 0 and "going on after" in said and "of 40 people" in " ".join(said.split())
+    assert status == 0 and "resuming after" in said and "of 40 people" in " ".join(said.split())
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["killed.json"]
     assert posert(*command(narrow_bundle, data, tmp_path / "whole.json", "all", "--people", "40"))[0] == 0
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
@@ -166,7 +166,7 @@ class TestGoingOnWithSomethingElse:
     def partial(cls, narrow_bundle: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
         path = tmp_path_factory.mktemp("cut") / "s.json"
         kept: list[bytes] = []
-        write = calibrate.write_scales
+        write = calibrate.write_cache
 
         def keep(target: Path, scales: object) -> None:
             write(target, scales)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ class TestGoingOnWithSomethingElse:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(calibrate, "_SAVE_EVERY", 8)
-            patch.setattr(calibrate, "write_scales", keep)
+            patch.setattr(calibrate, "write_cache", keep)
             assert posert(*command(narrow_bundle, data, path, "all", "--people", "20"))[0] == 0
         assert len(kept) > 1
         return kept[0]
@@ -193,7 +193,7 @@ class TestGoingOnWithSomethingElse:
     def test_what_is_no_state_is_refused(self, narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
         (tmp_path / "s.json.partial").write_bytes(b"{")
         status, _, err = posert(*command(narrow_bundle, data, tmp_path / "s.json"))
-        assert status == 2 and "s.json.partial is not a file of scales" in err
+        assert status == 2 and "s.json.partial is not a calibration cache" in err
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from onnx import numpy_helper
 from posert.calib.fp16 import to_fp16
 from posert.export.commands import compare
 from posert.export.divergence.drift import measure
-from posert.export.divergence.layers import ModuleLayers, part
-from posert.export.divergence.operands import Side, normalised
+from posert.export.divergence.layers import ModuleLayers, compare_layers
+from posert.export.divergence.operands import ModelRef, normalised
 from posert.export.graph.reference import Reference, random_crops
 from posert.runtime.accuracy.frames import Frames
 from posert.runtime.bundle.archive import Bundle
@@ -53,13 +53,13 @@ def wrong(graph: bytes, tmp_path: Path) -> Path:
     return path
 
 
-def side(graph: bytes, reference: Reference | None = None, contract: Contract | None = None) -> Side:
-    return Side("side", "fp32", None, contract, None, graph or None, reference)  # type: ignore[arg-type]
+def model(graph: bytes, reference: Reference | None = None, contract: Contract | None = None) -> ModelRef:
+    return ModelRef("model", "fp32", None, contract, None, graph or None, reference)  # type: ignore[arg-type]
 
 
 def test_the_layer_with_the_error_is_named(graph: bytes, narrow_reference: Reference) -> None:
     crops = random_crops(narrow_reference.contract, 2)
-    found = part(side(graph), side(planted(graph, LAYER)), crops, BOUND)
+    found = compare_layers(model(graph), model(planted(graph, LAYER)), crops, BOUND)
     assert found is not None and found.first is not None
     assert (found.first.name, found.first.op, found.first.inherited) == (LAYER, "Conv", 0.0)
     assert found.jumps(1)[0].name == LAYER
@@ -74,7 +74,7 @@ def test_the_layer_with_the_error_is_named(graph: bytes, narrow_reference: Refer
 def test_the_pytorch_model_against_a_graph(graph: bytes, narrow_reference: Reference, layer: str | None) -> None:
     crops = random_crops(narrow_reference.contract, 1)
     other = planted(graph, layer) if layer else graph
-    found = part(side(b"", narrow_reference), side(other), crops, BOUND)
+    found = compare_layers(model(b"", narrow_reference), model(other), crops, BOUND)
     convolutions = [n for n in onnx.load_from_string(graph).graph.node if n.op_type == "Conv"]
     assert found is not None and len(found.layers) == len(convolutions)
     assert (found.first.name if found.first else None) == layer
@@ -83,7 +83,7 @@ def test_the_pytorch_model_against_a_graph(graph: bytes, narrow_reference: Refer
 def test_precisions_share_the_names(graph: bytes, narrow_reference: Reference) -> None:
     half = to_fp16(onnx.load_from_string(graph)).SerializeToString()
     crops = random_crops(narrow_reference.contract, 1)
-    found = part(side(graph), side(half), crops, 2e-2)
+    found = compare_layers(model(graph), model(half), crops, 2e-2)
     assert found is not None and found.first is None
     assert {layer.op for layer in found.layers} >= {"Conv", "Relu", "Add", "Resize"}
     assert 1e-5 < max(layer.error for layer in found.layers) < 2e-2  # it is float16 that was compared
@@ -133,7 +133,7 @@ def test_plain_graphs_take_what_the_contract_says(
     crops = random_crops(contract, 2)
     expected = narrow_reference.normalise(torch.from_numpy(crops)).numpy()
     np.testing.assert_allclose(normalised(crops, contract), expected, atol=1e-6)
-    found = part(side(narrow_onnx.SerializeToString(), None, contract), side(graph), crops, BOUND)
+    found = compare_layers(model(narrow_onnx.SerializeToString(), None, contract), model(graph), crops, BOUND)
     assert found is not None and found.first is None and len(found.layers) > 50
 
 
@@ -154,7 +154,7 @@ def test_drift_is_what_the_maps_were_moved_by(narrow_reference: Reference) -> No
             return (maps,)
 
     frames = frames_of([[10, 10, 30, 40], [5, 0, 45, 60]])
-    a, b = (Side(str(s), "fp32", Drawn(s), c) for s in (0, 2))
+    a, b = (ModelRef(str(s), "fp32", Drawn(s), c) for s in (0, 2))
     drift = measure(a, b, c, frames)
     assert drift.people == 2 and set(drift.joints) == {"default", "unbiased"}
     extent = np.array(
@@ -200,7 +200,7 @@ def test_the_command(
 
     assert main(["compare", f"{narrow_bundle}:fp32", f"{narrow_bundle}:torchscript"]) == 0
     text = capsys.readouterr().out
-    assert "The same" in text and "shows none" in text and "left_shoulder" in text
+    assert "EQUAL" in text and "no readable layers" in text and "left_shoulder" in text
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_the_command(
         ("nothing.pt@torchscript", "there is no file nothing.pt; expected"),
         ("nothing.pose:fp32", "there is no file nothing.pose; expected"),
         ("nothing", "nothing: expected BUNDLE:GRAPH"),
-        ("{bundle}:torch", "of no model of the catalog"),
+        ("{bundle}:torch", "not in the catalog"),
     ],
 )
 def test_what_cannot_be_opened(

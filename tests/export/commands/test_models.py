@@ -8,7 +8,7 @@ import re
 import pytest
 
 from posert.export import catalog
-from posert.export.archs import archs
+from posert.export.archs import architectures
 from posert.runtime.cli.main import main
 
 
@@ -24,7 +24,7 @@ def test_all_rows_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         row.width,
         dict(row.metrics),
     )
-    assert all(r["buildable"] == (r["arch"] in archs()) for r in found)
+    assert all(r["buildable"] == (r["arch"] in architectures()) for r in found)
 
 
 def test_a_pattern_narrows(capsys: pytest.CaptureFixture[str]) -> None:

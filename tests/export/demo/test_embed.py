@@ -13,7 +13,7 @@ from torch import Tensor
 from posert.export import demo
 from posert.export.archs import build_arch
 from posert.export.demo.embed import embed
-from posert.export.weights.checkpoint import random_weights
+from posert.export.weights.load import random_weights
 from posert.runtime.errors import CheckpointError
 
 FILES = sorted({Path(demo.__file__).with_name(f"{name}.safetensors") for name in demo.DEMOS.values()})

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import http.server
 import pickle
-import re
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +12,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from posert.export.archs import archs, build_arch
+from posert.export.archs import architectures, build_arch
 from posert.export.archs.hrnet import HRNet
 from posert.export.archs.mspn import MSPN
 from posert.export.archs.simple_baseline import PoseResNet
-from posert.export.catalog import Row, find
-from posert.export.weights import checkpoint, download
+from posert.export.weights import checkpoint
+from posert.export.weights.load import random_weights
 from posert.runtime.errors import CheckpointError
 
 
@@ -115,7 +110,10 @@ def test_mismatch_names_the_architecture(arch: str, keypoints: int, tmp_path: Pa
 def test_no_two_architectures_look_alike_but_the_caffe_ones():
     """Otherwise the hint could name the wrong one; the caffe ones cannot be told apart and come later in the table."""
     with torch.device("meta"):
-        shapes = {n: {k: v.shape for k, v in build(keypoints=1).state_dict().items()} for n, build in archs().items()}
+        shapes = {
+            name: {key: value.shape for key, value in found.build(1).state_dict().items()}
+            for name, found in architectures().items()
+        }
     for name, own in shapes.items():
         same = [other for other, theirs in shapes.items() if theirs == own]
         assert {n.removesuffix("_caffe") for n in same} == {name.removesuffix("_caffe")}
@@ -183,17 +181,17 @@ def test_a_file_without_weights_says_what_it_holds(tmp_path: Path):
 
 
 def test_random_weights_are_repeatable_and_keep_the_output_in_range():
-    first = {k: v.clone() for k, v in checkpoint.random_weights(small(), seed=3).items()}
+    first = {k: v.clone() for k, v in random_weights(small(), seed=3).items()}
     network = small()
-    again = checkpoint.random_weights(network, seed=3)
-    other = checkpoint.random_weights(small(), seed=4)
+    again = random_weights(network, seed=3)
+    other = random_weights(small(), seed=4)
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
     assert not network.training
     noise = torch.randn(1, 3, 128, 96, generator=torch.Generator().manual_seed(0))
     blocks = noise[:, :, ::16, ::16].repeat_interleave(16, 2).repeat_interleave(16, 3)
     for net in (network, PoseResNet(5, blocks=(3, 4, 6, 3)), MSPN(5, stages=2)):
-        checkpoint.random_weights(net)
+        random_weights(net)
         with torch.inference_mode():
             maps = [net(picture) for picture in (noise, blocks, torch.zeros_like(noise))]
         # With batch-norm's initial statistics 50 layers end near 5e2; with those of noise, channel by channel, the
@@ -202,123 +200,19 @@ def test_random_weights_are_repeatable_and_keep_the_output_in_range():
         assert (maps[0] - maps[1]).abs().max() > 0.1 * maps[0].std()
 
 
-# --- fetch -----------------------------------------------------------------------------------------------------------
-
-DATA = bytes(i * i % 251 for i in range(300_000))
-DIGEST = hashlib.sha256(DATA).hexdigest()[:8]
-
-
-class Publisher(http.server.BaseHTTPRequestHandler):
-    """Serves DATA at /, by ranges; /whole knows no ranges; /broken breaks off at half when asked for the whole."""
-
-    def do_GET(self) -> None:
-        folder = self.path.split("/")[1]
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        self.server.asked.append(found.group(0) if found else None)  # type: ignore[attr-defined]
-        if folder == "missing":
-            return self.send_error(404)
-        start = int(found.group(1)) if found and folder != "whole" else 0
-        if start >= len(DATA):
-            return self.send_error(416)
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
-        self.send_header("Content-Length", str(len(DATA) - start))
-        self.end_headers()
-        self.wfile.write(DATA[start : len(DATA) // 2] if folder == "broken" and not start else DATA[start:])
-
-    def log_message(self, *args: object) -> None:
-        pass
+def test_random_weights_fill_every_matrix_whatever_the_layer():
+    """Two networks that were constructed differently are the same afterwards; attention's projection is a parameter."""
+    filled = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        network = nn.Sequential(nn.Conv2d(3, 8, 8, stride=8), nn.Flatten(2), Transposed(), layer)
+        filled.append(random_weights(network, 32, 24))
+    matrices = [key for key, value in filled[0].items() if value.ndim > 1]
+    assert len(matrices) == 5 and all(torch.equal(filled[0][key], filled[1][key]) for key in matrices)
 
 
-@pytest.fixture
-def publisher() -> Iterator[http.server.ThreadingHTTPServer]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Publisher)
-    server.asked = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("POSERT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("posert.export.weights.download.CONNECT_SECONDS", 60.0)  # a busy machine is no dead server
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "cache" / "checkpoints"
-
-
-def published(port: int, folder: str = "full", digest: str | None = DIGEST) -> Row:
-    file = f"net-{digest}_20200708.pth" if digest else "checkpoint.pt"
-    url = f"http://127.0.0.1:{port}/{folder}/{file}"
-    return dataclasses.replace(find("hrnet_w32"), url=url, file=file)
-
-
-def test_fetch_keeps_the_file_and_reports_progress(publisher, cache: Path):
-    seen: list[tuple[int, int | None]] = []
-    row = published(publisher.server_port)
-    path = checkpoint.fetch(row, lambda done, total: seen.append((done, total)))
-    assert path == cache / row.file and path.read_bytes() == DATA
-    assert seen[-1] == (len(DATA), len(DATA)) and [p.name for p in cache.iterdir()] == [row.file]
-    assert checkpoint.fetch(row) == path and len(publisher.asked) == 1
-
-
-def test_fetch_resumes_where_the_connection_broke(publisher, cache: Path):
-    row = published(publisher.server_port, "broken")
-    with pytest.raises(CheckpointError, match=f"broke off after {len(DATA) // 2} of {len(DATA)} bytes"):
-        checkpoint.fetch(row)
-    assert (cache / f"{row.file}.part").stat().st_size == len(DATA) // 2
-    assert checkpoint.fetch(row).read_bytes() == DATA
-    assert publisher.asked == [None, f"bytes={len(DATA) // 2}-"]
-    assert not (cache / f"{row.file}.part").exists()
-
-
-@pytest.mark.parametrize(("folder", "size"), [("whole", 1000), ("full", len(DATA)), ("full", len(DATA) + 5)])
-def test_fetch_starts_anew_where_it_cannot_resume(folder: str, size: int, publisher, cache: Path):
-    row = published(publisher.server_port, folder)
-    cache.mkdir(parents=True)
-    (cache / f"{row.file}.part").write_bytes(bytes(size))
-    assert checkpoint.fetch(row).read_bytes() == DATA
-
-
-def test_fetch_without_a_digest_never_joins_two_halves(publisher, cache: Path):
-    row = published(publisher.server_port, digest=None)
-    cache.mkdir(parents=True)
-    path = cache / f"{row.id}.pt"
-    path.with_name(path.name + ".part").write_bytes(bytes(1000))
-    assert checkpoint.fetch(row) == path and path.read_bytes() == DATA
-    assert publisher.asked == [None]
-
-
-def failure(row: Row) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.fetch(row)
-    message = str(caught.value)
-    assert "--weights FILE" in message and "--weights demo" in message and "--weights random" in message
-    assert row.url is None or row.url in message
-    return message
-
-
-def test_fetch_refuses_and_deletes_a_file_with_another_digest(publisher, cache: Path):
-    message = failure(published(publisher.server_port, digest="0badf00d"))
-    assert DIGEST in message and "0badf00d" in message and not list(cache.iterdir())
-
-
-def test_fetch_names_the_reason_and_the_ways_out(publisher, monkeypatch: pytest.MonkeyPatch):
-    assert "404" in failure(published(publisher.server_port, "missing"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        assert "refused" in failure(published(free.getsockname()[1]))
-    row = find("pose_resnet_50")
-    assert "pose_coco/pose_resnet_50_256x192.pth" in failure(row)
-    assert "none were published" in failure(find("pose_hourglass_2"))
-
-    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        assert "no answer within" in failure(published(silent.getsockname()[1]))
+class Transposed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape == (1, 8, 12)  # noise of the size that was asked for
+        return x.transpose(1, 2)

@@ -1,11 +1,10 @@
-"""A bundle on a data set's images: the same joints as one call after another, also after an interruption."""
+"""A bundle on the images of a data set: the same joints as one call after another, also after an interruption."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from posert.runtime.accuracy import evaluate as evaluate_bundle
-from posert.runtime.accuracy.evaluate import Estimation, Journal, collect, compare, fingerprint, read_people
-from posert.runtime.accuracy.metrics.oks import evaluate_oks
+from posert.runtime.accuracy.evaluate import Subjects, compare, estimate_people, fingerprint, read_subjects
 from posert.runtime.cli.main import main
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
+from posert.runtime.metrics.oks import evaluate_oks
 from posert.runtime.pose.decode import decode, to_frame
 from posert.runtime.pose.flip import merge
 from posert.runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
@@ -79,7 +77,7 @@ def test_figures_are_those_of_the_estimator(
     assert "verdict" not in report, "these weights were not published"
 
     coco, records = json.loads(annotations.read_text()), json.loads(output.read_text())
-    assert report["metrics"] == evaluate_oks(coco, records).metrics
+    assert report["metrics"] == evaluate_oks(coco, records, COCO.sigmas).metrics
     pose = PoseEstimator(narrow_bundle, backend="onnxruntime")
     for image in coco["images"]:
         people = [p for p in coco["annotations"] if p["image_id"] == image["id"] and not p["iscrowd"]]
@@ -201,66 +199,72 @@ def test_flip_test_is_the_mean_of_two_runs(narrow_bundle: Path) -> None:
     )
 
 
-def test_an_interrupted_run_goes_on(narrow_bundle: Path, data: Data, tmp_path: Path) -> None:
-    pose = PoseEstimator(narrow_bundle, backend="onnxruntime")
-    people = read_people(COCO, pose.contract, data[0], None, "legacy")
-    key = fingerprint("graph", pose, people)
+@pytest.fixture
+def pose(narrow_bundle: Path) -> PoseEstimator:
+    return PoseEstimator(narrow_bundle, backend="onnxruntime")
 
-    def journal(name: str) -> Journal:
-        return Journal(tmp_path / name, key)
 
-    whole = journal("whole")
-    assert len(list(Estimation(pose, people, data[1], whole))) == 5
-    expected = collect(people, whole, 17)
-    whole.close()
+def subjects_of(pose: PoseEstimator, data: Data, protocol: str = "legacy") -> Subjects:
+    return read_subjects(COCO, pose.contract, data[0], None, protocol)
 
-    first = journal("part")
-    for count, _ in enumerate(Estimation(pose, people, data[1], first)):
-        if count == 2:
-            break
-    first.close()
+
+def test_an_interrupted_run_resumes(
+    pose: PoseEstimator, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = subjects_of(pose, data)
+    calls: list[int] = []
+    regions = PoseEstimator.regions
+
+    def count(pose: PoseEstimator, *region: Any) -> Any:
+        calls.append(len(region[1]))
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return regions(pose, *region)
+
+    monkeypatch.setattr(PoseEstimator, "regions", count)
+
+    def run(name: str, graph: str = "graph", workers: int = 2) -> tuple[list[dict[str, Any]], float | None]:
+        calls.clear()
+        return estimate_people(pose, COCO, subjects, data[1], tmp_path / name, graph, "legacy", workers)
+
+    stop = 0
+    expected, ms = run("whole")
+    assert len(calls) == 5 and ms is not None and ms > 0
+    stop = 4
+    with pytest.raises(KeyboardInterrupt):
+        run("part")
     torn = (tmp_path / "part").read_bytes()
+    assert torn.count(b"\n") == 1 + 3
     (tmp_path / "part").write_bytes(torn[:-7])  # the last line was not written to its end
-    second = journal("part")
-    assert len(second.done) == 2
-    rest = Estimation(pose, people, data[1], second, workers=1)
-    assert rest.total == len(list(rest)) == 3
-    assert rest.ms_per_person
-    for seen, wanted in zip(collect(people, second, 17), expected, strict=True):
-        np.testing.assert_array_equal(seen, wanted)
-    second.close()
-    third = journal("part")
-    assert Estimation(pose, people, data[1], third).total == 0
-    third.close()
-    other = Journal(tmp_path / "part", key[::-1])
-    assert not other.done, "a journal of something else is begun anew"
-    other.close()
-    assert (tmp_path / "part").read_text() == key[::-1] + "\n"
+    stop = 0
+    resumed, ms = run("part", workers=1)
+    assert len(calls) == 3 and ms is not None
+    assert resumed == expected
+    again, ms = run("part")
+    assert (again, ms, calls) == (expected, None, [])
+    run("part", graph="other")
+    assert len(calls) == 5, "the journal of another graph is started over"
 
 
-def test_what_a_journal_belongs_to(narrow_bundle: Path, data: Data) -> None:
-    pose = PoseEstimator(narrow_bundle, backend="onnxruntime")
-    people = read_people(COCO, pose.contract, data[0], None, "legacy")
-    key = fingerprint("graph", pose, people)
+def test_what_a_journal_belongs_to(pose: PoseEstimator, data: Data) -> None:
+    subjects = subjects_of(pose, data)
+    key = fingerprint("graph", pose, subjects)
     flipped = PoseEstimator.from_session(pose.contract, pose.session, pose.choice, flip_test=True)
-    later = read_people(COCO, pose.contract, data[0], None, "v029")
-    assert fingerprint("graph", pose, people) == key
+    later = subjects_of(pose, data, "v029")
+    assert fingerprint("graph", pose, subjects) == key
     assert key not in {
-        fingerprint(*of) for of in (("other", pose, people), ("graph", flipped, people), ("graph", pose, later))
+        fingerprint(*of) for of in (("other", pose, subjects), ("graph", flipped, subjects), ("graph", pose, later))
     }
 
 
-def test_images_that_are_gone_or_damaged_are_named(narrow_bundle: Path, data: Data, tmp_path: Path) -> None:
-    pose = PoseEstimator(narrow_bundle, backend="onnxruntime")
-    people = read_people(COCO, pose.contract, data[0], None, "legacy")
-    journal = Journal(tmp_path / "j", "key")
+def test_images_that_are_gone_or_damaged_are_named(pose: PoseEstimator, data: Data, tmp_path: Path) -> None:
+    subjects = subjects_of(pose, data)
     (data[1] / "2.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"2.png.*cannot be decoded"):
-        list(Estimation(pose, people, data[1], journal))
+        estimate_people(pose, COCO, subjects, data[1], tmp_path / "j", "graph", "legacy")
     (data[1] / "2.png").unlink()
     with pytest.raises(InputError, match=r"lacks 1 of 5 images, such as 2.png"):
-        Estimation(pose, people, data[1], journal)
-    journal.close()
+        estimate_people(pose, COCO, subjects, data[1], tmp_path / "j", "graph", "legacy")
 
 
 def test_detections(narrow_bundle: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,15 +294,15 @@ def test_mpii_people(golden: Callable[[str], Any], narrow_bundle: Path, tmp_path
     ]
     path.write_text(json.dumps(people))
     with pytest.raises(InputError, match="there must be mpii_gt_val.mat"):
-        read_people(mpii, contract, path, None, "legacy")
+        read_subjects(mpii, contract, path, None, "legacy")
     np.savez(tmp_path / "mpii_gt_val.npz", **{n: g[n] for n in ("pos_gt_src", "jnt_missing", "headboxes_src")})
-    seen = read_people(mpii, contract, path, None, "legacy")
+    seen = read_subjects(mpii, contract, path, None, "legacy")
     np.testing.assert_array_equal(seen.center, g["net_center"])
     np.testing.assert_array_equal(seen.extent, g["net_scale"] * np.float32(200))
-    assert [seen.files[i] for i in seen.image] == [person["image"] for person in people]
+    assert [seen.people.files[i] for i in seen.people.image] == [person["image"] for person in people]
     assert sorted(seen.truth) == ["headboxes_src", "jnt_missing", "pos_gt_src"]
     with pytest.raises(InputError, match="annotated centres"):
-        read_people(mpii, contract, path, tmp_path / "boxes.json", "legacy")
+        read_subjects(mpii, contract, path, tmp_path / "boxes.json", "legacy")
 
 
 def test_published_figures_are_compared() -> None:
@@ -311,8 +315,8 @@ def test_published_figures_are_compared() -> None:
 @pytest.mark.parametrize(
     ("measured", "flags", "verdict", "status"),
     [
-        (0.5, ["--flip-test"], "not comparable: the published figures are of the boxes of detections", 0),
-        (0.5, [], "not comparable: the published figures have the flip test", 0),
+        (0.5, ["--flip-test"], "not comparable: the published figures use a detector's boxes", 0),
+        (0.5, [], "not comparable: the published figures use the flip test", 0),
         (0.5, ["--flip-test", "--detections"], "PASS", 0),
         (0.6, ["--flip-test", "--detections"], "FAIL", 1),
         (0.5, ["--flip-test", "--detections", "--protocol=v029"], "not comparable: .* --protocol legacy", 0),
@@ -330,7 +334,7 @@ def test_the_verdict_says_what_can_be_compared(
     status: int,
 ) -> None:
     monkeypatch.setattr("posert.runtime.bundle.archive.Bundle.accuracy", {"published": {"AP": 0.5}, "rows": []})
-    monkeypatch.setattr("posert.runtime.cli.commands.evaluate.score", lambda *_: {"AP": measured})
+    monkeypatch.setattr("posert.runtime.accuracy.evaluate.score", lambda *_: {"AP": measured})
     (tmp_path / "boxes.json").write_text('[{"image_id": 10, "category_id": 1, "bbox": [10, 10, 40, 80], "score": 0.5}]')
     given = [word for flag in flags for word in ([flag, tmp_path / "boxes.json"] if flag == "--detections" else [flag])]
     seen, report = run(
@@ -344,12 +348,12 @@ def test_the_verdict_says_what_can_be_compared(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--annotations", "a"], "name a bundle, or a file with --results"),
-        (["B", "--annotations", "a", "--results", "r"], "not both"),
-        (["--annotations", "a", "--results", "r"], "--results need --dataset: aic"),
+        (["--annotations", "a"], "give either a bundle or a results file"),
+        (["B", "--annotations", "a", "--results", "r"], "give either a bundle or a results file"),
+        (["--annotations", "a", "--results", "r"], "--results needs --dataset, one of aic"),
         (["B", "--annotations", "a"], "add --images DIR"),
         (["B", "--annotations", "a", "--images", "i", "--workers", "0"], "--workers 0: expected 1 or more"),
-        (["B", "--annotations", "a", "--images", "i", "--dataset", "aic"], "gives the joints of coco, not of aic"),
+        (["B", "--annotations", "a", "--images", "i", "--dataset", "aic"], "predicts the joints of coco, not of aic"),
     ],
 )
 def test_mistakes_end_with_2(
@@ -371,14 +375,3 @@ def test_a_results_file_is_scored_and_printed(
     assert report["metrics"]["AP"] == golden("e_eval.json")["coco_pycocotools"][0]
     assert main(["evaluate", *map(str, arguments), "--protocol", "v029"]) == 0
     assert "AP         0.4030" in capsys.readouterr().out
-
-
-def test_images_are_read_ahead_but_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
-    monkeypatch.setattr(evaluate_bundle, "read_image", lambda path: read.append(path) or path)
-    paths = [Path(str(i)) for i in range(20)]
-    with ThreadPoolExecutor(2) as pool:
-        for i, seen in enumerate(evaluate_bundle._ahead(pool, paths, 4)):
-            assert seen == paths[i]
-            assert len(read) <= i + 4
-    assert sorted(read) == sorted(paths)

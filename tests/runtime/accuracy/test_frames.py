@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from posert.export.catalog import find
 from posert.runtime.accuracy.frames import Frames, box_frames, read_frames, read_image
-from posert.runtime.accuracy.metrics.oks import evaluate_oks
-from posert.runtime.accuracy.metrics.oks_parts import wholebody_metrics
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
+from posert.runtime.metrics.oks import evaluate_oks
+from posert.runtime.metrics.oks_parts import wholebody_metrics
 
 IMAGES = 7
 
@@ -69,6 +69,14 @@ def test_images_with_people_and_all_their_annotations(folder: Path, content: dic
     for record in frames.coco["images"]:
         np.testing.assert_array_equal(frames.load(record), picture(record["id"]))
         assert frames.read(record["file_name"]) == (folder / record["file_name"]).read_bytes()
+
+
+def test_annotations_without_any_area_are_read(folder: Path, content: dict[str, Any]) -> None:
+    """As AIC, CrowdPose and PoseTrack18 publish them; which area the OKS takes is said."""
+    for a in content["annotations"]:
+        del a["area"]
+    frames = read(folder, content)
+    assert len(frames.labelled()) == 5 and frames.note.endswith("annotated boxes; OKS with 0.53 of their area")
 
 
 @pytest.mark.parametrize(
@@ -233,7 +241,7 @@ def test_a_whole_body_without_one_of_its_parts() -> None:
     with pytest.raises(InputError, match=r"annotation 2 has 65 joints, the model has 133 \(coco_wholebody\)"):
         frames.with_joints_of(contract)
     coco["annotations"][1]["face_kpts"] = ["no number"] * 204
-    with pytest.raises(InputError, match=r"id 2\) has joints in keypoints, foot_kpts, .* that are no numbers"):
+    with pytest.raises(InputError, match=r"id 2\) has joints in keypoints, foot_kpts, .* that are not numbers"):
         frames.with_joints_of(contract)
 
 
@@ -300,4 +308,4 @@ def test_boxes_of_no_image_are_warned_of(folder: Path, tmp_path: Path, caplog: p
     (tmp_path / "boxes.json").write_text('{"0.png": [[1, 2, 4, 8]], "nosuch.png": [[1, 2, 4, 8]]}')
     with caplog.at_level(logging.WARNING):
         box_frames(tmp_path / "boxes.json", folder)
-    assert "boxes.json: boxes of 1 of 2 images have no such image, such as nosuch.png; " in caplog.text
+    assert "boxes.json: boxes of 1 of 2 images are not used, such as of nosuch.png; " in caplog.text

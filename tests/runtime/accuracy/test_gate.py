@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from posert.runtime.accuracy.frames import Frames
-from posert.runtime.accuracy.gate import FEWEST, HEATMAP_BOUND, Candidate, judge
+from posert.runtime.accuracy.gate import HEATMAP_BOUND, MIN_PEOPLE_FOR_AP, Candidate, judge
 from posert.runtime.accuracy.verdict import Parity
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
@@ -206,6 +206,18 @@ class TestAccuracy:
         assert parity.data["images"] == len({a["image_id"] for a in usable})
         assert parity.drift["openvino int8"].shape == (len(usable), 17)
 
+    def test_annotations_without_areas_are_judged_by_their_boxes(self, reference: Candidate) -> None:
+        """AIC, CrowdPose and PoseTrack18 annotate no area."""
+        frames = make_frames()
+        boxed = [{**a, "area": 0.53 * a["bbox"][2] * a["bbox"][3], "id": a["id"]} for a in frames.coco["annotations"]]
+        without = [{k: v for k, v in a.items() if k != "area"} for a in boxed]
+        worse = candidate(frames, 2.5, seed=1)
+        first, second = (
+            gate(replace(frames, coco={**frames.coco, "annotations": one}), reference, worse).rows[1]
+            for one in (boxed, without)
+        )
+        assert first.ap is not None and second.ap == pytest.approx(first.ap, abs=1e-12)
+
     def test_another_category_id(self) -> None:
         """People need not be category 1 in a file of one's own."""
         frames = make_frames(category=7)
@@ -243,12 +255,12 @@ class TestUnproven:
 
     def test_too_few_people_prove_nothing(self, frames: Frames, reference: Candidate) -> None:
         people = frames.labelled()
-        assert len(people) > FEWEST
-        for count, verdict in ((FEWEST - 1, "unproven"), (FEWEST, "passed")):
+        assert len(people) > MIN_PEOPLE_FOR_AP
+        for count, verdict in ((MIN_PEOPLE_FOR_AP - 1, "unproven"), (MIN_PEOPLE_FOR_AP, "passed")):
             kept = replace(frames, coco={**frames.coco, "annotations": people[:count]})
             parity = gate(kept, reference, candidate(frames))
             assert parity.verdict == verdict and parity.data["labelled"] is (verdict == "passed")
-            assert (f"{count} people are too few to judge AP by: 20 are the least" in parity.data["note"]) is (
+            assert (f"{count} people are too few to judge AP by: at least 20 are needed" in parity.data["note"]) is (
                 verdict == "unproven"
             )
 

@@ -196,7 +196,7 @@ class TestStatus:
 
 @pytest.mark.parametrize(
     ("command", "library", "extra"),
-    [("build", "rich", "export"), ("build", "torch", "export"), ("models", "yaml", "export")],
+    [("build", "rich", "export"), ("build", "torch", "export")],
 )
 def test_a_missing_library_says_the_pip_line(command: str, library: str, extra: str) -> None:
     """In a process where the library cannot be imported, as on an edge device."""

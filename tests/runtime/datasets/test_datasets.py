@@ -8,44 +8,54 @@ from pycocotools.cocoeval import Params
 
 from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import CatalogError, InputError
+from posert.runtime.metrics import Metric
 
-JOINTS = {"aic": 14, "coco": 17, "coco_wholebody": 133, "crowdpose": 14, "mpii": 16, "posetrack18": 17}
-
-
-def test_the_six_data_sets_are_known() -> None:
-    assert datasets() == sorted(JOINTS)
+PUBLISHED = {"aic": 14, "coco": 17, "coco_wholebody": 133, "crowdpose": 14, "mpii": 16, "posetrack18": 17}
 
 
-@pytest.mark.parametrize("name", JOINTS)
+@pytest.mark.parametrize(("name", "joints"), PUBLISHED.items())
+def test_the_published_ones_are_known(name: str, joints: int) -> None:
+    assert name in datasets() and len(dataset(name).keypoints) == joints
+
+
+@pytest.mark.parametrize("name", datasets())
 def test_constants_fit_together(name: str) -> None:
     it = dataset(name)
     count = len(it.keypoints)
     assert it.name == name
-    assert count == JOINTS[name] == len(set(it.keypoints)) == len(it.sigmas)
+    assert count == len(set(it.keypoints)) == len(it.sigmas)
     assert all(sigma > 0 for sigma in it.sigmas)
+    assert len(it.legacy_sigmas) in (0, count)
     assert all(0 <= joint < count for pair in it.skeleton for joint in pair)
+    assert all(0 <= joint < count for joint in it.evaluated)
     assert sorted(it.flip_index) == list(range(count))
     assert [it.flip_index[i] for i in it.flip_index] == list(range(count)), "mirroring twice changes nothing"
+    assert sum(joints for _, joints in it.fields) == count and it.fields[0][0] == "keypoints"
+    assert isinstance(it.metric, Metric) and it.boxes in ("annotated", "detections", "either")
 
 
-@pytest.mark.parametrize("name", JOINTS)
+@pytest.mark.parametrize("name", datasets())
 def test_mirroring_swaps_left_and_right_by_name(name: str) -> None:
     it = dataset(name)
     for joint, partner in zip(it.keypoints, it.flip_index, strict=True):
         if joint.startswith(("left_", "right_")):
             swapped = "right_" + joint[5:] if joint.startswith("left_") else "left_" + joint[6:]
             assert it.keypoints[partner] == swapped
-    if it.name != "coco_wholebody":  # the points of the face have numbers
-        others = [j for j, name in enumerate(it.keypoints) if not name.startswith(("left_", "right_"))]
-        assert all(it.flip_index[j] == j for j in others)
 
 
-@pytest.mark.parametrize("name", JOINTS)
+@pytest.mark.parametrize("name", datasets())
 def test_the_skeleton_is_symmetric_where_it_is_sided(name: str) -> None:
     it = dataset(name)
     limbs = {frozenset(limb) for limb in it.skeleton}
     mirrored = {frozenset(it.flip_index[j] for j in limb) for limb in limbs}
     assert limbs == mirrored
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "coco_wholebody"])  # a face has numbers
+def test_joints_without_a_side_stay(name: str) -> None:
+    it = dataset(name)
+    others = [j for j, joint in enumerate(it.keypoints) if not joint.startswith(("left_", "right_"))]
+    assert all(it.flip_index[j] == j for j in others)
 
 
 def test_sigmas_of_coco_are_those_of_pycocotools() -> None:

@@ -14,8 +14,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from posert.calib.fp16 import to_fp16
-from posert.calib.histogram import Range
-from posert.calib.qdq import place, quantize
+from posert.calib.observers import Range
+from posert.calib.placement import place
+from posert.calib.qdq import quantize
 from posert.export.graph.reference import Reference
 from posert.export.graph.to_onnx import with_crops
 from posert.runtime.backends import load_backend
@@ -57,7 +58,7 @@ def test_a_network_for_all_targets(rtx: Any, graph: onnx.ModelProto, precision: 
 def test_quantised_layers_stay_quantised(rtx: Any, graph: onnx.ModelProto) -> None:
     """One range for all tensors: what is asked is whether the parser takes the graph, not whether it is accurate."""
     names = {name for node in graph.graph.node for name in (*node.input, *node.output)}
-    quantized = quantize(graph, {name: Range(-4.0, 4.0) for name in names}, rest="float16").model
+    quantized = quantize(graph, {name: Range(-4.0, 4.0) for name in names}, fallback_dtype="float16").model
     convolutions = sum(n.op_type == "Conv" for n in quantized.graph.node)
     engine = builder.build(rtx, quantized.SerializeToString(), "int8", Options(targets=("sm89",)))
     layers = engine.metadata.layers

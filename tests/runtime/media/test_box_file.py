@@ -135,19 +135,23 @@ def test_boxes_for_other_images_are_refused(tmp_path: Path) -> None:
         (
             {"nosuch.png": BOXES, "000000.png": BOXES},
             [f"{i:06d}.png" for i in range(4)],
-            "boxes of 1 of 2 images have no such image, such as nosuch.png; 3 of 4 images have no boxes",
+            "boxes of 1 of 2 images are not used, such as of nosuch.png; 3 of 4 images have no boxes",
         ),
         (
             {"a.png": BOXES, "b.png": BOXES, "c.png": BOXES},
             ["c.png", "d.png"],
-            "boxes of 2 of 3 images have no such image, such as a.png; 1 of 2 images have no boxes",
+            "boxes of 2 of 3 images are not used, such as of a.png; 1 of 2 images have no boxes",
         ),
-        ({"a.png": BOXES, "b.png": BOXES, "c": BOXES}, ["a.png", "b.png"], "boxes of 1 of 3 images have no such"),
+        ({"a.png": BOXES, "b.png": BOXES, "c": BOXES}, ["a.png", "b.png"], "boxes of 1 of 3 images are not used"),
         # the second name is not looked at where the first is there
-        ({"1.png": BOXES, "1": BOXES, "2": BOXES}, ["1.png", "2.png"], "boxes of 1 of 3 images .* such as 1$"),
+        ({"1.png": BOXES, "1": BOXES, "2": BOXES}, ["1.png", "2.png"], "boxes of 1 of 3 images .* such as of 1$"),
         ({"a.png": BOXES}, ["a.png", "b.png", "c.png"], "2 of 3 images have no boxes"),
         ({}, ["a.png"], "1 of 1 images have no boxes"),
-        ({"0": BOXES, "a.png": BOXES, "7": []}, [], "boxes of 1 of 2 frames are lost, such as of a.png: .*by number"),
+        (
+            {"0": BOXES, "a.png": BOXES, "7": []},
+            [],
+            "boxes of 1 of 2 frames are not used, .*a.png: .*by number",
+        ),
     ],
 )
 def test_what_belongs_to_nothing_is_warned_of(

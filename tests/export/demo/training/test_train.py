@@ -15,7 +15,7 @@ from posert.export.archs import build_arch
 from posert.export.demo import demo_weights, people
 from posert.export.demo.training import train
 from posert.export.demo.training.crops import average_precision, labelled_people
-from posert.export.weights.checkpoint import random_weights
+from posert.export.weights.load import random_weights
 from posert.runtime.pose.decode import decode
 
 WIDTH, HEIGHT = 96, 128

@@ -1,0 +1,86 @@
+"""How code bases spell the keys of their checkpoints, and the same keys as the networks in `archs` spell them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a code base spells the keys of its checkpoints.
+
+    Attributes:
+        name: family as in the catalog, and a version where it matters after a dash.
+        mark: pattern that some key of this layout matches, and no key of the layouts after it.
+        rules: (pattern, replacement) from its keys to those of the networks in `archs`; the first that matches a key
+            is applied; a key that none matches stays.
+        drop: pattern of entries that are no weights.
+        biased: the convolutions before a batch-norm have a bias; it is folded into the batch-norm's mean.
+    """
+
+    name: str
+    mark: str
+    rules: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
+    drop: str = r"$^"
+    biased: bool = False
+
+
+def _megvii_head(m: re.Match[str]) -> str:
+    """Stage S, unit U (from 1) and layer R (from 1) count on as heads 4 * S + U - 1 and layers R - 1."""
+    stage, unit, layer = (int(g) for g in m.groups())
+    return f"predict_layers.{4 * stage + unit - 1}.conv_layers.{layer - 1}."
+
+
+LAYOUTS = (
+    Layout("mmpose-1.x", r"^head\.", ((r"^(backbone|head)\.", ""),), drop=r"^data_preprocessor\."),
+    Layout("mmpose-0.x", r"^(backbone|keypoint_head)\.", ((r"^(backbone|keypoint_head)\.", ""),)),
+    Layout(
+        "megvii",
+        r"\.conv_bn_relu\d\.",
+        (
+            (r"^top\.conv\.", "top.top.0."),
+            (r"^stage(\d+)\.(.*)\.conv_bn_relu(\d)\.(conv|bn)\.", r"multi_stage_mspn.\1.\2.\4\3."),
+            (r"^stage(\d+)\.upsample\.up(\d)\.res_conv(\d)\.", _megvii_head),
+            (r"^stage(\d+)\.(upsample\.up\d)\.u_skip\.", r"multi_stage_mspn.\1.\2.in_skip."),
+            (r"^stage(\d+)\.(upsample\.up\d)\.skip(\d)\.", r"multi_stage_mspn.\1.\2.out_skip\3."),
+            (r"^stage(\d+)\.", r"multi_stage_mspn.\1."),
+        ),
+        biased=True,
+    ),
+    Layout("original", ""),
+)
+"""MMPose 1.x, MMPose 0.x, Megvii's MSPN, and the repositories in which the other architectures first appeared."""
+
+
+def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
+    """The layout of a state dict, and its entries under the names that the networks in `archs` use."""
+    state = unwrap(state)
+    layout = next(x for x in LAYOUTS if any(re.search(x.mark, key) for key in state) or not x.mark)
+    kept = {key: value for key, value in state.items() if not re.search(layout.drop, key)}
+    if layout.biased:
+        for key in [key for key in kept if key.endswith(".conv.bias")]:
+            mean = key.removesuffix("conv.bias") + "bn.running_mean"
+            if mean in kept:
+                kept[mean] = kept[mean] - kept.pop(key)
+    return {_rename(key, layout): value for key, value in kept.items()}, layout
+
+
+def unwrap(state: Mapping[str, Tensor]) -> State:
+    """Without what a training script puts around its network: DataParallel, or an attribute called model."""
+    while state and (prefix := next((p for p in ("module.", "model.") if all(k.startswith(p) for k in state)), None)):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return dict(state)
+
+
+def _rename(key: str, layout: Layout) -> str:
+    for pattern, replacement in layout.rules:
+        renamed, count = re.subn(pattern, replacement, key)
+        if count:
+            return renamed
+    return key

@@ -1,0 +1,232 @@
+"""Annotations and results in COCO's format: read, checked and converted to arrays.
+
+No record is dropped silently. An error names the first record that does not fit and how many are like it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .spec import Dataset
+
+_log = logging.getLogger(__name__)
+
+Entry = Mapping[str, Any]
+Double = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of an evaluation, in ascending order of their ids: `position[id]` is the index of an image."""
+
+    ids: tuple[Any, ...]
+    position: dict[Any, int]
+
+
+@dataclass(frozen=True)
+class Joints:
+    """The joints of N annotated people or N detections.
+
+    Attributes:
+        image: `(N,)` index of each person's image in `Images`.
+        points: `(N, K, 3)` x, y in px of the frame and visibility (annotations) or score (detections).
+    """
+
+    image: NDArray[np.intp]
+    points: Double
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: it cannot be read or is damaged; the message says where.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not a JSON file: {error}") from error
+
+
+def read_annotations(dataset: Dataset, path: Path) -> Mapping[str, Any]:
+    """An annotation file: an object with `images` and `annotations`."""
+    content = read_json(path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} must be an object with `images` and `annotations`, not {type(content).__name__}")
+    return content
+
+
+def read_results(dataset: Dataset, path: Path) -> list[Entry]:
+    """A results file: a list of records."""
+    return records_of(read_json(path), path)
+
+
+def records_of(content: Any, path: Path) -> list[Entry]:
+    """The content of a results file, if it is a list.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(content, list):
+        return content
+    seen = f"an object with {sorted(content)}" if isinstance(content, Mapping) else type(content).__name__
+    raise InputError(f"{path} must be a list of results, not {seen}: are annotations and results swapped?")
+
+
+def images_of(coco: Any) -> Images:
+    """The images of an annotation file.
+
+    Raises:
+        InputError: `images` or `annotations` are missing, or image ids are missing or repeated.
+    """
+    if not isinstance(coco, Mapping) or not all(isinstance(coco.get(k), list) for k in ("images", "annotations")):
+        seen = sorted(coco) if isinstance(coco, Mapping) else type(coco).__name__
+        raise InputError(f"an annotation file holds the lists `images` and `annotations`, this one has {seen}")
+    require(coco["images"], "images", ("id",))
+    ids = [image["id"] for image in coco["images"]]
+    check_unique(ids, "images")
+    try:
+        ordered = sorted(ids)
+    except TypeError as error:
+        raise InputError(f"image ids must be all numbers or all names: {error}") from error
+    return Images(tuple(ordered), {name: index for index, name in enumerate(ordered)})
+
+
+def joints_of(entries: Sequence[Entry], where: str, images: Images, fields: Iterable[tuple[str, int]]) -> Joints:
+    """The joints of annotations or results.
+
+    Args:
+        entries: the records.
+        where: what a message calls them, "annotations" or "results".
+        images: the known images.
+        fields: (field, joints in it); the joints of all fields are concatenated.
+
+    Raises:
+        InputError: a record lacks a field, lies in an unknown image, has another number of joints or a joint that is
+            not a finite number.
+    """
+    fields = list(fields)
+    require(entries, where, ("image_id", *(name for name, _ in fields)))
+    image = [images.position.get(entry["image_id"], -1) for entry in entries]
+    check(entries, where, (i < 0 for i in image), lambda e: f"is in image {e['image_id']!r}, which is not annotated")
+    parts = [numbers(entries, where, name, 3 * joints).reshape(-1, joints, 3) for name, joints in fields]
+    return Joints(np.array(image, np.intp), np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0])
+
+
+def to_xyxy(xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes `(N, 4)` x, y, width, height as x1, y1, x2, y2."""
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def numbers(entries: Sequence[Entry], where: str, field: str, count: int, finite: bool = True) -> Double:
+    """A field of `count` numbers per record as `(N, count)`, or of one number as `(N,)` if `count` is 0.
+
+    Raises:
+        InputError: another number of values, or values that are not numbers or, with `finite`, not finite.
+    """
+    values = [entry[field] for entry in entries]
+    if count:
+        check(
+            entries,
+            where,
+            (not isinstance(v, Sequence | np.ndarray) or len(v) != count for v in values),
+            lambda e: f"has {wrong_count(e[field], field, count)}",
+        )
+    good: list[bool]
+    try:
+        array = np.array(values, np.float64).reshape((-1, count) if count else -1)
+        good = [bool(row.all()) for row in np.isfinite(array)] if finite else []
+    except (TypeError, ValueError):
+        array, good = np.zeros(0), [_is_numbers(v, count) for v in values]
+    check(entries, where, (not ok for ok in good), lambda e: f"has values in {field!r} that are not finite numbers")
+    return array
+
+
+def wrong_count(value: Any, field: str, count: int) -> str:
+    """What a message says about a field that has not `count` numbers, such as "42 numbers in 'keypoints', ..."."""
+    seen = f"{len(value)} numbers" if isinstance(value, Sequence | np.ndarray) else f"{value!r}"
+    joints = "" if count % 3 else f" ({count // 3} joints x, y, v)"
+    return f"{seen} in {field!r}, expected {count} numbers{joints}"
+
+
+def require(entries: Sequence[Any], where: str, fields: Sequence[str]) -> None:
+    """Raise InputError unless every record is an object that has all the fields."""
+    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+        raise InputError(f"{where} must be a list, not {type(entries).__name__}")
+    wanted = set(fields)
+    check(
+        entries,
+        where,
+        (not isinstance(e, Mapping) or not wanted <= e.keys() for e in entries),
+        lambda e: (
+            f"lacks {', '.join(repr(f) for f in fields if f not in e)} (it has {', '.join(sorted(e))})"
+            if isinstance(e, Mapping)
+            else f"is {type(e).__name__}, expected an object with {', '.join(fields)}"
+        ),
+    )
+
+
+def check_unique(ids: Sequence[Any], where: str) -> None:
+    """Raise InputError if an id occurs twice."""
+    seen: set[Any] = set()
+    twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if twice:
+        raise InputError(f"{where}: the id {twice[0]!r} occurs more than once ({len(twice)} repeated ids)")
+
+
+def check(entries: Sequence[Any], where: str, bad: Iterable[Any], say: Callable[[Any], str]) -> None:
+    """Raise InputError about the first bad record, with the number of bad ones."""
+    wrong = [index for index, is_bad in enumerate(bad) if is_bad]
+    if wrong:
+        entry = entries[wrong[0]]
+        name = f" (id {entry['id']!r})" if isinstance(entry, Mapping) and "id" in entry else ""
+        raise InputError(f"{where}[{wrong[0]}]{name} {say(entry)}; {len(wrong)} of {len(entries)} {where} like it")
+
+
+def warn_of_gaps(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> None:
+    """Log what makes the figures lower than the network is, although every record fits."""
+    for warning in _gaps(dataset, coco, results):
+        _log.warning("%s", warning)
+
+
+def _gaps(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> Iterator[str]:
+    if not results:
+        yield "the list of results is empty"
+        return
+    people = [a for a in coco["annotations"] if not a.get("iscrowd") and a.get("num_keypoints", 1)]
+    annotated = dict.fromkeys(a["image_id"] for a in people)
+    seen = {record["image_id"] for record in results}
+    missed = [image for image in annotated if image not in seen]
+    if missed:
+        yield f"{len(missed)} of {len(annotated)} annotated images have no result, such as {missed[0]}"
+    # Only results that agree in image and score can be equal; of 100,000 results those are few.
+    keys = [(record["image_id"], str(record.get("score"))) for record in results]
+    count = Counter(keys)
+    fields = ["keypoints", "scores", *(field for _, field, _, _ in dataset.parts)]
+    alike = [
+        (key, *(tuple(record.get(field, ())) for field in fields))
+        for key, record in zip(keys, results, strict=True)
+        if count[key] > 1
+    ]
+    repeated = len(alike) - len(set(alike))
+    if repeated:
+        yield f"{repeated} of {len(results)} results repeat another one exactly"
+
+
+def _is_numbers(value: Any, count: int) -> bool:
+    try:
+        return bool(np.isfinite(np.array(value, np.float64)).all()) and np.size(value) == max(count, 1)
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,167 @@
+"""The calibration cache: reads back what was written, merges to what one run finds, refuses what does not belong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from posert.calib.cache import CalibrationCache, merge_caches, read_cache, write_cache
+from posert.calib.observers import Range
+from posert.calib.overlap import EvaluationImages
+from posert.calib.ranges import CalibrationState, Ranges, collect
+from posert.runtime.errors import CalibrationError
+
+
+def tensors(model):
+    return [n.output[0] for n in model.graph.node if n.op_type in ("Relu", "Conv")]
+
+
+def described(name, people, files=None):
+    return {
+        "sha256": name * 64,
+        "data": "made up",
+        "people": people,
+        "images": people,
+        "strata": {"large/most/clear": people},
+        "files": files or {f"{name}.png": {"sha256": name * 64, "phash": None}},
+    }
+
+
+def calibrate(model, crops, method="mse", name="a"):
+    state = CalibrationState()
+    ranges = collect(model, [crops], tensors(model), method, state=state, threads=1)
+    return CalibrationCache("net", "0" * 64, method, (described(name, len(crops)),), ranges, state)
+
+
+@pytest.fixture
+def model(build):
+    return build("residual")
+
+
+@pytest.mark.parametrize("method", ["minmax", "mse", "percentile:99.9"])
+def test_what_was_written_is_read_and_the_same_content_gives_the_same_bytes(model, crops, tmp_path, method):
+    cache = calibrate(model, crops, method)
+    write_cache(tmp_path / "a.json", cache)
+    again = read_cache(tmp_path / "a.json")
+    assert again.ranges == cache.ranges and again.ranges.curve == cache.ranges.curve and again.finished
+    assert replace(again, ranges=cache.ranges, state=cache.state) == cache
+    write_cache(tmp_path / "b.json", again)
+    write_cache(tmp_path / "c.json", calibrate(model, crops, method))
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "c.json").read_bytes()
+    values = json.loads((tmp_path / "a.json").read_text())
+    assert values["graph"] == "0" * 64 and values["crops"] == len(crops) and values["method"] == method
+    assert values["ranges"]["relu0.out"] == {"lo": 0.0, "hi": cache.ranges["relu0.out"].hi}
+
+
+@pytest.mark.parametrize("method", ["minmax", "mse", "percentile:99.9"])
+def test_merging_gives_what_one_run_over_all_crops_gives(model, crops, tmp_path, method):
+    whole = calibrate(model, crops, method)
+    parts = []
+    for name, some in (("a", crops[:3]), ("b", crops[3:10]), ("c", crops[10:])):
+        write_cache(tmp_path / f"{name}.json", calibrate(model, some, method, name))
+        parts.append((name, read_cache(tmp_path / f"{name}.json")))
+    merged = merge_caches(parts)
+    assert merged.ranges == whole.ranges
+    assert [s["sha256"][0] for s in merged.sets] == ["a", "b", "c"] and merged.state.crops == len(crops)
+    ((count, change),) = merged.ranges.curve
+    first = parts[0][1].ranges
+    moved = [abs(r.amax - first[n].amax) / r.amax for n, r in merged.ranges.items()]
+    assert count == len(crops) and change == pytest.approx(np.mean(moved))
+    write_cache(tmp_path / "abc.json", merged)
+    assert read_cache(tmp_path / "abc.json").ranges == whole.ranges
+
+
+def test_what_cannot_be_merged(model, crops):
+    a, b = calibrate(model, crops[:6]), calibrate(model, crops[6:], name="b")
+    for other, message in (
+        (replace(b, graph="1" * 64), "b.json is the calibration cache of another graph.*1111.*expected 0000"),
+        (calibrate(model, crops[6:], "minmax", "b"), r"ranges by minmax, a.json holds \d+ by mse"),
+        (replace(b, ranges=Ranges({"x": Range(0, 1)})), "same method and tensors"),
+        (replace(b, finished=False), r"b.json is unfinished \(6 crops\)"),
+        (a, "set aaaa.* is already in another file"),
+    ):
+        with pytest.raises(CalibrationError, match=message):
+            merge_caches([("a.json", a), ("b.json", other)])
+    # The same people under another sha256: a box more, or another draw, and the images are there twice.
+    c = replace(
+        calibrate(model, crops[6:], name="c"),
+        sets=(described("c", 6, {f"{i}.png": {"sha256": i * 64, "phash": None} for i in "bac"}),),
+    )
+    said = r"c.json: 2 of its 3 images are also in b.json, such as 'b.png' \(sha256 bbbb.*would count twice"
+    with pytest.raises(CalibrationError, match=said):
+        merge_caches([("a.json", a), ("b.json", b), ("c.json", c)])
+
+
+def test_another_graph_is_refused_with_both_hashes(model, crops):
+    cache = calibrate(model, crops)
+    cache.check_graph("0" * 64, "s.json")
+    with pytest.raises(CalibrationError, match=f"s.json .*net.*{'0' * 64}.*{'f' * 64}.*posert calibrate"):
+        cache.check_graph("f" * 64, "s.json")
+
+
+def test_images_of_the_gate_are_found_by_hash_and_by_looks(model, crops, tmp_path):
+    from posert.calib.overlap import phash
+
+    cv2 = pytest.importorskip("cv2")
+    small = np.random.default_rng(0).integers(0, 256, (4, 12, 16, 3), np.uint8)
+    pictures = [cv2.resize(p, (320, 240), interpolation=cv2.INTER_CUBIC) for p in small]
+    png = [cv2.imencode(".png", p)[1].tobytes() for p in pictures]
+    jpeg = cv2.imencode(".jpg", pictures[1])[1].tobytes()
+    held_out = EvaluationImages(["0.png", "1.png"], lambda name: png[int(name[0])])
+
+    def cache(data):
+        import hashlib
+
+        file = {"sha256": hashlib.sha256(data).hexdigest(), "phash": phash(data).tobytes().hex()}
+        return replace(calibrate(model, crops), sets=(described("a", 12, {"mine.jpg": file}),))
+
+    for data, why in ((png[0], r"'0.png' \(same sha256\)"), (jpeg, "'1.png' .their perceptual hashes differ in")):
+        write_cache(tmp_path / "s.json", cache(data))
+        with pytest.raises(CalibrationError, match=f"s.json: calibration image 'mine.jpg' is also in .*{why}"):
+            read_cache(tmp_path / "s.json").check_held_out(held_out, "s.json")
+    cache(png[2]).check_held_out(held_out, "s.json")
+
+
+def test_files_that_hold_something_else(model, crops, tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(CalibrationError, match=r"cannot read .*a.json: No such file"):
+        read_cache(path)
+    write_cache(path, calibrate(model, crops))
+    good = json.loads(path.read_text())
+
+    def broken(change):
+        values = json.loads(json.dumps(good))
+        change(values)
+        return json.dumps(values)
+
+    for text in (
+        "",
+        "[]",
+        "{",
+        "{}",
+        "[" * 100_000,
+        broken(lambda v: v.update(calibration_cache=2)),
+        broken(lambda v: v.update(method="guess")),
+        broken(lambda v: v.pop("graph")),
+        broken(lambda v: v["ranges"].pop("relu0.out")),
+        broken(lambda v: v["ranges"]["relu0.out"].update(hi="1")),
+        broken(lambda v: v["observers"]["relu0.out"].update(counts="AAAA")),
+        broken(lambda v: v["observers"]["relu0.out"].pop("lo")),
+        broken(lambda v: v["curve"].append([1])),
+        broken(lambda v: v.update(sets=[])),
+        *(
+            broken(lambda v, phash=phash: v["sets"][0].update(files={"a.jpg": {"sha256": "0", "phash": phash}}))
+            for phash in ("no hex", "00" * 31)
+        ),
+        broken(lambda v: v.update(unfinished={"chunk": 1, "due": 1})),
+    ):
+        path.write_text(text)
+        with pytest.raises(CalibrationError, match="a.json is not a calibration cache"):
+            read_cache(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CalibrationError, match="not a calibration cache"):
+        read_cache(path)

@@ -1,0 +1,57 @@
+"""A journal: what was added is there again, whatever happened to the end of the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posert.runtime.system.journal import Journal
+
+KEY = {"graph": "ab12", "flip": True}
+RECORDS: list[Any] = [[0, [1.5, 0.1]], {"a": None}, "text\nof two lines", 7]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "new" / "journal"
+    with Journal(path, KEY) as journal:
+        for record in RECORDS:
+            journal.add(record)
+    return path
+
+
+def test_records_are_there_again(path: Path) -> None:
+    with Journal(path, KEY) as journal:
+        assert journal.records == RECORDS
+        journal.add([1])
+    with Journal(path, KEY) as journal:
+        assert journal.records == [*RECORDS, [1]]
+
+
+def test_a_record_is_on_the_disk_as_soon_as_it_is_added(path: Path) -> None:
+    with Journal(path, KEY) as journal:
+        journal.add("now")
+        assert path.read_bytes().endswith(b'"now"\n')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "left"),
+    [
+        (lambda data: data[:-1], 3),  # complete JSON, but nobody knows whether 7 was to be 71
+        (lambda data: data + b'[1, "cut sho', 4),
+        (lambda data: data + b"\0\0\0\n[5]\n", 4),
+        (lambda data: data.split(b"\n")[0] + b"\n", 0),
+        (lambda data: data.replace(b"ab12", b"cd34"), 0),
+        (lambda data: b"", 0),
+        (lambda data: b"no journal", 0),
+    ],
+)
+def test_what_cannot_be_trusted_is_dropped(path: Path, spoil: Any, left: int) -> None:
+    path.write_bytes(spoil(path.read_bytes()))
+    with Journal(path, KEY) as journal:
+        assert journal.records == RECORDS[:left]
+        journal.add("next")
+    with Journal(path, KEY) as journal:
+        assert journal.records == [*RECORDS[:left], "next"]
