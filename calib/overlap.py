@@ -58,7 +58,7 @@ class EvaluationSet:
         nearest = int(bits.argmin())
         if bits[nearest] > _SAME:
             return None
-        return f"{self._names[nearest]!r} (the images differ in {bits[nearest]} of 255 bits of their perceptual hash)"
+        return f"{self._names[nearest]!r} (the pictures differ in {bits[nearest]} of 255 bits of their perceptual hash)"
 
 
 def fingerprint(data: bytes) -> NDArray[np.uint8] | None:
