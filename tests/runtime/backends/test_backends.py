@@ -84,14 +84,16 @@ def dropped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 def test_preferred_first_and_a_new_file_is_found(dropped: Path) -> None:
     before = backends()
     assert before[:2] == ["tensorrt", "tensorrt_rtx"]
-    assert before[-3:] == ["openvino", "onnxruntime", "torchscript"]
+    on_cpu = [name for name in before if name in ("torchscript", "onnxruntime", "openvino")]
+    assert on_cpu == ["openvino", "onnxruntime", "torchscript"]
     (dropped / "dropped.py").write_text(DROPPED.format(name="dropped", rank=100))
     (dropped / "dropped_first.py").write_text(DROPPED.format(name="dropped_first", rank=1))
     (dropped / "_hidden.py").write_text("raise RuntimeError")
-    assert backends() == ["dropped_first", *before, "dropped"]
+    names = backends()
+    assert names[0] == "dropped_first" and names.index("dropped") > names.index("torchscript")
+    assert set(names) == {*before, "dropped", "dropped_first"}
     assert load_backend("dropped").runnable() == {"fp32": "fp32"}
-    found = list(installed_backends())
-    assert (found[0], found[-1]) == ("dropped_first", "dropped")
+    assert list(installed_backends()) == [n for n in names if n in (*INSTALLED, "dropped", "dropped_first")]
 
 
 def test_the_specs_need_no_library() -> None:
@@ -104,7 +106,7 @@ from posert.runtime.backends import BACKENDS, backends
 print(*((s.name, s.device, s.pip_line) for s in map(BACKENDS.load, backends())), sep="\\n")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
+    rows = [
         str(row)
         for row in (
             ("tensorrt", "cuda", 'pip install "posert[tensorrt]"'),
@@ -116,6 +118,7 @@ print(*((s.name, s.device, s.pip_line) for s in map(BACKENDS.load, backends())),
             ("torchscript", "cpu", 'pip install "posert[torch]"'),
         )
     ]
+    assert [line for line in done.stdout.splitlines() if line in rows] == rows
 
 
 def test_a_backend_from_another_package_runs_a_bundle(
