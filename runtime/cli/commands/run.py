@@ -69,11 +69,11 @@ def main(args: argparse.Namespace) -> int:
         threads=args.threads,
         throughput=source.path is not None and source.total != 1,
     )
-    _say(f"{pose.choice.backend} {pose.choice.precision}: {pose.choice.reason}")
+    _say(f"{pose.selection.backend} {pose.selection.precision}: {pose.selection.reason}")
     if boxes is None:
         _say("no --boxes: the whole frame is taken as one person")
 
-    head = {"source": args.source, "backend": pose.choice.backend, "precision": pose.choice.precision}
+    head = {"source": args.source, "backend": pose.selection.backend, "precision": pose.selection.precision}
     tally = _Tally(source)
     try:
         outputs = Outputs(where, {**head, "keypoints": pose.contract.keypoints}, source.fps)
@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
             _process(source, boxes, pose, outputs, args.joint_score, tally)
         finally:
             # Also after an error or a second Ctrl-C: what was done until then is whole.
-            summary = {**head, "reason": pose.choice.reason, **tally.summary(), "outputs": outputs.paths()}
+            summary = {**head, "reason": pose.selection.reason, **tally.summary(), "outputs": outputs.paths()}
             if tally.frames:
                 outputs.close(summary)
             else:

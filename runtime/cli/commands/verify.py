@@ -12,7 +12,7 @@ from ...accuracy.golden import check_session
 from ...backends import load_backend, usable_backends
 from ...bundle.archive import Bundle
 from ...errors import BackendError
-from ...selection import choose, open_session
+from ...selection import open_session, select
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _pairs(bundle: Bundle, backend: str, precision: str) -> list[tuple[str, str]]:
     if backend != "all" and precision != "all":
-        choose(bundle, backend, precision)
+        select(bundle, backend, precision)
         return [(backend, precision)]
     found = []
     for spec in usable_backends():
@@ -64,7 +64,7 @@ def _pairs(bundle: Bundle, backend: str, precision: str) -> list[tuple[str, str]
                 if artifact in bundle.artifacts and precision in ("all", p)
             ]
     if not found:
-        choose(bundle, "auto" if backend == "all" else backend, "auto" if precision == "all" else precision)
+        select(bundle, "auto" if backend == "all" else backend, "auto" if precision == "all" else precision)
         raise BackendError(f"{bundle.name} has the graphs {', '.join(bundle.artifacts)}: none of them can run here")
     return found
 

@@ -21,7 +21,7 @@ from posert.runtime.accuracy.golden import check_session
 from posert.runtime.backends import AsyncSession, Backend, backends, installed_backends, load_backend, pip_line
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import BackendError, InputError
-from posert.runtime.selection import choose, open_session
+from posert.runtime.selection import open_session, select
 
 INSTALLED = list(installed_backends())
 DROPPED = """
@@ -128,7 +128,7 @@ def test_a_backend_from_another_package_runs_a_bundle(
     assert backends()[0] == "echo" and load_backend("echo").pip_line == "pip install posert_echo"
     crops = random_crops(narrow_reference.contract, 2)
     with Bundle(narrow_bundle) as bundle:
-        assert choose(bundle).backend == "echo"
+        assert select(bundle).backend == "echo"
         assert (
             open_session(bundle, "echo", "fp32").infer(crops)[0] == len(bundle.read(bundle.artifacts["fp32"]))
         ).all()
@@ -305,7 +305,7 @@ from posert.runtime.backends import load_backend
 from posert.runtime.errors import BackendError
 if "bf16" in load_backend("openvino").runnable():
     raise SystemExit("told in vain")
-assert PoseEstimator({str(narrow_bundle)!r}, backend="openvino").choice.precision == "fp32"
+assert PoseEstimator({str(narrow_bundle)!r}, backend="openvino").selection.precision == "fp32"
 for backend in ("openvino", "auto"):
     try:
         PoseEstimator({str(narrow_bundle)!r}, backend=backend, precision="bf16")

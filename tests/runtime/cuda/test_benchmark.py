@@ -23,7 +23,7 @@ from posert.runtime.bench.stages import latency
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda.driver import Device, Memory, Stream
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.selection import Choice
+from posert.runtime.selection import Selection
 
 
 class Still:
@@ -59,7 +59,7 @@ def test_stages_of_the_road_on_a_gpu(fake_gpu: ctypes.CDLL, tmp_path: Path):
     frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "frame.png"), frame)
     session = SimpleNamespace(network=Still(), device=Device())
-    pose = PoseEstimator.from_session(CONTRACT, session, Choice("fake", "fp16", ""))  # type: ignore[arg-type]
+    pose = PoseEstimator.from_session(CONTRACT, session, Selection("fake", "fp16", ""))  # type: ignore[arg-type]
     boxes = np.array([[10.0, 10, 60, 100], [40, 20, 90, 110]])
     parts = latency(pose, tmp_path / "frame.png", boxes, [1, 2])
     stages = ["upload", "crop", "bare engine", "decode", "download", "whole"]
