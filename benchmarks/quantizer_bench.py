@@ -31,7 +31,7 @@ from ..runtime.bundle.contract import Contract
 from ..runtime.errors import PosertError
 from ..runtime.estimator import PoseEstimator
 from ..runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
-from ..runtime.selection import Choice
+from ..runtime.selection import Selection
 from ..runtime.system.environment import versions
 from ..runtime.system.files import atomic_write
 from .child import call
@@ -155,7 +155,7 @@ class QuantizerBench:
         }
 
     def _estimator(self, session: Session) -> PoseEstimator:
-        return PoseEstimator.from_session(self._contract, session, Choice("openvino", "int8", "under test"))
+        return PoseEstimator.from_session(self._contract, session, Selection("openvino", "int8", "under test"))
 
 
 def _session(file: str) -> Session:

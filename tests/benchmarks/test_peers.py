@@ -27,7 +27,7 @@ from posert.runtime.bench.scene import crowd
 from posert.runtime.datasets import dataset
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.keypoints import Keypoints
-from posert.runtime.selection import Choice
+from posert.runtime.selection import Selection
 
 JOINTS = 17
 
@@ -223,7 +223,7 @@ def test_the_pipeline_by_hand_finds_what_the_reference_finds(narrow_reference: R
     session = ort.InferenceSession(narrow_onnx.SerializeToString(), providers=["CPUExecutionProvider"])
     frame, boxes = crowd(6)
     xy, score = pipeline(given, lambda images: session.run(None, {"images": images})[0])(frame, boxes)
-    pose = PoseEstimator.from_session(c, narrow_reference, Choice("pytorch", "fp32", "the reference"))
+    pose = PoseEstimator.from_session(c, narrow_reference, Selection("pytorch", "fp32", "the reference"))
     expected = pose(frame, boxes)
     # Joints are looked for only where a map is positive somewhere, which those of random weights need not be.
     some = expected.score > 0

@@ -512,7 +512,7 @@ def test_the_faster_that_passed_the_gate_is_taken(
         accuracy={"rows": rows},
         read=lambda artifact: artifact.name.encode(),
     )
-    found = selection.choose(bundle, "tensorrt")  # type: ignore[arg-type]
+    found = selection.select(bundle, "tensorrt")  # type: ignore[arg-type]
     assert (found.backend, found.precision) == ("tensorrt", expected)
     assert timed == ([{"fp16": b"fp16", "int8": b"int8_gpu"}] if ms else [])
     if ms:
