@@ -1,102 +1,74 @@
-"""AP beside its price: every backend and precision of bundles, with and without flip test, and the frontier as a plot.
+"""AP beside its price: every backend and precision of bundles, with and without flip test.
 
     python -m posert.benchmarks.accuracy hrnet_w32.pose --annotations person_keypoints_val2017.json --images val2017
     python -m posert.benchmarks.accuracy hourglass_1.pose hourglass_2.pose     stages that were built with --stages
 
-Without --annotations on synthetic people, whose figures say what a precision costs and nothing about photographs. Each
-cell is measured in a process of its own; finished cells are kept in the folder of the output: the same command goes on
-where it was stopped.
+Without --annotations it runs on synthetic people, whose figures show what a precision costs and nothing about
+photographs. Each cell is measured in a process of its own. A star marks the rows that no other beats in both.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posert.benchmarks.harness.environments import ToolError, call
-from posert.benchmarks.harness.frontier import Point, frontier
-from posert.benchmarks.harness.script import script
-from posert.benchmarks.scaling import whole
+from posert.benchmarks.child import ToolError, call
+from posert.benchmarks.journal import Journal
+from posert.benchmarks.scaling_cells import end_to_end
+from posert.benchmarks.script import run
 from posert.export.demo.people import write as write_people
 from posert.runtime import doctor
 from posert.runtime.accuracy.frames import Frames, read_frames
 from posert.runtime.accuracy.results import person_scores
 from posert.runtime.backends import backends, load_backend
 from posert.runtime.bench.meters import Meters
-from posert.runtime.bench.scene import HEIGHT, WIDTH
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.metrics.bootstrap import paired_interval
 from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks
-from posert.runtime.system.files import atomic_write
 from posert.runtime.system.progress import track
 
 _PEOPLE = 5  # in the frame that is timed
 
 
-@script(goes_on=True)
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if nothing could be measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run(__doc__, "out/accuracy.jsonl", _add_arguments, _work, argv)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", nargs="+", type=Path)
-    parser.add_argument("--annotations", type=Path, help="COCO key point file (synthetic people)")
+    parser.add_argument("--annotations", type=Path, help="COCO keypoint file (default: synthetic people)")
     parser.add_argument("--images", type=Path, help="its folder of images")
     parser.add_argument("--limit", type=int, default=400, help="images at most (400)")
-    parser.add_argument("--backend", default="all", help="comma list (all that can run here)")
+    parser.add_argument("--backend", default="all", help="comma list (default: all that can run here)")
     parser.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
-    parser.add_argument("--output", type=Path, default=Path("out/accuracy"), help="folder (out/accuracy)")
-    args = parser.parse_args()
-    result = sweep(args)
-    print("\n".join(table(result)))
-    print(f"{args.output}/accuracy.json, {args.output}/frontier.svg")
-    return 0 if any("ap" in r for r in result["rows"]) else 1
 
 
-def sweep(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure the cells that the output's folder does not hold; write accuracy.json and frontier.svg."""
+def _work(args: argparse.Namespace) -> int:
     if (args.annotations is None) != (args.images is None):
         raise InputError("--annotations and --images go together")
     if args.annotations is None:
-        folder = args.output / f"people-{args.limit}"
+        folder = args.output.parent / f"people-{args.limit}"
         if not (folder / "annotations.json").exists():
             write_people(folder, "val", args.limit)
-        annotations, images = folder / "annotations.json", folder / "images"
-    else:
-        annotations, images = args.annotations, args.images
-    frames = read_frames(annotations, images, args.limit)
-    data = {"annotations": str(annotations), "images": str(images), "limit": args.limit}
+        args.annotations, args.images = folder / "annotations.json", folder / "images"
+    frames = read_frames(args.annotations, args.images, args.limit)
+    data = {"annotations": str(args.annotations), "images": str(args.images), "limit": args.limit}
+    journal = Journal(args.output, data | {"seconds": args.seconds})
     wanted = backends() if args.backend == "all" else args.backend.split(",")
-    rows: list[dict[str, Any]] = []
-    for cell in track(list(_cells(args.bundles, wanted)), "accuracy"):
-        if "error" not in cell:
-            content = hashlib.sha256(Path(cell["bundle"]).read_bytes()).hexdigest()
-            key = hashlib.sha256(json.dumps([cell, content, data, args.seconds]).encode()).hexdigest()[:16]
-            cell |= _measured(args.output / f"{key}.json", {**cell, **data, "seconds": args.seconds})
-        rows.append(cell)
+    rows = [_measured(cell, journal) for cell in track(list(_cells(args.bundles, wanted)), "accuracy")]
     _score(rows, frames)
-    result = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "note": frames.note,
-        "machine": Meters().describe(),
-        "rows": [{k: v for k, v in r.items() if k != "results"} for r in rows],
-    }
-    points = [
-        Point(_label(r), r["ms_per_person"], r["ap"], r["bundle_name"], r["flip_test"]) for r in rows if "ap" in r
-    ]
-    for name, text in (("accuracy.json", json.dumps(result, indent=1)), ("frontier.svg", frontier(points))):
-        with atomic_write(args.output / name) as file:
-            file.write(text.encode())
-    return result
+    print("\n".join(table(rows, frames.note)))
+    return 0 if any("ap" in r for r in rows) else 1
 
 
 def measure(
@@ -108,48 +80,60 @@ def measure(
     images: str,
     limit: int,
     seconds: float,
-    bundle_name: str,
 ) -> dict[str, Any]:
-    """One cell: joints of everybody in the annotations, and what a frame of five people costs."""
+    """One cell, in a process of its own: keypoints of everyone annotated, and the time of a frame with five people."""
     pose = PoseEstimator(bundle, backend=backend, precision=precision, flip_test=flip_test)
     frames = read_frames(annotations, images, limit).with_joints_of(pose.contract)
-    sizes = {r["id"]: r for r in frames.coco["images"]}
-    people = frames.labelled()
-    boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in people)], np.float64)
-    found = []
-    start = 0
-    for image, group in groupby(people, key=lambda a: a["image_id"]):
-        count = len(list(group))
-        found.append(pose(frames.load(sizes[image]), boxes[start : start + count]))
-        start += count
-    xy, score = np.concatenate([f.xy for f in found]), np.concatenate([f.score for f in found])
-    joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
-    sure = person_scores(score, np.ones(len(people)))
-    timing = whole(bundle, backend, precision, _PEOPLE, HEIGHT, WIDTH, seconds, flip_test=flip_test)
-    kept = [
-        {"image_id": a["image_id"], "category_id": a.get("category_id", 1), "keypoints": j.tolist(), "score": float(s)}
-        for a, j, s in zip(people, joints, sure, strict=True)
-    ]
-    return {"ms_per_person": timing["ms"] / _PEOPLE, "people": len(people), "results": kept}
+    records = {r["id"]: r for r in frames.coco["images"]}
+    results: list[dict[str, Any]] = []
+    for image, group in groupby(frames.labelled(), key=lambda a: a["image_id"]):
+        people = list(group)
+        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in people)], np.float64)
+        found = pose(frames.load(records[image]), boxes)
+        joints = np.concatenate([found.xy, found.score[..., None]], axis=2).astype(np.float64)
+        scores = person_scores(found.score, np.ones(len(people)))
+        results += [
+            {
+                "image_id": image,
+                "category_id": a.get("category_id", 1),
+                "keypoints": j.ravel().tolist(),
+                "score": float(s),
+            }
+            for a, j, s in zip(people, joints, scores, strict=True)
+        ]
+    timing = end_to_end(bundle, backend, precision, seconds, _PEOPLE, flip_test=flip_test)
+    return {"ms_per_person": timing["ms"] / _PEOPLE, "people": len(results), "results": results}
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """A row for each cell; what it lost against fp32 without flip test of the same bundle, with its 95 % interval."""
-    m = result["machine"]
+def table(rows: list[dict[str, Any]], note: str) -> list[str]:
+    """A row for each cell, with its change against fp32 without flip test of the same bundle."""
+    m = Meters().describe()
+    best = frontier([(r["ms_per_person"], r["ap"]) for r in rows if "ap" in r])
     lines = [
-        f"{result['note']}, {result['date']}, {m['cpu']['name']}, {m['cpu']['cores']} cores, load before: {m['load']}",
-        f"ms per person: frame to keypoints, {_PEOPLE} people in {WIDTH}x{HEIGHT}",
+        f"{note}, {m['cpu']['name']}, {m['cpu']['cores']} cores, load: {m['load']}",
+        f"ms per person: frame to keypoints, {_PEOPLE} people in 1920x1080",
         "",
         f"{'':58}{'AP':>8}{'against fp32 (95 %)':>30}{'ms/person':>11}{'people':>8}",
     ]
-    for r in result["rows"]:
-        name = f"{r['bundle_name']} {_label(r)}"
+    for r in rows:
+        flip = " flip test" if r.get("flip_test") else ""
+        name = f"{r['bundle_name']} {r['backend']} {r.get('precision', '')}{flip}".strip()
         if "error" in r:
             lines.append(f"{name:58}not measured: {r['error']}")
             continue
         change = "" if r["change"] is None else "{:+.4f} ({:+.4f} to {:+.4f})".format(*r["change"])
-        lines.append(f"{name:58}{r['ap']:8.4f}{change:>30}{r['ms_per_person']:11.2f}{r['people']:8}")
+        star = " *" if (r["ms_per_person"], r["ap"]) in best else ""
+        lines.append(f"{name:58}{r['ap']:8.4f}{change:>30}{r['ms_per_person']:11.2f}{r['people']:8}{star}")
     return lines
+
+
+def frontier(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of points (ms, AP) those that no other beats in both, the fastest first."""
+    best: list[tuple[float, float]] = []
+    for ms, ap in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not best or ap > best[-1][1]:
+            best.append((ms, ap))
+    return best
 
 
 def _cells(bundles: list[Path], wanted: list[str]) -> Iterator[dict[str, Any]]:
@@ -157,8 +141,9 @@ def _cells(bundles: list[Path], wanted: list[str]) -> Iterator[dict[str, Any]]:
     for path in bundles:
         with Bundle(path) as bundle:
             name, artifacts = bundle.name, set(bundle.artifacts)
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
         for backend, probe in probes.items():
-            cell = {"bundle": str(path), "bundle_name": name, "backend": backend}
+            cell = {"bundle": str(path), "bundle_name": name, "sha256": content, "backend": backend}
             if probe.state != "ready":
                 yield {**cell, "error": f"{probe.state}: {probe.reason}"}
                 continue
@@ -168,23 +153,25 @@ def _cells(bundles: list[Path], wanted: list[str]) -> Iterator[dict[str, Any]]:
                         yield {**cell, "precision": precision, "flip_test": flip_test}
 
 
-def _measured(path: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    """From the file, else from a process."""
-    if path.exists():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        return kept
+def _measured(cell: dict[str, Any], journal: Journal) -> dict[str, Any]:
+    """The cell with its figures, from the journal or from a process."""
+    for record in journal.records:
+        if all(record.get(key) == value for key, value in cell.items()):
+            return record
+    if "error" in cell:
+        return cell
+    data = {key: journal.key[key] for key in ("annotations", "images", "limit", "seconds")}
+    arguments = {key: cell[key] for key in ("bundle", "backend", "precision", "flip_test")}
     try:
-        answer = call(sys.executable, "posert.benchmarks.accuracy:measure", arguments)
+        answer = call(sys.executable, "posert.benchmarks.accuracy:measure", arguments | data)
     except ToolError as error:
-        return {"error": str(error).splitlines()[-1]}
-    found = {**answer.value, "peak_mb": answer.peak_mb}
-    with atomic_write(path) as file:
-        file.write(json.dumps(found).encode())
-    return found
+        return cell | {"error": str(error).splitlines()[-1]}
+    journal.append(cell | answer.value)
+    return journal.records[-1]
 
 
 def _score(rows: list[dict[str, Any]], frames: Frames) -> None:
-    """Add AP and its change against fp32 without flip test of the same bundle, which comes first where it is there."""
+    """Add AP, and its change against fp32 without flip test of the same bundle."""
     evaluated: dict[int, OksEvaluation] = {}
     for i, row in enumerate(rows):
         if "results" in row:
@@ -196,11 +183,6 @@ def _score(rows: list[dict[str, Any]], frames: Frames) -> None:
         same = (j for j in evaluated if rows[j]["bundle"] == rows[i]["bundle"] and not rows[j]["flip_test"])
         base = next((j for j in same if rows[j]["precision"] == "fp32"), None)
         rows[i]["change"] = None if base in (None, i) else paired_interval(seen, evaluated[base])
-
-
-def _label(row: dict[str, Any]) -> str:
-    flip = " flip test" if row.get("flip_test") else ""
-    return f"{row['backend']} {row.get('precision', '')}{flip}".strip()
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
 """Frame to keypoints on a GPU: the pipeline against its own network, PyTorch eager and torch.compile.
 
-    python -m posert.benchmarks.gpu hrnet_w32.pose --output out/gpu.json
+    python -m posert.benchmarks.gpu hrnet_w32.pose --output out/gpu.jsonl
     python -m posert.benchmarks.gpu hrnet_w32.pose --people 8    # the rows of docs/gpu.md; compiling takes minutes
 
-For each number of people, which is the network's batch, every backend and precision: the bare network as a CUDA graph
-and without one, frame to keypoints with the frame on the GPU and from the host, a video through one and two streams.
+For each number of people, which is the network's batch, every backend and precision: inference only as a CUDA graph and
+without one, frame to keypoints with the frame on the GPU and on the host, a video through one and two streams.
 Beside them PyTorch with OpenCV's crops and decoding on the CPU, eager and compiled, in the precisions that the networks
 have: fp32 is without TF32 for all but TensorRT; tf32 is PyTorch's own default.
-Contenders take turns within a round, so that a slow moment falls on all of them; figures are medians over the rounds.
-`gpu` is time on the GPU between two events, `wall` is what the caller waits. Then the roofline: what the bare network
-achieves of the arithmetic and the bandwidth that this GPU was seen to have. Nothing is printed that was not measured: a
-contender that cannot run here is left out, with the reason. What was measured is written after each number of people.
+All take turns within a round; figures are medians over the rounds. `gpu` is the time on the GPU between two events,
+`wall` the time that the caller waits. The roofline shows what inference achieves of the arithmetic and the bandwidth
+measured on this GPU. What cannot run here is left out, with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
@@ -32,13 +30,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posert.benchmarks.harness.roofline import ceilings, place, work_of
-from posert.benchmarks.harness.script import script
-from posert.benchmarks.harness.usual import Half, on_cpu
+from posert.benchmarks.journal import Journal
+from posert.benchmarks.pytorch_baseline import Half, pytorch_pipeline
+from posert.benchmarks.roofline import ceilings, place, work_of
+from posert.benchmarks.script import log, numbers, run
 from posert.export.archs import build_arch
 from posert.export.graph.reference import Reference
 from posert.runtime.bench.meters import Meters
-from posert.runtime.bench.paired import orders
+from posert.runtime.bench.timing import orders
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda.driver import Device, Memory, Pinned, Stream
@@ -49,7 +48,6 @@ from posert.runtime.errors import BackendError, InputError, PosertError
 from posert.runtime.pose.heads import head
 from posert.runtime.pose.preprocess import check_boxes, crop_regions
 from posert.runtime.selection import open_session
-from posert.runtime.system.files import atomic_write
 
 ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 SLOTS = (1, 2)
@@ -58,7 +56,7 @@ FRAME = (1080, 1920, 3)
 
 
 class NoNetwork:
-    """In place of a network: what is left is the work around it."""
+    """Takes the place of a network, so that only the work around it is left."""
 
     largest, capturable = 32, True
 
@@ -70,7 +68,7 @@ class NoNetwork:
         return self._heatmap, np.dtype(np.float32)
 
     def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
-        """Leaves noise in the heatmaps; in zeros there is no peak, and what refines it would not run."""
+        """Leaves noise in the heatmaps; zeros have no peak, and its refinement would not run."""
         noise = Pinned((batch, *self._heatmap), np.float32)
         noise.array[:] = np.random.default_rng(0).random(noise.array.shape, np.float32)
         stream.upload(heatmaps, noise, noise.size)
@@ -78,29 +76,35 @@ class NoNetwork:
         return lambda: None
 
 
-@script(goes_on=False)
-def main() -> int:
-    """Entry point; prints a table, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle")
-    parser.add_argument("--people", default="1,2,4,8,16,32", help="comma list, up to 32 (1,2,4,8,16,32)")
-    parser.add_argument("--rounds", type=int, default=100, help="rounds that are timed (100)")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; prints tables."""
+    return run(__doc__, "out/gpu.jsonl", _add_arguments, _work, argv)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--people", type=numbers, default=[1, 2, 4, 8, 16, 32], help="comma list (1,2,4,8,16,32)")
+    parser.add_argument("--rounds", type=int, default=100, help="rounds to time (100)")
     parser.add_argument("--backends", default=",".join(ON_CUDA), help="comma list (all)")
     parser.add_argument("--precision", default="fp32,fp16,int8", help="comma list (all that a backend has)")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
-    parser.add_argument("--output", type=Path, help="JSON")
-    args = parser.parse_args()
-    result: dict[str, Any] = {}
+
+
+def _work(args: argparse.Namespace) -> int:
     try:
-        measure(args, result)
+        facts, measured = measure(args)
     except KeyboardInterrupt:
-        print("interrupted: what follows is what there is", file=sys.stderr)
-    print("\n".join(table(result)))
+        log("interrupted: the same command resumes with the next number of people")
+        return 130
+    print("\n".join(table(facts, measured)))
     return 0
 
 
-def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
-    """Fill a result: all contenders over the same frame, for each number of people.
+def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """Time everything on the same frame, for each number of people that --output lacks.
+
+    Returns:
+        facts about the run; by number of people "rows" and "moments".
 
     Raises:
         BackendError: there is no GPU.
@@ -109,9 +113,8 @@ def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
     reason = no_driver()
     if reason:
         raise BackendError(reason)
-    people = [int(n) for n in args.people.split(",") if n.isdigit()]
-    if not people or not 1 <= min(people) <= max(people) <= NoNetwork.largest:
-        raise InputError(f"--people {args.people}: expected numbers from 1 to {NoNetwork.largest}, such as 1,8")
+    if max(args.people) > NoNetwork.largest:
+        raise InputError(f"--people {args.people}: expected numbers up to {NoNetwork.largest}, such as 1,8")
     device, meters = Device(), Meters()
     with Bundle(args.bundle) as bundle:
         c, name, work = bundle.contract, bundle.name, work_of(bundle)
@@ -122,41 +125,32 @@ def measure(args: argparse.Namespace, result: dict[str, Any]) -> None:
     shared = {key.split()[-1] for key in networks} & {"fp32", "fp16"}
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     roof = ceilings()
-    result |= {
-        "bundle": name,
-        "rounds": args.rounds,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "gpu": device.name,
-        "driver": ".".join(map(str, device.driver)),
-        "torch": torch.__version__,
-        "machine": meters.describe(),
-        "ceilings": asdict(roof),
-        "people": {},
-        "left out": left_out,
-    }
-    for n in people:
-        contest = Contest(c, device, n, lambda frame: torch.from_numpy(frame).cuda())
-        contest.add_network("around the network", NoNetwork(head(c.decode).shapes(c)[0]))
-        for key, network in networks.items():
-            contest.add_network(key, network)
+    driver = ".".join(map(str, device.driver))
+    key = {"bundle": name, "rounds": args.rounds, "gpu": device.name, "driver": driver, "torch": torch.__version__}
+    journal = Journal(args.output, key | {"networks": list(networks), "compiled": not args.no_compile})
+    measured = {record["people"]: record for record in journal.records}
+    for n in (n for n in args.people if n not in measured):
+        comparison = Comparison(c, device, n, lambda frame: torch.from_numpy(frame).cuda())
+        comparison.add_network("around the network", NoNetwork(head(c.decode).shapes(c)[0]))
+        for key_, network in networks.items():
+            comparison.add_network(key_, network)
         for precision in sorted({*shared, "fp32", "tf32"}):
-            contest.add_usual(f"PyTorch eager {precision}", modules[precision], tf32=precision == "tf32")
-        torch.compiler.reset()  # a network for each batch size, never one for all of them, which would be slower
+            comparison.add_pytorch(f"PyTorch eager {precision}", modules[precision], tf32=precision == "tf32")
+        torch.compiler.reset()  # a network for each batch size; one for all of them would be slower
         for precision in () if args.no_compile else sorted(shared):
             compiled = torch.compile(modules[precision], mode="max-autotune", dynamic=False)
-            contest.add_usual(f"torch.compile(max-autotune) {precision}", compiled)
+            comparison.add_pytorch(f"torch.compile(max-autotune) {precision}", compiled)
         before = meters.moment()
-        rows = contest.timed(args.rounds)
-        for key in networks:
-            precision = key.split()[-1]
-            ms = rows[f"{key}, bare network"]["gpu_ms"]
-            rows[f"{key}, bare network"]["roofline"] = asdict(place(work, n, precision, ms, roof))
-        result["people"][str(n)] = {"rows": rows, "moments": [before, meters.moment()]}
-        del contest
+        rows = comparison.timed(args.rounds)
+        for key_ in networks:
+            row = rows[f"{key_}, inference only"]
+            row["roofline"] = asdict(place(work, n, key_.split()[-1], row["gpu_ms"], roof))
+        measured[n] = {"people": n, "rows": rows, "moments": [before, meters.moment()]}
+        journal.append(measured[n])
+        del comparison
         gc.collect()  # its buffers and graphs, before the next ones are made
-        if args.output is not None:
-            with atomic_write(args.output) as file:
-                file.write(json.dumps(result, indent=1).encode())
+    facts = {"date": datetime.now(timezone.utc).date().isoformat(), "machine": meters.describe()}
+    return {**key, **facts, "ceilings": asdict(roof), "left out": left_out}, {n: measured[n] for n in args.people}
 
 
 def _open(bundle: Bundle, backends: list[str], precisions: list[str]) -> tuple[dict[str, Network], dict[str, str]]:
@@ -174,8 +168,8 @@ def _open(bundle: Bundle, backends: list[str], precisions: list[str]) -> tuple[d
     return networks, left_out
 
 
-class Contest:
-    """The contenders over a frame with so many people; `wall` and `gpu` give what is timed, by name."""
+class Comparison:
+    """What is timed on a frame with so many people, by name: `wall` on the host's clock, `gpu` on the GPU's."""
 
     def __init__(
         self, contract: Contract, device: Device, people: int, upload: Callable[[NDArray[np.uint8]], Any]
@@ -191,7 +185,7 @@ class Contest:
         self.gpu: dict[str, Callable[[], list[float]]] = {}
 
     def add_network(self, name: str, network: Network) -> None:
-        """The bare network, and frame to keypoints with the frame on the GPU, from the host, and of a video."""
+        """Inference only, and frame to keypoints with the frame on the GPU, from the host, and of a video."""
         c, device = self._contract, self._device
         pipeline = Pipeline(network, c, device)
         self.gpu[name] = lambda: pipeline.replay_ms(1)
@@ -210,23 +204,23 @@ class Contest:
             run = network.bind(batch, buffers[0].address, buffers[1].address, stream)
             graph = record(run, stream, network.capturable)
 
-        def bare_ms(work: Callable[[], None], _buffers: object = buffers) -> list[float]:  # which live as long
+        def inference_ms(work: Callable[[], None], _buffers: object = buffers) -> list[float]:  # keeps them alive
             with device.active():
                 return timed_ms(work, stream, 1)
 
-        self.gpu[f"{name}, bare network"] = partial(bare_ms, graph)
+        self.gpu[f"{name}, inference only"] = partial(inference_ms, graph)
         if network.capturable:
-            self.gpu[f"{name}, bare network without a graph"] = partial(bare_ms, run)
+            self.gpu[f"{name}, inference only without a graph"] = partial(inference_ms, run)
 
-    def add_usual(self, name: str, network: Callable[[Tensor], Tensor], tf32: bool = False) -> None:
-        """Frame to keypoints as it is usually done, see `usual.on_cpu`."""
-        work = partial(on_cpu, network, self._contract, self.frame, self.regions)
+    def add_pytorch(self, name: str, network: Callable[[Tensor], Tensor], tf32: bool = False) -> None:
+        """Frame to keypoints by PyTorch, see `pytorch_baseline`."""
+        work = partial(pytorch_pipeline, network, self._contract, self.frame, self.regions)
 
         def run() -> None:
             torch.backends.cudnn.allow_tf32 = tf32
             try:
                 work()
-            finally:  # the others, which may be captured in between, are without
+            finally:  # the others run without it
                 torch.backends.cudnn.allow_tf32 = False
 
         self.wall[name] = run
@@ -238,11 +232,11 @@ class Contest:
     def timed(self, rounds: int) -> dict[str, dict[str, Any]]:
         """Median and 95th percentile in ms; of a video per frame."""
         seen: dict[tuple[str, str], list[float]] = {}
-        contenders = [("wall_ms", n, c) for n, c in self.wall.items()] + [("gpu_ms", n, c) for n, c in self.gpu.items()]
-        for i, order in enumerate(orders([str(i) for i in range(len(contenders))], WARM_UP + rounds)):
-            for kind, name, call in (contenders[int(j)] for j in order):
+        calls = [("wall_ms", n, c) for n, c in self.wall.items()] + [("gpu_ms", n, c) for n, c in self.gpu.items()]
+        for i, order in enumerate(orders([str(i) for i in range(len(calls))], WARM_UP + rounds)):
+            for kind, name, call in (calls[int(j)] for j in order):
                 if kind == "gpu_ms" and name in self.wall:
-                    self.wall[name]()  # whose run is then run again
+                    self.wall[name]()  # the run that is then replayed
                 start = time.perf_counter()
                 answer = call()
                 ms = 1e3 * (time.perf_counter() - start) / (VIDEO if ", video" in name else 1)
@@ -256,37 +250,35 @@ class Contest:
         return rows
 
 
-def table(result: dict[str, Any]) -> list[str]:
+def table(facts: dict[str, Any], measured: dict[int, dict[str, Any]]) -> list[str]:
     """A table for each number of people, the roofline, and what was left out."""
-    if not result:
-        return ["nothing was measured"]
-    m = result["machine"]
+    m = facts["machine"]
     lines = [
-        f"{result['bundle']}, {result['rounds']} rounds, {result['gpu']}, driver {result['driver']}, torch "
-        f"{result['torch']}, {result['date']}; energy {m['energy']}; governor {m['governor']}",
+        f"{facts['bundle']}, {facts['rounds']} rounds, {facts['gpu']}, driver {facts['driver']}, torch "
+        f"{facts['torch']}, {facts['date']}; energy {m['energy']}; governor {m['governor']}",
     ]
-    for people, measured in result["people"].items():
+    for people, seen in measured.items():
         lines += ["", f"| {people} people | gpu ms | p95 | wall ms | p95 |", "|---|---|---|---|---|"]
-        for name, row in sorted(measured["rows"].items()):
+        for name, row in sorted(seen["rows"].items()):
             cells = (row.get(k) for k in ("gpu_ms", "gpu_ms_p95", "wall_ms", "wall_ms_p95"))
             lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.3f}" for v in cells) + " |")
-        slowed = {moment["gpu_slowed_by"] for moment in measured["moments"] if "gpu_slowed_by" in moment}
-        clocks = [f"{moment['gpu_mhz']} MHz" for moment in measured["moments"] if "gpu_mhz" in moment]
+        slowed = {moment["gpu_slowed_by"] for moment in seen["moments"] if "gpu_slowed_by" in moment}
+        clocks = [f"{moment['gpu_mhz']} MHz" for moment in seen["moments"] if "gpu_mhz" in moment]
         lines += [f"clock before and after: {', '.join(clocks)}"] if clocks else []
         lines += [f"throttled: {', '.join(slowed)}"] if slowed else []
-    peaks = ", ".join(f"{name} {value / 1e12:.1f} TFLOP/s" for name, value in result["ceilings"]["flops"].items())
-    lines += ["", f"Ceilings, measured: {result['ceilings']['bandwidth'] / 1e9:.0f} GB/s, {peaks}", ""]
-    lines += ["| bare network | people | TFLOP/s | of ceiling | GB/s | of ceiling | limited by | of the roof |"]
+    peaks = ", ".join(f"{name} {value / 1e12:.1f} TFLOP/s" for name, value in facts["ceilings"]["flops"].items())
+    lines += ["", f"Measured ceilings: {facts['ceilings']['bandwidth'] / 1e9:.0f} GB/s, {peaks}", ""]
+    lines += ["| inference only | people | TFLOP/s | of ceiling | GB/s | of ceiling | limited by | of the roof |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
-    for people, measured in result["people"].items():
-        for name, row in sorted(measured["rows"].items()):
+    for people, seen in measured.items():
+        for name, row in sorted(seen["rows"].items()):
             if (r := row.get("roofline")) is not None:
                 of = "" if r["of_flops"] is None else f"{r['of_flops']:.0%}"
                 lines.append(
-                    f"| {name.removesuffix(', bare network')} | {people} | {r['flops'] / 1e12:.2f} | {of} | "
+                    f"| {name.removesuffix(', inference only')} | {people} | {r['flops'] / 1e12:.2f} | {of} | "
                     f"{r['bandwidth'] / 1e9:.0f} | {r['of_bandwidth']:.0%} | {r['limit']} | {r['share']:.0%} |"
                 )
-    return [*lines, "", *(f"left out: {name}: {reason}" for name, reason in result["left out"].items())]
+    return [*lines, "", *(f"left out: {name}: {reason}" for name, reason in facts["left out"].items())]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
-"""Build every row of the catalog in every precision, with random weights, and write the table.
+"""Build every row of the catalog in every precision, with random weights: the table of docs/models.md.
 
-python -m posert.benchmarks.models --output docs/models.md
+    python -m posert.benchmarks.models --output out/models.jsonl
 
-Each row is built in a process of its own, by the same code as `posert build`, and judged against the PyTorch model on
-synthetic people. Finished rows are kept as JSON lines: the same command goes on where it was stopped.
+Each row is built in a process of its own, by the same code as `posert build`, and compared with the PyTorch model on
+synthetic people.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,63 +20,56 @@ from typing import Any
 
 import onnx
 
-from posert.benchmarks.harness.script import finished, keep, script
+from posert.benchmarks.child import ToolError, call
+from posert.benchmarks.journal import Journal
+from posert.benchmarks.script import log, markdown, run
 from posert.export import catalog
 from posert.export.build.pipeline import build_bundle
 from posert.export.build.plan import PRECISIONS, Plan
 from posert.export.demo.frames import demo_frames
-from posert.runtime.bench.memory import peak_mb
 from posert.runtime.bundle.archive import Bundle
-from posert.runtime.errors import PosertError
 from posert.runtime.system.environment import machine, versions
-from posert.runtime.system.files import atomic_write
+from posert.runtime.system.memory import peak_mb
 from posert.runtime.system.progress import track
 
 SECONDS, GIGABYTES = 120.0, 4.0
-"""What an fp32 build may take: export, TorchScript, gate on every backend, writing. The seconds are those of the
-processor, all threads together: on a quiet machine it does not take longer, and what else runs hardly changes them."""
+"""What an fp32 build may take: export, TorchScript, gate on every backend, writing. Seconds of the processor, all
+threads together, which hardly depend on what else runs."""
 
 _IMAGES = 2  # of a dozen people in all: enough to compare heatmaps and to give every activation a range
 _HALF = ("fp16", "int8", "calibration")  # steps whose name holds one of these are not of an fp32 build
+_HEAD = "model | HxW | K | GMACs | nodes | fp32 MB | int8 MB | fp32 | TorchScript | fp16 | int8"
+_HEAD += " | fp32 s | GB | all s | GB | "
 
 
-@script(goes_on=True)
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if a row failed or took more than it may."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run(__doc__, "out/models.jsonl", _add_arguments, _work, argv)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pattern", nargs="?", default="", help="only rows whose id contains this")
-    parser.add_argument("--output", type=Path, help="the table as Markdown (default: standard output)")
-    parser.add_argument("--state", type=Path, default=Path("out/models.jsonl"), help="finished rows (out/models.jsonl)")
-    parser.add_argument("--row", help=argparse.SUPPRESS)  # what the process of one row is told
-    args = parser.parse_args()
-    if args.row:
-        print(json.dumps(measure(catalog.row(args.row))))
-        return 0
+
+
+def _work(args: argparse.Namespace) -> int:
     wanted = [id for id in catalog.rows() if args.pattern in id]
-    built = {record["id"]: record for record in finished(args.state)}
-    troubles = {id: trouble(record) for id, record in built.items() if id in wanted}
+    journal = Journal(args.output, {"benchmark": "models"})
+    built = {record["id"]: record for record in journal.records}
     for id in track([id for id in wanted if id not in built], "models"):
         try:
-            built[id] = _in_a_process(id)
-        except PosertError as error:  # the others can still be built; this one is tried again the next time
-            troubles[id] = str(error)
-            print(error, file=sys.stderr, flush=True)
+            built[id] = call(sys.executable, "posert.benchmarks.models:measure", {"id": id}).value
+        except ToolError as error:  # the others can still be built; this one is tried again the next time
+            log(f"{id} could not be built: {str(error).splitlines()[-1]}")
             continue
-        keep(args.state, built[id])
-        troubles[id] = trouble(built[id])
-        print(_summary(built[id]), file=sys.stderr, flush=True)
-        if args.output is not None:
-            _write(args.output, table(wanted, built))
-    if args.output is not None:
-        _write(args.output, table(wanted, built))
-    else:
-        print(table(wanted, built))
-    return 1 if any(troubles.values()) else 0
+        journal.append(built[id])
+    records = [built[id] for id in wanted if id in built]
+    print(table(records, len(wanted)))
+    return 1 if len(records) < len(wanted) or any(map(problems, records)) else 0
 
 
-def measure(row: catalog.Row) -> dict[str, Any]:
-    """Build a row in this process and say what it took and gave."""
-    clock = _Clock()
+def measure(id: str) -> dict[str, Any]:
+    """Build a row in this process; returns what it took and gave."""
+    row, clock = catalog.row(id), _Clock()
     with tempfile.TemporaryDirectory() as folder:
         held_out = demo_frames(row.keypoints, "val", _IMAGES, "synthetic people")
         calibration = demo_frames(row.keypoints, "calib", _IMAGES, "synthetic people")
@@ -110,7 +101,7 @@ def measure(row: catalog.Row) -> dict[str, Any]:
 
 
 class _Clock:
-    """Processor seconds and peak memory of the steps that `build` reports."""
+    """Processor seconds and peak memory (Linux) of the steps that `build` reports."""
 
     def __init__(self) -> None:
         self.name, self.start = "weights", time.process_time()
@@ -120,10 +111,11 @@ class _Clock:
         """As `posert.export.build.pipeline.Report`."""
         if name != self.name:
             now = time.process_time()
-            self.steps.append((self.name, now - self.start, _peak()))
+            self.steps.append((self.name, now - self.start, (peak_mb() or math.nan) / 1e3))
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak
             self.name, self.start = name, now
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> dict[str, float]:
         """Of the steps of an fp32 build, and of all."""
         fp32 = [s for s in self.steps if not any(word in s[0] for word in _HALF)]
         return {
@@ -131,28 +123,11 @@ class _Clock:
             "seconds": sum(s[1] for s in self.steps),
             "gigabytes_fp32": max(s[2] for s in fp32),
             "gigabytes": max(s[2] for s in self.steps),
-            "steps": self.steps,
         }
 
 
-def _peak() -> float:
-    """Peak resident memory since the last call, GB (Linux)."""
-    peak = peak_mb() or math.nan
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    return peak / 1e3
-
-
-def _in_a_process(id: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "posert.benchmarks.models", "--row", id]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise PosertError(f"{id} could not be built: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return record
-
-
-def trouble(record: Mapping[str, Any]) -> str:
-    """What is wrong with a row, empty where nothing is."""
+def problems(record: Mapping[str, Any]) -> str:
+    """What is wrong with a row; empty if nothing is."""
     found = [f"{key} differs from PyTorch" for key in record["failed"]]
     if record["macs"] != record["macs_published"]:
         found.append(f"{record['macs']} multiply-adds instead of {record['macs_published']}")
@@ -163,61 +138,22 @@ def trouble(record: Mapping[str, Any]) -> str:
     return "; ".join(found)
 
 
-def _summary(record: dict[str, Any]) -> str:
-    return (
-        f"{record['id']}: fp32 {record['seconds_fp32']:.0f} s, {record['gigabytes_fp32']:.1f} GB, all "
-        f"{record['seconds']:.0f} s, {record['gigabytes']:.1f} GB {trouble(record)}"
-    )
-
-
-def table(wanted: Sequence[str], built: Mapping[str, dict[str, Any]]) -> str:
-    """The whole page; rows that are not finished are named."""
-    records = [built[id] for id in wanted if id in built]
+def table(records: Sequence[Mapping[str, Any]], wanted: int) -> str:
+    """The rows as Markdown, with the machine and the versions of the last one."""
     if not records:
-        return "No model was built.\n"
-    missing = [id for id in wanted if id not in built]
-    last = records[-1]
-    page = _PAGE.format(
-        rows=len(records),
-        wanted=len(wanted),
-        missing=f" Not built: {', '.join(missing)}." if missing else "",
-        machine=f"{last['machine']['cpu']}, {last['machine']['cores']} cores",
-        versions=", ".join(f"{name} {number}" for name, number in last["versions"].items()),
-    )
-    return page + "".join(_line(r) for r in records)
+        return "No model was built."
+    m, numbers = records[-1]["machine"], records[-1]["versions"]
+    tools = ", ".join(f"{name} {number}" for name, number in numbers.items())
+    facts = f"{len(records)} of {wanted} rows. Machine: {m['cpu']}, {m['cores']} cores. {tools}."
+    return f"{facts}\n\n{markdown(_HEAD, map(_cells, records))}"
 
 
-_PAGE = """# Every model, built
-
-Made by `python -m posert.benchmarks.models --output docs/models.md`: each row of the catalog with random weights, in
-a process of its own, to fp32, fp16, int8 and TorchScript. {rows} of {wanted} rows.{missing}
-Machine: {machine}. {versions}.
-
-- **GMACs**: counted on the exported graph. **nodes**: of the fp32 graph, the four that normalise the crop included.
-- **errors**: relative L2 distance of the heatmaps from the PyTorch model's, the worst of all backends. Random weights
-  lose more in int8 than trained ones: the figure says that the graph is right, not how good a trained one is.
-- **fp32 s, GB**: a whole fp32 build: export, TorchScript, gate on every backend, bundle. Seconds of the processor, all
-  threads together; peak of the resident memory.
-  **all s, GB**: with fp16 and int8, calibrated on few people.
-
-| model | HxW | K | GMACs | nodes | fp32 MB | int8 MB | fp32 | TorchScript | fp16 | int8 | fp32 s | GB | all s | GB | |
-|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|
-"""
-
-
-def _line(r: Mapping[str, Any]) -> str:
+def _cells(r: Mapping[str, Any]) -> list[str]:
     mb, e = r["megabytes"], r["errors"]
-    return (
-        f"| {r['id']} | {r['size']} | {r['keypoints']} | {r['macs'] / 1e9:.2f} | {r['nodes']} | {mb['fp32']:.0f} | "
-        f"{mb['int8']:.0f} | {e['fp32']:.1e} | {e['torchscript']:.1e} | {e['fp16']:.1e} | {e['int8']:.3f} | "
-        f"{r['seconds_fp32']:.0f} | {r['gigabytes_fp32']:.1f} | {r['seconds']:.0f} | {r['gigabytes']:.1f} | "
-        f"{trouble(r) or 'ok'} |\n"
-    )
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as file:
-        file.write(text.encode())
+    errors = [*(f"{e[name]:.1e}" for name in ("fp32", "torchscript", "fp16")), f"{e['int8']:.3f}"]
+    costs = [f"{r['seconds_fp32']:.0f}", f"{r['gigabytes_fp32']:.1f}", f"{r['seconds']:.0f}", f"{r['gigabytes']:.1f}"]
+    sizes = [f"{r['macs'] / 1e9:.2f}", str(r["nodes"]), f"{mb['fp32']:.0f}", f"{mb['int8']:.0f}"]
+    return [r["id"], r["size"], str(r["keypoints"]), *sizes, *errors, *costs, problems(r) or "ok"]
 
 
 if __name__ == "__main__":

@@ -1,67 +1,136 @@
-"""Frame to keypoints, ours beside other tools: the same weights, frame and boxes, taking turns in one run.
+"""Frame to keypoints, posert beside other tools: the same weights, frame and boxes, in turn in one run.
 
-python -m posert.benchmarks.peers out/w32.pose --people 1,8 --output out/peers.json
+    python -m posert.benchmarks.peers out/w32.pose --people 1,8 --output out/peers.jsonl
 
-Each tool runs in a process of its own, peers from other projects in environments of their own that are made under
-out/environments. While one is timed, the others are stopped. A tool that cannot take part is a row that says why.
-A run that was stopped goes on where it was when the same command is given again; a finished one is made anew.
-Beside the JSON lies a plot, FILE-PEOPLE.svg for each number of people.
+Each tool runs in a process of its own, those of other projects in environments of their own, which are made under
+out/environments. A tool that cannot run is a row that says why.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from posert.benchmarks.contenders.contest import Result, compete, progress
-from posert.benchmarks.contenders.page import plot, table
-from posert.benchmarks.contenders.roster import contenders
-from posert.benchmarks.harness.script import script
+import numpy as np
+
+from posert.benchmarks.peer_tools.registry import peer_tools
+from posert.benchmarks.peer_tools.run import open_journal, run_tools
+from posert.benchmarks.script import log, numbers, run
+from posert.runtime.bench.statistics import per_round, ratio
 from posert.runtime.errors import InputError
-from posert.runtime.system.files import atomic_write, check_writable
+from posert.runtime.system.environment import machine
+
+Records = Sequence[Mapping[str, Any]]
+_OURS = ("posert fp32", "posert bf16", "posert int8")
+_WIDTHS = (15, 9, 21, 21, 21)
 
 
-@script(goes_on=True)
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    return run(__doc__, "out/peers.jsonl", _add_arguments, _work, argv)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--people", type=_numbers, default=[1, 8], help="people per frame (1,8)")
-    parser.add_argument("--rounds", type=int, default=12, help="turns of each (12); ratios need 6")
-    parser.add_argument("--only", metavar="TEXT,...", help="rows whose name contains one of these")
-    parser.add_argument("--weights", help="file of the weights, where the bundle was made from one")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON")
-    args = parser.parse_args()
-    result = _run(args)
-    print(table(result))
-    for people in result["people"]:
-        with atomic_write(args.output.with_name(f"{args.output.stem}-{people}.svg")) as file:
-            file.write(plot(result, str(people)).encode())
+    parser.add_argument("--people", type=numbers, default=[1, 8], help="people per frame, comma list (1,8)")
+    parser.add_argument("--rounds", type=int, default=12, help="rounds to time (12); ratios need 6")
+    parser.add_argument("--only", metavar="TEXT,...", help="only rows whose name contains one of these")
+    parser.add_argument("--weights", help="file of the weights, if the bundle was built from one")
+
+
+def _work(args: argparse.Namespace) -> int:
+    tools = peer_tools()
+    if args.only:
+        tools = [t for t in tools if any(text in t.name for text in args.only.split(","))]
+        if not tools:
+            raise InputError(f"--only {args.only} matches none of {', '.join(t.name for t in peer_tools())}")
+    if args.rounds < 1:
+        raise InputError(f"--rounds {args.rounds}: expected 1 or more")
+    journal = open_journal(args.bundle, args.output, tools)
+    run_tools(args.bundle, journal, tools, args.people, args.rounds, args.weights, log)
+    print(table(args.bundle.name, journal.records, args.people))
     return 0
 
 
-def _run(args: argparse.Namespace) -> Result:
-    wanted = contenders()
-    if args.only:
-        parts = args.only.split(",")
-        wanted = [c for c in wanted if any(part in c.name for part in parts)]
-        if not wanted:
-            raise InputError(f"--only {args.only} fits none of {', '.join(c.name for c in contenders())}")
-    if args.rounds < 1:
-        raise InputError(f"--rounds {args.rounds}: expected 1 or more")
-    check_writable(args.output)
-    return compete(args.bundle, args.output, wanted, args.people, args.rounds, args.weights, progress)
+def summary(records: Records, people: int) -> dict[str, dict[str, Any]]:
+    """By tool: milliseconds per person, and their ratio to each of ours.
+
+    A ratio is `[median, low, high]` over the rounds that both took part in, of which there must be 6.
+    """
+    rounds = [r["seconds"] for r in records if r.get("people") == people]
+    found: dict[str, dict[str, Any]] = {}
+    for name in _by_tool(records):
+        calls = [r[name] for r in rounds if name in r]
+        if calls:
+            ms = 1e3 * np.concatenate([np.asarray(one) for one in calls]) / people
+            found[name] = {
+                "ms_per_person": float(np.median(1e3 * per_round(calls) / people)),
+                "p95_ms_per_person": float(np.quantile(ms, 0.95)),
+                "rounds": len(calls),
+                "ratios": {o: r for o in _OURS if o != name and (r := _ratio(rounds, o, name)) is not None},
+            }
+    return found
 
 
-def _numbers(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of people such as 1,8")
-    return [int(part) for part in parts]
+def table(bundle: str, records: Records, people: Sequence[int]) -> str:
+    """Figures for each number of people, distances from PyTorch's joints, and a description of each row."""
+    tools, peaks, facts = _by_tool(records), dict[str, float](), machine()
+    for record in records:
+        peaks |= record.get("peak_mb", {})
+    figures = {n: summary(records, n) for n in people}
+    ours = [name for name in _OURS if any(name in rows for rows in figures.values())]
+    lines = [f"{bundle}, frame to keypoints, {facts['cpu']} with {facts['cores']} cores"]
+    for n, rows in figures.items():
+        lines += ["", _line(f"{n} in a frame", ["ms per person", "p95", *(f"times {name}" for name in ours)])]
+        for name, f in rows.items():
+            ratios = (f["ratios"].get(other) for other in ours)
+            cells = ("" if r is None else f"{r[0]:.2f} ({r[1]:.2f}-{r[2]:.2f})" for r in ratios)
+            lines.append(_line(name, [f"{f['ms_per_person']:.1f}", f"{f['p95_ms_per_person']:.1f}", *cells]))
+    lines += ["", _line("against PyTorch", ["px p50", "p95", "max", "OKS", "MB"])]
+    for name, tool in tools.items():
+        if "agreement" in tool:
+            px, oks = tool["agreement"]["px"], tool["agreement"]["oks"]
+            memory = f"{peaks[name]:.0f}" if name in peaks else ""
+            lines.append(_line(name, [*(f"{px[q]:.3f}" for q in ("p50", "p95", "max")), f"{oks:.5f}", memory]))
+    lines.append("")
+    for name, tool in tools.items():
+        if "description" in tool:
+            lines.append(f"{name}: {'; '.join(f'{key} {value}' for key, value in tool['description'].items())}")
+    lines += [f"{name}: missing: {_short(tool['missing'])}" for name, tool in tools.items() if "missing" in tool]
+    return "\n".join(lines)
+
+
+def _by_tool(records: Records) -> dict[str, dict[str, Any]]:
+    """The records of each tool as one; a tool that was opened after it had been missing is no longer missing."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        if "tool" in record:
+            row = found.setdefault(record["tool"], {})
+            if "agreement" in record:
+                row.pop("missing", None)
+            row.update({key: value for key, value in record.items() if key != "tool"})
+    return found
+
+
+def _ratio(rounds: Sequence[Mapping[str, list[float]]], a: str, b: str) -> list[float] | None:
+    both = [r for r in rounds if a in r and b in r]
+    if len(both) < 6:
+        return None
+    seen = ratio(per_round([r[a] for r in both]), per_round([r[b] for r in both]))
+    return [seen.point, seen.low, seen.high]
+
+
+def _line(name: str, cells: list[str]) -> str:
+    return f"  {name:26}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=False))
+
+
+def _short(reason: str) -> str:
+    """The line of a longer message that says what happened."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if line.lower().startswith("error")), lines[0] if lines else reason)
 
 
 if __name__ == "__main__":

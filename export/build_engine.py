@@ -4,11 +4,11 @@
 import sys
 
 try:
-    from posert.runtime.cli.main import call
+    from posert.runtime.cli.main import main
 except ModuleNotFoundError as error:
     if error.name != "posert":
         raise
     sys.exit('posert is not installed. From the folder of the checkout: pip install -e ".[export]"')
 
 if __name__ == "__main__":
-    sys.exit(call("build", sys.argv[1:]))
+    sys.exit(main(["build", *sys.argv[1:]]))

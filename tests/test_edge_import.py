@@ -1,4 +1,4 @@
-"""The runtime is light: importing it loads numpy and nothing of the export side."""
+"""Imports are light: the runtime loads numpy and OpenCV when they are needed, and nothing of the export side."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from posert.runtime.cli.command import command_modules
 
 HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cv2", "rich", "pycocotools", "yaml")
 
@@ -19,14 +21,25 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_the_runtime_is_imported_when_it_is_used() -> None:
+def test_import_of_the_runtime() -> None:
     assert not loaded_after("import posert.runtime") & {*HEAVY, "numpy"}
     found = loaded_after("from posert.runtime import PoseEstimator, Keypoints")
-    assert "numpy" in found and found & set(HEAVY) == {"cv2"}
+    assert {"numpy", "cv2"} <= found and not found & {*HEAVY} - {"cv2"}
 
 
-def test_the_command_line_itself() -> None:
-    assert not loaded_after("import posert.runtime.cli.main") & set(HEAVY)
+def test_help_needs_the_standard_library_only() -> None:
+    code = "import sys; from posert.runtime.cli.main import main\nsys.stdout = None; assert main(['--help']) == 0\n"
+    assert not loaded_after(code + "sys.stdout = sys.__stdout__") & {*HEAVY, "numpy"}
+
+
+@pytest.mark.parametrize("name", command_modules())
+def test_a_command_imports_its_own_file_only(name: str) -> None:
+    code = (
+        f"from posert.runtime.cli.command import PACKAGES, load_command; load_command({name!r})\n"
+        "import sys\nfiles = [m for m in sys.modules if m.startswith(tuple(f'{p}.' for p in PACKAGES))]\n"
+        f"assert [m.split('.')[-1] for m in files if '._' not in m] == [{name!r}], files"
+    )
+    assert not loaded_after(code) & {*HEAVY, "numpy"}
 
 
 def test_an_estimator_loads_its_backend_only(narrow_bundle: Path) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from posert.export.commands import build as build_command
-from posert.runtime.cli.main import COMMANDS
+from posert.runtime.cli.command import command_modules, load_command
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,7 +76,7 @@ def without_running(words: list[str]) -> bool:
         import argparse
 
         parser = argparse.ArgumentParser()
-        build_command.add_arguments(parser)
+        load_command("build").add_arguments(parser)
         parser.add_argument("--json", action="store_true")
         return parser.parse_args(words[2:]).weights not in OFFLINE
     else:
@@ -113,7 +112,7 @@ def test_blocks_have_a_language() -> None:
 
 def test_commands_in_the_text_exist() -> None:
     for name in re.findall(r"`posert ([a-z]+)", TEXT):
-        assert name in COMMANDS, name
+        assert name in command_modules(), name
 
 
 def test_links_and_pictures_exist() -> None:

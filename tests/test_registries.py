@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import enum
-import importlib
 import inspect
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -21,7 +22,7 @@ from posert.runtime.backends import BACKENDS, Backend, backends, load_backend
 from posert.runtime.bundle.archive import Artifact
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.bundle.manifest import PRECISIONS
-from posert.runtime.cli.main import COMMANDS
+from posert.runtime.cli.command import command_modules, load_command
 from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import BackendError, CatalogError, InputError, PosertError
 from posert.runtime.pose.decode import decode
@@ -131,16 +132,34 @@ def test_heads(name: str) -> None:
     assert found.shapes(replace(contract, width=96, height=128)) == shapes
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", command_modules())
 def test_commands(name: str) -> None:
-    module = importlib.import_module(COMMANDS[name][0])
+    command = load_command(name)
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    assert list(inspect.signature(module.main).parameters) == ["args"]
-    assert COMMANDS[name][1]
+    command.add_arguments(parser)
     flags = [option for action in parser._actions for option in action.option_strings]
     assert "--json" not in flags  # the command line adds it to all
     assert all(action.help for action in parser._actions)
+    assert command.summary[0].isupper() and command.summary[-1] != "."
+    if command.extra:
+        config = configparser.ConfigParser()
+        config.read(Path(__file__).parents[1] / "setup.cfg")
+        assert command.extra in config["options.extras_require"]
+    # a former spelling that is in use again could not be told from the present meaning
+    assert not set(command.renamed) & set(flags) and set(command.renamed.values()) <= set(flags)
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    """The same placeholder, and the same words where it is declared once for all."""
+    seen: dict[str, set[tuple[object, ...]]] = {}
+    for name in command_modules():
+        parser = argparse.ArgumentParser(add_help=False)
+        load_command(name).add_arguments(parser)
+        for action in parser._actions:
+            for option in action.option_strings:
+                seen.setdefault(option, set()).add((action.nargs, action.metavar if action.nargs != 0 else None))
+    several = {"--backend", "--precision", "--output"}  # one or a list; a file or a folder
+    assert {option for option, kinds in seen.items() if len(kinds) > 1} <= several
 
 
 def test_every_row_of_the_catalog_has_a_contract_and_an_architecture() -> None:

@@ -1,3 +1,3 @@
-"""The commands that need torch; see `posert.runtime.cli`."""
+"""Commands that need torch, one file each; see `posert.runtime.cli.command`."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""`posert build`: checkpoint -> checked bundle. The same as `python export/build_engine.py`."""
+"""`posert build`: checkpoint to checked bundle. `python export/build_engine.py` is the same."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from ...calib.cache import read_cache
-from ...runtime.accuracy.frames import read_frames
+from ...runtime.cli import options
+from ...runtime.cli.command import Command
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
-from ..archs import on_meta
-from ..build.pipeline import build_bundle, name_of
-from ..build.plan import PRECISIONS, Plan
-from ..build.state import Build
-from ..demo.frames import demo_frames
-from ..graph.to_onnx import OPSET, check_opset
-from ..progress import steps
-from ..report.write import print_blocks, print_table, write_report
-from ..weights.load import DEMO_NOTE, RANDOM_NOTE, check_source
-from .arguments import add_calibration_arguments, add_model_arguments, calibration_frames, require_both, row_of
+from ...runtime.system.progress import steps
+from ._arguments import (
+    add_calibration_arguments,
+    add_labelled_images,
+    add_model_arguments,
+    calibration_frames,
+    check_pair,
+    row_of,
+)
 
-# Held-out images of the demo: so many that the gate takes a minute or two on two cores. Networks of the published size
-# take a hundred times longer per person than the narrow demo.
+if TYPE_CHECKING:
+    from ..build.plan import Plan
+    from ..build.state import Build
+
+# Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
+# size take a hundred times longer per person than the narrow demo.
 _DEMO_IMAGES = {"small": 400, "large": 100}
 _SMALL_MACS = 1e9
 # Without meaningful labels only the heatmaps are compared, and a few people are enough.
@@ -35,40 +36,46 @@ _UNLABELLED_IMAGES = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Declare the arguments."""
     add_model_arguments(parser)
-    graph = parser.add_argument_group("graphs")
-    graph.add_argument("--precision", help=f"comma list of {', '.join(PRECISIONS)} (default: fp32)")
-    graph.add_argument("--half", action="store_true", help="the same as adding fp16 to --precision")
-    graph.add_argument("--int8", action="store_true", help="the same as adding int8 to --precision")
-    graph.add_argument("--opset", type=int, default=OPSET, help=f"ONNX operator set (default: {OPSET})")
-    graph.add_argument("--output", type=Path, help="the bundle to write (default: ARCH-DATASET-HxW.pose)")
-    graph.add_argument("--onnx", type=Path, metavar="FILE", help="also write the plain graph: normalised images in")
-    graph.add_argument(
-        "--dynamic-size", action="store_true", help="with --onnx: any height and width, as well as batch"
+    graphs = parser.add_argument_group("graphs").add_argument
+    graphs("--precision", type=options.comma_list, metavar="NAME,...", help="fp32, fp16, int8 (default: fp32)")
+    graphs("--half", action="store_true", help="add fp16 to --precision")
+    graphs("--int8", action="store_true", help="add int8 to --precision")
+    graphs("--opset", type=int, metavar="N", help="ONNX operator set, 17 to 25 (default: 19)")
+    graphs("--output", type=Path, metavar="FILE", help="bundle to write (default: ARCH-DATASET-HxW.pose)")
+    graphs("--onnx", type=Path, metavar="FILE", help="also write a plain ONNX graph, which takes normalised images")
+    graphs("--dynamic-size", action="store_true", help="with --onnx: any height and width, not only any batch size")
+    calibration = parser.add_argument_group("int8 calibration")
+    add_calibration_arguments(calibration)
+    calibration.add_argument(
+        "--calib-cache", type=Path, metavar="FILE", help="activation ranges from posert calibrate, in place of --calib"
     )
     gate = parser.add_argument_group("accuracy gate")
-    gate.add_argument("--annotations", type=Path, help="COCO key point file of held-out images to judge on")
-    gate.add_argument("--images", type=Path, help="the folder of these images")
-    gate.add_argument("--limit", type=int, metavar="N", help="judge on at most N images")
+    add_labelled_images(gate, "of held-out images to measure AP on", "none, so AP stays unproven")
+    gate.add_argument("--limit", type=options.positive, metavar="N", help="use at most N of these images")
     gate.add_argument(
         "--max-drop",
         type=float,
         default=0.005,
-        help="AP may fall by this much (default: 0.005); where int8 loses more, the cheapest blocks stay in float",
+        metavar="AP",
+        help="AP that fp16 and int8 may lose; int8 blocks stay in float until it holds (default: 0.005)",
     )
-    add_calibration_arguments(gate)
-    gate.add_argument("--scales", type=Path, metavar="FILE", help="int8 ranges that `posert calibrate` has found")
     gate.add_argument(
-        "--report", type=Path, metavar="DIR", help="for report.html and report.json (default: OUTPUT-report)"
+        "--report", type=Path, metavar="DIR", help="folder for report.html and report.json (default: OUTPUT-report)"
     )
 
 
-def main(args: argparse.Namespace) -> int:
-    """Returns 1 if the gate failed."""
+def run(args: argparse.Namespace) -> int:
+    """Returns 1 if the accuracy gate failed."""
+    from rich.console import Console
+
+    from ..build.pipeline import build_bundle
+    from ..report.write import print_blocks, print_table, write_report
+
     plan = make_plan(args)
     row = plan.row
-    console = Console(stderr=True, markup=False)  # a path may hold brackets
+    console = Console(stderr=True, markup=False)  # a path may contain brackets
     console.print(
         f"{row.id}: {row.arch} on {row.dataset}, {f'stage {plan.stages}, ' if plan.stages else ''}crop {row.height}x"
         f"{row.width} (height x width), weights {plan.weights}, {', '.join(plan.precisions)} -> {plan.output}"
@@ -79,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
         built = build_bundle(plan, report)
         report("report", 1, 1)
     if built.path != plan.output:
-        console.print(f"{plan.output} holds a bundle whose gate did not fail: it stays, and this one lies beside it")
+        console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
     folder = _report_folder(args, built.path)
     page = write_report(built.parity, built.contract, folder, {**built.meta(), "command": _command()})
     if args.json:
@@ -93,28 +100,36 @@ def main(args: argparse.Namespace) -> int:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """Turn arguments into a plan; whatever can be refused before any work is refused here.
+    """What to build.
 
     Raises:
-        PosertError: an argument cannot be used; the message names it.
+        PosertError: a mistake in the arguments; all are found here, before any work.
     """
+    from ...calib.cache import read_cache
+    from ...runtime.accuracy.frames import read_frames
+    from ..archs import on_meta
+    from ..build.pipeline import name_of
+    from ..build.plan import Plan
+    from ..demo.frames import demo_frames
+    from ..graph.to_onnx import OPSET, check_opset
+    from ..weights.load import DEMO_NOTE, check_source
+
     row = row_of(args)
     precisions = _precisions(args)
     if args.stages is not None:
-        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that is not there
+        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
     if args.dynamic_size and not args.onnx:
-        raise PosertError("--dynamic-size is for the plain graph of --onnx FILE; a bundle's crops have one size")
-    require_both(args, "annotations", "images")
-    require_both(args, "calib", "calib_images")
-    if args.scales is not None and "int8" not in precisions:
-        raise PosertError("--scales is for int8, which is not asked for: add it to --precision")
-    if args.scales is not None:
-        read_cache(args.scales)  # refuses what is none
+        raise PosertError("--dynamic-size applies to --onnx FILE; the crops of a bundle have one size")
+    check_pair(args, "annotations", "images")
+    check_pair(args, "calib", "calib_images")
+    if args.calib_cache is not None:
+        if "int8" not in precisions:
+            raise PosertError("--calib-cache applies to int8: add --int8")
+        read_cache(args.calib_cache)  # refuses other files
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
-    if args.limit is not None and args.limit < 1:
-        raise PosertError(f"--limit {args.limit}: expected 1 image or more")
-    check_opset(args.opset)
+    opset = OPSET if args.opset is None else args.opset
+    check_opset(opset)
     check_source(row, args.weights)
     output = args.output or Path(f"{name_of(row, args.stages)}.pose")
     for path in (output, args.onnx, _report_folder(args, output) / "report.html"):
@@ -137,18 +152,19 @@ def make_plan(args: argparse.Namespace) -> Plan:
         labelled=labelled,
         calibration=calibration_frames(args, row.keypoints),
         plain=args.onnx,
-        opset=args.opset,
+        opset=opset,
         max_drop=args.max_drop,
         stages=args.stages,
         dynamic_size=args.dynamic_size,
         tunable=demo or (args.calib is not None and args.weights != "random"),
-        scales=args.scales,
+        scales=args.calib_cache,
     )
 
 
 def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
-    asked = [p.strip().lower() for p in (args.precision or "fp32").split(",") if p.strip()]
-    asked += ["fp16"] * args.half + ["int8"] * args.int8
+    from ..build.plan import PRECISIONS
+
+    asked = [p.lower() for p in args.precision or ["fp32"]] + ["fp16"] * args.half + ["int8"] * args.int8
     unknown = sorted(set(asked) - set(PRECISIONS))
     if unknown:
         raise PosertError(f"--precision {','.join(unknown)}: expected a comma list of {', '.join(PRECISIONS)}")
@@ -156,9 +172,11 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _unproven(weights: str) -> str:
+    from ..weights.load import RANDOM_NOTE
+
     if weights == "random":
         return RANDOM_NOTE
-    return "no labelled images were given, so AP is unproven: --annotations person_keypoints_val.json --images DIR"
+    return "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
 
 def _summary(built: Build, page: Path) -> dict[str, Any]:
@@ -179,3 +197,13 @@ def _report_folder(args: argparse.Namespace, output: Path) -> Path:
 def _command() -> str:
     given = sys.argv[1:]
     return shlex.join(["posert", "build", *(given[1:] if given[:1] == ["build"] else given)])
+
+
+COMMAND = Command(
+    "Build a checked bundle from a checkpoint",
+    "make",
+    add_arguments,
+    run,
+    extra="export",
+    renamed={"--scales": "--calib-cache"},
+)

@@ -1,4 +1,4 @@
-"""`posert compare A B`: two graphs held against each other: outputs, layers, joints, and the people who moved most."""
+"""`posert compare`: the difference of two graphs in their outputs, layer by layer, and in joints."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from ...runtime.accuracy.frames import Frames, read_frames
-from ...runtime.accuracy.gate import HEATMAP_BOUND
-from ...runtime.bundle.contract import Contract
+from ...runtime.cli import options
+from ...runtime.cli.command import Command
 from ...runtime.errors import InputError
 from ...runtime.system.files import atomic_write
-from ..demo.frames import demo_frames
-from ..divergence.drift import Drift, measure, pictures
-from ..divergence.layers import LayerDivergence, compare_layers
-from ..divergence.operands import ModelRef, open_pair
-from ..graph.reference import random_crops
-from .arguments import require_both
+from ._arguments import add_labelled_images, check_pair
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ...runtime.accuracy.frames import Frames
+    from ...runtime.bundle.contract import Contract
+    from ..divergence.drift import Drift
+    from ..divergence.layers import LayerDivergence
+    from ..divergence.operands import ModelRef
 
 _IMAGES = 40
 _CROPS = 2  # whose layers are compared
@@ -31,27 +31,30 @@ _SHOWN = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument(
-        "first", help="BUNDLE:GRAPH[@BACKEND], GRAPH being torch, fp32, int8, ...; or .onnx, .pt, .engine"
+    """Declare the arguments."""
+    add = parser.add_argument
+    add(
+        "first", help="BUNDLE:GRAPH[@BACKEND] with GRAPH torch, fp32, fp16, int8, ...; or an .onnx, .pt or .engine file"
     )
-    parser.add_argument("second", help="the same; errors are relative to the first")
-    parser.add_argument("--weights", help="checkpoint of the PyTorch model, where the bundle was built from a file")
-    parser.add_argument("--annotations", type=Path, help="COCO key point file of people (default: synthetic ones)")
-    parser.add_argument("--images", type=Path, help="the folder of their images")
-    parser.add_argument(
-        "--limit", type=int, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})"
-    )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="for compare.json and the worst people as pictures")
+    add("second", help="the same; errors are relative to the first")
+    add("--weights", metavar="FILE", help="checkpoint for BUNDLE:torch, if the bundle was built from a file")
+    add_labelled_images(parser, "of people to compare on", "synthetic people")
+    add("--limit", type=options.positive, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})")
+    add("--output", type=Path, metavar="DIR", help="folder for compare.json and pictures of the largest differences")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Returns 1 if they differ by more than the coarser of their precisions explains."""
-    require_both(args, "annotations", "images")
+    from ...runtime.accuracy.gate import HEATMAP_BOUND
+    from ..divergence.drift import measure, pictures
+    from ..divergence.layers import compare_layers
+    from ..divergence.operands import open_pair
+
+    check_pair(args, "annotations", "images")
     a, b = open_pair(args.first, args.second, args.weights)
     contract = a.contract or b.contract
     if contract is None:
-        raise InputError("neither belongs to a bundle: name one as BUNDLE:GRAPH, whose crops and joints are compared")
+        raise InputError("expected at least one graph as BUNDLE:GRAPH, which says what crops and joints to compare")
     _same_contract(a, b)
     frames = _frames(args, contract)
     drift = measure(a, b, contract, frames)
@@ -95,6 +98,8 @@ def summary(
 
 
 def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dict[str, float | None]]:
+    import numpy as np
+
     columns = {"all": distances.ravel(), **dict(zip(contract.keypoints, distances.T, strict=True))}
     figures: dict[str, dict[str, float | None]] = {}
     for name, column in columns.items():
@@ -105,7 +110,7 @@ def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dic
 
 
 def describe(report: Mapping[str, Any]) -> list[str]:
-    """The comparison in lines that fit a terminal."""
+    """The comparison for a terminal."""
     h = report["heatmaps"]
     lines = [
         f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
@@ -156,29 +161,37 @@ def _layers(report: Mapping[str, Any]) -> list[str]:
 def _same_contract(a: ModelRef, b: ModelRef) -> None:
     if a.contract and b.contract and a.contract != b.contract:
         raise InputError(
-            f"{a.name} and {b.name} take other crops or give other joints: only graphs of one contract can be compared"
+            f"{a.name} and {b.name} have different contracts (crops or joints): only graphs of one contract compare"
         )
 
 
 def _crops(a: ModelRef, b: ModelRef, contract: Contract) -> NDArray[np.uint8]:
+    from ..graph.reference import random_crops
+
     crops = a.crops if a.crops is not None else b.crops
     return random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
 
 
 def _frames(args: argparse.Namespace, contract: Contract) -> Frames:
-    if args.limit < 1:
-        raise InputError(f"--limit {args.limit}: expected 1 image or more")
+    from ...runtime.accuracy.frames import read_frames
+    from ..demo.frames import demo_frames
+
     if args.annotations is not None:
         frames = read_frames(args.annotations, args.images, args.limit)
         if not frames.coco["images"]:
-            raise InputError(f"{args.annotations}: nobody is labelled in it")
+            raise InputError(f"{args.annotations}: contains no labelled people")
         return frames
     return demo_frames(len(contract.keypoints), "val", args.limit, "synthetic people")
 
 
 def _write(folder: Path, report: Mapping[str, Any], drawn: list[NDArray[np.uint8]]) -> None:
+    import cv2
+
     with atomic_write(folder / "compare.json") as file:
         file.write(json.dumps(report, indent=1).encode())
     for i, picture in enumerate(drawn, 1):
         with atomic_write(folder / f"worst_{i}.png") as file:
             file.write(cv2.imencode(".png", picture)[1].tobytes())
+
+
+COMMAND = Command("Compare two graphs layer by layer", "check", add_arguments, run, extra="export")

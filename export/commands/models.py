@@ -6,28 +6,36 @@ import argparse
 import json
 from collections.abc import Collection
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from ...runtime.cli.command import Command
 from ...runtime.errors import CatalogError
 from ...runtime.registry import unknown_name
-from ..catalog import Row, failures, has_torch, rows
+
+if TYPE_CHECKING:
+    from ..catalog import Row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("pattern", nargs="?", default="", help="only rows whose id or architecture contains this")
+    """Declare the arguments."""
     parser.add_argument(
-        "--stages",
+        "pattern", nargs="?", default="", help="list only models whose id or architecture contains this"
+    )
+    parser.add_argument(
+        "--per-stage",
         action="store_true",
-        help="the networks of several stages, and their GMACs after each (build --stages)",
+        help="list networks of several stages with their GMACs up to each stage (see posert build --stages)",
     )
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Print the table."""
+    from ..catalog import failures, has_torch, rows
+
     found = [r for r in rows().values() if args.pattern in r.id or args.pattern in r.arch]
     if not found:
         raise CatalogError(unknown_name("model", args.pattern, rows()) + failures())
-    if args.stages:
+    if args.per_stage:
         return _print_stages(found, args.json)
     buildable: Collection[str] = ()
     if has_torch():
@@ -47,19 +55,15 @@ def main(args: argparse.Namespace) -> int:
             f"{_published(r)}"
         )
     if not buildable:
-        print('To build one, and to list those of added architectures, install torch: pip install "posert[export]"')
+        print('To build one, and to list added architectures, install torch: pip install "posert[export]"')
         return 0
-    print("Build one with: posert build --model ID")
+    print("To build one: posert build --model ID")
     if any(r.arch.startswith("pose_resnet") for r in found):
-        print(
-            "A pose_resnet trained with STYLE caffe looks the same as a file: build it with --arch pose_resnet_50_caffe"
-        )
+        print("A pose_resnet trained with STYLE caffe has the same file layout: use --arch pose_resnet_50_caffe")
     return 0
 
 
 def _print_stages(found: list[Row], as_json: bool) -> int:
-    if not has_torch():
-        raise CatalogError('--stages counts on the networks, which needs torch: pip install "posert[export]"')
     from ..archs import architectures
     from ..graph.macs import of_stages
 
@@ -67,7 +71,7 @@ def _print_stages(found: list[Row], as_json: bool) -> int:
     counted = {r.id: of_stages(r) for r in found if (known[r.arch].stages or 0) > 1}
     if not counted:
         raise CatalogError(
-            f"{len(found)} rows fit, such as {found[0].id}, and none of their networks has several stages"
+            f"{len(found)} models match, such as {found[0].id}, but none has a network of several stages"
         )
     if as_json:
         print(json.dumps(counted))
@@ -75,7 +79,7 @@ def _print_stages(found: list[Row], as_json: bool) -> int:
     width = max(map(len, counted))
     for id, counts in counted.items():
         print(f"{id:{width}}  " + "  ".join(f"{k}: {n / 1e9:.2f}" for k, n in enumerate(counts, 1)))
-    print("GMACs after each stage. Stop after the Kth with: posert build --model ID --stages K")
+    print("GMACs up to each stage. To stop after stage K: posert build --model ID --stages K")
     return 0
 
 
@@ -85,3 +89,8 @@ def _figure(value: int | None, unit: float, form: str, suffix: str = "") -> str:
 
 def _published(row: Row) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in list(row.metrics.items())[:2]) or "-"
+
+
+COMMAND = Command(
+    "List the published models", "make", add_arguments, run, extra="export", renamed={"--stages": "--per-stage"}
+)

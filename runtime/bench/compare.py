@@ -1,4 +1,4 @@
-"""`posert bench compare A.json B.json`: is B slower than A, or did the machine only look so?"""
+"""`posert bench --compare A.json B.json`: whether B is slower than A."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .paired import Ratio, Series, apart, per_round, ratio
+from .stages import END_TO_END, INFERENCE, LEGACY_NAMES
+from .statistics import Ratio, Series, per_round, ratio, ratio_apart
 
-KIND, SCHEMA = "posert bench", 1
+KIND, SCHEMA = "posert bench", 2
 
 Key = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many times as long B took as A.
+    """The time of B in units of A's.
 
     Attributes:
         backend, precision, mode, people: the row that both have.
-        ratio: of the whole, frame to keypoints.
-        engine: of the bare engine, where both have it.
+        ratio: end to end.
+        inference: inference only, where both have it.
     """
 
     backend: str
@@ -34,14 +35,14 @@ class Verdict:
     mode: str
     people: int
     ratio: Ratio
-    engine: Ratio | None
+    inference: Ratio | None
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A result of `posert bench --output`.
+    """A result of `posert bench --output`, also of posert 0.1.0-dev (schema 1).
 
     Raises:
-        InputError: it is no such file.
+        InputError: the file is not such a result.
     """
     try:
         result = json.loads(Path(path).read_text())
@@ -49,15 +50,16 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(
             f"{path}: cannot be read ({error}); make one with `posert bench BUNDLE --output FILE`"
         ) from error
-    if not isinstance(result, dict) or (result.get("kind"), result.get("schema")) != (KIND, SCHEMA):
-        raise InputError(
-            f"{path}: no result of `posert bench` of schema {SCHEMA}; measure again: posert bench --output"
-        )
-    return result
+    if not isinstance(result, dict) or result.get("kind") != KIND or result.get("schema") not in (1, SCHEMA):
+        raise InputError(f"{path}: not a result of `posert bench` of schema {SCHEMA} or 1; measure again with --output")
+    if result["schema"] == 1:
+        for row in (row for cell in result["cells"] for row in cell.get("rows", ())):
+            row["stage"] = LEGACY_NAMES.get(row["part"], row.pop("part"))
+    return result | {"schema": SCHEMA}
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Verdict]:
-    """A verdict for each row that two results share; all together are wrong in one of twenty comparisons at most.
+    """A verdict for each row that two results share; all together are wrong in at most one of twenty comparisons.
 
     Results that were timed in turn (`posert bench --against`) are compared round by round, others as two samples.
 
@@ -66,18 +68,18 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Verdict]:
     """
     in_turn = a["session"] == b["session"]
     rows_a, rows_b = dict(_rows(a)), dict(_rows(b))
-    shared = [key for key in rows_a if key in rows_b and "whole" in rows_a[key] and "whole" in rows_b[key]]
+    shared = [key for key in rows_a if key in rows_b and END_TO_END in rows_a[key] and END_TO_END in rows_b[key]]
     if not shared:
-        raise InputError("the two results share no row that was measured in both: compare the same backends")
+        raise InputError("the two results share no measured row; compare results of the same backends and precisions")
     confidence = 1 - 0.05 / len(shared)
 
-    def one(key: Key, part: str) -> Ratio | None:
-        if part not in rows_a[key] or part not in rows_b[key]:
+    def one(key: Key, stage: str) -> Ratio | None:
+        if stage not in rows_a[key] or stage not in rows_b[key]:
             return None
-        x, y = rows_a[key][part], rows_b[key][part]
+        x, y = rows_a[key][stage], rows_b[key][stage]
         try:
             if not in_turn:
-                return apart(x, y, confidence)
+                return ratio_apart(x, y, confidence)
             n = min(np.size(x.seconds), np.size(y.seconds))  # one may have been interrupted
             first, second, launches = (np.asarray(s)[:n] for s in (x.seconds, y.seconds, x.launches))
             return ratio(first, second, launches, confidence=confidence)
@@ -86,27 +88,27 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Verdict]:
 
     found = []
     for key in shared:
-        whole = one(key, "whole")
-        assert whole is not None
-        found.append(Verdict(*key, whole, one(key, "bare engine")))
+        end_to_end = one(key, END_TO_END)
+        assert end_to_end is not None
+        found.append(Verdict(*key, end_to_end, one(key, INFERENCE)))
     return found
 
 
 def lines(a: dict[str, Any], b: dict[str, Any], verdicts: list[Verdict]) -> list[str]:
-    """The verdicts as text, and what must be known to judge them."""
-    how = "timed in turn" if a["session"] == b["session"] else "timed at two moments"
-    text = [f"B against A, {how}: times of B in units of A", f"  A  {_name(a)}", f"  B  {_name(b)}"]
+    """The verdicts as text, with what a reader needs to judge them."""
+    in_turn = a["session"] == b["session"]
+    how = "timed in turn" if in_turn else "timed separately"
+    text = [f"B against A, {how}: times of B in units of A", *(f"  {x}  {_name(r)}" for x, r in (("A", a), ("B", b)))]
     if a["machine"]["cpu"]["name"] != b["machine"]["cpu"]["name"] or a["machine"]["gpu"] != b["machine"]["gpu"]:
-        text.append("  on different machines: what differs may be they")
-    text.append(f"  {'':34}{'frame to keypoints':34}bare engine")
+        text.append("  measured on different machines: the difference may be theirs")
+    text.append(f"  {'':34}{END_TO_END:34}{INFERENCE}")
     for v in verdicts:
         name = f"{v.backend} {v.precision} {v.mode} {v.people}"
-        engine = "" if v.engine is None else f"{v.engine.point:.3f} ({v.engine.low:.3f} to {v.engine.high:.3f})"
-        seen = f"{v.ratio.point:.3f} ({v.ratio.low:.3f} to {v.ratio.high:.3f})"
-        text.append(f"  {name:34}{seen:34}{engine:28}{v.ratio.verdict}")
+        inference = "" if v.inference is None else str(v.inference)
+        text.append(f"  {name:34}{v.ratio!s:34}{inference:28}{v.ratio.verdict}")
     text.append(f"  {summary(verdicts)}")
-    if a["session"] != b["session"]:
-        text.append("  Smaller differences show where both are timed in turn: posert bench A.pose --against B.pose")
+    if not in_turn:
+        text.append("  To find smaller differences, time both in turn: posert bench B.pose --against A.pose")
     return text
 
 
@@ -125,24 +127,24 @@ def to_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
     def values(r: Ratio | None) -> dict[str, Any] | None:
         return None if r is None else {"point": r.point, "low": r.low, "high": r.high, "verdict": r.verdict}
 
-    return [{**vars(v), "ratio": values(v.ratio), "engine": values(v.engine)} for v in verdicts]
+    return [{**vars(v), "ratio": values(v.ratio), "inference": values(v.inference)} for v in verdicts]
 
 
 def _name(result: dict[str, Any]) -> str:
-    bundle, version = result["bundle"], result["versions"].get("posert")
-    return f"{bundle['name']} ({bundle['path']}), posert {version}, {result['date']}"
+    bundle = result["bundle"]
+    return f"{bundle['name']} ({bundle['path']}), run by {result['python']}, {result['date']}"
 
 
 def _rows(result: dict[str, Any]) -> Iterator[tuple[Key, dict[str, Series]]]:
-    """Per backend, precision, mode and people: seconds per frame of the whole and of the bare engine."""
+    """Per backend, precision, mode and people: seconds per frame, end to end and inference only."""
     for cell in result["cells"]:
         found: dict[int, dict[str, Series]] = {}
         for row in cell.get("rows", ()):
-            if row["part"] in ("whole", "bare engine"):
+            if row["stage"] in (END_TO_END, INFERENCE):
                 # An interrupt may have left the cell's lists one round longer or shorter.
                 n = min(len(row["seconds"]), len(cell["yardstick"]))
                 seconds, yardstick = (per_round(times[:n]) for times in (row["seconds"], cell["yardstick"]))
                 series = Series(seconds / row["frames"], yardstick, cell["launches"][:n])
-                found.setdefault(row["people"], {})[row["part"]] = series
-        for people, parts in found.items():
-            yield (cell["backend"], cell["precision"], cell["mode"], people), parts
+                found.setdefault(row["people"], {})[row["stage"]] = series
+        for people, stages in found.items():
+            yield (cell["backend"], cell["precision"], cell["mode"], people), stages

@@ -1,6 +1,6 @@
-"""What a machine tells of itself while it is measured: clocks, throttling, energy. Where it tells nothing, why not.
+"""Clocks, throttling and energy of the machine that is measured; where one cannot be read, the reason.
 
-Everything is read from files and from NVIDIA's management library, NVML; nothing is set.
+Everything is read from files of Linux and from NVIDIA's management library, NVML; nothing is set.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SLOWED = {0x04: "power cap", 0x08: "hardware", 0x20: "temperature", 0x40: "temp
 
 
 class Meters:
-    """The meters of the machine whose files lie under `root`.
+    """The meters of the machine whose files are under `root`.
 
     Attributes:
-        energy_source: what `energy` counts, such as "RAPL package-0", or why there is nothing to count.
+        energy_source: what `energy` counts, such as "RAPL package-0", or why it cannot.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -34,11 +34,11 @@ class Meters:
         self.energy_source, self._energy = self._find_energy()
 
     def energy(self) -> float | None:
-        """Joules that the whole chip or board has taken so far; only differences mean something."""
+        """Joules used by the whole chip or board so far; only differences mean something."""
         return self._energy() if self._energy else None
 
     def throttled(self) -> dict[str, int]:
-        """How often something slowed the machine down since it was started, by the counter's name."""
+        """How often the machine was throttled since it started, by the counter's name."""
         counts: dict[str, int] = {}
         cpu = self._root / "sys/devices/system/cpu"
         for name in ("core_throttle_count", "package_throttle_count"):
@@ -52,7 +52,7 @@ class Meters:
         return counts
 
     def moment(self) -> dict[str, Any]:
-        """The lowest clock of the processors that are used, in MHz, and the GPU's clock and what slows it down."""
+        """Now: the lowest clock of the processors in use, in MHz, the GPU's clock and what slows it down."""
         seen: dict[str, Any] = {}
         clocks = [c / 1e3 for i in _cpus() if (c := _number(self._cpufreq(i) / "scaling_cur_freq")) is not None]
         if clocks:
@@ -62,7 +62,7 @@ class Meters:
         return seen
 
     def describe(self) -> dict[str, Any]:
-        """What the machine is, for a result: its model, its settings, and what can be metered."""
+        """The machine, for a result: its model, its settings, and what can be metered."""
         facts: dict[str, Any] = asdict(machine(self._root))
         limits = [_number(self._cpufreq(i) / "scaling_max_freq") for i in _cpus()]
         return facts | {
@@ -76,7 +76,7 @@ class Meters:
         }
 
     def _load(self) -> str:
-        """Of others, if it is read before the measurement."""
+        """The load average: that of other programs, if it is read before the measurement."""
         try:
             return (self._root / "proc/loadavg").read_text().split()[0]
         except OSError:
@@ -105,22 +105,22 @@ class Meters:
 
 
 class _Rapl:
-    """A processor's energy counter, which starts again at 0 now and then."""
+    """A processor's energy counter, which wraps around at `max_energy_range_uj`."""
 
     def __init__(self, folder: Path) -> None:
         self._file, self.name = folder / "energy_uj", _text(folder / "name")
         self._range = _number(folder / "max_energy_range_uj") or 0.0
-        self._last, self._turns = 0.0, 0
+        self._last, self._wraps = 0.0, 0
 
     def joules(self) -> float:
         now = _number(self._file) or 0.0
-        self._turns += now < self._last
+        self._wraps += now < self._last
         self._last = now
-        return (self._turns * self._range + now) * 1e-6
+        return (self._wraps * self._range + now) * 1e-6
 
 
 class _Rails:
-    """A Jetson's power monitors: watts are read in a thread and added up."""
+    """A Jetson's power monitors: a thread reads watts and integrates them."""
 
     def __init__(self, rails: list[tuple[Path, Path]], names: list[str]) -> None:
         self._rails, self.names = rails, names

@@ -1,39 +1,33 @@
-"""What is measured on: a frame of synthetic people, the same for everybody."""
+"""The scene that is measured: a frame full of people in a file, the same for everyone.
+
+`frame.jpg` (1920x1080) and its boxes were rendered once by `posert.export.demo.people`, twelve images of split "val".
+"""
 
 from __future__ import annotations
 
-import math
+import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...export.demo.people import render
-
-HEIGHT, WIDTH = 1080, 1920
-_PICTURES, _COLUMNS = 12, 4  # twelve pictures hold 25 people
+FRAME = Path(__file__).with_name("frame.jpg")
+_BOXES = FRAME.with_suffix(".json")
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
 
 
-def crowd(people: int, height: int = HEIGHT, width: int = WIDTH) -> tuple[Image, Boxes]:
-    """A frame `(height, width, 3)` uint8 BGR full of synthetic people, and the boxes `(people, 4)` xyxy of the first.
+def boxes_of(people: int) -> Boxes:
+    """Boxes `(people, 4)` xyxy, px of the frame. The frame shows 25 people; beyond that their boxes repeat."""
+    return np.resize(np.array(json.loads(_BOXES.read_text()), np.float64), (people, 4))
 
-    Up to 25 people the frame is the same, whatever `people` is; more are drawn smaller.
-    """
-    pictures: list[Image] = []
-    found: list[tuple[int, list[float]]] = []
-    while len(found) < people or len(pictures) < _PICTURES:
-        image, annotations = render("val", len(pictures))
-        found += [(len(pictures), a["bbox"]) for a in annotations]
-        pictures.append(image)
-    columns = max(_COLUMNS, math.ceil(math.sqrt(len(pictures) * _COLUMNS / 3)))
-    rows = math.ceil(len(pictures) / columns)
-    pictures += [np.zeros_like(pictures[0])] * (rows * columns - len(pictures))
-    sheet = np.vstack([np.hstack(pictures[r * columns : (r + 1) * columns]) for r in range(rows)])
-    frame = np.asarray(cv2.resize(sheet, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-    h, w = pictures[0].shape[:2]
-    corners = [(i % columns * w + x, i // columns * h + y, bw, bh) for i, (x, y, bw, bh) in found[:people]]
-    boxes = np.array([[x, y, x + bw, y + bh] for x, y, bw, bh in corners], np.float64).reshape(-1, 4)
-    return frame, boxes * np.tile([width / sheet.shape[1], height / sheet.shape[0]], 2)
+
+def crowd(people: int, height: int = 1080, width: int = 1920) -> tuple[Image, Boxes]:
+    """The frame `(height, width, 3)` uint8 BGR, resized if need be, and boxes `(people, 4)` xyxy in it."""
+    frame = np.asarray(cv2.imread(str(FRAME)), np.uint8)
+    scale = np.array([width / frame.shape[1], height / frame.shape[0]])
+    if frame.shape[:2] != (height, width):
+        frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return frame, boxes_of(people) * np.tile(scale, 2)

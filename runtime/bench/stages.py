@@ -1,4 +1,4 @@
-"""The parts of the road from frame to keypoints that are timed: its stages, the bare engine, and the whole."""
+"""What is timed between frame and keypoints: each stage, inference only, and all of it end to end."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ from ..pose.preprocess import check_boxes, crop_regions
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
 
-MODES = ("latency", "throughput")
-_STEPS = ("upload", "crop", "network", "decode", "download")  # on a GPU
-_PEOPLE, _FRAMES = 48, 4  # at least, in one call in throughput mode: they fill an engine several times
+END_TO_END, INFERENCE, DECODE_IMAGE = "end to end", "inference only", "decode image"
+LEGACY_NAMES = {"whole": END_TO_END, "bare engine": INFERENCE}
+"""Names of stages in results and in workers of posert 0.1.0-dev."""
+
+_GPU_STEPS = {"upload": "upload", "crop": "crop", INFERENCE: "network", "decode": "decode", "download": "download"}
+_PEOPLE, _FRAMES = 48, 4  # of one call in throughput mode, at least: they fill an engine several times
 
 
 @dataclass(frozen=True)
-class Part:
+class Stage:
     """One thing that is timed.
 
     Attributes:
-        name: "whole" (frame to keypoints), "bare engine" (its network alone, on crops that are ready), or a stage.
-        people: per frame; 0 for what does not look at them.
+        name: "end to end" (frame to keypoints), "inference only" (the network on crops that are ready), or a step.
+        people: per frame; 0 for what does not depend on them.
         call: what is timed.
-        frames: that one call goes through.
+        frames: how many one call processes.
     """
 
     name: str
@@ -44,71 +47,75 @@ class Part:
     frames: int = 1
 
 
-def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Part]:
-    """A frame at a time.
+def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Stage]:
+    """One frame at a time.
 
     Args:
         pose: what is measured.
-        image: a frame's file, which "decode image" reads.
-        boxes: `(N, 4)` xyxy in it.
-        people: numbers of people that are timed, each at most N.
+        image: file of a frame; reading it is the stage "decode image", which "end to end" does not include.
+        boxes: `(N, 4)` xyxy, px of the frame.
+        people: numbers of people to time, each at most N.
     """
     frame = _read(image)
-    parts = [Part("decode image", 0, partial(_read, image))]
+    stages = [Stage(DECODE_IMAGE, 0, partial(_read, image))]
     for n in people:
         on_gpu = pose.open_pipeline()  # of its own: it remembers its last run, whose steps are timed
         if on_gpu is not None:
             on_gpu(frame, *crop_regions(check_boxes(boxes[:n]), pose.contract))
-            steps = [("bare engine" if s == "network" else s, partial(on_gpu.step, s, frame)) for s in _STEPS]
-            parts += [Part(name, n, step) for name, step in steps]
-            parts.append(Part("whole", n, partial(pose, frame, boxes[:n])))
-            continue
-        batches: list[Image] = []
-        cut = partial(_cut, pose, frame, boxes[:n], CropBuffer(pose.contract))
-        cut(batches)
-        seen = _job(pose, frame, boxes[:n])
-        outputs = [tuple(output.copy() for output in pose.session.infer(crops)) for crops in batches]
-        parts += [
-            Part("crop", n, cut),
-            Part("bare engine", n, partial(_infer, pose.session, batches)),
-            Part("decode", n, partial(_joints, seen, outputs)),
-            Part("whole", n, partial(pose, frame, boxes[:n])),
-        ]
-    return parts
+            stages += [Stage(name, n, partial(on_gpu.step, step, frame)) for name, step in _GPU_STEPS.items()]
+        else:
+            stages += _cpu_steps(pose, frame, boxes[:n])
+        stages.append(Stage(END_TO_END, n, partial(pose, frame, boxes[:n])))
+    return stages
 
 
-def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Part]:
-    """Frame after frame, as of a video that is read faster than it is worked on; arguments as for `latency`."""
-    frame, parts = _read(image), []
+def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -> list[Stage]:
+    """Frame after frame, as of a video that is read faster than it is processed; arguments as for `latency`."""
+    frame, stages = _read(image), []
     for n in people:
         frames = max(_FRAMES, math.ceil(_PEOPLE / n))
         on_gpu = pose.open_pipeline()  # of its own: it remembers its last run, whose steps are timed
         if on_gpu is not None:
             on_gpu(frame, *crop_regions(check_boxes(boxes[:n]), pose.contract))
-            bare: Callable[[], object] = partial(_repeat, partial(on_gpu.step, "network", frame), frames)
+            inference: Callable[[], object] = partial(_repeat, partial(on_gpu.step, "network", frame), frames)
         else:
-            bare = _bare_stream(pose, frame, boxes[:n], frames)
-        parts += [
-            Part("bare engine", n, bare, frames),
-            Part("whole", n, partial(_stream, pose, frame, boxes[:n], frames), frames),
+            inference = _inference_of_stream(pose, frame, boxes[:n], frames)
+        stages += [
+            Stage(INFERENCE, n, inference, frames),
+            Stage(END_TO_END, n, partial(_stream, pose, frame, boxes[:n], frames), frames),
         ]
-    return parts
+    return stages
 
 
 def _read(image: Path) -> Image:
     return np.asarray(cv2.imread(str(image)), np.uint8)
 
 
+def _cpu_steps(pose: PoseEstimator, frame: Image, boxes: Boxes) -> list[Stage]:
+    crops: list[Image] = []
+    cut = partial(_cut, pose, frame, boxes, CropBuffer(pose.contract))
+    cut(crops)
+    outputs = [tuple(output.copy() for output in pose.session.infer(batch)) for batch in crops]
+    calls = {
+        "crop": cut,
+        INFERENCE: partial(_infer, pose.session, crops),
+        "decode": partial(_decode, _job(pose, frame, boxes), outputs),
+    }
+    return [Stage(name, len(boxes), call) for name, call in calls.items()]
+
+
 def _job(pose: PoseEstimator, frame: Image, boxes: Boxes) -> FrameJob:
     return FrameJob(pose.contract, frame, *crop_regions(check_boxes(boxes), pose.contract), pose.flip_test)
 
 
-def _cut(pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer, keep: list[Image] | None = None) -> None:
+def _cut(
+    pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer, copies: list[Image] | None = None
+) -> None:
     job = _job(pose, frame, boxes)
     for batch in job.batches:
         crops = job.crop(batch, buffer)
-        if keep is not None:
-            keep.append(crops.copy())
+        if copies is not None:
+            copies.append(crops.copy())
 
 
 def _infer(session: Session, batches: list[Image]) -> None:
@@ -116,7 +123,7 @@ def _infer(session: Session, batches: list[Image]) -> None:
         session.infer(crops)
 
 
-def _joints(job: FrameJob, outputs: list[Outputs]) -> None:
+def _decode(job: FrameJob, outputs: list[Outputs]) -> None:
     for batch, some in zip(job.batches, outputs, strict=True):
         job.decode(batch, some)
 
@@ -131,15 +138,15 @@ def _repeat(call: Callable[[], object], times: int) -> None:
         call()
 
 
-def _bare_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> Callable[[], object]:
-    """The engine alone, with as many runs under way as it likes and as many people in each as the stream gives it."""
+def _inference_of_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> Callable[[], object]:
+    """The engine alone, with the same runs as the stream: as many at a time, with as many people in each."""
     batches: list[Image] = []
     _cut(pose, frame, boxes, CropBuffer(pose.contract), batches)
     if not isinstance(pose.session, AsyncSession):
         return partial(_infer, pose.session, batches * frames)
     requests = pose.session.requests()
     sizes: list[int] = []
-    recorder = _Recorder(pose.session, requests, sizes)
+    recorder = _RecordingSession(pose.session, requests, sizes)
     _stream(PoseEstimator.from_session(pose.contract, recorder, pose.choice, pose.flip_test), frame, boxes, frames)
     crops = np.concatenate(batches * math.ceil(max(sizes) / sum(map(len, batches))))
     runs = [crops[:size] for size in sizes]
@@ -157,8 +164,8 @@ def _bare_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -
     return run
 
 
-class _Recorder(AsyncSession):
-    """A session whose requests note how many crops each run has."""
+class _RecordingSession(AsyncSession):
+    """A session that records how many crops each run has."""
 
     def __init__(self, session: Session, requests: list[Request], sizes: list[int]) -> None:
         self._session, self._requests, self._sizes = session, requests, sizes
@@ -167,10 +174,10 @@ class _Recorder(AsyncSession):
         return self._session.infer(crops)
 
     def requests(self) -> list[Request]:
-        return [_Noting(request, self._sizes) for request in self._requests]
+        return [_RecordingRequest(request, self._sizes) for request in self._requests]
 
 
-class _Noting:
+class _RecordingRequest:
     def __init__(self, request: Request, sizes: list[int]) -> None:
         self._sizes, self.wait, self.drop, self._start = sizes, request.wait, request.drop, request.start
 

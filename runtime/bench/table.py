@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .paired import per_round, ratio
+from .stages import DECODE_IMAGE, END_TO_END, INFERENCE
+from .statistics import per_round, ratio
 
 _FEW = 100  # calls below which the 99th percentile is the longest one
+_HEAD = "", "people", "p50 ms", "p95", "p99", "ms/person", "people/s", "x inference", "J/person", "MB", "AP"
+_STAGES = DECODE_IMAGE, "crop", "upload", INFERENCE, "decode", "download"
 
 _SETTINGS = {
     "GPU": "gpu",
@@ -24,44 +27,35 @@ Result = dict[str, Any]
 
 
 def table(result: Result) -> list[str]:
-    """Rows of figures, stages, what could not be measured, and the machine."""
+    """The machine, a row of figures for each cell, its stages, notes, and what could not be measured and why."""
     s, m = result["settings"], result["machine"]
     flip = "with flip test" if s["flip_test"] else "no flip test"
     threads = f", {s['threads']} threads" if s["threads"] else ""
     pinned = f", on processors {','.join(map(str, s['cpus']))}" if s["cpus"] else ""
     lines = [
-        f"{result['bundle']['name']}, frame to keypoints, {flip}, {s['rounds']} rounds{threads}{pinned}",
+        f"{result['bundle']['name']}, end to end, {flip}, {s['rounds']} rounds{threads}{pinned}",
         *_machine(result, m),
         "",
     ]
     measured = [c for c in result["cells"] if c.get("rows")]
     body = [row for cell in measured for row in _figures(cell)]
     if body:
-        head: tuple[str, ...] = (
-            "",
-            "people",
-            "p50 ms",
-            "p95",
-            "p99",
-            "ms/person",
-            "people/s",
-            "of bare engine",
-            "J/person",
-            "MB",
-            "AP",
-        )
-        lines += [*_aligned([head, *body]), ""]
+        lines += [*aligned([_HEAD, *body]), ""]
     stages = [row for cell in measured if cell["mode"] == "latency" for row in _stages(cell)]
     if stages:
-        head = ("stages, ms", "people", "decode image", "crop", "upload", "network", "decode", "download")
-        lines += [*_aligned([head, *stages]), ""]
+        lines += [*aligned([("stages, ms", "people", *_STAGES), *stages]), ""]
     notes = _notes(measured)
     missing = [
         f"not measured: {' '.join(c[k] for k in ('backend', 'precision', 'mode') if k in c)}: {c['error']}"
         for c in result["cells"]
         if "error" in c
     ]
-    return [*lines, *notes, *missing, *(["interrupted: these rows are what there is"] if result["interrupted"] else [])]
+    return [
+        *lines,
+        *notes,
+        *missing,
+        *(["interrupted: only these rows were measured"] if result["interrupted"] else []),
+    ]
 
 
 def _machine(result: Result, m: dict[str, Any]) -> list[str]:
@@ -82,15 +76,14 @@ def _mhz(value: Any) -> str:
 
 
 def _figures(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    rows = {(r["part"], r["people"]): r for r in cell["rows"]}
-    for (part, people), row in rows.items():
-        if part != "whole" or not row["seconds"]:
+    rows = {(r["stage"], r["people"]): r for r in cell["rows"]}
+    for (stage, people), row in rows.items():
+        if stage != END_TO_END or not row["seconds"]:
             continue
-        # A call in throughput mode is many frames: how long one of them took on its way is not seen there.
+        # A call in throughput mode is many frames: the latency of one of them is not seen there.
         calls = np.concatenate([np.asarray(one) for one in row["seconds"]]) / row["frames"]
         percentiles = np.percentile(calls, [50, 95, 99]) * 1e3
         spent = [(j / len(s)) for j, s in zip(row["joules"], row["seconds"], strict=True) if j is not None]
-        engine = rows.get(("bare engine", people))
         yield (
             f"{cell['backend']} {cell['precision']} {cell['mode']}",
             str(people),
@@ -98,62 +91,57 @@ def _figures(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             *((f"{percentiles[1]:.2f}", f"{percentiles[2]:.2f}{'*' if len(calls) < _FEW else ''}")),
             f"{percentiles[0] / people:.2f}",
             f"{people / calls.mean():.1f}",
-            _of_engine(engine, row),
+            _times_inference(rows.get((INFERENCE, people)), row),
             f"{np.mean(spent) / row['frames'] / people:.3f}" if spent else "",
             "" if cell.get("peak_mb") is None else f"{cell['peak_mb']:.0f}",
             f"{cell['ap']:.4f}, {cell['ap_note']}" if cell["ap"] is not None else cell["ap_note"],
         )
 
 
-def _of_engine(engine: dict[str, Any] | None, whole: dict[str, Any]) -> str:
-    if engine is None:
+def _times_inference(inference: dict[str, Any] | None, end_to_end: dict[str, Any]) -> str:
+    if inference is None:
         return ""
-    a, b = per_round(engine["seconds"]), per_round(whole["seconds"])
+    a, b = per_round(inference["seconds"]), per_round(end_to_end["seconds"])
     if len(a) < 6:
         return f"{np.median(b / a):.3f}"
-    r = ratio(a, b)  # both of the same processes: what luck these had is in both
+    r = ratio(a, b)  # both of the same processes, whose luck is in both
     return f"{r.point:.3f} ({r.low:.3f}-{r.high:.3f})"
 
 
 def _stages(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     ms = {
-        (r["part"], r["people"]): f"{1e3 * np.median(per_round(r['seconds'])):.2f}"
+        (r["stage"], r["people"]): f"{1e3 * np.median(per_round(r['seconds'])):.2f}"
         for r in cell["rows"]
         if r["seconds"]
     }
     for people in sorted({p for _, p in ms if p}):
-        yield (
-            f"{cell['backend']} {cell['precision']}",
-            str(people),
-            ms.get(("decode image", 0), ""),
-            *(ms.get((part, people), "") for part in ("crop", "upload")),
-            ms.get(("network", people), ms.get(("bare engine", people), "")),
-            *(ms.get((part, people), "") for part in ("decode", "download")),
-        )
+        cells = (ms.get((stage, 0 if stage == DECODE_IMAGE else people), "") for stage in _STAGES)
+        yield (f"{cell['backend']} {cell['precision']}", str(people), *cells)
 
 
 def _notes(measured: list[dict[str, Any]]) -> Iterator[str]:
     if any(len(s) * len(r["seconds"]) < _FEW for c in measured for r in c["rows"] for s in r["seconds"][:1]):
-        yield f"* of fewer than {_FEW} calls: the longest, nearly"
+        yield f"* of fewer than {_FEW} calls: nearly the longest"
     if any(c["mode"] == "throughput" for c in measured):
-        yield "throughput: time per frame of a run of frames, not the time until a frame's answer"
+        yield "throughput: time per frame of a run of frames, not the latency of one frame"
     if any(c["mode"] == "latency" for c in measured):
-        yield "upload, download: empty where the network reads and writes the host's memory"
+        yield "upload, download: empty where the network uses the host's memory"
     for c in measured:
         name = f"{c['backend']} {c['precision']} {c['mode']}"
         if not c["steady"]:
-            yield f"{name}: still changing by more than 5 % after the warm-up; the machine is not quiet"
+            yield f"{name}: still changing by more than 5 % after the warm-up: the machine is not quiet"
         for unit in ("cpu_mhz", "gpu_mhz"):
             seen = [m[unit] for m in c["moments"] if unit in m]
             if seen:
-                yield f"{name}: {unit[:3].upper()} at {min(seen):.0f} to {max(seen):.0f} MHz meanwhile"
+                yield f"{name}: {unit[:3].upper()} at {min(seen):.0f} to {max(seen):.0f} MHz while it was measured"
         slowed = {k: v for k, v in c.get("throttled", {}).items() if v}
         reasons = {m["gpu_slowed_by"] for m in c["moments"] if "gpu_slowed_by" in m}
         if slowed or reasons:
             yield f"{name}: throttled: {', '.join([*(f'{k} +{v}' for k, v in slowed.items()), *sorted(reasons)])}"
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a table: the first and the last column to the left, the others to the right."""
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     last = len(widths) - 1
     return [

@@ -1,3 +1,3 @@
-"""The command line: `posert COMMAND`; one file per command in `commands`."""
+"""The command line, `posert COMMAND ...`: one file per command in `commands`."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""`python -m posert.runtime.cli` is the command `posert`."""
+"""`python -m posert.runtime.cli` is `posert`."""
 
 import sys
 

@@ -1,142 +1,158 @@
-"""The command line: `posert COMMAND ...`. Each command is a module that is imported when it is called.
+"""The entry point of `posert COMMAND ...`: help, error messages and exit statuses.
 
-A command module has `add_arguments(parser)` and `main(args) -> int` (the exit status). Exit status: 0 done, 1 a gate or
-a check said no, 2 the user's mistake or a missing piece, 70 a fault of posert, 130 an interrupt, 143 SIGTERM.
+Exit status: 0 done, 1 a gate or a check failed, 2 a mistake or a missing part, 70 an internal error, 130 Ctrl-C, 143
+SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import errno
-import importlib
 import io
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from ..bundle.manifest import SCHEMA
 from ..errors import PosertError
-from ..registry import unknown_name
-from ..system import signals
+from ..system.signals import StopSignals
+from .command import GROUPS, Command, UsageError, command_modules, load_command
 
-# By name: the module and what it is for. Commands of export/ need torch: they are named here and imported only when
-# called, so that the edge install works.
-COMMANDS = {
-    "build": ("posert.export.commands.build", "checkpoint -> checked bundle, with an accuracy gate"),
-    "calibrate": (
-        "posert.export.commands.calibrate",
-        "int8 ranges of a model as a file, to read, to merge and to build with",
-    ),
-    "compile": ("posert.runtime.cli.commands.compile", "engines for TensorRT, ahead of time or for another machine"),
-    "run": ("posert.runtime.cli.commands.run", "keypoints of an image, a folder, a video or a webcam"),
-    "inspect": ("posert.runtime.cli.commands.inspect", "what a bundle holds: contract, precisions, verdict"),
-    "verify": ("posert.runtime.cli.commands.verify", "does this bundle give the trained result on this machine?"),
-    "evaluate": ("posert.runtime.cli.commands.evaluate", "score a results file with a data set's own protocol"),
-    "compare": ("posert.export.commands.compare", "two graphs held against each other: outputs, layers, joints"),
-    "models": ("posert.export.commands.models", "the published models that the catalog knows"),
-    "bench": (
-        "posert.runtime.cli.commands.bench",
-        "what frame to keypoints costs here; `bench compare A.json B.json`: which is slower",
-    ),
-    "doctor": ("posert.runtime.cli.commands.doctor", "what can run on this machine, and what would make the rest work"),
-}
-_FAULT = 70  # EX_SOFTWARE of sysexits.h
-_PURPOSE = "Build a 2D human-pose model into one checked file, and run it: from an image or a video to keypoints."
+_INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+_PURPOSE = "Build 2D human-pose models into checked bundles, and run them on images and videos."
 
 
-class UsageError(PosertError):
-    """Arguments that a command does not take."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `posert` with arguments (default: those of the process) and return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # File names may hold characters that the terminal's encoding lacks. Standard error escapes them by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    who = "posert"
+    with StopSignals() as stop:
+        try:
+            if not arguments or arguments[0].startswith("-"):
+                status = _about(arguments[0] if arguments else "--help")
+            else:
+                command = load_command(arguments[0])
+                who = f"posert {arguments[0]}"
+                status = _run(command, who, arguments[1:])
+            _flush_output()
+            return stop.status if stop.number else status
+        except BrokenPipeError:  # the reader of our output has stopped: `posert ... | head`
+            _drop_output()
+            return 0
+        except (PosertError, OSError) as error:  # an OSError: a full disk, a folder without write permission
+            return _report(who, error, as_json)
+        except KeyboardInterrupt:
+            status = stop.status if stop.number else 130
+            print(f"{who}: {'terminated (SIGTERM)' if status == 143 else 'interrupted'}", file=sys.stderr)
+            return status
+        except Exception:  # Python's own status would be 1, which means a failed check
+            traceback.print_exc()
+            print(f"{who}: internal error; please report it with the traceback above", file=sys.stderr)
+            return _INTERNAL_ERROR
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises its errors, so that they end like all others: with --json as JSON too."""
+    """Raises its errors, so that they are reported like all others, with --json as JSON."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the `posert` command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+def _run(command: Command, prog: str, arguments: Sequence[str]) -> int:
+    # Without abbreviations: a new option could change what a short one means.
+    parser = _Parser(prog=prog, description=f"{command.summary}.", allow_abbrev=False)
     try:
-        if not arguments or arguments[0].startswith("-"):
-            _options(arguments or ["--help"])
-        if arguments[0] not in COMMANDS:
-            raise UsageError(unknown_name("command", arguments[0], COMMANDS))
-    except PosertError as error:
-        return _tell("posert", error, "--json" in arguments)
-    return call(arguments[0], arguments[1:])
-
-
-def _options(arguments: Sequence[str]) -> NoReturn:
-    """What stands before a command: --help and --version end the process, anything else is an error."""
-    parser = _Parser(
-        prog="posert",
-        usage="posert COMMAND ...",
-        description=_PURPOSE,
-        epilog=_summary(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=_version())
-    parser.parse_known_args(arguments)
-    parser.error(f"unknown option {arguments[0]}: those of a command stand behind its name, posert COMMAND --option")
-
-
-def call(name: str, arguments: Sequence[str]) -> int:
-    """Run one command with its own arguments."""
-    as_json = "--json" in arguments
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        # File names may hold what the terminal's encoding lacks. Standard error escapes it by itself.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    with signals.Termination() as terminated:
+        command.add_arguments(parser)
+        parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+        for argument in arguments:
+            if new := command.renamed.get(argument.split("=")[0]):
+                parser.error(f"{argument.split('=')[0]} is now {new}")
         try:
-            command = _load(name)
-            parser = _Parser(prog=f"posert {name}", description=COMMANDS[name][1])
-            command.add_arguments(parser)
-            parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-            status: int = command.main(parser.parse_args(arguments))
-            _finish_output()
-            return signals.STATUS if terminated.came else status
-        except BrokenPipeError:  # whoever read our output has seen enough: `posert ... | head`
-            _drop_output()
+            args, rest = parser.parse_known_args(arguments)
+        except SystemExit:  # --help was printed
             return 0
-        except (PosertError, OSError) as error:  # an OSError: a full disk, a folder that may not be written
-            return _tell(f"posert {name}", error, as_json)
-        except KeyboardInterrupt:
-            how, status = ("ended by SIGTERM", signals.STATUS) if terminated.came else ("interrupted", 130)
-            print(f"posert {name}: {how}", file=sys.stderr)
-            return status
-        except Exception:  # Python's own status, 1, says that accuracy fell
-            traceback.print_exc()
-            print(f"posert {name}: this is a fault of posert; please report it with the lines above", file=sys.stderr)
-            return _FAULT
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}{_nearest(rest, parser)}")
+        return command.run(args)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").split(".")[0]
+        if library in ("", "posert"):
+            raise
+        package = f'"posert[{command.extra}]"' if command.extra else "posert"
+        raise PosertError(
+            f"this command needs the Python package {library!r}, which is not installed: pip install {package}"
+        ) from error
 
 
-def _tell(who: str, error: PosertError | OSError, as_json: bool) -> int:
-    """Say what went wrong on standard error, and with --json on standard output; returns the exit status."""
-    told = str(error)
+def _nearest(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    known = re.findall(r"--[\w-]+", parser.format_usage())
+    near = [name for word in unknown if word.startswith("-") for name in difflib.get_close_matches(word, known, n=1)]
+    return f". Did you mean {' and '.join(near)}?" if near else ""
+
+
+def _about(option: str) -> int:
+    """Options in place of a command."""
+    if option in ("-h", "--help"):
+        print(_help())
+    elif option == "--version":
+        print(_version())
+    else:
+        raise UsageError(f"unknown option {option}; options follow a command: posert COMMAND --option")
+    return 0
+
+
+def _help() -> str:
+    commands = {name: load_command(name) for name in command_modules()}
+    width = max(map(len, commands))
+    lines = ["usage: posert COMMAND ...", "", _PURPOSE]
+    for group, title in GROUPS.items():
+        members = [(name, command) for name, command in commands.items() if command.group == group]
+        lines += ["", f"{title}:", *(f"  {name:{width}}  {command.summary}" for name, command in sorted(members))]
+    return "\n".join([*lines, "", "posert COMMAND --help describes a command; posert --version prints the version."])
+
+
+def _version() -> str:
+    from ..bundle.manifest import SCHEMA
+
+    try:
+        version = metadata.version("posert")
+    except metadata.PackageNotFoundError:
+        version = "(version unknown: not installed with pip)"
+    return f"posert {version}; reads and writes bundles of schema {SCHEMA}"
+
+
+def _report(who: str, error: PosertError | OSError, as_json: bool) -> int:
+    """Print an error to standard error, and with --json to standard output; returns the exit status."""
+    message = str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
-        told += f": of standard output, or of {tempfile.gettempdir()} (TMPDIR names another place for temporary files)"
-    print(f"{who}: {told}", file=sys.stderr)
+        message += (
+            f", for standard output or for temporary files in {tempfile.gettempdir()} (TMPDIR names another folder)"
+        )
+    print(f"{who}: {message}", file=sys.stderr)
     with contextlib.suppress(PosertError, OSError):  # standard output may be what cannot be written
         if as_json:
-            print(json.dumps({"error": told, "kind": type(error).__name__}))
-        _finish_output()
-    return getattr(error, "exit_status", 2)
+            print(json.dumps({"error": message, "kind": type(error).__name__}))
+        _flush_output()
+    return error.exit_status if isinstance(error, PosertError) else PosertError.exit_status
 
 
-def _finish_output() -> None:
-    """Write what is left in the buffer, here, where a full disk can still be told: when Python ends it is too late."""
-    if sys.stdout is None:  # closed by whoever started us
+def _flush_output() -> None:
+    """Flush standard output here, where a full disk can still be reported; when Python exits it is too late."""
+    if sys.stdout is None:  # closed by the parent process
         return
     try:
         sys.stdout.flush()
@@ -144,39 +160,12 @@ def _finish_output() -> None:
         _drop_output()
         if isinstance(error, BrokenPipeError):
             raise
-        raise PosertError(f"standard output cannot be written: {error.strerror}; send it elsewhere") from error
+        raise PosertError(f"cannot write standard output: {error.strerror}; redirect it elsewhere") from error
 
 
 def _drop_output() -> None:
-    """What is left in the buffer would fail once more when Python ends."""
+    """Discard what is left in the buffer, which would fail again when Python exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _version() -> str:
-    try:
-        version = metadata.version("posert")
-    except metadata.PackageNotFoundError:
-        version = "of unknown version: it was not installed with pip"
-    return f"posert {version}; reads and writes bundles of schema {SCHEMA}"
-
-
-def _load(name: str) -> Any:
-    module = COMMANDS[name][0]
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        library = (error.name or "").split(".")[0]
-        if library == "posert":
-            raise
-        extra = "export" if module.startswith("posert.export") else "evaluate"
-        raise PosertError(
-            f'this command needs the Python package {library!r}, which is not installed: pip install "posert[{extra}]"'
-        ) from error
-
-
-def _summary() -> str:
-    width = max(map(len, COMMANDS))
-    return "commands:\n" + "\n".join(f"  {n:{width}}  {summary}" for n, (_, summary) in COMMANDS.items())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Files that grow while frames come, and are whole whenever they stop coming: written beside, renamed at the end."""
+"""Write the keypoints and the drawn frames of a run while the frames come; every file is complete or absent."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -18,172 +18,164 @@ from ..errors import InputError
 from ..system.files import atomic_write
 from .sources import IMAGES, Source
 
-_DEFAULT_FPS = 25.0  # of cameras that do not say
+_VIDEOS = (".mp4", ".avi", ".mov", ".mkv")
+_DEFAULT_FPS = 25.0  # for cameras that do not report a rate
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which files a run writes.
+class Files:
+    """The files a run writes.
 
     Attributes:
         json: the keypoints.
-        video: the drawn video, if there is one.
-        images: the drawn images by the name of their source, if there are any.
+        video: the drawn video, if any.
+        images: the drawn images by the file name of their source.
     """
 
     json: Path
     video: Path | None
-    images: dict[str, Path]
+    images: Mapping[str, Path]
 
     @property
     def draws(self) -> bool:
         return bool(self.video or self.images)
 
 
-def plan(source: Source, target: Path, inputs: Iterable[Path]) -> Plan:
-    """What `--output` means for a source: a folder, or a file by its suffix.
+def output_files(source: Source, target: Path, inputs: Iterable[Path]) -> Files:
+    """Resolve `--output` for a source: a folder, or one file by its suffix. Creates the folder.
 
     Raises:
-        InputError: the suffix does not fit the source, the folder cannot be made, or a file that is read would be
-            overwritten.
+        InputError: the suffix does not fit the source, the folder cannot be created, or an input would be overwritten.
     """
-    suffix = target.suffix.lower()
-    single = (
-        suffix == ".mp4" if source.video else suffix in IMAGES and len(source.keys) == 1 and source.path is not None
-    )
+    suffix, is_folder = target.suffix.lower(), target.is_dir()
+    one_image = len(source.keys) == 1 and suffix in IMAGES
     video, images = None, {}
     if suffix == ".json":
-        folder, json_file = target.parent, target
-    elif single and not target.is_dir():
-        folder, json_file = target.parent, target.with_suffix(".json")
-        video, images = (target, {}) if source.video else (None, {source.keys[0]: target})
-    elif suffix and not target.is_dir() and (target.is_file() or suffix in (*IMAGES, ".mp4", ".avi", ".mov", ".mkv")):
-        wanted = "a folder, .mp4 or .json" if source.video else "a folder or .json, or an image for one image"
-        raise InputError(f"--output {target}: {source.name} cannot be written as {suffix}; expected {wanted}")
+        folder, keypoints = target.parent, target
+    elif not is_folder and (suffix == ".mp4" if source.video else one_image):
+        folder, keypoints = target.parent, target.with_suffix(".json")
+        if source.video:
+            video = target
+        else:
+            images = {source.keys[0]: target}
+    elif not is_folder and suffix and (target.is_file() or suffix in (*IMAGES, *_VIDEOS)):
+        expected = "a folder, .mp4 or .json" if source.video else "a folder or .json, or an image file for one image"
+        raise InputError(f"--output {target}: cannot write {source.name} as {suffix}; expected {expected}")
     else:
-        folder, json_file = target, target / "keypoints.json"
-        stem = source.path.stem if source.path else "camera"
-        video = folder / f"{stem}.mp4" if source.video else None
-        images = {} if source.video else {key: folder / _image_name(key) for key in source.keys}
-    read = {p.resolve() for p in inputs} | {p.resolve() for p in source.files()}
-    for path in (json_file, *([video] if video else []), *images.values()):
+        folder, keypoints = target, target / "keypoints.json"
+        if source.video:
+            video = folder / f"{source.path.stem if source.path else 'camera'}.mp4"
+        else:
+            images = {key: folder / _image_name(key) for key in source.keys}
+    read = {path.resolve() for path in (*inputs, *source.files())}
+    for path in (keypoints, *([video] if video else []), *images.values()):
         if path.resolve() in read:
-            raise InputError(f"--output {target}: would overwrite {path}, which is read; name another place")
+            raise InputError(f"--output {target}: would overwrite the input {path}; choose another path")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--output {target}: cannot make the folder {folder} ({error})") from error
-    return Plan(json_file, video, images)
+        raise InputError(f"--output {target}: cannot create the folder {folder} ({error.strerror})") from error
+    return Files(keypoints, video, images)
 
 
 def _image_name(key: str) -> str:
     return key if Path(key).suffix.lower() in IMAGES else f"{Path(key).stem}.png"
 
 
-class Outputs:
-    """The files of a plan while they are written.
+@contextlib.contextmanager
+def open_outputs(
+    files: Files, head: Mapping[str, Any], fps: float, summary: Callable[[], Mapping[str, Any]]
+) -> Iterator[Outputs]:
+    """Open the outputs of a run.
+
+    The files are completed when the block ends, also when an exception or an interrupt ends it. They are removed if it
+    ends with an exception and the summary counts no `frames`.
 
     Args:
-        where: the plan.
-        head: fields that stand before the frames in the JSON.
-        fps: of the drawn video; 0 where the source does not say.
+        files: what to write.
+        head: fields of the JSON that precede the frames.
+        fps: frame rate of the drawn video; 0 if the source does not report one.
+        summary: called at the end; the last field of the JSON.
+
+    Raises:
+        InputError: the keypoints cannot be written, such as on a full disk. The video is removed then, because OpenCV
+            does not report write errors.
+    """
+    with contextlib.ExitStack() as stack:
+        video = stack.enter_context(_Video(files.video, fps)) if files.video else None
+        outputs = Outputs(files, stack.enter_context(atomic_write(files.json)), video)
+        outputs.write(
+            "{" + "".join(f"{_dump(name)}: {_dump(value)},\n" for name, value in head.items()) + '"frames": ['
+        )
+        try:
+            yield outputs
+        finally:
+            end = summary()
+            if end["frames"] and not outputs.broken:
+                outputs.write('\n],\n"summary": ' + _dump(end) + "\n}\n")
+                stack.close()
+
+
+class Outputs:
+    """The open files of a run; see `open_outputs`.
+
+    Attributes:
+        files: their paths.
+        broken: whether a write of the keypoints failed.
     """
 
-    def __init__(self, where: Plan, head: Mapping[str, Any], fps: float) -> None:
-        self.plan = where
-        self._records = _Records(where.json, head)
-        self._video = _Video(where.video, fps) if where.video else None
+    def __init__(self, files: Files, keypoints: BinaryIO, video: _Video | None) -> None:
+        self.files = files
+        self.broken = False
+        self._separator = "\n"
+        self._keypoints = keypoints
+        self._video = video
         self._images: list[Path] = []
 
     def add(self, record: Mapping[str, Any], key: str | int, frame: NDArray[np.uint8] | None) -> None:
-        """Append one frame's record, and the drawn frame `(H, W, 3)` BGR where there is one.
+        """Append one frame's record and, if there is one, its drawn frame `(H, W, 3)` uint8 BGR.
 
         Raises:
-            InputError: OpenCV cannot write the image or video, or a frame of a video has another size than the first.
+            InputError: a file cannot be written, OpenCV cannot encode the frame, or a video's frame size changes.
         """
-        self._records.add(record)
+        # One call, so that an interrupt falls between records.
+        self.write(self._separator + _dump(record))
+        self._separator = ",\n"
         if frame is None:
             return
         if self._video is not None:
             self._video.add(frame)
-        elif key in self.plan.images:
-            _write_image(self.plan.images[str(key)], frame)
-            self._images.append(self.plan.images[str(key)])
+        elif key in self.files.images:
+            path = self.files.images[str(key)]
+            _write_image(path, frame)
+            self._images.append(path)
+
+    def write(self, text: str) -> None:
+        """Append text to the keypoints file."""
+        try:
+            self._keypoints.write(text.encode())
+        except InputError:  # the text is lost, so the file must not be completed
+            self.broken = True
+            raise
 
     def paths(self) -> list[str]:
-        """The files written, the keypoints first; of several images their folder."""
-        drawn = [self.plan.video] if self.plan.video else self._images
+        """The files written, the keypoints first; several images are given by their folder."""
+        drawn = [self.files.video] if self.files.video else self._images
         if len(drawn) > 1:
             drawn = [drawn[0].parent]
-        return [str(p) for p in (self.plan.json, *drawn)]
-
-    def close(self, summary: Mapping[str, Any]) -> None:
-        """Finish every file and give it its name.
-
-        Raises:
-            OSError: the keypoints cannot be written, now or at an `add` before; then nothing is left of the video
-                either, which OpenCV writes on a full disk without a word.
-        """
-        try:
-            self._records.close(summary)
-        except OSError:
-            self.discard()
-            raise
-        if self._video is not None:
-            self._video.close()
-
-    def discard(self) -> None:
-        """Leave nothing behind, for a run that came to no frame."""
-        if self._video is not None:
-            self._video.discard()
-        self._records.discard()
-
-
-class _Records:
-    """A JSON object whose list `frames` grows: the head's fields, `frames`, then `summary`."""
-
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        self._path, self._part = path, _beside(path)
-        self._file = self._part.open("w", encoding="utf-8")
-        self._failure: OSError | None = None
-        self._write("{" + "".join(f"{_dump(name)}: {_dump(value)},\n" for name, value in head.items()))
-        self._write('"frames": [')
-        self._separator = "\n"
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        # One call, so that an interrupt falls between records.
-        self._write(self._separator + _dump(record))
-        self._separator = ",\n"
-
-    def close(self, summary: Mapping[str, Any]) -> None:
-        self._write('\n],\n"summary": ' + _dump(summary) + "\n}\n")
-        self._file.close()
-        os.replace(self._part, self._path)
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):  # what is left in the buffer
-            self._file.close()
-        self._part.unlink(missing_ok=True)
-
-    def _write(self, text: str) -> None:
-        if self._failure is not None:  # text is lost: with space made since, the file would have a hole
-            raise self._failure
-        try:
-            self._file.write(text)
-        except OSError as error:
-            self._failure = error
-            self.discard()
-            raise
+        return [str(path) for path in (self.files.json, *drawn)]
 
 
 class _Video:
     """An MP4 video (MPEG-4 Part 2, which every build of OpenCV can write) of frames of one size."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        self._path, self._part = path, _beside(path)
-        self._fps = fps or _DEFAULT_FPS
-        self._writer: cv2.VideoWriter | None = None
+        self._path, self._fps = path, fps or _DEFAULT_FPS
+        self._part = path.with_name(
+            f".{path.stem}.{os.getpid()}{path.suffix}"
+        )  # OpenCV takes the format from the suffix
         self._shape: tuple[int, ...] = ()
+        self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         if self._writer is None:
@@ -192,18 +184,18 @@ class _Video:
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
             if not self._writer.isOpened():
                 raise InputError(f"{self._path}: OpenCV {cv2.__version__} cannot write an MP4 video of {size} here")
-        if frame.shape != self._shape:  # OpenCV would drop it without a word
-            raise InputError(f"{self._path}: a frame is {frame.shape}, the video began with {self._shape}")
+        if frame.shape != self._shape:  # OpenCV would drop it silently
+            raise InputError(f"{self._path}: a frame is {frame.shape}, but the video began with {self._shape}")
         self._writer.write(frame)
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()  # writes the index, without which nothing plays the file
-            os.replace(self._part, self._path)
+    def __enter__(self) -> _Video:
+        return self
 
-    def discard(self) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
         if self._writer is not None:
-            self._writer.release()
+            self._writer.release()  # writes the index, without which no player opens the file
+            if error is None:
+                os.replace(self._part, self._path)
         self._part.unlink(missing_ok=True)
 
 
@@ -213,14 +205,9 @@ def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
     except cv2.error as error:
         raise InputError(f"{path}: OpenCV cannot write {path.suffix} images ({error})") from error
     if not good:
-        raise InputError(f"{path}: OpenCV could not encode the image as {path.suffix}")
+        raise InputError(f"{path}: OpenCV cannot encode this image as {path.suffix}")
     with atomic_write(path) as file:
         file.write(data.tobytes())
-
-
-def _beside(path: Path) -> Path:
-    """A hidden name in the same folder, with the same suffix: OpenCV chooses formats by it."""
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
 
 
 def _dump(value: Any) -> str:

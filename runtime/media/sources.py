@@ -23,15 +23,15 @@ Frame = tuple["str | int", "NDArray[np.uint8] | None"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where frames come from.
+    """An open source of frames.
 
     Attributes:
-        name: what to call it.
-        path: the image, folder or video; None for a camera.
-        video: frames have numbers from 0, instead of file names.
+        name: for messages.
+        path: the image, folder or video; None for a camera or a URL.
+        video: whether frames are numbered from 0, instead of having file names.
         keys: file names of the images; empty for a video.
-        total: how many frames will come, None where nobody knows; a video's own statement can be off by some.
-        fps: frames per second of a video.
+        total: the number of frames; None if unknown. The count a video declares can be slightly off.
+        fps: frame rate of a video; 0 if unknown.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Source:
     _capture: cv2.VideoCapture | None = None
 
     def files(self) -> list[Path]:
-        """The files that are read."""
+        """Paths of the files that are read."""
         if self.path is None:
             return []
         return [self.path / key for key in self.keys] if self.path.is_dir() else [self.path]
 
     def __iter__(self) -> Iterator[Frame]:
-        """(file name or frame number, frame `(H, W, 3)` uint8 BGR), once; an image that cannot be read gives None.
+        """Pairs of file name or frame number and frame `(H, W, 3)` uint8 BGR; None for an image that cannot be read.
 
-        The next frame is read while the last one is used. As OpenCV does by itself, images are turned as their EXIF
-        orientation says, grey becomes BGR, 16 bits become 8, and an alpha channel is dropped.
+        Can be iterated once. A thread reads ahead. Images are converted as OpenCV does: rotated by their EXIF
+        orientation, grey to BGR, 16 bits to 8, alpha dropped.
         """
-        return _ahead(self._frames())
+        return _prefetch(self._frames())
 
     def _frames(self) -> Iterator[Frame]:
         if self._capture is None:
@@ -74,16 +74,16 @@ class Source:
 
 
 def open_source(spec: str) -> Source:
-    """Open what the user named: an image, a folder (its own images, by name), a video, a camera's number or a URL.
+    """Open an image, a folder (the images in it, sorted by name), a video, a camera by its number, or a URL.
 
     Raises:
-        InputError: there is nothing of the kind, it cannot be read, or the folder holds no image.
+        InputError: it does not exist, cannot be read, or is a folder without images.
     """
     path = Path(spec)
     if path.is_dir():
         keys = tuple(sorted(p.name for p in path.iterdir() if p.suffix.lower() in IMAGES and p.is_file()))
         if not keys:
-            raise InputError(f"{path}: no image in this folder; looked for {' '.join(IMAGES)}, not in sub-folders")
+            raise InputError(f"{path}: no image in this folder; searched for {' '.join(IMAGES)}, not in subfolders")
         return Source(str(path), path, video=False, keys=keys, total=len(keys))
     if path.is_file():
         if path.stat().st_size == 0:
@@ -96,22 +96,23 @@ def open_source(spec: str) -> Source:
     if "://" in spec:
         return _open_video(cv2.VideoCapture(spec), spec, None)
     raise InputError(
-        f"{spec}: no such file or folder; expected an image, a folder of images, a video, a camera's number or a URL"
+        f"{spec}: no such file or folder; expected an image, a folder of images, a video, a camera number or a URL"
     )
 
 
 def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Source:
     if not capture.isOpened():
-        what = "neither an image nor a video that OpenCV can read" if path else "the camera or stream did not open"
-        raise InputError(f"{name}: {what}; does another program play it?")
+        if path:
+            raise InputError(f"{name}: neither an image nor a video that OpenCV can read; the file may be truncated")
+        raise InputError(f"{name}: cannot open the camera or stream; does another program use it?")
     count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
     total = int(count) if path and math.isfinite(count) and count > 0 else None
     return Source(name, path, True, total=total, fps=fps if math.isfinite(fps) and fps > 0 else 0.0, _capture=capture)
 
 
 def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
-    """One image file as `(H, W, 3)` uint8 BGR, converted and turned as `Source` says; None where it cannot be read."""
-    # OpenCV opens files by a name in the system's code page, and decodes any bytes: so Python opens the file.
+    """An image file as `(H, W, 3)` uint8 BGR, converted as by `Source`; None if it cannot be read."""
+    # Python opens the file, because OpenCV on Windows takes only names in the system's code page.
     try:
         data = np.fromfile(path, np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
@@ -120,13 +121,13 @@ def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     return None if image is None else np.asarray(image, np.uint8)
 
 
-def _ahead(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
-    """Run an iterator in a thread, at most `depth` frames before its reader."""
+def _prefetch(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
+    """Iterate in a thread, at most `depth` frames ahead of the consumer."""
     ready: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
-    left = threading.Event()
+    closed = threading.Event()
 
     def put(item: Frame | BaseException | None) -> bool:
-        while not left.is_set():
+        while not closed.is_set():
             try:
                 ready.put(item, timeout=0.1)
                 return True
@@ -140,9 +141,10 @@ def _ahead(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
                 if not put(frame):
                     return
             put(None)
-        except BaseException as error:  # raised again where the frames are used
+        except BaseException as error:  # raised again in the consumer's thread
             put(error)
 
+    # A daemon: a camera that delivers nothing must not keep the process from exiting.
     thread = threading.Thread(target=read, name="posert-read", daemon=True)
     thread.start()
     try:
@@ -151,5 +153,5 @@ def _ahead(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
                 raise item
             yield item
     finally:
-        left.set()
+        closed.set()
         thread.join(timeout=2.0)

@@ -1,4 +1,4 @@
-"""Draw the joints of people on a frame."""
+"""Draw people's skeletons on a frame."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from ..bundle.contract import Contract
 from ..errors import InputError
 from .keypoints import Keypoints
 
-# BGR, chosen to differ in brightness too, so that left and right are told apart in grey and by the colour-blind.
+# BGR. They also differ in brightness, which separates left from right in greyscale and for colour-blind readers.
 COLORS = {"left": (255, 200, 60), "right": (20, 80, 255), "centre": (120, 230, 160)}
 SIDES = tuple(COLORS)
 _OUTLINE = (24, 24, 24)
 _BOX = (200, 200, 200)
 
 _SHIFT = 4  # OpenCV draws at 1/16 px
-_FAR = 1 << 14  # px: beyond any frame that can be shown, and OpenCV's 32-bit coordinates hold it with the shift
-_DENSE = 30  # joints above which a skeleton has fingers and a face, and needs finer lines
+_FAR = 1 << 14  # px: outside any frame, and within OpenCV's 32-bit coordinates after the shift
+_DENSE = 30  # skeletons with more joints have fingers and a face, and need finer lines
 
 
 def draw(
     frame: NDArray[np.uint8], people: Keypoints, contract: Contract, *, threshold: float = 0.3, boxes: bool = False
 ) -> NDArray[np.uint8]:
-    """Draw limbs and joints on the frame itself: the person's left blue, right orange, the middle green.
+    """Draw limbs and joints in place: the person's left side blue, the right side orange, the middle green.
 
-    Lines are as thick as the person's box is large.
+    Line width grows with the person's box.
 
     Args:
-        frame: `(H, W, 3)` uint8 BGR, writable; it is changed. Pass `frame.copy()` to keep it.
-        people: from `PoseEstimator`; `xy` px of the frame.
-        contract: `PoseEstimator.contract`, which knows the skeleton.
-        threshold: joints with a lower score, and limbs that end in one, are left out. `-inf` draws all that are
-            finite.
-        boxes: draw the boxes too.
+        frame: `(H, W, 3)` uint8 BGR, writable; changed in place. Pass `frame.copy()` to keep it.
+        people: from `PoseEstimator`; `xy` in px of the frame.
+        contract: `PoseEstimator.contract`, which defines the skeleton.
+        threshold: joints with a lower score are not drawn, nor are limbs that end in one. `-inf` draws all finite
+            joints.
+        boxes: whether to draw the boxes.
 
     Returns:
         `frame`.
 
     Raises:
-        InputError: the frame cannot be drawn on, or the people have other joints than the contract.
+        InputError: the frame has another type or is read-only, or the people have other joints than the contract.
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.flags.writeable:
         raise InputError(
             f"cannot draw on {frame.dtype} {frame.shape}, writable: {frame.flags.writeable}; expected a writable "
-            "uint8 (H, W, 3) BGR frame: pass frame.copy()"
+            "uint8 (H, W, 3) BGR frame, such as frame.copy()"
         )
     if people.xy.shape[1:] != (len(contract.keypoints), 2):
         raise InputError(
-            f"people have {people.xy.shape[1]} joints and the contract {len(contract.keypoints)}: "
-            "pass the contract of the estimator that found them"
+            f"the people have {people.xy.shape[1]} joints, the contract {len(contract.keypoints)}: "
+            "pass the contract of the estimator that produced them"
         )
-    canvas = frame if frame.flags.c_contiguous else np.ascontiguousarray(frame)  # OpenCV draws on no other view
+    canvas = frame if frame.flags.c_contiguous else np.ascontiguousarray(frame)  # as OpenCV needs
     shape = layout(contract)
     seen = (people.score >= threshold) & np.isfinite(people.xy).all(2)
     xy = np.nan_to_num(people.xy, nan=0.0).clip(-_FAR, _FAR)
@@ -69,7 +69,7 @@ def draw(
             cv2.rectangle(canvas, corners[:2], corners[2:], _BOX, max(1, weight // 2), cv2.LINE_AA)
         lines = points[person][shape.limbs]
         shown = seen[person][shape.limbs].all(1)
-        # A point is a line from a joint to itself: with round ends that is a disc, and one call draws all of them.
+        # A line from a joint to itself, with round ends, is a disc; one call draws all of them.
         discs = points[person][:, None].repeat(2, axis=1)
         _strokes(canvas, discs[seen[person]], _OUTLINE, 2 * weight + 2)
         for index, name in enumerate(SIDES):
@@ -88,7 +88,7 @@ def _strokes(canvas: NDArray[np.uint8], lines: NDArray[np.int32], color: tuple[i
 
 @dataclass(frozen=True)
 class Layout:
-    """What is drawn: limbs `(L, 2)`, and the side of each joint `(K,)` and limb `(L,)`, indices into `SIDES`."""
+    """Limbs `(L, 2)` as pairs of joints, and the side of each joint `(K,)` and limb `(L,)` as indices into `SIDES`."""
 
     limbs: NDArray[np.intp]
     joint_sides: NDArray[np.intp]
@@ -99,7 +99,7 @@ class Layout:
 def layout(contract: Contract) -> Layout:
     """Limbs and sides of a skeleton.
 
-    Sides come from the names of mirrored joints; a pair whose names do not tell (points of a face) is in the middle.
+    The sides are those in the names of the flip pairs; pairs without one (points of a face) count as the middle.
     """
     centre = SIDES.index("centre")
     joints = np.full(len(contract.keypoints), centre)
@@ -108,7 +108,7 @@ def layout(contract: Contract) -> Layout:
             if side in contract.keypoints[joint].lower():
                 joints[joint] = SIDES.index(side)
     limbs = np.array(contract.skeleton, np.intp).reshape(-1, 2)
-    # A limb between the sides (the shoulders) is in the middle; one from the middle to a side is of that side.
+    # A limb between the sides (the shoulders) is in the middle; a limb from the middle to a side belongs to that side.
     first, second = joints[limbs].T
     first, second = np.where(first == centre, second, first), np.where(second == centre, first, second)
     return Layout(limbs, joints, np.where(first == second, first, centre))

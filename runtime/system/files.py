@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their final name, then renamed; and the folder of the cache."""
+"""Files that are complete or absent: written under a temporary name, then renamed. Also the cache folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 from ..errors import InputError
 
 CACHE = "POSERT_CACHE"
-"""Environment variable with the folder of `cache_folder`."""
+"""Environment variable that overrides `cache_folder`."""
 
 
 def cache_folder() -> Path:
-    """Where lies what can be made or downloaded anew: $POSERT_CACHE, else $XDG_CACHE_HOME/posert, else ~/.cache/posert.
+    """Folder of what can be rebuilt or downloaded again: $POSERT_CACHE, $XDG_CACHE_HOME/posert or ~/.cache/posert.
 
-    A variable that is set to nothing counts as not set, as XDG's specification says.
+    An empty variable counts as unset, as the XDG specification says.
     """
     if os.environ.get(CACHE):
         return Path(os.environ[CACHE])
@@ -29,87 +29,87 @@ def cache_folder() -> Path:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out before the work whether `atomic_write` can write there, by making a file; folders are made later.
+    """Check before a long computation that `atomic_write` will be able to write there. Creates no folder.
 
     Raises:
-        InputError: there is a folder of this name, or no folder in which files can be made.
+        InputError: the path is a folder or a device, or no file can be created in its nearest existing folder.
     """
     path = Path(path)
-    folder = _folder(path)
-    try:  # os.access is wrong of /proc, and of network folders that take no root for root
+    folder = _existing_folder(path)
+    try:  # by creating a file: os.access is wrong about /proc and about network folders that deny root
         descriptor, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
         os.close(descriptor)
         os.unlink(probe)
     except OSError as error:
-        raise _cannot(path, error, f"no file can be made in {folder}: ") from error
+        raise _cannot_write(path, error, f"no file can be created in {folder}: ") from error
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file to write, which takes the place of `path` when the block ends without an exception.
+    """Open a binary file that replaces `path` when the block ends without an exception; otherwise nothing remains.
+
+    Missing folders are created.
 
     Raises:
-        InputError: there can be no such file there, or what is written to it cannot be. Other errors of the block, also
-            an OSError, stay what they are.
+        InputError: the file cannot be created, written or renamed, such as on a full disk. Exceptions of the block
+            itself, including an OSError, pass unchanged.
     """
     path = Path(path)
-    _folder(path)
+    _existing_folder(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise _cannot(path, error) from error
-    raw = _Noting(descriptor, "wb")
+        raise _cannot_write(path, error) from error
     try:
-        with io.BufferedWriter(raw) as file:
+        with io.BufferedWriter(_File(descriptor, path)) as file:
             yield file
         try:
-            os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else can read
+            os.chmod(temporary, 0o644)  # mkstemp creates files that only their owner can read
             os.replace(temporary, path)
         except OSError as error:
-            raw.failure = error
-            raise
-    except BaseException as error:
+            raise _cannot_write(path, error) from error
+    except BaseException:
         Path(temporary).unlink(missing_ok=True)
-        if raw.failure is not None and isinstance(error, OSError):
-            raise _cannot(path, raw.failure) from error
         raise
 
 
-class _Noting(io.FileIO):
-    """Keeps what went wrong with this file, to tell it from other errors of the block that writes it."""
+class _File(io.FileIO):
+    """Reports its own write errors as InputError, which tells them from an OSError of the caller's block."""
 
-    failure: OSError | None = None
+    def __init__(self, descriptor: int, path: Path) -> None:
+        super().__init__(descriptor, "wb")
+        self._path = path
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            self.failure = error
-            raise
+            raise _cannot_write(self._path, error) from error
 
 
-def _folder(path: Path) -> Path:
-    """The nearest folder that there is.
+def _existing_folder(path: Path) -> Path:
+    """The nearest existing folder above a path.
 
     Raises:
-        InputError: there is a file in its place, or something that is no file in the place of the path.
+        InputError: that is a file, or the path itself exists and is not a file.
     """
     folder = next((p for p in path.absolute().parents if p.exists()), path)  # the root has no parents
-    reason = "there is a folder of this name" if path.is_dir() else ""
-    if not folder.is_dir():
-        reason = f"{folder} is no folder"
-    elif not reason and path.exists() and not path.is_file():
-        reason = "it is no ordinary file, and would be replaced by one"  # /dev/null
-    if reason:
-        raise InputError(f"cannot write {path}: {reason}; choose another place")
-    return folder
+    if path.is_dir():
+        reason = "it is a folder"
+    elif not folder.is_dir():
+        reason = f"{folder} is not a folder"
+    elif path.exists() and not path.is_file():  # /dev/null
+        reason = "it is not a regular file"
+    else:
+        return folder
+    raise InputError(f"cannot write {path}: {reason}; choose another path")
 
 
-def _cannot(path: Path, error: OSError, why: str = "") -> InputError:
+def _cannot_write(path: Path, error: OSError, why: str = "") -> InputError:
     if error.errno != errno.ENOSPC:
-        return InputError(f"cannot write {path}: {why}{error.strerror}; choose another place")
+        return InputError(f"cannot write {path}: {why}{error.strerror}; choose another path")
     free = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free / 1e6
     return InputError(
-        f"cannot write {path}: no space left on the disk, {free:.0f} MB are free; make room or choose another place"
+        f"cannot write {path}: the disk is full ({free:.0f} MB free); free some space or choose another path"
     )

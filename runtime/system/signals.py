@@ -1,4 +1,4 @@
-"""SIGTERM (docker stop, timeout, a cancelled CI job) as an orderly end: what Ctrl-C tidies up, it does too."""
+"""Stop a command cleanly on Ctrl-C and on SIGTERM (docker stop, timeout, a cancelled CI job)."""
 
 from __future__ import annotations
 
@@ -7,35 +7,63 @@ import threading
 from types import FrameType
 from typing import Any
 
-STATUS = 128 + signal.SIGTERM
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """A KeyboardInterrupt, so that whoever keeps what there is at Ctrl-C keeps it at SIGTERM too."""
+    """SIGTERM. A KeyboardInterrupt, so that code that cleans up after Ctrl-C also cleans up after SIGTERM."""
 
 
-class Termination:
-    """While its block runs, SIGTERM raises `Terminated` there.
+class StopSignals:
+    """Handle SIGINT and SIGTERM while the block runs; blocks may be nested, the innermost one decides.
+
+    By default each signal raises at once: Ctrl-C KeyboardInterrupt, SIGTERM `Terminated`. With `deferred` the first
+    signal only sets `number`, so that a loop can finish its current item; a second Ctrl-C raises.
+
+    Handlers of a host program stay in place, and threads other than the main one, where Python allows no handlers, get
+    none.
 
     Attributes:
-        came: whether it did, also where the block made an end of its own of it.
+        number: the signal that was received, in this block or in one inside it; 0 if none was.
+        status: the exit status a shell expects for it, 128 + number.
     """
 
-    came = False
+    def __init__(self, *, deferred: bool = False) -> None:
+        self.number = 0
+        self._deferred = deferred
 
-    def __enter__(self) -> Termination:
-        # Only the main thread may set handlers; a host program's own, and one that ignores it, stay as they are.
-        main = threading.current_thread() is threading.main_thread()
-        self._ours = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        if self._ours:
-            signal.signal(signal.SIGTERM, self._end)
+    @property
+    def status(self) -> int:
+        return 128 + self.number
+
+    def __enter__(self) -> StopSignals:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            _active.append(self)
+            for number in _SIGNALS:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, _handle)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self._ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self in _active:
+            _active.remove(self)
 
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        if not self.came:  # `timeout` sends it twice: the second one must not interrupt the tidying up
-            self.came = True
-            raise Terminated
+    def receive(self, number: int) -> None:
+        """Act on a signal."""
+        again = self.number
+        for block in _active:
+            block.number = number
+        if number == signal.SIGINT and (again or not self._deferred):
+            raise KeyboardInterrupt
+        if number == signal.SIGTERM != again and not self._deferred:
+            raise Terminated  # once: `timeout` sends two, and the second must not interrupt the clean-up
+
+
+_active: list[StopSignals] = []  # the innermost block last
+
+
+def _handle(number: int, _: FrameType | None) -> None:
+    _active[-1].receive(number)

@@ -259,7 +259,7 @@ def test_models_lists_every_row_and_the_cost_of_stages(capsys: pytest.CaptureFix
     assert main(["models", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert {r["id"] for r in listed} == set(catalog.rows()) and all(r["buildable"] for r in listed)
-    assert main(["models", "--stages", "mspn"]) == 0
+    assert main(["models", "--per-stage", "mspn"]) == 0
     # the sources' own counts of MSPN with one to four stages
     assert "1: 4.97  2: 10.73  3: 16.49  4: 22.26" in capsys.readouterr().out
     assert main(["models", "hrnet_w3x"]) == 2

@@ -1,3 +1,3 @@
-"""Commands of the command line that the edge install can run; see `posert.runtime.cli.main`."""
+"""Commands that the edge install can run, one file each; see `posert.runtime.cli.command`."""
 
 __all__: list[str] = []

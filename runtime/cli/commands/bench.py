@@ -1,199 +1,143 @@
-"""`posert bench BUNDLE`: what frame to keypoints costs, per backend and precision, and how sure that is.
+"""`posert bench`: end-to-end latency and throughput per backend and precision, with intervals.
 
-    posert bench hrnet_w32.pose --output a.json        a table; every call's time goes into a.json
-    posert bench compare a.json b.json                 is b slower than a?
-    posert bench a.pose --against b.pose               the same, timed in turn: finds the smallest differences
-
-Each backend, precision and mode is measured in a process of its own, warm, in rounds in which its parts take turns. The
-network's own time, "bare engine", is measured in the same rounds. `python benchmarks/latency.py` is the same command.
+posert bench hrnet_w32.pose --output a.json        a table; the time of every call is in a.json
+posert bench new.pose --against old.pose           is new slower than old? Timed in turn
+posert bench --compare a.json b.json               is b slower than a? Two results of --output
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import os
+import shutil
 import sys
-import tempfile
-import time
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from posert.runtime import doctor
-from posert.runtime.backends import backends
-from posert.runtime.bench.compare import KIND, SCHEMA, compare, lines, load, summary, to_json
-from posert.runtime.bench.measure import FEWEST, Interrupted, Scene, Settings, Side, measure, processors
-from posert.runtime.bench.meters import Meters
-from posert.runtime.bench.stages import MODES
-from posert.runtime.bench.table import table
-from posert.runtime.bundle.archive import Bundle
-from posert.runtime.cli.main import call
-from posert.runtime.errors import InputError
-from posert.runtime.registry import unknown_name
-from posert.runtime.system.environment import versions
-from posert.runtime.system.files import atomic_write, check_writable
-from posert.runtime.system.progress import track
+from ...errors import InputError
+from ...registry import unknown_name
+from ...system.files import check_writable
+from .. import options
+from ..command import Command
 
-Result = dict[str, Any]
-Cells = tuple[str, str, list[str]]  # backend, precision, modes
+if TYPE_CHECKING:
+    from ...bench.measure import Settings
+    from ...bench.sweep import Cells, Result
+
+_ROUNDS, _ROUNDS_AGAINST = 20, 40
+
+
+def processors(text: str) -> tuple[int, ...]:
+    """Numbers of processors as in "0,2-3", as an argument's `type`."""
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            found += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a list such as 0,2-3, got {text!r}") from None
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+    if not set(found) <= allowed or not found:
+        raise argparse.ArgumentTypeError(
+            f"expected some of {sorted(allowed)}, which this process may use, got {text!r}"
+        )
+    return tuple(found)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(map(options.positive, options.comma_list(text)))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Declare the arguments."""
+    from ...bench import MODES
+
     add = parser.add_argument
-    add("bundle", nargs="+", help="a .pose file; or the word compare and two files that --output wrote")
-    add("--backend", default="all", help="comma list (all that can run here)")
-    add("--precision", default="all", help="comma list (all that the bundle holds)")
-    add("--mode", default=",".join(MODES), help="comma list (latency,throughput)")
-    add("--people", default="1,5,20", help="comma list: people per frame (1,5,20)")
-    add("--rounds", type=int, help="rounds that are timed (20; 40 with --against)")
-    add("--threads", type=int, metavar="N", help="bound on CPU threads")
-    add("--cpus", metavar="LIST", help="processors to stay on, such as 0,2-3")
-    add("--flip-test", action="store_true", help="run mirror images too")
-    add("--output", type=Path, metavar="FILE", help="a .json with the time of every call")
-    add("--against", type=Path, metavar="BUNDLE", help="time this bundle in turn with the first, and compare")
-    add("--against-python", metavar="FILE", help="the same in another install of posert: its python")
+    add("bundle", nargs="?", type=Path, help="a .pose file (or compare results with --compare)")
+    options.add_sessions(parser)
+    add(
+        "--mode",
+        type=options.comma_list,
+        default=list(MODES),
+        metavar="NAME,...",
+        help=f"{', '.join(MODES)} (default: both)",
+    )
+    add("--people", type=_counts, default=(1, 5, 20), metavar="N,...", help="people per frame (default: 1,5,20)")
+    add(
+        "--rounds",
+        type=options.positive,
+        metavar="N",
+        help=f"rounds to time (default: {_ROUNDS}; {_ROUNDS_AGAINST} with --against)",
+    )
+    add("--cpus", type=processors, metavar="LIST", help="pin to these processors, such as 0,2-3")
+    add("--flip-test", action="store_true", help="run each crop's mirror image too")
+    add("--output", type=Path, metavar="FILE", help="write the time of every call as JSON")
+    add("--against", type=Path, metavar="BUNDLE", help="time an older bundle in turn; is the first one slower?")
+    add("--against-python", metavar="FILE", help="the same with another install of posert, by its Python interpreter")
+    add("--compare", type=Path, nargs=2, metavar=("A", "B"), help="is B slower than A? Two files of --output")
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run the command; returns 1 if a comparison finds something slower, 130 if it was interrupted."""
-    if args.bundle[0] == "compare":
-        if len(args.bundle) != 3:
-            raise InputError(f"compare takes two files: posert bench compare A.json B.json; seen {args.bundle[1:]}")
-        return _verdict(load(args.bundle[1]), load(args.bundle[2]), args.json)
-    if len(args.bundle) != 1:
-        raise InputError(f"one bundle at a time, seen {args.bundle}; a second one is named with --against")
-    sides = [Side(Path(args.bundle[0]))]
+def run(args: argparse.Namespace) -> int:
+    """Returns 1 if a comparison finds something slower, 130 if it was interrupted."""
+    from ...bench.compare import load
+    from ...bench.measure import Side
+    from ...bench.sweep import sweep
+    from ...bench.table import table
+
+    if (args.bundle is None) == (args.compare is None):
+        raise InputError("give either a bundle, or two results: posert bench --compare A.json B.json")
+    if args.compare:
+        return _report(load(args.compare[0]), load(args.compare[1]), args.json)
+    sides = [Side(args.bundle)]
     if args.against or args.against_python:
-        sides.append(Side(args.against or sides[0].bundle, args.against_python or sys.executable))
+        if args.against_python and shutil.which(args.against_python) is None:
+            raise InputError(
+                f"--against-python {args.against_python}: no such program; expected ENVIRONMENT/bin/python"
+            )
+        sides.append(Side(args.against or args.bundle, args.against_python or sys.executable))
     outputs = _outputs(args.output, len(sides))
     results = sweep(sides, settings(args), _cells(args), outputs)
     if len(results) == 2 and not results[0]["interrupted"]:
-        return _verdict(results[0], results[1], args.json)
+        new, old = results
+        return _report(old, new, args.json)
     for result in results:
         print(json.dumps(result) if args.json else "\n".join(table(result)))
     return 130 if results[0]["interrupted"] else 0
 
 
 def settings(args: argparse.Namespace) -> Settings:
-    """The options, checked.
+    """How to measure.
 
     Raises:
-        InputError: one that makes no sense.
+        InputError: too few rounds for a comparison.
     """
-    try:
-        people = tuple(int(n) for n in args.people.split(","))
-        cpus = processors(args.cpus) if args.cpus else None
-    except ValueError as error:
-        raise InputError(f"--people {args.people} --cpus {args.cpus}: {error}; expected such as 1,5,20") from error
-    rounds = args.rounds if args.rounds is not None else 40 if args.against or args.against_python else 20
-    if min(people) < 1 or rounds < 1 or (args.threads is not None and args.threads < 1):
-        raise InputError("expected 1 or more --people, --rounds and --threads")
-    if (args.against or args.against_python) and rounds < FEWEST:
-        raise InputError(f"--rounds {rounds}: a comparison needs {FEWEST} or more, to tell a difference from chance")
-    return Settings(people, rounds, args.threads, cpus, args.flip_test)
+    from ...bench.measure import MIN_ROUNDS, Settings
 
-
-def sweep(sides: Sequence[Side], how: Settings, cells: list[Cells], outputs: Sequence[Path | None]) -> list[Result]:
-    """Measure cells of one bundle, or of two in turn; the precision "all" stands for every one.
-
-    Results are written after each cell, so that an interrupt keeps what was measured.
-    """
-    meters, session = Meters(), uuid.uuid4().hex
-    results = [_head(side, how, meters, session) for side in sides]
-    with tempfile.TemporaryDirectory(prefix="posert-bench-") as folder:
-        scene = Scene(Path(folder), max(how.people))
-        expanded, start = list(_expand(cells, results)), time.monotonic()
-        for done, (cell, asked) in enumerate(track(expanded, "bench")):
-            _tell(" ".join(cell), done, len(expanded), time.monotonic() - start)
-            try:
-                records = measure(sides, cell, how, scene, meters)
-            except Interrupted as stop:
-                records = stop.records
-                for result in results:
-                    result["interrupted"] = True
-            for result, record in zip(results, records, strict=True):
-                if record.get("launches") or ("error" in record and (asked or not record["absent"])):
-                    result["cells"].append(record | accuracy(result, record))
-            _write(results, outputs)
-            if results[0]["interrupted"]:
-                break
-    return results
-
-
-def _tell(what: str, done: int, total: int, seconds: float) -> None:
-    """A line for who reads a log; a terminal has its bar. Each row takes half a minute and more."""
-    if not sys.stderr.isatty():
-        left = f", about {seconds / done * (total - done) / 60:.0f} min left" if done else ""
-        print(f"bench {done + 1} of {total}: {what}{left}", file=sys.stderr, flush=True)
-
-
-def accuracy(result: Result, record: dict[str, Any]) -> dict[str, Any]:
-    """What the bundle's gate says of a backend and a precision: AP, on how many people, without flip test."""
-    gate = result["accuracy"]
-    if result["settings"]["flip_test"]:
-        return {"ap": None, "ap_note": "not measured with flip test"}
-    for row in gate["rows"]:
-        if (row["backend"], row["precision"]) == (record["backend"], record["precision"]):
-            known = row["ap"] is not None
-            note = f"{gate['people']} {gate['kind']} people" if known else "unproven"
-            return {"ap": row["ap"], "ap_note": note}
-    return {"ap": None, "ap_note": "not measured on this backend"}
+    against = bool(args.against or args.against_python)
+    rounds = args.rounds or (_ROUNDS_AGAINST if against else _ROUNDS)
+    if against and rounds < MIN_ROUNDS:
+        raise InputError(f"--rounds {rounds}: a comparison needs {MIN_ROUNDS} or more to tell a difference from chance")
+    return Settings(args.people, rounds, args.threads, args.cpus, args.flip_test)
 
 
 def _cells(args: argparse.Namespace) -> list[Cells]:
-    names, modes = args.backend.split(","), args.mode.split(",")
-    for kind, seen, known in (("backend", names, ["all", *backends()]), ("mode", modes, list(MODES))):
-        for name in seen:
+    from ...backends import backends
+    from ...bench import MODES
+
+    for kind, names, known in (
+        ("backend", args.backend, [options.ALL, *backends()]),
+        ("mode", args.mode, MODES),
+    ):
+        for name in names:
             if name not in known:
                 raise InputError(unknown_name(kind, name, known))
-    wanted = backends() if "all" in names else names
-    return [(b, p, modes) for b in wanted for p in args.precision.split(",")]
-
-
-def _expand(cells: list[Cells], results: list[Result]) -> Iterator[tuple[tuple[str, str, str], bool]]:
-    """Cells with every precision by name, and whether it was asked for; backends that cannot run become rows."""
-    probes: dict[str, doctor.Probe] = {}
-    for backend, precision, modes in cells:
-        if backend not in probes:
-            probes[backend] = probe = doctor.probe(backend)
-            if probe.state != "ready":
-                for result in results:
-                    result["cells"].append({"backend": backend, "error": f"{probe.state}: {probe.reason}"})
-        if probes[backend].state == "ready":
-            known = list(probes[backend].facts["precisions"])
-            for name in known if precision == "all" else [precision]:
-                yield from (((backend, name, mode), precision != "all") for mode in modes)
-
-
-def _head(side: Side, how: Settings, meters: Meters, session: str) -> Result:
-    with Bundle(side.bundle) as bundle:
-        gate = bundle.accuracy
-        data = gate.get("data", {})
-        kept = [{k: r.get(k) for k in ("backend", "precision", "ap", "verdict")} for r in gate["rows"]]
-        facts = {"name": bundle.name, "path": str(side.bundle), "sha256": _sha256(side.bundle)}
-    return {
-        "kind": KIND,
-        "schema": SCHEMA,
-        "session": session,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "bundle": facts,
-        "accuracy": {"rows": kept, "people": data.get("people", 0), "kind": data.get("kind", "labelled")},
-        "settings": asdict(how),
-        "python": side.python,
-        "machine": meters.describe(),
-        "versions": versions(),
-        "interrupted": False,
-        "cells": [],
-    }
+    wanted = backends() if options.ALL in args.backend else args.backend
+    return [(backend, precision, args.mode) for backend in wanted for precision in args.precision]
 
 
 def _outputs(output: Path | None, count: int) -> list[Path | None]:
-    """One file, or one beside the other."""
+    """One file, and one beside it for --against."""
     if output is None:
         return [None] * count
     paths = [output, output.with_suffix(f".against{output.suffix}")][:count]
@@ -202,14 +146,9 @@ def _outputs(output: Path | None, count: int) -> list[Path | None]:
     return list(paths)
 
 
-def _write(results: list[Result], outputs: Sequence[Path | None]) -> None:
-    for result, path in zip(results, outputs, strict=True):
-        if path is not None:
-            with atomic_write(path) as file:
-                file.write(json.dumps(result).encode())
+def _report(a: Result, b: Result, as_json: bool) -> int:
+    from ...bench.compare import compare, lines, summary, to_json
 
-
-def _verdict(a: Result, b: Result, as_json: bool) -> int:
     verdicts = compare(a, b)
     if as_json:
         print(json.dumps({"summary": summary(verdicts), "rows": to_json(verdicts)}))
@@ -218,13 +157,6 @@ def _verdict(a: Result, b: Result, as_json: bool) -> int:
     return 1 if any(v.ratio.verdict == "slower" for v in verdicts) else 0
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-if __name__ == "__main__":
-    sys.exit(call("bench", sys.argv[1:]))
+COMMAND = Command(
+    "Measure end-to-end latency and throughput", "check", add_arguments, run, renamed={"compare": "--compare"}
+)

@@ -1,4 +1,4 @@
-"""`posert compile BUNDLE`: build TensorRT or TensorRT-RTX engines before their first use, or for another machine."""
+"""`posert compile`: build TensorRT and TensorRT-RTX engines before their first use, or for another machine."""
 
 from __future__ import annotations
 
@@ -8,58 +8,82 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...backends import Backend, load_backend
-from ...bundle.archive import Bundle
-from ...engines.builder import Options, Progress, build, memory_needed, targets_of, timing_file
-from ...engines.cache import write_engine
 from ...errors import InputError
 from ...system.files import cache_folder
+from .. import options
+from ..command import Command
+
+if TYPE_CHECKING:
+    from ...backends import Backend
+    from ...engines.builder import Options, Progress
 
 BACKENDS = ("tensorrt_rtx", "tensorrt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("bundle", help="a .pose file")
-    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="(default: %(default)s)")
-    parser.add_argument("--precision", default="fp16", help="comma list (default: fp16)")
-    parser.add_argument("--batch", default="1:8:32", help="MIN:BEST:MAX people, or a comma list of such ranges")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to put the engines (default: the cache)")
-    rtx = parser.add_argument_group("tensorrt_rtx, which needs no GPU here")
-    rtx.add_argument("--target", help="comma list of GPUs: sm75 to sm121 (default: Ampere and later)")
+    """Declare the arguments."""
+    add = parser.add_argument
+    options.add_bundle(parser)
+    add("--backend", choices=BACKENDS, default=BACKENDS[0], help=f"(default: {BACKENDS[0]})")
+    add("--precision", type=options.comma_list, default=["fp16"], metavar="NAME,...", help="(default: fp16)")
+    add(
+        "--batch",
+        default="1:8:32",
+        metavar="MIN:OPT:MAX,...",
+        help="optimization profiles: people per batch, smallest, typical and largest (default: 1:8:32)",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the engines (default: the cache, where posert finds them)",
+    )
+    add("--workspace", metavar="SIZE", help="limit of scratch memory per engine, such as 512M or 2G")
+    rtx = parser.add_argument_group("tensorrt_rtx, which builds without a GPU")
+    rtx.add_argument(
+        "--target", metavar="SM,...", help="GPUs by compute capability, sm75 to sm121 (default: Ampere and later)"
+    )
     full = parser.add_argument_group("tensorrt, which builds for the GPU of this machine")
-    full.add_argument("--compatibility", default="none", help="ampere_plus, same_compute_capability: slower, portable")
-    full.add_argument("--version-compatible", action="store_true", help="later releases can run it too, more slowly")
+    full.add_argument(
+        "--compatibility",
+        default="none",
+        metavar="NAME",
+        help="also run on other GPUs, more slowly: ampere_plus or same_compute_capability (default: none)",
+    )
+    full.add_argument("--version-compatible", action="store_true", help="also run on later releases, more slowly")
     full.add_argument("--timing-cache", type=Path, metavar="FILE", help="read and extended (default: in the cache)")
-    tuning = parser.add_argument_group("both")
-    tuning.add_argument("--workspace", metavar="SIZE", help="scratch memory that layers may use: 512M, 2G")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Build one engine per precision and write it."""
+    from ...backends import load_backend
+    from ...bundle.archive import Bundle
+    from ...engines.builder import build, memory_needed, timing_file
+    from ...engines.cache import write_engine
+
     built = []
     with Bundle(args.bundle) as bundle:
-        options = _options(args)
+        settings = _settings(args)
         spec = load_backend(args.backend)  # last: wrong arguments are reported without the library too
         trt = spec.import_library()
         if args.backend == "tensorrt_rtx":
-            _check_targets(options.targets, trt)
+            _check_targets(settings.targets, trt)
         device = _device(spec) if args.backend == "tensorrt" else None
-        for precision in args.precision.split(","):
+        for precision in args.precision:
             artifact = bundle.artifacts.get(spec.precisions.get(precision, ""))
             if artifact is None:
                 here = [p for p, a in spec.precisions.items() if a in bundle.artifacts]
                 raise InputError(f"{bundle.name} has {', '.join(here)} for {args.backend}, not {precision!r}")
             needed = memory_needed(trt, artifact.bytes) / 1e9
-            print(f"{bundle.name} {precision}: building takes about {needed:.1f} GB of memory", file=sys.stderr)
+            print(f"{bundle.name} {precision}: building needs about {needed:.1f} GB of memory", file=sys.stderr)
             start = time.perf_counter()
             engine = build(
                 trt,
                 bundle.read(artifact),
                 precision,
-                options,
+                settings,
                 timing_cache=args.timing_cache or (timing_file(trt, device) if device else None),
                 device=device,
                 progress=_progress(f"{bundle.name} {precision}"),
@@ -84,21 +108,26 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps({"engines": built}))
     else:
         print("\n".join(map(_line, built)))
-        local = "" if args.output else "This machine takes them from its cache. "
-        print(f"{local}Another machine takes them once they are in its folder ~/.cache/posert.")
+        if not args.output:
+            print("posert uses them on this machine from now on.")
+        print("To use them on another machine, copy them to its folder ~/.cache/posert.")
     return 0
 
 
-def _options(args: argparse.Namespace) -> Options:
+def _settings(args: argparse.Namespace) -> Options:
+    from ...engines.builder import Options
+
     try:
         batch = tuple(tuple(int(n) for n in part.split(":")) for part in args.batch.split(","))
     except ValueError:
-        raise InputError(f"--batch {args.batch}: expected MIN:BEST:MAX such as 1:8:32, or a comma list") from None
+        raise InputError(
+            f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these"
+        ) from None
     ranges = tuple((b[0], b[0], b[0]) if len(b) == 1 else b for b in batch)
     targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
     if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
         raise InputError(
-            f"--target {', '.join(wrong)}: expected a GPU's compute capability such as sm89, or a comma list"
+            f"--target {', '.join(wrong)}: expected a compute capability such as sm89, or a comma list of these"
         )
     return Options(
         batch=ranges,  # type: ignore[arg-type]  # Options checks that they are three
@@ -110,9 +139,11 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _check_targets(targets: tuple[str, ...], trt: Any) -> None:
+    from ...engines.builder import targets_of
+
     known = targets_of(trt)
     if unknown := [t for t in targets if t not in known]:
-        raise InputError(f"--target {', '.join(unknown)}: this release has {', '.join(known)}")
+        raise InputError(f"--target {', '.join(unknown)}: this release supports {', '.join(known)}")
 
 
 def _bytes(text: str) -> int:
@@ -147,3 +178,6 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['file']}\n  {row['precision']} for {', '.join(row['devices'])}, batch {', '.join(row['batch'])}, "
         f"{row['bytes'] / 1e6:.1f} MB in {row['seconds']:.1f} s, {row['backend']} {row['version']}"
     )
+
+
+COMMAND = Command("Compile TensorRT engines ahead of time", "deploy", add_arguments, run)

@@ -8,23 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...doctor import examine, probe_all
-from ...system.machine import machine
+from ..command import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """There are none."""
 
 
-def main(args: argparse.Namespace) -> int:
-    """Returns 1 if nothing can run here, or something installed is broken."""
+def run(args: argparse.Namespace) -> int:
+    """Returns 1 if no backend can run here, or an installed one is broken."""
+    from ...doctor import examine, probe_all
+    from ...system.machine import machine
+
     report = examine(machine(Path("/")), probe_all())
     print(json.dumps(report) if args.json else "\n".join(describe(report)))
     return 0 if report["uses"] and not any(f["level"] == "broken" for f in report["findings"]) else 1
 
 
 def describe(report: Mapping[str, Any]) -> list[str]:
-    """The report in lines that fit a terminal."""
+    """The report for a terminal."""
     m, gpu = report["machine"], report["gpu"]
     cpu = m["cpu"]
     clock = f", governor {cpu['governor']}" if cpu["governor"] else ""
@@ -82,3 +84,6 @@ def _findings(report: Mapping[str, Any]) -> list[str]:
     if report["uses"]:
         lines.append(f"posert runs here, by default on {report['uses']}. For one bundle: posert verify BUNDLE")
     return lines
+
+
+COMMAND = Command("Show what can run on this machine, and how to enable the rest", "deploy", add_arguments, run)

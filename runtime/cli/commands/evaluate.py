@@ -7,61 +7,58 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ...datasets import PROTOCOLS, datasets
 from ...errors import InputError
+from .. import options
+from ..command import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Declare the arguments."""
+    from ...datasets import PROTOCOLS, datasets
+
     add = parser.add_argument
-    add("bundle", nargs="?", help="a .pose file to evaluate; or score a file with --results")
-    add("--dataset", help=f"{', '.join(datasets())} (default: the bundle's own)")
+    add("bundle", nargs="?", help="a .pose file (or score a file with --results)")
+    add("--dataset", metavar="NAME", help=f"{', '.join(datasets())} (default: the bundle's)")
     add("--annotations", required=True, metavar="FILE", help="annotation file of the data set")
-    add("--results", metavar="FILE", help="score this results file; no bundle is run")
-    add("--images", metavar="DIR", help="folder of the images")
-    add("--detections", metavar="FILE", help="a detector's boxes in COCO's format (default: the annotated boxes)")
-    add("--flip-test", action="store_true", help="also run mirrored crops; report figures and times with and without")
+    add("--images", metavar="DIR", help="folder of the images in --annotations")
+    add("--results", metavar="FILE", help="results file to score in place of a bundle")
+    add("--detections", metavar="FILE", help="COCO detections to use as boxes (default: the annotated boxes)")
+    add("--flip-test", action="store_true", help="average with the mirrored crop; reports figures with and without")
     add(
         "--protocol",
         default=PROTOCOLS[0],
+        metavar="NAME",
         help="legacy: as in the published tables; v029: as in MMPose 0.29 (default: legacy)",
     )
     add(
         "--output",
         metavar="FILE",
         help="results file to write; an interrupted run resumes (default: out/evaluate/NAME.BACKEND.PRECISION.json, "
-        "with the flip test .flip.json)",
+        "with --flip-test .flip.json)",
     )
-    add("--backend", default="auto", help="auto, openvino, onnxruntime, torchscript, ... (default: auto)")
-    add(
-        "--precision",
-        default="auto",
-        help="auto, fp32, bf16, fp16 or int8 (default: auto, the fastest that passed the accuracy gate)",
-    )
-    add("--threads", type=int, metavar="N", help="use at most N CPU threads")
-    add("--workers", type=int, default=2, metavar="N", help="threads that decode images (default: 2)")
+    options.add_session(parser)
+    add("--workers", type=options.positive, default=2, metavar="N", help="threads that decode images (default: 2)")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Returns 1 if a figure differs from the published one."""
     from ...accuracy.evaluate import evaluate_bundle
     from ...accuracy.score import score_file
+    from ...datasets import datasets
 
     if (args.bundle is None) == (args.results is None):
         raise InputError("give either a bundle or a results file: posert evaluate BUNDLE or --results FILE")
     if args.results is not None:
         if args.dataset is None:
             raise InputError(f"--results needs --dataset, one of {', '.join(datasets())}")
-        options = ("images", "detections", "flip_test", "output")
-        unused = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name)]
+        of_bundles = ("images", "detections", "flip_test", "output")
+        unused = [f"--{name.replace('_', '-')}" for name in of_bundles if getattr(args, name)]
         if unused:
             raise InputError(f"{', '.join(unused)}: only for a bundle; leave out with --results")
         report = score_file(args.dataset, args.annotations, args.results, args.protocol)
     else:
         if args.images is None:
             raise InputError("a bundle is evaluated on images: add --images DIR")
-        if args.workers < 1:
-            raise InputError(f"--workers {args.workers}: expected 1 or more")
         report = evaluate_bundle(
             args.bundle,
             args.annotations,
@@ -105,3 +102,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield report["verdict"]
     if "results" in report:
         yield f"results: {report['results']}"
+
+
+COMMAND = Command(
+    "Score a bundle or a results file with a data set's own metric", "check", add_arguments, run, extra="evaluate"
+)

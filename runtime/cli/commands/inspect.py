@@ -1,23 +1,24 @@
-"""`posert inspect BUNDLE`: what a bundle holds, without running anything."""
+"""`posert inspect`: the contents of a bundle, without running anything."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...bundle.archive import Bundle
-from ...bundle.contract import Contract
+from .. import options
+from ..command import Command
+
+if TYPE_CHECKING:
+    from ...bundle.archive import Bundle
+    from ...bundle.contract import Contract
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("bundle", help="a .pose file")
+def run(args: argparse.Namespace) -> int:
+    """Print a summary of the manifest, or with --json the manifest."""
+    from ...bundle.archive import Bundle
 
-
-def main(args: argparse.Namespace) -> int:
-    """Print the manifest, whole as JSON or in short for people."""
     with Bundle(args.bundle) as bundle:
         if args.json:
             print(json.dumps(bundle.manifest))
@@ -27,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def describe(bundle: Bundle) -> list[str]:
-    """The manifest in lines that fit a terminal."""
+    """A summary of the manifest for a terminal."""
     m, model = bundle.manifest, bundle.manifest["model"]
     size = bundle.path.stat().st_size / 1e6
     lines = [
@@ -50,7 +51,7 @@ def describe(bundle: Bundle) -> list[str]:
 
 def _weights(checkpoint: dict[str, Any]) -> str:
     note = f"; {checkpoint['note']}" if checkpoint.get("note") else ""
-    digest = checkpoint.get("sha256")  # weights by chance have none
+    digest = checkpoint.get("sha256")  # random weights have none
     told = (checkpoint.get("source"), checkpoint.get("file"), f"sha256 {digest}" if digest else None)
     return " ".join(str(part) for part in told if part) + note
 
@@ -84,3 +85,6 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
             f"{r['ms_per_person']:.1f} ms per person: {r['verdict']}"
         )
     return lines
+
+
+COMMAND = Command("Show the contents of a bundle", "check", options.add_bundle, run)

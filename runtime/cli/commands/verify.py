@@ -1,4 +1,4 @@
-"""`posert verify BUNDLE`: check every member's hash, then the golden crops on every backend that can run here."""
+"""`posert verify`: the hash of every member of a bundle, then its golden crops on every backend installed here."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import argparse
 import json
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...accuracy.golden import check_session
-from ...backends import load_backend, usable_backends
-from ...bundle.archive import Bundle
 from ...errors import BackendError
-from ...selection import choose, open_session
+from .. import options
+from ..command import Command
+
+if TYPE_CHECKING:
+    from ...bundle.archive import Bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    parser.add_argument("bundle", help="a .pose file")
-    parser.add_argument("--backend", default="all", help="one backend instead of all that are installed")
-    parser.add_argument("--precision", default="all", help="one precision instead of all that the bundle holds")
-    parser.add_argument("--threads", type=int, help="bound on CPU threads")
+    """Declare the arguments."""
+    options.add_bundle(parser)
+    options.add_sessions(parser)
 
 
-def main(args: argparse.Namespace) -> int:
-    """Returns 1 if any artifact's result moved, or an artifact could not be run."""
+def run(args: argparse.Namespace) -> int:
+    """Returns 1 if an output differs from the golden one, or a graph cannot run."""
+    from ...accuracy.golden import check_session
+    from ...backends import load_backend
+    from ...bundle.archive import Bundle
+    from ...selection import open_session
+
     with Bundle(args.bundle) as bundle:
         bundle.check()
         golden = bundle.golden()
@@ -38,34 +42,45 @@ def main(args: argparse.Namespace) -> int:
                 artifact = bundle.artifacts[load_backend(backend).precisions[precision]]
                 check = check_session(session, artifact, golden, bundle.contract, precision)
                 rows.append({**row, **asdict(check), "load_ms": load_ms})
-            except BackendError as failure:  # the other rows are still measured
+            except BackendError as failure:  # the others may pass
                 rows.append({**row, "passed": False, "reason": str(failure)})
         passed = all(row["passed"] for row in rows)
         if args.json:
             print(json.dumps({"bundle": str(bundle.path), "members": "intact", "passed": passed, "rows": rows}))
         else:
-            print(f"{bundle.path}: all members intact. {len(golden.crops)} golden crop(s), error of the heatmaps:")
+            print(f"{bundle.path}: all members intact. Heatmap error on {len(golden.crops)} golden crop(s):")
             for r in rows:
                 print(f"  {r['backend']:12} {r['precision']:5} {_findings(r)}")
             print(_verdict(passed))
     return 0 if passed else 1
 
 
-def _pairs(bundle: Bundle, backend: str, precision: str) -> list[tuple[str, str]]:
-    if backend != "all" and precision != "all":
-        choose(bundle, backend, precision)
-        return [(backend, precision)]
-    found = []
-    for spec in usable_backends():
-        if backend in ("all", spec.name):
-            found += [
-                (spec.name, p)
-                for p, artifact in spec.runnable().items()
-                if artifact in bundle.artifacts and precision in ("all", p)
-            ]
-    if not found:
-        choose(bundle, "auto" if backend == "all" else backend, "auto" if precision == "all" else precision)
-        raise BackendError(f"{bundle.name} has the graphs {', '.join(bundle.artifacts)}: none of them can run here")
+def _pairs(bundle: Bundle, names: list[str], precisions: list[str]) -> list[tuple[str, str]]:
+    """Backends and precisions to check.
+
+    Raises:
+        PosertError: one that is asked for by name cannot run here, or nothing can.
+    """
+    from ...backends import usable_backends
+    from ...selection import choose
+
+    every = options.ALL
+    if every not in names and every not in precisions:
+        for name, precision in (pairs := [(n, p) for n in names for p in precisions]):
+            choose(bundle, name, precision)
+        return pairs
+    found = [
+        (spec.name, precision)
+        for spec in usable_backends()
+        for precision, artifact in spec.runnable().items()
+        if (every in names or spec.name in names) and (every in precisions or precision in precisions)
+        if artifact in bundle.artifacts
+    ]
+    for name in names:
+        for precision in precisions:
+            if not any(name in (every, n) and precision in (every, p) for n, p in found):
+                choose(bundle, *(options.AUTO if one == every else one for one in (name, precision)))
+                raise BackendError(f"{bundle.name} contains {', '.join(bundle.artifacts)}; none of these can run here")
     return found
 
 
@@ -73,17 +88,20 @@ def _findings(r: dict[str, Any]) -> str:
     if "reason" in r:
         return f"cannot run: {r['reason']}"
     if r["error"] is None:
-        return "gives NaN or infinity: MOVED"
+        return "gives NaN or infinity: DIFFERS"
     return (
-        f"{r['error']:8.5f} (bound {r['bound']:.5f}), joints moved by at most {r['drift']:.2f} px of the crop, "
-        f"load {r['load_ms']:.0f} ms, run {r['ms']:.1f} ms: {'ok' if r['passed'] else 'MOVED'}"
+        f"{r['error']:8.5f} (bound {r['bound']:.5f}), joints moved by up to {r['drift']:.2f} px of the crop, "
+        f"load {r['load_ms']:.0f} ms, run {r['ms']:.1f} ms: {'ok' if r['passed'] else 'DIFFERS'}"
     )
 
 
 def _verdict(passed: bool) -> str:
     if passed:
-        return "This machine gives the trained result."
+        return "This machine reproduces the results of the build."
     return (
-        "This machine does NOT give the trained result: update the backend's library (posert inspect shows the "
-        "versions the bundle was built with), or use a row that is ok with --backend and --precision."
+        "This machine does NOT reproduce the results of the build: update the backend's library (posert inspect shows "
+        "the versions the bundle was built with), or choose a row that is ok with --backend and --precision."
     )
+
+
+COMMAND = Command("Check a bundle's integrity and its golden results on this machine", "check", add_arguments, run)

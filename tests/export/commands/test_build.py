@@ -25,13 +25,14 @@ from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
 from posert.export.archs import build_arch
 from posert.export.build import graphs, int8, pipeline, tuning
-from posert.export.build.plan import Plan
+from posert.export.build.plan import PRECISIONS, Plan
 from posert.export.build.tuning import Tuner
-from posert.export.commands import arguments as arguments_module
+from posert.export.commands import _arguments as arguments_module
 from posert.export.commands import build as build_module
 from posert.export.demo import demo_weights
 from posert.export.demo import frames as frames_module
 from posert.export.demo.data import cached
+from posert.export.graph import to_onnx
 from posert.export.graph.to_onnx import run
 from posert.runtime import PoseEstimator
 from posert.runtime.accuracy import gate as parity
@@ -137,7 +138,7 @@ class TestOneBuild:
             assert bundle.artifacts["fp32"].golden_error < 1e-4 < bundle.artifacts["int8"].golden_error
 
     def test_calibrate_finds_the_graph_and_the_ranges_of_the_build(self, built: Built, tmp_path: Path) -> None:
-        status, _, err = posert("calibrate", *DEMO[1:], "--scales", tmp_path / "s.json")
+        status, _, err = posert("calibrate", *DEMO[1:], "--output", tmp_path / "s.json")
         assert status == 0, err
         scales = read_cache(tmp_path / "s.json")
         with Bundle(built.folder / "demo.pose") as bundle:
@@ -205,7 +206,7 @@ class TestTheGateFails:
         (tmp_path / "x.pose").write_bytes(good)
         status, out, err = posert(*DEMO, "--half", "--limit", "14", "--output", tmp_path / "x.pose", "--json")
         assert status == 1 and (tmp_path / "x.pose").read_bytes() == good
-        assert "holds a bundle whose gate did not fail: it stays" in " ".join(err.split())
+        assert "did not fail its gate and is kept" in " ".join(err.split())
         output = tmp_path / "x.failed.pose"
         result = json.loads(out)
         assert Path(result["bundle"]) == output
@@ -342,7 +343,7 @@ class TestRefusedBeforeAnyWork:
             raise AssertionError("work was done before the refusal")
 
         monkeypatch.setattr(frames_module, "cached", refuse)
-        monkeypatch.setattr(build_module, "build_bundle", refuse)
+        monkeypatch.setattr(pipeline, "build_bundle", refuse)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("")
@@ -350,31 +351,31 @@ class TestRefusedBeforeAnyWork:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "say which model: --arch"),
-            (["--arch", "hrnet_w32", "--model", "mm_hrnet_w32_coco_256x192"], "say which model"),
+            ([], "which model? Give --arch"),
+            (["--arch", "hrnet_w32", "--model", "mm_hrnet_w32_coco_256x192"], "which model?"),
             (["--arch", "hrnet_w23"], "hrnet_w32"),
             (["--arch", "resnet"], "pose_resnet_50"),
             (["--model", "mm_hrnet_w32_coco_256x193"], "Did you mean mm_hrnet_w32_coco_256x192"),
             (["--arch", "hrnet_w32", "--imgsz", "999x111"], "256x192"),
             (["--arch", "hrnet_w32", "--imgsz", "256"], "HEIGHTxWIDTH"),
             (["--arch", "hrnet_w32", "--dataset", "cocoo"], "coco"),
-            (["--model", "mm_hrnet_w32_coco_256x192", "--imgsz", "256x192"], "--model names one row"),
+            (["--model", "mm_hrnet_w32_coco_256x192", "--imgsz", "256x192"], "--model already names one data set"),
             (["--arch", "hrnet_w32", "--precision", "fp32,fp8"], "--precision fp8: expected a comma list"),
-            (["--arch", "hrnet_w32", "--annotations", "x.json"], "--annotations and --images go together"),
-            (["--arch", "hrnet_w32", "--images", "folder"], "--annotations and --images go together"),
-            (["--arch", "hrnet_w32", "--calib", "x.json"], "--calib and --calib-images go together"),
-            (["--arch", "hrnet_w32", "--scales", "s.json"], "--scales is for int8, which is not asked for"),
-            (["--arch", "hrnet_w32", "--int8", "--scales", "file"], "file is not a calibration cache"),
+            (["--arch", "hrnet_w32", "--annotations", "x.json"], "--annotations FILE and --images DIR go together"),
+            (["--arch", "hrnet_w32", "--images", "folder"], "--annotations FILE and --images DIR go together"),
+            (["--arch", "hrnet_w32", "--calib", "x.json"], "--calib FILE and --calib-images DIR go together"),
+            (["--arch", "hrnet_w32", "--calib-cache", "s.json"], "--calib-cache applies to int8: add --int8"),
+            (["--arch", "hrnet_w32", "--int8", "--calib-cache", "file"], "file is not a calibration cache"),
             (["--arch", "hrnet_w32", "--max-drop", "-0.1"], "--max-drop -0.1"),
             (["--arch", "hrnet_w32", "--max-drop", "1"], "--max-drop 1"),
             (["--arch", "hrnet_w32", "--max-drop", "nan"], "--max-drop nan"),
-            (["--arch", "hrnet_w32", "--limit", "0"], "--limit 0"),
-            (["--arch", "hrnet_w32", "--limit", "-3"], "--limit -3"),
+            (["--arch", "hrnet_w32", "--limit", "0"], "--limit: expected a whole number of 1 or more, got '0'"),
+            (["--arch", "hrnet_w32", "--limit", "-3"], "--limit: expected a whole number of 1 or more, got '-3'"),
             (["--arch", "hrnet_w32", "--opset", "12"], "--opset 12: expected 17 to 25"),
-            (["--arch", "hrnet_w32", "--output", "folder"], "there is a folder of this name"),
-            (["--arch", "hrnet_w32", "--output", "file/x.pose"], "is no folder"),
-            (["--arch", "hrnet_w32", "--onnx", "folder"], "there is a folder of this name"),
-            (["--arch", "hrnet_w32", "--report", "file"], "is no folder"),
+            (["--arch", "hrnet_w32", "--output", "folder"], "it is a folder"),
+            (["--arch", "hrnet_w32", "--output", "file/x.pose"], "is not a folder"),
+            (["--arch", "hrnet_w32", "--onnx", "folder"], "it is a folder"),
+            (["--arch", "hrnet_w32", "--report", "file"], "is not a folder"),
             (["--arch", "hrnet_w32", "--weights", "none.pth"], "there is no checkpoint file none.pth"),
             (["--arch", "mspn_50", "--weights", "demo"], "no demo weights for mspn_50"),
             (["--model", "mm_hrnet_w32_mpii_256x256", "--weights", "demo"], "COCO's 17 joints"),
@@ -465,3 +466,13 @@ class TestPlan:
             [f.read(r["file_name"]) for r in f.coco["images"]] for f in (plan.held_out, plan.calibration)
         )
         assert not set(held_out) & set(calibration)
+
+
+def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """The help repeats them, because the modules that define them need torch."""
+    assert main(["build", "--help"]) == main(["calibrate", "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"ONNX operator set, {to_onnx._OPSETS[0]} to {to_onnx._OPSETS[-1]} (default: {to_onnx.OPSET})" in out
+    assert f"people to calibrate on (default: {graphs.CALIBRATION_PEOPLE})" in out
+    assert f"(default: {int8.METHOD})" in out
+    assert f"{', '.join(PRECISIONS)} (default: fp32)" in out

@@ -1,4 +1,4 @@
-"""`posert calibrate`: the file, merging, a killed run that goes on, and what a build makes of it."""
+"""`posert calibrate`: the file, merging, a killed run that resumes, and what a build makes of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from posert.calib.cache import read_cache
 from posert.calib.images import crops_from_coco, folder
 from posert.calib.placement import place
 from posert.calib.ranges import collect
-from posert.export.commands import calibrate
+from posert.export import calibration
 from posert.export.demo.data import cached
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.main import main
@@ -63,14 +63,14 @@ def posert(*arguments: str | Path) -> tuple[int, str, str]:
 
 def command(bundle: Path, data: Path, scales: Path, part: str = "all", *more: str) -> list[str]:
     own = ["--calib", str(data / f"{part}.json"), "--calib-images", str(data / "images")]
-    return ["calibrate", str(bundle), *own, "--scales", str(scales), *more]
+    return ["calibrate", str(bundle), *own, "--output", str(scales), *more]
 
 
 def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    status, said, err = posert(*command(narrow_bundle, data, out, "all", "--people", "20"))
+    status, said, err = posert(*command(narrow_bundle, data, out, "all", "--samples", "20"))
     assert status == 0, err
-    assert "--people" not in err
+    assert "--samples" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
     scales = read_cache(out)
     with Bundle(narrow_bundle) as bundle:
@@ -83,8 +83,8 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     assert (scales.graph, scales.method, scales.state.crops) == (fp32.sha256, "mse", 20)
     (one,) = scales.sets
     assert one["sha256"] == crops.provenance()["sha256"] and one["data"].startswith("all.json, ")
-    assert fp32.sha256 in said and one["sha256"] in said and "mse, from 20 people on" in said
-    assert "changed the ranges by" in said
+    assert fp32.sha256 in said and one["sha256"] in said and "method mse, from 20 people on" in said
+    assert "moved the ranges by" in said
 
 
 def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path)
     (tmp_path / "boxes.csv").write_text("\n".join(["file,x1,y1,x2,y2", *lines]))
     (tmp_path / "boxes.json").write_text(json.dumps({n: [[x, y, x + w, y + h]] for n, x, y, w, h in rows}))
     for name, people in (("boxes.csv", len(rows)), ("boxes.json", len(coco["images"]))):
-        own = ["--calib", tmp_path / name, "--calib-images", data / "images", "--people", "99"]
-        status, _, err = posert("calibrate", narrow_bundle, *own, "--scales", tmp_path / "out.json")
+        own = ["--calib", tmp_path / name, "--calib-images", data / "images", "--samples", "99"]
+        status, _, err = posert("calibrate", narrow_bundle, *own, "--output", tmp_path / "out.json")
         assert status == 0, err
-        assert f"--people 99: there are only {people} to calibrate on; all" in " ".join(err.split())
+        assert f"--samples 99: only {people} people are available; using all of them" in " ".join(err.split())
         scales = read_cache(tmp_path / "out.json")
         assert scales.state.crops == people and scales.sets[0]["data"].startswith(f"{name}, boxes of ")
 
@@ -108,12 +108,12 @@ def test_two_files_merge_to_what_one_run_over_both_sets_finds(narrow_bundle: Pat
         model, contract = onnx.load_from_string(bundle.read(bundle.artifacts["fp32"])), bundle.contract
     sets = []
     for part in ("first", "second"):
-        assert posert(*command(narrow_bundle, data, tmp_path / part, part, "--people", "12"))[0] == 0
+        assert posert(*command(narrow_bundle, data, tmp_path / part, part, "--samples", "12"))[0] == 0
         sets.append(
             crops_from_coco(json.loads((data / f"{part}.json").read_text()), folder(data / "images"), contract, 12)
         )
     status, out, err = posert(
-        "calibrate", "--merge", tmp_path / "first", tmp_path / "second", "--scales", tmp_path / "merged", "--json"
+        "calibrate", "--merge", tmp_path / "first", tmp_path / "second", "--output", tmp_path / "merged", "--json"
     )
     assert status == 0, err
     merged, whole = read_cache(tmp_path / "merged"), collect(model, chain(*sets), place(model).tensors, "mse")
@@ -129,19 +129,19 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     narrow_bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGKILL, which nothing can catch, some time after the first state was saved."""
-    monkeypatch.setattr(calibrate, "_SAVE_EVERY", 8)
+    monkeypatch.setattr(calibration, "_SAVE_EVERY", 8)
     out, partial = tmp_path / "killed.json", tmp_path / "killed.json.partial"
-    arguments = command(narrow_bundle, data, out, "all", "--people", "40")
+    arguments = command(narrow_bundle, data, out, "all", "--samples", "40")
     slow = (
         "import sys, time\n"
-        "from posert.export.commands import calibrate\n"
+        "from posert.export import calibration\n"
         "from posert.runtime.cli.main import main\n"
-        "write = calibrate.write_cache\n"
-        "calibrate._SAVE_EVERY = 8\n"
+        "write = calibration.write_cache\n"
+        "calibration._SAVE_EVERY = 8\n"
         "def slowly(path, scales):\n"
         "    write(path, scales)\n"
         "    time.sleep(0.5)\n"
-        "calibrate.write_cache = slowly\n"
+        "calibration.write_cache = slowly\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     child = subprocess.Popen([sys.executable, "-c", slow, *arguments], stderr=subprocess.PIPE)
@@ -156,7 +156,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     status, _, said = posert(*arguments)
     assert status == 0 and "resuming after" in said and "of 40 people" in " ".join(said.split())
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["killed.json"]
-    assert posert(*command(narrow_bundle, data, tmp_path / "whole.json", "all", "--people", "40"))[0] == 0
+    assert posert(*command(narrow_bundle, data, tmp_path / "whole.json", "all", "--samples", "40"))[0] == 0
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
@@ -166,28 +166,29 @@ class TestGoingOnWithSomethingElse:
     def partial(cls, narrow_bundle: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
         path = tmp_path_factory.mktemp("cut") / "s.json"
         kept: list[bytes] = []
-        write = calibrate.write_cache
+        write = calibration.write_cache
 
         def keep(target: Path, scales: object) -> None:
             write(target, scales)  # type: ignore[arg-type]
             kept.append(Path(target).read_bytes())
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(calibrate, "_SAVE_EVERY", 8)
-            patch.setattr(calibrate, "write_cache", keep)
-            assert posert(*command(narrow_bundle, data, path, "all", "--people", "20"))[0] == 0
+            patch.setattr(calibration, "_SAVE_EVERY", 8)
+            patch.setattr(calibration, "write_cache", keep)
+            assert posert(*command(narrow_bundle, data, path, "all", "--samples", "20"))[0] == 0
         assert len(kept) > 1
         return kept[0]
 
     @pytest.mark.parametrize(
-        ("more", "what"), [(("--people", "21"), "set of people"), (("--people", "20", "--method", "minmax"), "method")]
+        ("more", "what"),
+        [(("--samples", "21"), "set of people"), (("--samples", "20", "--method", "minmax"), "method")],
     )
     def test_is_refused(
         self, partial: bytes, narrow_bundle: Path, data: Path, tmp_path: Path, more: tuple[str, ...], what: str
     ) -> None:
         (tmp_path / "s.json.partial").write_bytes(partial)
         status, _, err = posert(*command(narrow_bundle, data, tmp_path / "s.json", "all", *more))
-        assert status == 2 and f"another {what}" in err and "delete it, or write to another --scales" in err
+        assert status == 2 and f"another {what}" in err and "delete it or choose another --output" in err
         assert [p.name for p in tmp_path.iterdir()] == ["s.json.partial"]
 
     def test_what_is_no_state_is_refused(self, narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
@@ -199,17 +200,17 @@ class TestGoingOnWithSomethingElse:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scales", "s.json"], "say which model"),
-        (["none.pose", "--scales", "s.json"], "no such file"),
-        (["none.pose", "--arch", "hrnet_demo", "--scales", "s.json"], "one of them"),
-        (["--arch", "hrnet_demo", "--weights", "demo", "--people", "0", "--scales", "s.json"], "expected 1 or more"),
-        (["--arch", "hrnet_demo", "--weights", "demo", "--method", "x", "--scales", "s.json"], "range method 'x'"),
-        (["--arch", "hrnet_demo", "--calib", "x.json", "--scales", "s.json"], "--calib and --calib-images go together"),
-        (["--arch", "hrnet_demo", "--weights", "demo", "--scales", "folder"], "there is a folder of this name"),
-        (["--merge", "a.json", "--scales", "s.json"], "two files or more"),
-        (["--merge", "a.json", "b.json", "--scales", "s.json"], "cannot read a.json"),
-        (["--merge", "a.json", "b.json", "--arch", "hrnet_demo", "--scales", "s.json"], "leave the model and --calib"),
-        (["--arch", "hrnet_demo"], "the following arguments are required: --scales"),
+        (["--output", "s.json"], "which model? Give --arch"),
+        (["none.pose", "--output", "s.json"], "no such file"),
+        (["none.pose", "--arch", "hrnet_demo", "--output", "s.json"], "either a bundle or a model"),
+        (["--arch", "hrnet_demo", "--weights", "demo", "--samples", "0", "--output", "s.json"], "--samples: expected"),
+        (["--arch", "hrnet_demo", "--weights", "demo", "--method", "x", "--output", "s.json"], "range method 'x'"),
+        (["--arch", "hrnet_demo", "--calib", "x.json", "--output", "s.json"], "--calib-images DIR go together"),
+        (["--arch", "hrnet_demo", "--weights", "demo", "--output", "folder"], "it is a folder"),
+        (["--merge", "a.json", "--output", "s.json"], "two files or more"),
+        (["--merge", "a.json", "b.json", "--output", "s.json"], "cannot read a.json"),
+        (["--merge", "a.json", "b.json", "--arch", "hrnet_demo", "--output", "s.json"], "--merge calibrates nothing"),
+        (["--arch", "hrnet_demo"], "the following arguments are required: --output"),
     ],
 )
 def test_refused_with_a_word_that_helps(

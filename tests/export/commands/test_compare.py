@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from posert.calib.fp16 import to_fp16
-from posert.export.commands import compare
 from posert.export.divergence.drift import measure
 from posert.export.divergence.layers import ModuleLayers, compare_layers
 from posert.export.divergence.operands import ModelRef, normalised
@@ -182,7 +181,7 @@ def frames_of(boxes: list[list[float]]) -> Frames:
 def few_people(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of the synthetic people, which take seconds to draw."""
     frames = frames_of([[10, 10, 30, 40], [5, 0, 45, 60]])
-    monkeypatch.setattr(compare, "demo_frames", lambda *_: frames)
+    monkeypatch.setattr("posert.export.demo.frames.demo_frames", lambda *_: frames)
 
 
 def test_the_command(
@@ -233,4 +232,4 @@ def test_an_engine_that_is_damaged(tmp_path: Path, narrow_bundle: Path, capsys: 
 
 def test_two_files_have_no_contract(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(wrong), str(wrong)]) == 2
-    assert "name one as BUNDLE:GRAPH" in capsys.readouterr().err
+    assert "expected at least one graph as BUNDLE:GRAPH" in capsys.readouterr().err

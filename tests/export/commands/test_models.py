@@ -52,9 +52,9 @@ def test_figures_are_fractions_of_three_digits(capsys: pytest.CaptureFixture[str
 
 
 def test_networks_without_stages_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["models", "hrnet_w32", "--stages"]) == 2
+    assert main(["models", "hrnet_w32", "--per-stage"]) == 2
     seen = capsys.readouterr()
-    assert not seen.out and "none of their networks has several stages" in seen.err
+    assert not seen.out and "none has a network of several stages" in seen.err
 
 
 def test_nothing_matches(capsys: pytest.CaptureFixture[str]) -> None:

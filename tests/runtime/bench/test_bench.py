@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from posert.runtime import PoseEstimator
-from posert.runtime.bench import measure, worker
+from posert.runtime.bench import measure
 from posert.runtime.bench.compare import compare, load, summary
-from posert.runtime.bench.measure import Settings, Side, Worker, WorkerError, processors
+from posert.runtime.bench.measure import Settings, Side, Worker
+from posert.runtime.bench.process import ProcessError
 from posert.runtime.bench.scene import crowd
 from posert.runtime.bench.table import table
-from posert.runtime.bench.worker import _Longer
-from posert.runtime.cli.commands import bench as latency
+from posert.runtime.cli.commands import bench
+from posert.runtime.cli.commands.bench import processors
 from posert.runtime.cli.main import main
 from posert.runtime.errors import InputError
 
@@ -28,9 +29,9 @@ QUICK = ("--people", "1,2", "--rounds", "1", "--backend", "openvino", "--precisi
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "WHOLE", 0.0)
-    monkeypatch.setattr(measure, "STAGE", 0.0)
-    monkeypatch.setattr(measure, "YARDSTICK", 0.0)
+    monkeypatch.setattr(measure, "LONG_BURST", 0.0)
+    monkeypatch.setattr(measure, "STAGE_BURST", 0.0)
+    monkeypatch.setattr(measure, "YARDSTICK_BURST", 0.0)
     monkeypatch.setattr(measure, "_WARM_UP", 0.0)
 
 
@@ -47,11 +48,12 @@ def result(narrow_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 def test_rows_of_both_modes(result: dict[str, Any]):
     cells = {(c["backend"], c["precision"], c["mode"]): c for c in result["cells"]}
     assert set(cells) == {("openvino", "fp32", "latency"), ("openvino", "fp32", "throughput")}
-    parts = {(r["part"], r["people"]) for r in cells["openvino", "fp32", "latency"]["rows"]}
-    stages = {(part, n) for part in ("crop", "bare engine", "decode", "whole") for n in (1, 2)}
-    assert parts == stages | {("decode image", 0)}
+    stages = {(r["stage"], r["people"]) for r in cells["openvino", "fp32", "latency"]["rows"]}
+    steps = {(stage, n) for stage in ("crop", "inference only", "decode", "end to end") for n in (1, 2)}
+    assert stages == steps | {("decode image", 0)}
     throughput = cells["openvino", "fp32", "throughput"]["rows"]
-    assert {(r["part"], r["people"]) for r in throughput} == {(p, n) for p in ("bare engine", "whole") for n in (1, 2)}
+    both = {(stage, n) for stage in ("inference only", "end to end") for n in (1, 2)}
+    assert {(r["stage"], r["people"]) for r in throughput} == both
     assert all(r["frames"] >= 4 for r in throughput)
     assert all(s > 0 for c in cells.values() for r in c["rows"] for one in r["seconds"] for s in one)
     assert all(c["peak_mb"] > 20 for c in cells.values())
@@ -65,24 +67,24 @@ def test_a_result_says_what_was_measured(result: dict[str, Any], narrow_bundle: 
     assert "energy: " in text and "governor: " in text and "GPU: " in text
 
 
-def test_the_parts_of_the_road_make_the_whole(narrow_bundle: Path, tmp_path: Path):
+def test_the_stages_do_the_work_of_a_call(narrow_bundle: Path, tmp_path: Path):
     import cv2
 
-    from posert.runtime.bench.stages import latency as parts_of
+    from posert.runtime.bench.stages import latency
 
     frame, boxes = crowd(2)
     cv2.imwrite(str(tmp_path / "frame.png"), frame)
     pose = PoseEstimator(narrow_bundle, backend="openvino", precision="fp32", flip_test=True)
-    parts = {(p.name, p.people): p.call for p in parts_of(pose, tmp_path / "frame.png", boxes, [2])}
-    read = parts["decode", 2].args[0]  # type: ignore[attr-defined] - people whose joints the stage reads
-    parts["decode", 2]()
+    stages = {(s.name, s.people): s.call for s in latency(pose, tmp_path / "frame.png", boxes, [2])}
+    read = stages["decode", 2].args[0]  # type: ignore[attr-defined] - people whose joints the stage reads
+    stages["decode", 2]()
     np.testing.assert_array_equal(read.xy, pose(frame, boxes).xy)
-    np.testing.assert_array_equal(parts["decode image", 0](), frame)
+    np.testing.assert_array_equal(stages["decode image", 0](), frame)
 
 
-def test_the_bare_engine_of_a_stream_does_the_same_runs(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+def test_inference_only_of_a_stream_does_the_same_runs(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
     from posert.runtime.backends import openvino
-    from posert.runtime.bench.stages import _bare_stream, _stream
+    from posert.runtime.bench.stages import _inference_of_stream, _stream
 
     runs: list[int] = []
     start = openvino._Request.start
@@ -94,9 +96,9 @@ def test_the_bare_engine_of_a_stream_does_the_same_runs(narrow_bundle: Path, mon
     monkeypatch.setattr(openvino._Request, "start", noting)
     frame, boxes = crowd(3)
     pose = PoseEstimator(narrow_bundle, backend="openvino", precision="fp32", throughput=True)
-    bare = _bare_stream(pose, frame, boxes, 5)
+    inference = _inference_of_stream(pose, frame, boxes, 5)
     runs.clear()
-    bare()
+    inference()
     engine = runs.copy()
     runs.clear()
     _stream(pose, frame, boxes, 5)
@@ -112,41 +114,18 @@ def test_what_cannot_run_is_a_row(narrow_bundle: Path, capsys: pytest.CaptureFix
     assert "openvino fp32 latency" in text
 
 
-def test_a_worker_that_dies_is_a_row(narrow_bundle: Path, tmp_path: Path):
-    scene = measure.Scene(tmp_path, 1)
-    side = Side(narrow_bundle)
-    worker = Worker(side, ("openvino", "fp32", "latency"), Settings((1,)), scene)
+def test_a_worker_that_dies_says_how(narrow_bundle: Path):
+    worker = Worker(Side(narrow_bundle), ("openvino", "fp32", "latency"), Settings((1,)))
     worker.open()
     worker._process.kill()
-    with pytest.raises(WorkerError, match="ended with status -9"):
+    with pytest.raises(ProcessError, match="was ended by SIGKILL"):
         worker.ask(do="time", part=0, burst=0)
     worker.close()
     broken = Side(narrow_bundle, python="/bin/false")
-    worker = Worker(broken, ("openvino", "fp32", "latency"), Settings((1,)), scene)
-    with pytest.raises(WorkerError, match="ended with status 1"):
+    worker = Worker(broken, ("openvino", "fp32", "latency"), Settings((1,)))
+    with pytest.raises(ProcessError, match="ended with status 1"):
         worker.open()
     worker.close()
-
-
-def test_a_planted_slow_down_has_its_size(monkeypatch: pytest.MonkeyPatch):
-    """By a clock of its own: 60 % more than the call alone, to the millisecond in which the clock is looked at."""
-    now = 0.0
-
-    def look() -> float:
-        nonlocal now
-        now += 0.001
-        return now
-
-    def work() -> None:
-        nonlocal now
-        now += 0.02
-
-    clock = SimpleNamespace(perf_counter=lambda: now, process_time=lambda: now, thread_time=look)
-    monkeypatch.setattr(worker, "time", clock)
-    longer = _Longer(work, 1.6)
-    for _ in range(5):
-        longer()
-    assert now == pytest.approx(5 * 1.6 * 0.02, abs=5 * 0.002)
 
 
 def test_an_interrupt_keeps_what_there_is(
@@ -172,11 +151,12 @@ def test_an_interrupt_keeps_what_there_is(
 def made_up(
     rng: np.random.Generator, times: float, session: str, drift: float = 1.0, rounds: int = 40
 ) -> dict[str, Any]:
-    """A result in which the whole takes `times` as long, on a machine that is `drift` times as slow."""
+    """A result that takes `times` as long end to end, on a machine that is `drift` times as slow."""
     noise = np.exp(rng.normal(0, 0.03, (3, rounds)))
+    seconds = {"end to end": 0.02 * times * drift * noise[0], "inference only": 0.019 * drift * noise[1]}
     rows = [
-        {"part": part, "people": 1, "frames": 1, "joules": [None] * rounds, "seconds": [[t] for t in seconds.tolist()]}
-        for part, seconds in (("whole", 0.02 * times * drift * noise[0]), ("bare engine", 0.019 * drift * noise[1]))
+        {"stage": name, "people": 1, "frames": 1, "joules": [None] * rounds, "seconds": [[t] for t in times_.tolist()]}
+        for name, times_ in seconds.items()
     ]
     cell = {
         **{"backend": "openvino", "precision": "int8", "mode": "latency", "rows": rows},
@@ -184,23 +164,24 @@ def made_up(
         "yardstick": [[t] for t in (0.01 * drift * noise[2]).tolist()],
     }
     return {
-        **{"kind": "posert bench", "schema": 1, "session": session, "date": "2026-01-01", "cells": [cell]},
+        **{"kind": "posert bench", "schema": 2, "session": session, "date": "2026-01-01", "cells": [cell]},
         "bundle": {"name": "net", "path": "net.pose"},
         "versions": {"posert": "1"},
         "machine": {"cpu": {"name": "one"}, "gpu": "none"},
+        **{"python": "python", "interrupted": False},
     }
 
 
 @pytest.mark.parametrize(("noise", "rounds"), [(0.01, 40), (0.2, 120)])
 def test_a_noisy_machine_takes_more_rounds(
-    noise: float, rounds: int, narrow_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noise: float, rounds: int, narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Workers whose times are made up: the number of rounds follows from their noise and not from what they say."""
     rng = np.random.default_rng(1)
 
-    def launch(sides: Any, cell: Any, settings: Any, scene: Any, records: list[dict[str, Any]], stack: Any) -> Any:
+    def launch(sides: Any, cell: Any, settings: Any, records: list[dict[str, Any]], stack: Any) -> Any:
         for record in records:
-            record.setdefault("rows", [{"part": "whole", "people": 1, "frames": 1, "seconds": [], "joules": []}])
+            record.setdefault("rows", [{"stage": "end to end", "people": 1, "frames": 1, "seconds": [], "joules": []}])
             record.setdefault("launches", [])
         return list(zip("ab", records, strict=False))
 
@@ -213,19 +194,20 @@ def test_a_noisy_machine_takes_more_rounds(
     monkeypatch.setattr(measure, "_launch", launch)
     monkeypatch.setattr(measure, "_rounds", rounds_of)
     sides, settings = [Side(narrow_bundle)] * 2, Settings((1,), rounds=40)
-    scene, meters = measure.Scene(tmp_path, 1), measure.Meters()
-    a, b = measure.measure(sides, ("openvino", "fp32", "latency"), settings, scene, meters)
+    meters = measure.Meters()
+    a, b = measure.measure(sides, ("openvino", "fp32", "latency"), settings, meters)
     assert len(a["rows"][0]["seconds"]) == len(b["launches"]) == rounds
     assert len(set(a["launches"])) == rounds // 2
-    (alone,) = measure.measure(sides[:1], ("openvino", "fp32", "latency"), settings, scene, meters)
+    (alone,) = measure.measure(sides[:1], ("openvino", "fp32", "latency"), settings, meters)
     assert len(alone["launches"]) == 40
 
 
-def test_what_can_never_be_clear_takes_no_more_rounds():
-    row = {"part": "whole", "seconds": [[1.0], [2.0], [1.0], [3.0], [1.0], [9.0]]}
+def test_what_can_never_be_precise_takes_no_more_rounds():
+    row = {"stage": "end to end", "seconds": [[1.0], [2.0], [1.0], [3.0], [1.0], [9.0]]}
     record = {"rows": [row], "launches": [0, 0, 1, 1, 2, 2]}
-    assert measure.clear([record, record])  # of three launches
-    assert measure.clear([{"error": "no such backend"}, record]) and measure.clear([{"error": "gone"}] * 2)
+    assert measure.precise_enough([record, record])  # of three launches
+    assert measure.precise_enough([{"error": "no such backend"}, record])
+    assert measure.precise_enough([{"error": "gone"}] * 2)
 
 
 @pytest.mark.parametrize("session", ["same", "other"])
@@ -251,11 +233,67 @@ def test_compare_as_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     a, b = tmp_path / "a.json", tmp_path / "b.json"
     a.write_text(json.dumps(made_up(rng, 1.0, "s")))
     b.write_text(json.dumps(made_up(rng, 1.2, "s")))
-    assert main(["bench", "compare", str(a), str(a)]) == 0
+    assert main(["bench", "--compare", str(a), str(a)]) == 0
     capsys.readouterr()
-    assert main(["bench", "compare", str(a), str(b), "--json"]) == 1
+    assert main(["bench", "--compare", str(a), str(b), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["summary"] == "1 of 1 slower" and answer["rows"][0]["ratio"]["verdict"] == "slower"
+
+
+def test_the_first_bundle_is_the_new_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """`posert bench NEW --against OLD` fails where NEW is the slower one, and only there."""
+    rng = np.random.default_rng(0)
+    for times, status, text in ((1.2, 1, "1 of 1 slower"), (0.8, 0, "1 of 1 faster")):
+        results = [made_up(rng, times, "s"), made_up(rng, 1.0, "s")]
+        monkeypatch.setattr("posert.runtime.bench.sweep.sweep", lambda sides, *_, results=results: results)
+        assert main(["bench", "new.pose", "--against", "old.pose", "--backend", "openvino"]) == status
+        assert text in capsys.readouterr().out
+
+
+def test_results_of_older_versions_are_read(tmp_path: Path):
+    new = made_up(np.random.default_rng(0), 1.2, "s")
+    old = made_up(np.random.default_rng(0), 1.0, "s") | {"schema": 1}
+    for row, name in zip(old["cells"][0]["rows"], ("whole", "bare engine"), strict=True):
+        row["part"] = name
+        del row["stage"]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(old))
+    (verdict,) = compare(load(path), new)
+    assert verdict.ratio.point == pytest.approx(1.2) and verdict.inference is not None
+
+
+OLD_WORKER = """
+import json, sys
+assert "--image" in sys.argv and "--boxes" in sys.argv
+names = "decode image", "crop", "bare engine", "decode", "whole"
+print(json.dumps({"parts": [{"part": name, "people": 1, "frames": 1} for name in names]}), flush=True)
+for line in sys.stdin:
+    print(json.dumps({"seconds": [json.loads(line)["part"]]}), flush=True)
+"""
+
+
+def test_an_older_install_is_measured(tmp_path: Path, narrow_bundle: Path):
+    """0.1.0-dev has its worker in posert.benchmarks.harness, and other names of stages."""
+    harness = tmp_path / "posert" / "benchmarks" / "harness"
+    harness.mkdir(parents=True)
+    for folder in (harness, harness.parent, harness.parent.parent):
+        (folder / "__init__.py").touch()
+    (harness / "worker.py").write_text(OLD_WORKER)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+
+    def start() -> Worker:
+        return Worker(Side(narrow_bundle, str(python)), ("openvino", "fp32", "latency"), Settings((1,)))
+
+    with closing(start()) as worker:
+        worker.open()
+        index, _ = worker.stages["end to end", 1]
+        assert worker.ask(do="time", part=index, burst=0) == {"seconds": [4]}
+        assert ("inference only", 1) in worker.stages
+    (harness / "worker.py").unlink()
+    with closing(start()) as worker, pytest.raises(ProcessError, match="one without `posert bench`"):
+        worker.open()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"kind": "posert bench", "schema": 99}'])
@@ -269,14 +307,18 @@ def test_files_that_are_no_result(tmp_path: Path, content: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["x.pose", "--people", "0"], "expected 1 or more"),
-        (["x.pose", "--people", "many"], "1,5,20"),
+        (["x.pose", "--people", "1,0"], "expected a whole number of 1 or more, got '0'"),
+        (["x.pose", "--people", "many"], "expected a whole number of 1 or more, got 'many'"),
         (["x.pose", "--backend", "openvivo"], "Did you mean openvino"),
         (["x.pose", "--mode", "fast"], "unknown mode"),
-        (["x.pose", "--cpus", "99999"], "this process may use"),
-        (["x.pose", "y.pose"], "--against"),
+        (["x.pose", "--cpus", "99999"], "which this process may use"),
+        (["x.pose", "y.pose"], "unrecognized arguments: y.pose"),
+        ([], "give either a bundle, or two results"),
+        (["x.pose", "--compare", "a.json", "b.json"], "give either a bundle, or two results"),
         (["x.pose", "--against", "y.pose", "--rounds", "11"], "a comparison needs 12 or more"),
-        (["compare", "a.json"], "two files"),
+        (["compare", "a.json", "b.json"], "compare is now --compare"),
+        (["--compare", "a.json"], "expected 2 arguments"),
+        (["x.pose", "--against-python", "/no/such/python"], "no such program"),
         (["x.pose"], "no such file"),
     ],
 )
@@ -289,32 +331,13 @@ def test_processors():
     mine = processors("0")
     assert mine == (0,)
     for wrong in ("", "a", "99999"):
-        with pytest.raises(ValueError):
+        with pytest.raises(argparse.ArgumentTypeError):
             processors(wrong)
 
 
-def test_no_torch_is_needed():
-    code = (
-        "import sys; import posert.runtime.cli.commands.bench, posert.runtime.bench.worker; "
-        "print([m for m in ('torch', 'onnx', 'scipy', 'rich', 'pycocotools') if m in sys.modules])"
-    )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
-
-
-def test_the_crowd_is_the_same_for_everybody():
-    frame, boxes = crowd(20)
-    assert frame.shape == (1080, 1920, 3) and frame.dtype == np.uint8 and boxes.shape == (20, 4)
-    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= (1920, 1080)).all() and (boxes[:, 2:] > boxes[:, :2]).all()
-    np.testing.assert_array_equal(crowd(1)[0], frame)
-    np.testing.assert_array_equal(crowd(1)[1], boxes[:1])
-    assert crowd(40, 360, 640)[0].shape == (360, 640, 3) and len(crowd(40)[1]) == 40
-
-
 def test_settings_come_from_the_options():
-    import argparse
-
     parser = argparse.ArgumentParser()
-    latency.add_arguments(parser)
+    bench.add_arguments(parser)
     args = parser.parse_args(["x.pose", "--people", "3", "--threads", "2", "--flip-test"])
-    assert latency.settings(args) == Settings((3,), 20, 2, None, True)
-    assert latency.settings(parser.parse_args(["x.pose", "--against", "y.pose"])).rounds == 40
+    assert bench.settings(args) == Settings((3,), 20, 2, None, True)
+    assert bench.settings(parser.parse_args(["x.pose", "--against", "y.pose"])).rounds == 40

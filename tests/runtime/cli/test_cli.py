@@ -1,7 +1,8 @@
-"""The command line as a shell sees it: exit statuses, what goes to which stream, and words that help."""
+"""The command line as a shell sees it: help, exit statuses, streams, error messages, and commands found by folder."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -9,16 +10,15 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from posert.runtime.cli import main as cli
-from posert.runtime.cli.main import COMMANDS, main
+from posert.runtime.cli.command import GROUPS, PACKAGES, Command, UsageError, command_modules, load_command
+from posert.runtime.cli.main import main
 from posert.runtime.errors import BundleError, GateError, PosertError
 
-ROOT = Path(__file__).parents[3]
+NAMES = list(command_modules())
 
 
 def posert(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -27,58 +27,118 @@ def posert(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
 
 
-def test_without_arguments_it_lists_its_commands() -> None:
-    done = posert()
-    assert done.returncode == 0 and not done.stderr
-    assert all(f"  {name}" in done.stdout and summary in done.stdout for name, (_, summary) in COMMANDS.items())
-    assert posert("--help").stdout == done.stdout
+class TestHelp:
+    def test_commands_by_group(self) -> None:
+        done = posert()
+        assert done.returncode == 0 and not done.stderr
+        assert posert("--help").stdout == done.stdout
+        sections = dict(zip(GROUPS, done.stdout.split("\n\n")[2:], strict=False))
+        for name in NAMES:
+            command = load_command(name)
+            listed = [line.split(maxsplit=1) for line in sections[command.group].splitlines()[1:]]
+            assert [name, command.summary] in listed
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_of_a_command(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([name, "--help"]) == 0
+        out = capsys.readouterr().out
+        assert f"usage: posert {name}" in out and "--json" in out
+        assert f"{load_command(name).summary}." in " ".join(out.split())
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--version"]) == 0
+        said = f"posert {metadata.version('posert')}; reads and writes bundles of schema 1\n"
+        assert capsys.readouterr().out == said
+
+    def test_a_reader_that_stops(self) -> None:
+        """As `posert --help | head -1` does."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [sys.executable, "-m", "posert.runtime.cli", "--help"], stdout=writer, stderr=subprocess.PIPE, timeout=120
+        )
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_an_unknown_command_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["biuld", "--arch", "hrnet_w32"]) == 2
-    seen = capsys.readouterr()
-    assert seen.err.startswith("posert: unknown command 'biuld'. Did you mean build") and not seen.out
+class TestFoundByFolder:
+    """A file that appears in a folder of commands is a command; nothing else is touched."""
+
+    FILE = """
+import json
+from posert.runtime.cli.command import Command
+
+def run(args):
+    print(json.dumps(args.word) if args.json else args.word)
+    return 1
+
+COMMAND = Command("Repeat a word", "deploy", lambda parser: parser.add_argument("word", help="any"), run)
+"""
+
+    @pytest.fixture(params=PACKAGES)
+    def folder(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder that belongs to a package of commands, as the package's own does."""
+        package = importlib.import_module(request.param)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+        for name in ("repeat", "_helper"):
+            monkeypatch.delitem(sys.modules, f"{request.param}.{name}", raising=False)
+        return tmp_path
+
+    def test_it_is_listed_and_runs(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (folder / "repeat.py").write_text(self.FILE)
+        (folder / "_helper.py").write_text("raise AssertionError")
+        assert main(["--help"]) == 0
+        out = capsys.readouterr().out
+        assert "  repeat     Repeat a word\n" in out[out.index("deploy") :] and "_helper" not in out
+        assert main(["repeat", "hello", "--json"]) == 1
+        assert capsys.readouterr().out == '"hello"\n'
+        assert main(["repat"]) == 2
+        assert "unknown command 'repat'. Did you mean repeat?" in capsys.readouterr().err
+
+    def test_a_file_without_a_command(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (folder / "repeat.py").write_text("COMMAND = 'repeat'")
+        assert main(["repeat"]) == 2
+        assert "repeat defines no COMMAND = Command(...)" in capsys.readouterr().err
+
+    def test_a_name_given_twice(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("run", "build"):
+            (folder / f"{name}.py").write_text(self.FILE)
+        assert main(["run"]) == 2
+        err = capsys.readouterr().err
+        assert all(f"{package}." in err for package in PACKAGES) and "rename one" in err
+
+    def test_an_unknown_group(self) -> None:
+        with pytest.raises(PosertError, match="unknown command group 'chek'. Did you mean check"):
+            Command("Repeat a word", "chek", lambda parser: None, lambda args: 0)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--no-such-option"], "unknown option --no-such-option"),
-        (["biuld"], "unknown command 'biuld'. Did you mean build"),
-        (["inspect", "x.pose", "--no-such-option"], "unrecognized arguments: --no-such-option"),
+        (["biuld"], "unknown command 'biuld'. Did you mean build?"),
+        (["--no-such-option"], "unknown option --no-such-option; options follow a command"),
+        (["inspect", "x.pose", "--no-such-option"], "unrecognized arguments: --no-such-option; see posert inspect"),
+        (["run", "x.pose", "0", "--ouput", "x"], "unrecognized arguments: --ouput x. Did you mean --output?"),
+        (["run", "x.pose", "0", "--out", "x"], "unrecognized arguments: --out x. Did you mean --output?"),
         (["inspect"], "the following arguments are required: bundle; see posert inspect --help"),
+        (["run", "x.pose", "0", "--threads", "0"], "expected a whole number of 1 or more, got '0'"),
+        (["verify", "x.pose", "--threads", "two"], "expected a whole number of 1 or more, got 'two'"),
+        (["verify", "x.pose", "--backend", ","], "expected a comma-separated list, got ','"),
+        (["build", "--scales", "s.json"], "--scales is now --calib-cache"),
+        (["calibrate", "--scales=s.json"], "--scales is now --output"),
+        (["calibrate", "--people", "9"], "--people is now --samples"),
+        (["models", "--stages"], "--stages is now --per-stage"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_usage_errors_are_told_like_all_others(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_usage_errors(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     seen = capsys.readouterr()
-    assert said in seen.err and not seen.out
-    assert "usage: posert" in seen.err or arguments == ["biuld"]
+    assert message in seen.err and not seen.out
+    assert ("usage: posert" in seen.err) == (arguments[0] in NAMES)
     assert main([*arguments, "--json"]) == 2
     error = json.loads(capsys.readouterr().out)
-    assert said in error["error"] and error["kind"] == "UsageError"
-
-
-def test_options_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for option in ("-x", "--json"):
-        assert main([option]) == 2
-        assert f"unknown option {option}: those of a command stand behind its name" in capsys.readouterr().err
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["--version"])
-    assert end.value.code == 0
-    assert capsys.readouterr().out == f"posert {metadata.version('posert')}; reads and writes bundles of schema 1\n"
-
-
-def test_help_speaks_to_users(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    out = capsys.readouterr().out
-    assert "2D human-pose model" in out and "--version" in out and "The command line:" not in out
+    assert message in error["error"] and error["kind"] == UsageError.__name__
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
@@ -99,7 +159,7 @@ def test_names_that_the_terminal_cannot_show(narrow_bundle: Path, tmp_path: Path
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's /dev/full")
 @pytest.mark.parametrize("more", [[], ["--json"]])
 @pytest.mark.parametrize("there", [True, False])
-@pytest.mark.parametrize("unbuffered", ["", "1"])  # fails at the end, or in the midst of the command
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # fails at the end, or in the middle of the command
 def test_standard_output_on_a_full_disk(narrow_bundle: Path, there: bool, more: list[str], unbuffered: str) -> None:
     path = narrow_bundle if there else narrow_bundle.with_name("none.pose")
     with open("/dev/full", "w") as full:
@@ -115,17 +175,7 @@ def test_standard_output_on_a_full_disk(narrow_bundle: Path, there: bool, more: 
     assert ("standard output" if there else "no such file") in done.stderr
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_summary_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([name, "--help"])
-    assert end.value.code == 0
-    out = capsys.readouterr().out
-    assert f"usage: posert {name}" in out and "--json" in out
-    assert COMMANDS[name][1] in " ".join(out.split())
-
-
-def test_a_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
     done = posert("inspect", str(tmp_path / "none.pose"), "--json")
     assert done.returncode == 2
     error = json.loads(done.stdout)
@@ -146,9 +196,8 @@ class TestStatus:
                     print(json.dumps({"fine": True}))
                 return int(end)
 
-            command = SimpleNamespace(add_arguments=lambda parser: None, main=run)
-            monkeypatch.setitem(cli.COMMANDS, "planted", ("planted_module", "for the test"))
-            monkeypatch.setitem(sys.modules, "planted_module", command)
+            command = Command("End", "run", lambda parser: None, run, extra="torch")
+            monkeypatch.setattr("posert.runtime.cli.main.load_command", lambda name: command)
 
         return use
 
@@ -183,38 +232,46 @@ class TestStatus:
         else:
             assert result["error"].startswith(str(end)) and result["kind"] == type(end).__name__
 
-    def test_a_fault_of_ours_is_shown_and_is_no_verdict(
-        self, end_with: Any, capsys: pytest.CaptureFixture[str]
+    def test_a_missing_library_names_the_extra(self, end_with: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        end_with(ModuleNotFoundError("No module named 'tor.ch'", name="tor.ch"))
+        assert main(["planted"]) == 2
+        assert "needs the Python package 'tor', which is not installed: pip install \"posert[torch]\"" in (
+            capsys.readouterr().err
+        )
+
+    @pytest.mark.parametrize("end", [ZeroDivisionError("bug"), ModuleNotFoundError("posert.x", name="posert.x")])
+    def test_an_internal_error_is_not_a_failed_check(
+        self, end_with: Any, capsys: pytest.CaptureFixture[str], end: Exception
     ) -> None:
-        """Python's own status for a traceback is 1, which says that accuracy fell."""
-        end_with(ZeroDivisionError("bug"))
+        """Python's own status for a traceback is 1, which means that a check failed."""
+        end_with(end)
         assert main(["planted"]) == 70
         seen = capsys.readouterr()
-        assert not seen.out and "Traceback" in seen.err and "ZeroDivisionError: bug" in seen.err
-        assert "fault of posert" in seen.err
+        assert not seen.out and "Traceback" in seen.err and f"{type(end).__name__}: {end}" in seen.err
+        assert "internal error" in seen.err
 
 
-@pytest.mark.parametrize(
-    ("command", "library", "extra"),
-    [("build", "rich", "export"), ("build", "torch", "export")],
-)
-def test_a_missing_library_says_the_pip_line(command: str, library: str, extra: str) -> None:
-    """In a process where the library cannot be imported, as on an edge device."""
-    code = (
-        f"import sys; sys.modules[{library!r}] = None\n"
-        f"from posert.runtime.cli.main import main\nsys.exit(main([{command!r}]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr
-    assert f"needs the Python package '{library}'" in done.stderr and 'pip install "posert[export]"' in done.stderr
+class TestEdge:
+    """Where only numpy and OpenCV are installed."""
 
+    ABSENT = ("torch", "onnx", "onnxscript", "yaml", "rich", "pycocotools", "scipy", "safetensors", "PIL")
 
-def test_commands_of_the_edge_need_no_export() -> None:
-    """inspect, run and verify start where torch, onnx, yaml and rich are not installed."""
-    for name in ("inspect", "run", "verify"):
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         code = (
-            "import sys\nfor m in ('torch', 'onnx', 'yaml', 'rich', 'pycocotools'): sys.modules[m] = None\n"
-            f"from posert.runtime.cli.main import main\nsys.exit(main([{name!r}, '--help']))"
+            f"import sys\nfor m in {self.ABSENT}: sys.modules[m] = None\n"
+            f"from posert.runtime.cli.main import main\nsys.exit(main({arguments!r}))"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+    @pytest.mark.parametrize("arguments", [(), *((name, "--help") for name in NAMES)], ids=" ".join)
+    def test_help(self, arguments: tuple[str, ...]) -> None:
+        done = self.run(*arguments)
+        assert done.returncode == 0 and done.stdout.startswith("usage: posert"), done.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "extra"), [(("build",), "export"), (("calibrate", "--output", "x"), "export")], ids=str
+    )
+    def test_what_is_missing(self, arguments: tuple[str, ...], extra: str, tmp_path: Path) -> None:
+        done = self.run(*arguments)
+        assert done.returncode == 2 and "needs the Python package" in done.stderr
+        assert f'pip install "posert[{extra}]"' in done.stderr

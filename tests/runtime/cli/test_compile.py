@@ -18,8 +18,8 @@ def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target", "ampere"], "--target ampere: expected a GPU's compute capability such as sm89"),
-        (["--batch", "foo"], "--batch foo: expected MIN:BEST:MAX"),
+        (["--target", "ampere"], "--target ampere: expected a compute capability such as sm89"),
+        (["--batch", "foo"], "--batch foo: expected MIN:OPT:MAX"),
         (["--batch", "4:2:8"], "ascending"),
         (["--workspace", "much"], "512M or 2G"),
         ([], "needs the Python package 'tensorrt_rtx', which is not installed"),

@@ -8,6 +8,8 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ import pytest
 
 from posert.runtime import PoseEstimator
 from posert.runtime.cli.main import main
-from posert.runtime.media import outputs
 
 FPS = 20.0
 
@@ -106,7 +107,7 @@ def test_a_folder_gives_every_image_drawn(narrow_bundle: Path, folder: Path, tmp
     assert run(narrow_bundle, folder, "--output", tmp_path / "out", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["frames"] == 5
-    assert err.count("the whole frame is taken as one person") == 1
+    assert err.count("each frame is taken as one person") == 1
     record = load(tmp_path / "out" / "keypoints.json")
     assert [f["file"] for f in record["frames"]] == [f"{i:06d}.png" for i in range(5)]
     assert all(f["people"][0]["box"] == [0, 0, 160, 120] for f in record["frames"])
@@ -217,12 +218,12 @@ def test_what_cannot_be_run_ends_with_status_2(
         ((empty, *out), "no image in this folder"),
         ((text, *out), "neither an image nor a video"),
         ((cut, *out), "neither an image nor a video"),
-        ((broken, *out), "nothing could be used"),
-        (("rtsp://127.0.0.1:9/none", *out), "did not open"),
+        ((broken, *out), "no frame could be used"),
+        (("rtsp://127.0.0.1:9/none", *out), "cannot open the camera or stream"),
         ((folder, "--output", folder), "would overwrite"),
         ((video, "--output", video), "would overwrite"),
-        ((folder, "--output", tmp_path / "film.mp4.avi"), "cannot be written as .avi"),
-        ((folder, "--output", tmp_path / "one.png"), "cannot be written as .png"),
+        ((folder, "--output", tmp_path / "film.mp4.avi"), "as .avi; expected a folder or .json"),
+        ((folder, "--output", tmp_path / "one.png"), "as .png; expected a folder"),
         ((folder, "--boxes", tmp_path / "other.json", *out), "images go by file name"),
         ((video, "--boxes", tmp_path / "other.json", *out), "by number"),
         ((folder, "--backend", "openvimo", *out), "Did you mean openvino"),
@@ -240,16 +241,19 @@ def test_what_cannot_be_run_ends_with_status_2(
 def test_nothing_is_left_where_the_disk_is_full(
     narrow_bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, frames: int, pictures: list[Any]
 ) -> None:
-    def full(path: Path) -> Path:
-        part = path.with_name(f".part{path.suffix}")
-        if path.suffix == ".json" and not part.is_symlink():
-            part.symlink_to("/dev/full")
-        return part
+    make = tempfile.mkstemp
 
-    monkeypatch.setattr(outputs, "_beside", full)
+    def full(prefix: str = "", dir: Path | None = None, **more: Any) -> tuple[int, str]:
+        if dir != tmp_path / "out":
+            return make(prefix=prefix, dir=dir, **more)
+        path = dir / f"{prefix}part"
+        path.symlink_to("/dev/full")
+        return os.open(path, os.O_WRONLY), str(path)
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     source = write_video(tmp_path / "v.mp4", (pictures * frames)[:frames])
     assert run(narrow_bundle, source, "--output", tmp_path / "out") == 2
-    assert "No space left on device" in capsys.readouterr().err
+    assert "keypoints.json: the disk is full" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -287,3 +291,44 @@ def test_a_stopped_video_is_playable_and_its_json_valid(
     assert 0 < len(record["frames"]) < 3000
     assert len(read_video(out / "long.mp4")) == len(record["frames"])
     assert hidden(out) == []
+
+
+def test_a_signal_before_the_first_frame_leaves_nothing(
+    narrow_bundle: Path, video: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(self: Any, frames: Any, **_: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return iter(())
+
+    monkeypatch.setattr(PoseEstimator, "stream", stop)
+    assert run(narrow_bundle, video, "--output", tmp_path / "out", "--json") == 143
+    seen = capsys.readouterr()
+    assert not seen.out and "terminated" in seen.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_was_done_before_an_error_is_complete(
+    narrow_bundle: Path, folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = PoseEstimator.stream
+
+    def fail(self: Any, frames: Any, **_: Any) -> Any:
+        for i, people in enumerate(stream(self, frames)):
+            if i == 2:
+                raise MemoryError
+            yield people
+
+    monkeypatch.setattr(PoseEstimator, "stream", fail)
+    assert run(narrow_bundle, folder, "--output", tmp_path / "out") == 70
+    record = load(tmp_path / "out" / "keypoints.json")
+    assert len(record["frames"]) == record["summary"]["frames"] == 2
+    assert hidden(tmp_path) == []
+
+
+def test_from_a_thread(narrow_bundle: Path, folder: Path, tmp_path: Path) -> None:
+    """Python lets only the main thread set signal handlers."""
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(run(narrow_bundle, folder, "--output", tmp_path / "out")))
+    thread.start()
+    thread.join(timeout=60)
+    assert statuses == [0]

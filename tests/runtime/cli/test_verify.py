@@ -148,8 +148,8 @@ class TestCommand:
     def test_in_words(self, narrow_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["verify", str(narrow_bundle), "--backend", INSTALLED[0], "--precision", "fp32"]) == 0
         out = capsys.readouterr().out
-        assert "all members intact. 2 golden crop(s)" in out and out.count(": ok\n") == 1
-        assert "This machine gives the trained result." in out
+        assert "all members intact. Heatmap error on 2 golden crop(s)" in out and out.count(": ok\n") == 1
+        assert "This machine reproduces the results of the build." in out
 
     def test_a_backend_that_refuses_is_a_row(
         self, narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -180,7 +180,7 @@ class TestCommand:
         assert result["passed"] is False
         assert {r["backend"]: r["passed"] for r in result["rows"]} == {b: b == "torchscript" for b in INSTALLED}
         assert main(["verify", str(path)]) == 1
-        assert "MOVED" in (out := capsys.readouterr().out) and "does NOT give the trained result" in out
+        assert "DIFFERS" in (out := capsys.readouterr().out) and "does NOT reproduce" in out
 
     def test_a_graph_that_gives_nan_is_valid_json_too(
         self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -194,7 +194,7 @@ class TestCommand:
         result = json.loads(capsys.readouterr().out, parse_constant=refuse)
         assert result["rows"][0]["error"] is None
         assert main(["verify", str(path), "--backend", "onnxruntime"]) == 1
-        assert "gives NaN or infinity: MOVED" in capsys.readouterr().out
+        assert "gives NaN or infinity: DIFFERS" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -202,7 +202,8 @@ class TestCommand:
             (["--backend", "opnvino"], "Did you mean openvino"),
             (["--precision", "int8"], "posert build --precision int8"),
             (["--backend", "torchscript", "--precision", "fp16"], "fp16"),
-            (["--threads", "0"], "0 threads"),
+            (["--threads", "0"], "1 or more, got '0'"),
+            (["--precision", "fp32,int8"], "posert build --precision int8"),
         ],
     )
     def test_the_users_mistakes(

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from posert.benchmarks import gpu
-from posert.benchmarks.harness.roofline import Ceilings, Work, place
+from posert.benchmarks.roofline import Ceilings, Work, place
 from posert.export.graph.reference import Reference, random_crops
 from posert.runtime.backends import onnxruntime_cuda
 from posert.runtime.bench.stages import latency

@@ -1,4 +1,4 @@
-"""SIGTERM ends commands in order: temporary folders and child processes go, and the status says what it was."""
+"""Ctrl-C and SIGTERM end commands cleanly: nothing is left, and the status names the signal."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from posert.runtime.system.signals import Terminated, Termination
+from posert.runtime.system.signals import StopSignals, Terminated
 
 _PLANTED = """
 import subprocess, sys, tempfile, time
-from types import SimpleNamespace
-from posert.runtime import cli
+from posert.runtime.cli import main as cli
+from posert.runtime.cli.command import Command
 
 def run(args):
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
         {wait}
     return 0
 
-cli.COMMANDS["planted"] = ("planted_module", "for the test")
-sys.modules["planted_module"] = SimpleNamespace(add_arguments=lambda parser: None, main=run)
+cli.load_command = lambda name: Command("End", "run", lambda parser: None, run)
 sys.exit(cli.main(["planted"]))
 """
 _WAITS = {
     "alone": "print(folder, flush=True); time.sleep(60)",
-    # The child tells the folder: it is there then.
+    # The child prints the folder, so it is running by then.
     "with a child": "subprocess.run([sys.executable, '-c', "
     "'import sys, time; print(sys.argv[1], flush=True); time.sleep(60)', folder])",
 }
@@ -52,7 +51,7 @@ def test_a_command_tidies_up(tmp_path: Path, wait: str, times: int) -> None:
     for _ in range(times):  # `timeout` signals the process, and then its group
         process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (143, "posert planted: ended by SIGTERM\n")
+    assert (process.returncode, err) == (143, "posert planted: terminated (SIGTERM)\n")
     assert not folder.exists()
 
 
@@ -64,13 +63,13 @@ def test_bench_ends_the_processes_that_measure(narrow_bundle: Path, tmp_path: Pa
     workers: list[int] = []
     deadline = time.monotonic() + 120
     while not workers and process.poll() is None:
-        assert time.monotonic() < deadline, "no process that measures within two minutes"
+        assert time.monotonic() < deadline, "no worker process within two minutes"
         time.sleep(0.02)
-        workers = [pid for pid in _children(process.pid) if b"harness.worker" in _command_line(pid)]
+        workers = [pid for pid in _children(process.pid) if b"bench.worker" in _command_line(pid)]
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert workers and not any(b"harness.worker" in _command_line(pid) for pid in workers)
+    assert workers and not any(b"bench.worker" in _command_line(pid) for pid in workers)
     assert not list(tmp_path.iterdir())
 
 
@@ -88,37 +87,70 @@ def _command_line(pid: int) -> bytes:
         return b""
 
 
-def test_only_while_it_runs() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated), Termination() as seen:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)  # the handler comes first
-    assert seen.came and signal.getsignal(signal.SIGTERM) is before
+def receive(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.2)  # the handler runs first
 
 
-def test_the_handler_of_a_host_program_stays() -> None:
-    came: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_raises_at_once_and_handlers_are_restored(number: int, raised: type[BaseException]) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as error, StopSignals() as stop:
+        receive(number)
+    assert error.type is raised
+    assert (stop.number, stop.status) == (number, 128 + number)
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_sigterm_does_not_interrupt_the_clean_up() -> None:
+    """`timeout` signals the process, and then its group."""
+    with StopSignals() as stop:
+        with pytest.raises(Terminated):
+            receive(signal.SIGTERM)
+        receive(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            receive(signal.SIGINT)
+    assert stop.number == signal.SIGINT
+
+
+def test_a_deferred_signal_lets_the_current_item_finish() -> None:
+    with StopSignals() as outer:
+        with StopSignals(deferred=True) as stop:
+            receive(signal.SIGTERM)
+            receive(signal.SIGTERM)
+            assert stop.number == signal.SIGTERM
+            with pytest.raises(KeyboardInterrupt):  # Ctrl-C, however, is impatience
+                receive(signal.SIGINT)
+        assert outer.number == signal.SIGINT
+    with StopSignals(deferred=True) as stop:
+        receive(signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            receive(signal.SIGINT)
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_the_handler_of_a_host_program_stays(deferred: bool) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     try:
-        with Termination() as seen:
-            os.kill(os.getpid(), signal.SIGTERM)
-            deadline = time.monotonic() + 5
-            while not came and time.monotonic() < deadline:
-                time.sleep(0.01)
+        with StopSignals(deferred=deferred) as stop:
+            receive(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert came == [signal.SIGTERM] and not seen.came
+    assert received == [signal.SIGTERM] and not stop.number
 
 
-def test_a_thread_may_use_it() -> None:
-    """Python lets only the main thread set handlers; a program may call a command from another."""
-    done: list[bool] = []
+@pytest.mark.parametrize("deferred", [False, True])
+def test_a_thread_may_use_it(deferred: bool) -> None:
+    """Python lets only the main thread set handlers; a program may call a command from another one."""
+    numbers: list[int] = []
 
     def work() -> None:
-        with Termination() as seen:
-            done.append(seen.came)
+        with StopSignals(deferred=deferred) as stop:
+            numbers.append(stop.number)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert done == [False]
+    assert numbers == [0]

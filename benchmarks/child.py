@@ -1,0 +1,103 @@
+"""Functions of benchmarks that run in a process of their own, in this environment or in another tool's.
+
+    python = environment("nncf", ["nncf==3.4.0", "openvino==2026.4.1"])
+    answer = call(python, "posert.benchmarks.quantizer_tools:nncf", {"model": "fp32.onnx"}, memory_gb=8)
+
+Modules of posert can be imported there as far as the packages they need are installed; posert itself need not be.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runtime.bench.process import JsonProcess, ProcessError, answer_channel
+from ..runtime.errors import PosertError
+from ..runtime.system.memory import peak_mb
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The package is the folder it is in, whatever that is called.
+_MAIN = """
+import importlib.util, sys
+root = sys.argv[1]
+spec = importlib.util.spec_from_file_location("posert", root + "/__init__.py", submodule_search_locations=[root])
+sys.modules["posert"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["posert"])
+from posert.benchmarks.child import main
+main(sys.argv[2])
+"""
+
+
+class ToolError(PosertError):
+    """A tool cannot be installed, failed, or took more memory than allowed."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a function in another process returned.
+
+    Attributes:
+        value: JSON values.
+        seconds: that the function ran, without imports.
+        peak_mb: peak resident memory of the process.
+    """
+
+    value: Any
+    seconds: float
+    peak_mb: float
+
+
+def call(python: str | Path, function: str, arguments: Mapping[str, Any], *, memory_gb: float | None = None) -> Answer:
+    """Call a function in a process of its own.
+
+    Args:
+        python: interpreter of the environment it runs in; `sys.executable` is this one.
+        function: "package.module:function"; takes and returns JSON values.
+        arguments: by keyword.
+        memory_gb: the process is ended when its resident memory exceeds this (Linux).
+
+    Raises:
+        ToolError: the function raised, or its process ended; with the end of its output.
+    """
+    with closing(start(python, function, memory_gb=memory_gb)) as child:
+        try:
+            return Answer(**child.ask(**arguments))
+        except ProcessError as error:
+            raise ToolError(f"{function} {error}\n{error.output}".rstrip()) from error
+
+
+def start(python: str | Path, function: str, **options: Any) -> JsonProcess:
+    """A process around a function, which the first request calls with its values as arguments.
+
+    A generator function answers many requests: it reads them from standard input, one JSON line each, and yields the
+    answers. `options` are those of `JsonProcess`.
+    """
+    return JsonProcess([str(python), "-c", _MAIN, str(_PACKAGE), function], **options)
+
+
+def main(function: str) -> None:
+    """The child's side."""
+    answer = answer_channel()
+    module, name = function.split(":")
+    wanted = getattr(importlib.import_module(module), name)
+    arguments = json.loads(sys.stdin.readline())
+    begin = time.perf_counter()
+    value = wanted(**arguments)
+    if isinstance(value, Iterator):
+        for one in value:
+            answer(**one)
+    else:
+        seconds = time.perf_counter() - begin
+        answer(value=value, seconds=seconds, peak_mb=peak_mb())
+
+
+def requests() -> Iterator[dict[str, Any]]:
+    """For a generator function in a child: what it is asked, until the parent closes."""
+    return (json.loads(line) for line in sys.stdin)

@@ -1,1 +1,0 @@
-"""What the scripts of benchmarks/ share: processes, clocks, taking turns, statistics, drawings."""

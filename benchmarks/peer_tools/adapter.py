@@ -1,0 +1,79 @@
+"""What an adapter file is, and the process in which one runs: it opens the tool and calls it when asked.
+
+Only the standard library, numpy and the adapter's own file are imported, since a tool's environment has no more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.bench.timing import timed
+from ...runtime.system.memory import peak_mb
+from ..child import requests
+
+Inputs = dict[str, Any]
+"""Of every adapter, see `inputs.prepare`, with its own options."""
+Joints = tuple[NDArray[np.floating], NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A tool that is ready; an adapter file defines `open_adapter(inputs) -> Adapter`.
+
+    Attributes:
+        call: `(frame (H, W, 3) uint8 BGR, boxes (N, 4) float64 xyxy)` to xy `(N, K, 2)`, px of the frame, and score
+            `(N, K)`.
+        description: what a reader of its figures must know: precision, decoding, whether people are batched, ...
+        frames: that one call processes.
+    """
+
+    call: Callable[[NDArray[np.uint8], NDArray[np.float64]], Joints]
+    description: dict[str, Any] = field(default_factory=dict)
+    frames: int = 1
+
+
+class UnavailableError(Exception):
+    """The tool cannot run here, or not this model; the message says why."""
+
+
+def serve(module: str, inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """Open an adapter and answer requests, see `child.start`.
+
+    Args:
+        module: of the adapter, ".name" in this package.
+        inputs: `frame.npy` and `boxes.npy` are in their "folder".
+    """
+    _end_with_parent()
+    try:
+        adapter: Adapter = importlib.import_module(module, __package__).open_adapter(inputs)
+    except (UnavailableError, ImportError) as error:
+        yield {"error": str(error)}
+        return
+    frame, boxes = (np.load(Path(inputs["folder"], f"{name}.npy")) for name in ("frame", "boxes"))
+    yield {"description": adapter.description}
+    for request in requests():
+        call = partial(adapter.call, frame, boxes[: request["people"]])
+        if request["do"] == "joints":
+            xy, score = call()
+            yield {"xy": np.asarray(xy, float).tolist(), "score": np.asarray(score, float).tolist()}
+        else:
+            if adapter.frames == 1:
+                call()  # others have used the caches since its last turn
+            yield {"seconds": [s / adapter.frames for s in timed(call, request["burst"])], "peak_mb": peak_mb()}
+
+
+def _end_with_parent() -> None:
+    """A process that is stopped between its turns could not notice that its parent was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,152 @@
+"""Time tools in turn: open them, compare their joints with the reference, and time rounds; each round is journalled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ...runtime.bench.process import JsonProcess, ProcessError
+from ...runtime.errors import PosertError
+from ...runtime.pose.keypoints import Keypoints
+from ...runtime.system.environment import machine, versions
+from ..child import ToolError, start
+from ..journal import Journal
+from .inputs import PEOPLE, prepare
+from .registry import PeerTool
+
+BURST = 0.3
+"""Seconds for which a tool is called again within its turn."""
+PATIENCE = 600.0
+"""Seconds until a tool that does not answer is given up."""
+# Limits on threads in the environment: every tool chooses its threads as it does for its users.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def open_journal(bundle: Path, output: Path, tools: Sequence[PeerTool]) -> Journal:
+    """The journal of these tools, this bundle, machine and versions."""
+    digest = hashlib.sha256(bundle.read_bytes()).hexdigest() if bundle.is_file() else None
+    key = {"bundle": bundle.name, "sha256": digest, "tools": [t.name for t in tools]}
+    return Journal(output, {**key, "machine": machine(), "versions": versions()})
+
+
+def run_tools(
+    bundle: Path,
+    journal: Journal,
+    tools: Sequence[PeerTool],
+    people: Sequence[int],
+    rounds: int,
+    weights: str | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Add the rounds that the journal lacks. What goes wrong with a tool is its record.
+
+    Each tool is a process; while one is timed the others are stopped, since threads that spin on would slow it down.
+
+    Args:
+        bundle: a `.pose` file.
+        journal: gets {"tool": name, "description", "agreement" or "missing"} and
+            {"people": n, "seconds": {name: calls}, "peak_mb": {name: MB}} for each round.
+        tools: what is timed.
+        people: numbers of people per frame.
+        rounds: how many there are to be of each number.
+        weights: see `inputs.prepare`.
+        log: gets a line about what is being done.
+
+    Raises:
+        PosertError: the bundle cannot be used.
+    """
+    missing = {n: rounds - sum(r.get("people") == n for r in journal.records) for n in people}
+    if max(missing.values()) <= 0:
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        log("preparing the frame, the weights and the graph")
+        inputs, reference = prepare(bundle, weights, folder, max(people))
+        processes: dict[str, JsonProcess] = {}
+        for tool in tools:
+            log(f"opening {tool.name}")
+            try:
+                process = _start(tool)
+                stack.callback(process.close)
+                hello = process.ask(module=tool.module, inputs=inputs | tool.options)
+                if "error" in hello:
+                    raise ToolError(hello["error"])
+                joints = process.ask(do="joints", people=PEOPLE)
+                found = agreement(reference, inputs["sigmas"], joints["xy"], joints["score"])
+            except (ProcessError, ToolError) as error:
+                _give_up(journal, tool.name, error, log)
+                continue
+            processes[tool.name] = process
+            journal.append({"tool": tool.name, "description": hello["description"], "agreement": found})
+        for n in people:  # to warm up
+            _round(n, -1, processes, journal, log)
+        for number in range(max(missing.values())):
+            for n in (n for n in people if number < missing[n] and processes):
+                answers = _round(n, number, processes, journal, log)
+                record = {key: {name: a[key] for name, a in answers.items()} for key in ("seconds", "peak_mb")}
+                journal.append({"people": n, **record})
+
+
+def _start(tool: PeerTool) -> JsonProcess:
+    env = {name: value for name, value in os.environ.items() if name not in _THREADS}
+    return start(tool.python(), f"{__package__}.adapter:serve", paused=True, patience=PATIENCE, env=env)
+
+
+def _round(
+    people: int, number: int, processes: dict[str, JsonProcess], journal: Journal, log: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """One turn of each tool, in random order."""
+    answers: dict[str, dict[str, Any]] = {}
+    for name in random.Random(f"{number} {people}").sample(list(processes), len(processes)):
+        log(f"round {number + 1}, {people} people, {name}")
+        try:
+            answers[name] = processes[name].ask(do="time", people=people, burst=BURST)
+        except ProcessError as error:
+            _give_up(journal, name, error, log)
+            processes.pop(name).close()
+    return answers
+
+
+def _give_up(journal: Journal, name: str, error: Exception, log: Callable[[str], None]) -> None:
+    log(f"{name}: {error}")
+    journal.append({"tool": name, "missing": str(error)})
+
+
+def agreement(reference: Keypoints, sigmas: ArrayLike, xy: Any, score: Any) -> dict[str, Any]:
+    """How far joints are from the reference's.
+
+    Args:
+        reference: N people.
+        sigmas: `(K,)` of the dataset.
+        xy, score: `(N, K, 2)` px of the frame, and `(N, K)`.
+
+    Returns:
+        px: median, 95th percentile and maximum over joints that the reference scores above 0.3; score: largest
+        difference there; oks: mean similarity of the people, with the reference as ground truth and its box as area.
+    """
+    seen, scores = np.asarray(xy, np.float64), np.asarray(score, np.float64)
+    if seen.shape != reference.xy.shape or scores.shape != reference.score.shape:
+        raise PosertError(f"joints {seen.shape} and scores {scores.shape}, expected {reference.xy.shape}")
+    shown = reference.score > 0.3
+    squared = ((seen - reference.xy) ** 2).sum(axis=2)
+    distance = np.sqrt(squared[shown])
+    x1, y1, x2, y2 = reference.boxes.astype(np.float64).T
+    area = ((x2 - x1) * (y2 - y1))[:, None]
+    similar = np.exp(-squared / (2 * area * (2 * np.asarray(sigmas)) ** 2))
+    some = shown.any(axis=1)
+    oks = (similar * shown).sum(axis=1)[some] / shown.sum(axis=1)[some]
+    return {
+        "joints": int(shown.sum()),
+        "px": {"p50": float(np.median(distance)), "p95": float(np.quantile(distance, 0.95)), "max": distance.max()},
+        "score": float(np.abs(scores - reference.score)[shown].max()),
+        "oks": float(oks.mean()),
+    }

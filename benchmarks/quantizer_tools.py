@@ -1,0 +1,156 @@
+"""The tools that `quantizers` compares, one function each.
+
+Each runs in a process and an environment of its own, so libraries are imported where they are used. All take the fp32
+graph (`crops` uint8 in, `heatmaps` out) and a file of crops `(N, H, W, 3)` uint8, write the quantised graph to
+`target`, and return the seconds from reading the one to having written the other.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def posert(model: str, crops: str, target: str, contract: dict[str, Any], method: str) -> float:
+    """As `posert build` does it for CPUs."""
+    import onnx
+
+    from ..calib.placement import place
+    from ..calib.qdq import quantize
+    from ..calib.ranges import collect
+
+    start = time.perf_counter()
+    fp32 = onnx.load(model)
+    ranges = collect(fp32, _batches(crops, 8), place(fp32).tensors, method)
+    onnx.save(quantize(fp32, ranges, unsigned=True).model, target)
+    return time.perf_counter() - start
+
+
+def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool) -> float:
+    """ONNX Runtime's `quantize_static`: Q/DQ, int8 weights per channel; activations int8 symmetric or uint8."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches = _batches(crops, 1)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {"crops": batch}
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = f"{folder}/prepared.onnx"
+        quant_pre_process(model, prepared, skip_symbolic_shape=True)  # it cannot follow HRNet's shapes
+        quantize_static(
+            prepared,
+            target,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod[method],
+            extra_options={"ActivationSymmetric": not unsigned, "WeightSymmetric": True},
+        )
+    return time.perf_counter() - start
+
+
+def nncf(model: str, crops: str, target: str, preset: str) -> float:
+    """NNCF's post-training quantisation of the OpenVINO model, for CPUs."""
+    import nncf as tool
+    import openvino as ov
+
+    start = time.perf_counter()
+    data = tool.Dataset(list(_batches(crops, 1)))
+    count = len(np.load(crops, mmap_mode="r"))
+    quantized = tool.quantize(
+        ov.Core().read_model(model),
+        data,
+        preset=tool.QuantizationPreset[preset],
+        subset_size=count,
+        target_device=tool.TargetDevice.CPU,
+    )
+    ov.save_model(quantized, target, compress_to_fp16=False)
+    return time.perf_counter() - start
+
+
+def nncf_accuracy(model: str, crops: str, target: str, validation: str, max_drop: float) -> float:
+    """NNCF's quantisation with accuracy control: AP on validation people may fall by `max_drop`, absolute."""
+    import nncf as tool
+    import openvino as ov
+
+    start = time.perf_counter()
+    people = Validation(validation)
+
+    def score(compiled: ov.CompiledModel, indices: Iterable[int]) -> tuple[float, None]:
+        return people.average_precision(compiled, list(indices)), None
+
+    count = len(np.load(crops, mmap_mode="r"))
+    quantized = tool.quantize_with_accuracy_control(
+        ov.Core().read_model(model),
+        calibration_dataset=tool.Dataset(list(_batches(crops, 1))),
+        validation_dataset=tool.Dataset(range(len(people))),
+        validation_fn=score,
+        max_drop=max_drop,
+        drop_type=tool.DropType.ABSOLUTE,
+        preset=tool.QuantizationPreset.PERFORMANCE,
+        subset_size=count,
+        target_device=tool.TargetDevice.CPU,
+    )
+    ov.save_model(quantized, target, compress_to_fp16=False)
+    return time.perf_counter() - start
+
+
+def _batches(crops: str, size: int) -> Iterator[NDArray[np.uint8]]:
+    pixels = np.load(crops, mmap_mode="r")
+    return (np.ascontiguousarray(pixels[i : i + size]) for i in range(0, len(pixels), size))
+
+
+class Validation:
+    """AP of a compiled OpenVINO model on labelled crops, which `quantizers` wrote to a folder."""
+
+    def __init__(self, folder: str) -> None:
+        from ..runtime.bundle.contract import Contract
+
+        self._pixels = np.load(Path(folder, "crops.npy"), mmap_mode="r")
+        labels = json.loads(Path(folder, "labels.json").read_text())
+        self._contract = Contract.from_json(labels["contract"])
+        self._annotations: list[dict[str, Any]] = labels["annotations"]
+        self._center, self._extent = (np.array(labels[name], np.float32) for name in ("center", "extent"))
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def average_precision(self, model: Any, people: list[int]) -> float:
+        """COCO AP on these of the people, as if there were no others."""
+        from ..runtime.accuracy.results import person_scores
+        from ..runtime.metrics.oks import evaluate_oks
+        from ..runtime.pose.decode import decode, to_frame
+
+        c = self._contract
+        maps = [model(self._pixels[people[i : i + 8]])[0] for i in range(0, len(people), 8)]
+        peaks, score = decode((np.concatenate(maps),), c)
+        xy = to_frame(peaks, self._center[people], self._extent[people], c.heatmap_width, c.heatmap_height, c.udp)
+        joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
+        annotations = [self._annotations[i] for i in people]
+        results = [
+            {"image_id": a["image_id"], "category_id": 1, "keypoints": j.tolist(), "score": float(s)}
+            for a, j, s in zip(annotations, joints, person_scores(score, np.ones(len(people))), strict=True)
+        ]
+        images = [{"id": i} for i in sorted({a["image_id"] for a in annotations})]
+        return evaluate_oks({"images": images, "annotations": annotations}, results, c.sigmas).metrics["AP"]

@@ -1,0 +1,124 @@
+"""Calibrate a network: the ranges of its activations over images of people, in runs that can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ..calib.cache import CalibrationCache, read_cache, write_cache
+from ..calib.images import CalibrationSet, crops_from_coco
+from ..calib.overlap import phash
+from ..calib.placement import place
+from ..calib.ranges import CalibrationState, Ranges, collect
+from ..runtime.accuracy.frames import Frames
+from ..runtime.bundle.contract import Contract
+from ..runtime.errors import CalibrationError
+from ..runtime.system.progress import Report
+from .build.graphs import CALIBRATION_PEOPLE
+from .build.tuning import calibration_sample_size
+
+_SAVE_EVERY = 32  # crops; 300 histograms are saved in a third of a second
+
+
+def partial_file(path: Path) -> Path:
+    """The file that keeps an unfinished calibration to `path`."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def read_partial(path: Path) -> CalibrationCache | None:
+    """The state that an interrupted calibration to `path` left, if any.
+
+    Raises:
+        CalibrationError: the file cannot be read as one.
+    """
+    partial = partial_file(path)
+    return read_cache(partial) if partial.exists() else None
+
+
+def calibrate(
+    name: str,
+    contract: Contract,
+    graph: bytes,
+    frames: Frames,
+    *,
+    samples: int | None,
+    method: str,
+    path: Path,
+    before: CalibrationCache | None,
+    report: Report,
+    note: Callable[[str], None],
+) -> CalibrationCache:
+    """Calibrate a graph; the state is saved beside `path` on the way.
+
+    Args:
+        name: of the model.
+        contract: of the model.
+        graph: its fp32 ONNX graph, which takes crops.
+        frames: images with people.
+        samples: how many people to use; None for the default number.
+        method: name of the range method.
+        path: where the caller will write the result.
+        before: from `read_partial`; the calibration resumes there.
+        report: shown the progress.
+        note: called with messages for the user.
+
+    Raises:
+        CalibrationError: `before` belongs to another graph, method or set of people.
+    """
+    frames = frames.with_joints_of(contract)
+    crops = crops_from_coco(
+        frames.coco, frames.read, contract, samples or calibration_sample_size(frames, CALIBRATION_PEOPLE)
+    )
+    if samples is not None and len(crops) < samples:
+        note(f"--samples {samples}: only {len(crops)} people are available; using all of them")
+    model = onnx.load_from_string(graph)
+    tensors = place(model).tensors
+    sha256 = hashlib.sha256(graph).hexdigest()
+    described, state = (_described(crops, frames),), CalibrationState()
+    cache = CalibrationCache(name, sha256, method, described, Ranges({}), state, finished=False)
+    partial = partial_file(path)
+    if before is not None:
+        _check_same(before, cache, tensors, partial)
+        cache = before
+        note(f"resuming after {cache.state.crops} of {len(crops)} people ({partial})")
+    saved = cache.state.crops
+
+    def progress(done: int) -> None:
+        nonlocal saved
+        report("calibration", done, len(crops))
+        if done - saved >= _SAVE_EVERY and done < len(crops):
+            write_cache(partial, cache)
+            saved = done
+
+    ranges = collect(model, crops, tensors, method, progress=progress, state=cache.state)
+    return replace(cache, ranges=ranges, finished=True)
+
+
+def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
+    """Provenance of the set and the perceptual hash of each image, which a build compares with its held-out images."""
+    described = crops.provenance()
+    files = {}
+    for name, sha256 in described["files"].items():
+        found = phash(frames.read(name))
+        files[name] = {"sha256": sha256, "phash": None if found is None else found.tobytes().hex()}
+    return {**described, "data": frames.note, "files": files}
+
+
+def _check_same(before: CalibrationCache, now: CalibrationCache, tensors: list[str], path: Path) -> None:
+    for what, theirs, ours in (
+        ("graph", before.graph, now.graph),
+        ("method", before.method, now.method),
+        ("set of people", before.sets[0]["sha256"], now.sets[0]["sha256"]),
+    ):
+        if theirs != ours:
+            raise CalibrationError(
+                f"{path} belongs to an interrupted calibration with another {what} ({theirs}, now {ours}); delete it "
+                "or choose another --output"
+            )
+    if before.finished or set(before.state.observers) != set(tensors):
+        raise CalibrationError(f"{path} is not the state of an interrupted calibration of this graph; delete it")

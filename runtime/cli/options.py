@@ -1,0 +1,74 @@
+"""Arguments that several commands share, declared once so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+AUTO = "auto"
+ALL = "all"
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """The bundle, as the first positional argument."""
+    parser.add_argument("bundle", type=Path, help="a .pose file")
+
+
+def add_session(parser: argparse.ArgumentParser) -> None:
+    """Which graph to run, and where: for commands that run one."""
+    add = parser.add_argument
+    add("--backend", default=AUTO, metavar="NAME", help=f"{_backends()} (default: auto, the fastest that can run here)")
+    add(
+        "--precision",
+        default=AUTO,
+        metavar="NAME",
+        help="fp32, bf16, fp16 or int8 (default: auto, the fastest that passed its accuracy gate)",
+    )
+    add_threads(parser)
+
+
+def add_sessions(parser: argparse.ArgumentParser) -> None:
+    """Which graphs to run, and where: for commands that run several."""
+    add = parser.add_argument
+    add(
+        "--backend",
+        default=[ALL],
+        type=comma_list,
+        metavar="NAME,...",
+        help=f"{_backends()} (default: all that can run here)",
+    )
+    add(
+        "--precision",
+        default=[ALL],
+        type=comma_list,
+        metavar="NAME,...",
+        help="fp32, bf16, fp16, int8 (default: all in the bundle)",
+    )
+    add_threads(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """The bound on CPU threads."""
+    parser.add_argument("--threads", type=positive, metavar="N", help="use at most N CPU threads")
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more, as an argument's `type`."""
+    number = int(text) if text.lstrip("+-").isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return number
+
+
+def comma_list(text: str) -> list[str]:
+    """A comma-separated list without empty items, as an argument's `type`."""
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    if not items:
+        raise argparse.ArgumentTypeError(f"expected a comma-separated list, got {text!r}")
+    return items
+
+
+def _backends() -> str:
+    from ..backends import backends
+
+    return ", ".join(backends())
