@@ -62,7 +62,7 @@ def load_reference(row: Row, weights: str, stages: int | None, report: Report) -
         CheckpointError: the weights cannot be had, or do not fit.
         ExportError: the output of the network differs from what the catalog says.
     """
-    network = build_arch(row.arch, row.keypoints, stages)
+    network = build_arch(row.arch, row.channels, stages)
     provenance = load_weights(row, network, weights, lambda done, total: report("download", done, total or 0))
     if provenance.layout is not None:
         # Colour order and decode rule follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's saw BGR.

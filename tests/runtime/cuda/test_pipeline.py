@@ -639,7 +639,7 @@ def test_faults_of_the_gpu_are_told(fake_gpu: ctypes.CDLL, frame: NDArray[np.uin
     pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
     pipeline(frame, *regions(BOXES))
     for status, message in (
-        (LOST, "CUDA_ERROR_ILLEGAL_ADDRESS.*context is lost. Start the process anew"),
+        (LOST, "CUDA_ERROR_ILLEGAL_ADDRESS.*context is lost. Restart the process"),
         (OUT_OF_MEMORY, "memory is full"),
         (CAPTURE, "graph cannot hold"),
     ):
