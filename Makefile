@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # `make test HYPOTHESIS=ci` draws more examples. WORKERS: processes that run tests, one per core.
 HYPOTHESIS ?= local
 WORKERS ?= logical
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --hypothesis-profile=$(HYPOTHESIS)
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --hypothesis-profile=$(HYPOTHESIS)
 
 .PHONY: demo test test-slow test-wheel test-gpu test-tensorrt engines check types dist clean
 

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..engines import autotune
-from ..engines.session import EngineSession, unavailable
-from . import Backend
+from . import Backend, Session
 
 
-def _open(model: bytes, precision: str, threads: int | None = None) -> EngineSession:
+def _open(model: bytes, precision: str, threads: int | None = None) -> Session:
     """See `backends.Open`; CPU threads play no part."""
+    from ..engines.session import EngineSession
+
     return EngineSession(BACKEND.import_library(), model, precision)
 
 
 def _unavailable() -> str | None:
+    from ..engines.session import unavailable
+
     return unavailable(BACKEND.import_library())
 
 
 def _autotune(graphs: Mapping[str, bytes]) -> dict[str, float]:
-    return autotune.times(BACKEND.import_library(), graphs)
+    from ..engines.autotune import times
+
+    return times(BACKEND.import_library(), graphs)
 
 
 BACKEND = Backend(

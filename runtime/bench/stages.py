@@ -22,7 +22,6 @@ from ..pose.preprocess import check_boxes, crop_regions
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
 
-MODES = ("latency", "throughput")
 END_TO_END, INFERENCE, DECODE_IMAGE = "end to end", "inference only", "decode image"
 LEGACY_NAMES = {"whole": END_TO_END, "bare engine": INFERENCE}
 """Names of stages in results and in workers of posert 0.1.0-dev."""

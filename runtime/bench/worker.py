@@ -23,8 +23,9 @@ from ..errors import PosertError
 from ..estimator import PoseEstimator
 from ..selection import Choice, open_session
 from ..system.memory import peak_mb
+from . import MODES
 from .process import answer_channel
-from .stages import MODES, Stage, latency, throughput
+from .stages import Stage, latency, throughput
 from .timing import timed, warm
 
 

@@ -51,7 +51,7 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from ...bench.stages import MODES
+    from ...bench import MODES
 
     add = parser.add_argument
     add("bundle", nargs="?", type=Path, help="a .pose file (or compare results with --compare)")
@@ -123,7 +123,7 @@ def settings(args: argparse.Namespace) -> Settings:
 
 def _cells(args: argparse.Namespace) -> list[Cells]:
     from ...backends import backends
-    from ...bench.stages import MODES
+    from ...bench import MODES
 
     for kind, names, known in (
         ("backend", args.backend, [options.ALL, *backends()]),

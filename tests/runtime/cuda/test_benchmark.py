@@ -22,6 +22,7 @@ from posert.runtime.backends import onnxruntime_cuda
 from posert.runtime.bench.stages import latency
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda.driver import Device, Memory, Stream
+from posert.runtime.cuda.session import GpuSession
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.selection import Choice
 
@@ -58,8 +59,8 @@ CONTRACT = Contract(
 def test_stages_of_the_road_on_a_gpu(fake_gpu: ctypes.CDLL, tmp_path: Path):
     frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "frame.png"), frame)
-    session = SimpleNamespace(network=Still(), device=Device())
-    pose = PoseEstimator.from_session(CONTRACT, session, Choice("fake", "fp16", ""))  # type: ignore[arg-type]
+    session = GpuSession(Still(), Device())
+    pose = PoseEstimator.from_session(CONTRACT, session, Choice("fake", "fp16", ""))
     boxes = np.array([[10.0, 10, 60, 100], [40, 20, 90, 110]])
     parts = latency(pose, tmp_path / "frame.png", boxes, [1, 2])
     stages = ["upload", "crop", "bare engine", "decode", "download", "whole"]
