@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from ...calib.methods import METHODS
-
     parser.add_argument("bundle", nargs="?", type=Path, help="a .pose file with an fp32 graph (or give a model)")
     add_model_arguments(parser)
     group = parser.add_argument_group("calibration")
     add_calibration_arguments(group)
     add = group.add_argument
     add("--samples", type=options.positive, metavar="N", help="people to calibrate on (default: 64)")
-    add("--method", metavar="NAME", help=f"{', '.join(METHODS)} (default: mse)")
+    add("--method", metavar="NAME", help="minmax, percentile, mse, entropy (default: mse)")
     add(
         "--output", type=Path, required=True, metavar="FILE", help="calibration cache to write, for build --calib-cache"
     )

@@ -268,8 +268,19 @@ class TestEdge:
         done = self.run(*arguments)
         assert done.returncode == 0 and done.stdout.startswith("usage: posert"), done.stderr
 
+    def test_models(self) -> None:
+        done = self.run("models", "hrnet_w32")
+        assert done.returncode == 0 and "mm_hrnet_w32_coco_256x192" in done.stdout, done.stderr
+        assert 'pip install "posert[export]"' in done.stdout
+
     @pytest.mark.parametrize(
-        ("arguments", "extra"), [(("build",), "export"), (("calibrate", "--output", "x"), "export")], ids=str
+        ("arguments", "extra"),
+        [
+            (("models", "mspn", "--per-stage"), "export"),
+            (("build",), "export"),
+            (("calibrate", "--output", "x"), "export"),
+        ],
+        ids=str,
     )
     def test_what_is_missing(self, arguments: tuple[str, ...], extra: str, tmp_path: Path) -> None:
         done = self.run(*arguments)
