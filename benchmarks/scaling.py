@@ -15,7 +15,7 @@ from typing import Any
 
 from posert.benchmarks.child import ToolError, call
 from posert.benchmarks.cold_start import STAGES
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import Journal, digest
 from posert.benchmarks.scaling_cells import cores
 from posert.benchmarks.script import run
 from posert.runtime.bench.meters import Meters
@@ -53,7 +53,7 @@ def sweep(
     with Bundle(path) as bundle:
         selected, name = select(bundle, backend, precision), bundle.name
     setting = {"bundle": name, "backend": selected.backend, "precision": selected.precision, "seconds": seconds}
-    journal = Journal(output, setting | {"versions": versions()})
+    journal = Journal(output, setting | {"sha256": digest(path), "versions": versions()})
     done = {r["cell"]: r for r in journal.records}
     machine = Meters().describe()
     common = {"bundle": path, "backend": selected.backend, "precision": selected.precision}
