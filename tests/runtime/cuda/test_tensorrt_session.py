@@ -236,7 +236,7 @@ def test_a_cache_that_cannot_be_written_is_told_before_the_build(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(files.CACHE, str(tmp_path / "file" / "cache"))
-    with pytest.raises(BackendError, match="file is no folder; choose another place, and set POSERT_CACHE to it"):
+    with pytest.raises(BackendError, match="file is not a folder; choose another path, and set POSERT_CACHE to it"):
         engine_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
     assert not builds
 
