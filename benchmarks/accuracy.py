@@ -10,23 +10,19 @@ photographs. Each cell is measured in a process of its own. A star marks the row
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from posert.benchmarks.average_precision import keypoint_results
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import Journal, digest
 from posert.benchmarks.scaling_cells import end_to_end
 from posert.benchmarks.script import run
 from posert.export.demo.people import write as write_people
 from posert.runtime import doctor
 from posert.runtime.accuracy.frames import Frames, read_frames
-from posert.runtime.accuracy.results import person_scores
 from posert.runtime.backends import backends, load_backend
 from posert.runtime.bench.meters import Meters
 from posert.runtime.bundle.archive import Bundle
@@ -63,7 +59,7 @@ def _work(args: argparse.Namespace) -> int:
         args.annotations, args.images = folder / "annotations.json", folder / "images"
     frames = read_frames(args.annotations, args.images, args.limit)
     data = {"annotations": str(args.annotations), "images": str(args.images), "limit": args.limit}
-    journal = Journal(args.output, data | {"seconds": args.seconds})
+    journal = Journal(args.output, {"data": data, "seconds": args.seconds})
     wanted = backends() if args.backend == "all" else args.backend.split(",")
     rows = [_measured(cell, journal) for cell in track(list(_cells(args.bundles, wanted)), "accuracy")]
     _score(rows, frames)
@@ -72,35 +68,11 @@ def _work(args: argparse.Namespace) -> int:
 
 
 def measure(
-    bundle: str,
-    backend: str,
-    precision: str,
-    flip_test: bool,
-    annotations: str,
-    images: str,
-    limit: int,
-    seconds: float,
+    bundle: str, backend: str, precision: str, flip_test: bool, data: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     """One cell, in a process of its own: keypoints of everyone annotated, and the time of a frame with five people."""
     pose = PoseEstimator(bundle, backend=backend, precision=precision, flip_test=flip_test)
-    frames = read_frames(annotations, images, limit).with_joints_of(pose.contract)
-    records = {r["id"]: r for r in frames.coco["images"]}
-    results: list[dict[str, Any]] = []
-    for image, group in groupby(frames.labelled(), key=lambda a: a["image_id"]):
-        people = list(group)
-        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in people)], np.float64)
-        found = pose(frames.load(records[image]), boxes)
-        joints = np.concatenate([found.xy, found.score[..., None]], axis=2).astype(np.float64)
-        scores = person_scores(found.score, np.ones(len(people)))
-        results += [
-            {
-                "image_id": image,
-                "category_id": a.get("category_id", 1),
-                "keypoints": j.ravel().tolist(),
-                "score": float(s),
-            }
-            for a, j, s in zip(people, joints, scores, strict=True)
-        ]
+    results = keypoint_results(pose, read_frames(**data).with_joints_of(pose.contract))
     timing = end_to_end(bundle, backend, precision, seconds, _PEOPLE, flip_test=flip_test)
     return {"ms_per_person": timing["ms"] / _PEOPLE, "people": len(results), "results": results}
 
@@ -141,9 +113,8 @@ def _cells(bundles: list[Path], wanted: list[str]) -> Iterator[dict[str, Any]]:
     for path in bundles:
         with Bundle(path) as bundle:
             name, artifacts = bundle.name, set(bundle.artifacts)
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
         for backend, probe in probes.items():
-            cell = {"bundle": str(path), "bundle_name": name, "sha256": content, "backend": backend}
+            cell = {"bundle": str(path), "bundle_name": name, "sha256": digest(path), "backend": backend}
             if probe.state != "ready":
                 yield {**cell, "error": f"{probe.state}: {probe.reason}"}
                 continue
@@ -155,15 +126,14 @@ def _cells(bundles: list[Path], wanted: list[str]) -> Iterator[dict[str, Any]]:
 
 def _measured(cell: dict[str, Any], journal: Journal) -> dict[str, Any]:
     """The cell with its figures, from the journal or from a process."""
-    for record in journal.records:
-        if all(record.get(key) == value for key, value in cell.items()):
-            return record
     if "error" in cell:
         return cell
-    data = {key: journal.key[key] for key in ("annotations", "images", "limit", "seconds")}
+    for record in journal.records:
+        if cell == {key: record.get(key) for key in cell}:
+            return record
     arguments = {key: cell[key] for key in ("bundle", "backend", "precision", "flip_test")}
     try:
-        answer = call(sys.executable, "posert.benchmarks.accuracy:measure", arguments | data)
+        answer = call(sys.executable, "posert.benchmarks.accuracy:measure", arguments | journal.key)
     except ToolError as error:
         return cell | {"error": str(error).splitlines()[-1]}
     journal.append(cell | answer.value)

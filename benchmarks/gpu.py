@@ -30,10 +30,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import Journal, digest
 from posert.benchmarks.pytorch_baseline import Half, pytorch_pipeline
 from posert.benchmarks.roofline import ceilings, place, work_of
-from posert.benchmarks.script import log, numbers, run
+from posert.benchmarks.script import markdown, numbers, run
 from posert.export.archs import build_arch
 from posert.export.graph.reference import Reference
 from posert.runtime.bench.meters import Meters
@@ -53,6 +53,7 @@ ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 SLOTS = (1, 2)
 WARM_UP, VIDEO = 10, 16  # rounds, and frames
 FRAME = (1080, 1920, 3)
+_FIGURES = ("gpu_ms", "gpu_ms_p95", "wall_ms", "wall_ms_p95")
 
 
 class NoNetwork:
@@ -91,12 +92,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _work(args: argparse.Namespace) -> int:
-    try:
-        facts, measured = measure(args)
-    except KeyboardInterrupt:
-        log("interrupted: the same command resumes with the next number of people")
-        return 130
-    print("\n".join(table(facts, measured)))
+    print("\n".join(table(*measure(args))))
     return 0
 
 
@@ -127,7 +123,8 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
     roof = ceilings()
     driver = ".".join(map(str, device.driver))
     key = {"bundle": name, "rounds": args.rounds, "gpu": device.name, "driver": driver, "torch": torch.__version__}
-    journal = Journal(args.output, key | {"networks": list(networks), "compiled": not args.no_compile})
+    content = {"sha256": digest(args.bundle), "networks": list(networks), "compiled": not args.no_compile}
+    journal = Journal(args.output, key | content)
     measured = {record["people"]: record for record in journal.records}
     for n in (n for n in args.people if n not in measured):
         comparison = Comparison(c, device, n, lambda frame: torch.from_numpy(frame).cuda())
@@ -257,28 +254,26 @@ def table(facts: dict[str, Any], measured: dict[int, dict[str, Any]]) -> list[st
         f"{facts['bundle']}, {facts['rounds']} rounds, {facts['gpu']}, driver {facts['driver']}, torch "
         f"{facts['torch']}, {facts['date']}; energy {m['energy']}; governor {m['governor']}",
     ]
+    roof = []
     for people, seen in measured.items():
-        lines += ["", f"| {people} people | gpu ms | p95 | wall ms | p95 |", "|---|---|---|---|---|"]
-        for name, row in sorted(seen["rows"].items()):
-            cells = (row.get(k) for k in ("gpu_ms", "gpu_ms_p95", "wall_ms", "wall_ms_p95"))
-            lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.3f}" for v in cells) + " |")
+        rows = sorted(seen["rows"].items())
+        times = [[name, *(f"{row[k]:.3f}" if k in row else "" for k in _FIGURES)] for name, row in rows]
+        lines += ["", markdown(f"{people} people | gpu ms | p95 | wall ms | p95", times)]
         slowed = {moment["gpu_slowed_by"] for moment in seen["moments"] if "gpu_slowed_by" in moment}
         clocks = [f"{moment['gpu_mhz']} MHz" for moment in seen["moments"] if "gpu_mhz" in moment]
         lines += [f"clock before and after: {', '.join(clocks)}"] if clocks else []
         lines += [f"throttled: {', '.join(slowed)}"] if slowed else []
-    peaks = ", ".join(f"{name} {value / 1e12:.1f} TFLOP/s" for name, value in facts["ceilings"]["flops"].items())
-    lines += ["", f"Measured ceilings: {facts['ceilings']['bandwidth'] / 1e9:.0f} GB/s, {peaks}", ""]
-    lines += ["| inference only | people | TFLOP/s | of ceiling | GB/s | of ceiling | limited by | of the roof |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
-    for people, seen in measured.items():
-        for name, row in sorted(seen["rows"].items()):
+        for name, row in rows:
             if (r := row.get("roofline")) is not None:
                 of = "" if r["of_flops"] is None else f"{r['of_flops']:.0%}"
-                lines.append(
-                    f"| {name.removesuffix(', inference only')} | {people} | {r['flops'] / 1e12:.2f} | {of} | "
-                    f"{r['bandwidth'] / 1e9:.0f} | {r['of_bandwidth']:.0%} | {r['limit']} | {r['share']:.0%} |"
-                )
-    return [*lines, "", *(f"left out: {name}: {reason}" for name, reason in facts["left out"].items())]
+                arithmetic, memory = f"{r['flops'] / 1e12:.2f}", f"{r['bandwidth'] / 1e9:.0f}"
+                ends = [f"{r['of_bandwidth']:.0%}", r["limit"], f"{r['share']:.0%}"]
+                roof.append([name.removesuffix(", inference only"), str(people), arithmetic, of, memory, *ends])
+    peaks = ", ".join(f"{name} {value / 1e12:.1f} TFLOP/s" for name, value in facts["ceilings"]["flops"].items())
+    lines += ["", f"Measured ceilings: {facts['ceilings']['bandwidth'] / 1e9:.0f} GB/s, {peaks}", ""]
+    head = "inference only | people | TFLOP/s | of ceiling | GB/s | of ceiling | limited by | of the roof"
+    left_out = (f"left out: {name}: {reason}" for name, reason in facts["left out"].items())
+    return [*lines, markdown(head, roof), "", *left_out]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,3 +57,8 @@ def _parsed(line: str) -> Record | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def digest(path: str | Path) -> str:
+    """Of a file's content, for a key."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -27,13 +27,12 @@ from ..runtime.accuracy.gate import AccuracyGate, Candidate
 from ..runtime.backends import Session, load_backend
 from ..runtime.bench.statistics import per_round, ratio
 from ..runtime.bench.timing import interleave
-from ..runtime.bundle.contract import Contract
 from ..runtime.errors import PosertError
 from ..runtime.estimator import PoseEstimator
-from ..runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
-from ..runtime.selection import Choice
+from ..runtime.selection import Selection
 from ..runtime.system.environment import versions
 from ..runtime.system.files import atomic_write
+from .average_precision import part_of
 from .child import call
 from .environments import environment
 from .script import log
@@ -71,6 +70,7 @@ class QuantizerBench:
         folder: for files.
 
     Attributes:
+        contract: with DARK as the decode rule.
         people: held out, whom graphs are judged on.
         judgeable, note: whether AP on these says something, and why not.
         load: of the machine before timing.
@@ -80,18 +80,18 @@ class QuantizerBench:
         self._folder, self.load = folder, 0.0
         network = build_arch(row.arch, row.keypoints)
         load_weights(row, network, weights)
-        self._contract = replace(row.contract(), decode="unbiased")
-        reference = Reference(network, self._contract)
+        self.contract = replace(row.contract(), decode="unbiased")
+        reference = Reference(network, self.contract)
         folder.mkdir(parents=True, exist_ok=True)
         self._graph, self._crops = str(folder / "float32.onnx"), str(folder / "crops.npy")
         with atomic_write(self._graph) as file:
-            file.write(with_crops(to_onnx(reference), self._contract).SerializeToString())
+            file.write(with_crops(to_onnx(reference), self.contract).SerializeToString())
         frames = demo_frames(row.keypoints, "calib", 400, "synthetic people")
-        calibration, validation = _part(frames, slice(0, 200)), _part(frames, slice(200, 400))
-        crops = crops_from_coco(calibration.coco, calibration.read, self._contract, people)
+        calibration, validation = (part_of(frames, frames.coco["images"][i : i + 200]) for i in (0, 200))
+        crops = crops_from_coco(calibration.coco, calibration.read, self.contract, people)
         with atomic_write(self._crops) as file:
             np.save(file, np.concatenate(list(crops)))
-        _write_validation(validation, self._contract, folder / "validation")
+        _write_images(validation, folder / "validation")
         digest = hashlib.sha256(f"{images} {weights}".encode())
         for path in (self._graph, self._crops):
             digest.update(Path(path).read_bytes())
@@ -155,7 +155,7 @@ class QuantizerBench:
         }
 
     def _estimator(self, session: Session) -> PoseEstimator:
-        return PoseEstimator.from_session(self._contract, session, Choice("openvino", "int8", "under test"))
+        return PoseEstimator.from_session(self.contract, session, Selection("openvino", "int8", "under test"))
 
 
 def _session(file: str) -> Session:
@@ -163,32 +163,10 @@ def _session(file: str) -> Session:
     return load_backend("openvino").open(file, "int8")  # type: ignore[arg-type]
 
 
-def _part(frames: Frames, images: slice) -> Frames:
-    records = frames.coco["images"][images]
-    kept = {r["id"] for r in records}
-    annotations = [a for a in frames.coco["annotations"] if a["image_id"] in kept]
-    return replace(frames, coco={**frames.coco, "images": records, "annotations": annotations})
-
-
-def _write_validation(frames: Frames, contract: Contract, folder: Path) -> None:
-    """Crops and labels of everyone on the frames, for a tool that wants to measure AP itself."""
-    c = contract
-    annotations = [a for a in frames.coco["annotations"] if a["num_keypoints"]]
-    boxes = np.array([a["bbox"] for a in annotations])
-    boxes[:, 2:] += boxes[:, :2]
-    center, extent = crop_regions(check_boxes(boxes), c)
-    matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
-    records = {r["id"]: r for r in frames.coco["images"]}
-    crops = np.empty((len(annotations), c.height, c.width, 3), np.uint8)
-    for i, a in enumerate(annotations):
-        crop(frames.load(records[a["image_id"]]), matrices[i : i + 1], c.width, c.height, out=crops[i : i + 1])
-    labels = {
-        "contract": contract.to_json(),
-        "annotations": annotations,
-        "center": center.tolist(),
-        "extent": extent.tolist(),
-    }
-    with atomic_write(folder / "crops.npy") as file:
-        np.save(file, crops)
-    with atomic_write(folder / "labels.json") as file:
-        file.write(json.dumps(labels).encode())
+def _write_images(frames: Frames, folder: Path) -> None:
+    """Annotated images, for a tool that measures AP itself."""
+    with atomic_write(folder / "annotations.json") as file:
+        file.write(json.dumps(frames.coco).encode())
+    for record in frames.coco["images"]:
+        with atomic_write(folder / "images" / record["file_name"]) as file:
+            file.write(frames.read(record["file_name"]))

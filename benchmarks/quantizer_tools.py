@@ -7,7 +7,6 @@ graph (`crops` uint8 in, `heatmaps` out) and a file of crops `(N, H, W, 3)` uint
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -89,22 +88,24 @@ def nncf(model: str, crops: str, target: str, preset: str) -> float:
     return time.perf_counter() - start
 
 
-def nncf_accuracy(model: str, crops: str, target: str, validation: str, max_drop: float) -> float:
-    """NNCF's quantisation with accuracy control: AP on validation people may fall by `max_drop`, absolute."""
+def nncf_accuracy(
+    model: str, crops: str, target: str, validation: str, contract: dict[str, Any], max_drop: float
+) -> float:
+    """NNCF's quantisation with accuracy control: AP on validation images may fall by `max_drop`, absolute."""
     import nncf as tool
     import openvino as ov
 
     start = time.perf_counter()
-    people = Validation(validation)
+    held_out = Validation(validation, contract)
 
     def score(compiled: ov.CompiledModel, indices: Iterable[int]) -> tuple[float, None]:
-        return people.average_precision(compiled, list(indices)), None
+        return held_out.average_precision(compiled, list(indices)), None
 
     count = len(np.load(crops, mmap_mode="r"))
     quantized = tool.quantize_with_accuracy_control(
         ov.Core().read_model(model),
         calibration_dataset=tool.Dataset(list(_batches(crops, 1))),
-        validation_dataset=tool.Dataset(range(len(people))),
+        validation_dataset=tool.Dataset(range(len(held_out))),
         validation_fn=score,
         max_drop=max_drop,
         drop_type=tool.DropType.ABSOLUTE,
@@ -122,35 +123,29 @@ def _batches(crops: str, size: int) -> Iterator[NDArray[np.uint8]]:
 
 
 class Validation:
-    """AP of a compiled OpenVINO model on labelled crops, which `quantizers` wrote to a folder."""
+    """AP of a compiled OpenVINO model on the annotated images in a folder."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, contract: dict[str, Any]) -> None:
+        from ..runtime.accuracy.frames import read_frames
         from ..runtime.bundle.contract import Contract
 
-        self._pixels = np.load(Path(folder, "crops.npy"), mmap_mode="r")
-        labels = json.loads(Path(folder, "labels.json").read_text())
-        self._contract = Contract.from_json(labels["contract"])
-        self._annotations: list[dict[str, Any]] = labels["annotations"]
-        self._center, self._extent = (np.array(labels[name], np.float32) for name in ("center", "extent"))
+        self._contract = Contract.from_json(contract)
+        self._frames = read_frames(Path(folder, "annotations.json"), Path(folder, "images"))
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._frames.coco["images"])
 
-    def average_precision(self, model: Any, people: list[int]) -> float:
-        """COCO AP on these of the people, as if there were no others."""
-        from ..runtime.accuracy.results import person_scores
+    def average_precision(self, model: Any, images: list[int]) -> float:
+        """COCO AP on some of the images, as if there were no others."""
+        from ..runtime.estimator import PoseEstimator
         from ..runtime.metrics.oks import evaluate_oks
-        from ..runtime.pose.decode import decode, to_frame
+        from ..runtime.selection import Selection
+        from .average_precision import keypoint_results, part_of
 
-        c = self._contract
-        maps = [model(self._pixels[people[i : i + 8]])[0] for i in range(0, len(people), 8)]
-        peaks, score = decode((np.concatenate(maps),), c)
-        xy = to_frame(peaks, self._center[people], self._extent[people], c.heatmap_width, c.heatmap_height, c.udp)
-        joints = np.concatenate([xy, score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
-        annotations = [self._annotations[i] for i in people]
-        results = [
-            {"image_id": a["image_id"], "category_id": 1, "keypoints": j.tolist(), "score": float(s)}
-            for a, j, s in zip(annotations, joints, person_scores(score, np.ones(len(people))), strict=True)
-        ]
-        images = [{"id": i} for i in sorted({a["image_id"] for a in annotations})]
-        return evaluate_oks({"images": images, "annotations": annotations}, results, c.sigmas).metrics["AP"]
+        class Compiled:
+            def infer(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+                return (model(crops)[0],)
+
+        pose = PoseEstimator.from_session(self._contract, Compiled(), Selection("openvino", "int8", "in the making"))
+        frames = part_of(self._frames, [self._frames.coco["images"][i] for i in images])
+        return evaluate_oks(frames.coco, keypoint_results(pose, frames), self._contract.sigmas).metrics["AP"]

@@ -59,7 +59,7 @@ def _work(args: argparse.Namespace) -> int:
         raise InputError(f"--images {images}: {bench.note}")
     finished = {record["key"]: record for record in journal.records}
     rows: dict[str, dict[str, Any]] = {}
-    for name, tool in track(list({FLOAT: None, **tools(row.contract(), folder / "validation")}.items()), "tools"):
+    for name, tool in track(list({FLOAT: None, **tools(bench.contract, folder / "validation")}.items()), "tools"):
         record = finished.get(bench.key(tool))
         if record is None or not Path(record["file"]).exists():
             record = {"tool": name, "key": bench.key(tool), **bench.run(name, tool, args.memory)}
@@ -86,7 +86,7 @@ def tools(contract: Contract, validation: Path) -> dict[str, Tool]:
             found[f"ONNX Runtime, {name}, {kind}"] = Tool("onnxruntime", arguments)
     for preset in ("performance", "mixed"):
         found[f"NNCF, {preset}"] = Tool("nncf", {"preset": preset.upper()}, _NNCF, "xml")
-    arguments = {"validation": str(validation), "max_drop": MAX_DROP}
+    arguments = {"validation": str(validation), "contract": contract.to_json(), "max_drop": MAX_DROP}
     found["NNCF, accuracy control"] = Tool("nncf_accuracy", arguments, _NNCF, "xml")
     return found
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from posert.benchmarks.child import ToolError, call
 from posert.benchmarks.cold_start import STAGES
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import Journal, digest
 from posert.benchmarks.scaling_cells import cores
 from posert.benchmarks.script import run
 from posert.runtime.bench.meters import Meters
 from posert.runtime.bundle.archive import Bundle
-from posert.runtime.selection import choose
+from posert.runtime.selection import select
 from posert.runtime.system.environment import versions
 from posert.runtime.system.progress import track
 
@@ -51,12 +51,12 @@ def sweep(
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Measure the cells that `output` lacks; returns the setting and all cells by name."""
     with Bundle(path) as bundle:
-        choice, name = choose(bundle, backend, precision), bundle.name
-    setting = {"bundle": name, "backend": choice.backend, "precision": choice.precision, "seconds": seconds}
-    journal = Journal(output, setting | {"versions": versions()})
+        selected, name = select(bundle, backend, precision), bundle.name
+    setting = {"bundle": name, "backend": selected.backend, "precision": selected.precision, "seconds": seconds}
+    journal = Journal(output, setting | {"sha256": digest(path), "versions": versions()})
     done = {r["cell"]: r for r in journal.records}
     machine = Meters().describe()
-    common = {"bundle": path, "backend": choice.backend, "precision": choice.precision}
+    common = {"bundle": path, "backend": selected.backend, "precision": selected.precision}
     todo = [cell for cell in cells(seconds) if "ms" not in done.get(cell[0], {})]
     for key, function, more in track(todo, "scaling"):
         try:

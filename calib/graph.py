@@ -113,7 +113,15 @@ class Graph:
 
 def float_tensors(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """Types and shapes of every computed float32 tensor, as ONNX infers them."""
-    # Weights become inputs: inference needs only their shapes, and copies of the values cost memory.
+    inferred = onnx.shape_inference.infer_shapes(without_weights(model), strict_mode=True, data_prop=True).graph
+    weights = {t.name for t in model.graph.initializer}
+    known = [v for v in [*inferred.input, *inferred.value_info, *inferred.output] if v.name not in weights]
+    return {v.name: v.type.tensor_type for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its weights as inputs: shape inference needs only their shapes, and copies of the values cost
+    memory."""
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     light.graph.name = model.graph.name
     light.graph.node.extend(model.graph.node)
@@ -125,10 +133,7 @@ def float_tensors(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
             light.graph.initializer.append(t)
         elif t.name not in declared:
             light.graph.input.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, list(t.dims)))
-    inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph
-    weights = {t.name for t in model.graph.initializer}
-    known = [v for v in [*inferred.input, *inferred.value_info, *inferred.output] if v.name not in weights]
-    return {v.name: v.type.tensor_type for v in known if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    return light
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

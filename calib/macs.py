@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import onnx
 from onnx import helper, shape_inference
 
+from .graph import without_weights
+
 __all__ = ["by_node", "of_graph", "of_node", "shapes_of_one"]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -17,7 +19,6 @@ _COUNTED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum"})
 _UNCOUNTED = frozenset(
     {"Attention", "ConvInteger", "DeformConv", "GRU", "LSTM", "MatMulInteger", "QLinearConv", "QLinearMatMul", "RNN"}
 )
-_SHAPE_SIZED = 64  # constants of up to this many values may be shapes, axes or scales
 
 
 def of_graph(model: onnx.ModelProto) -> int | None:
@@ -61,25 +62,13 @@ def _einsum(equation: str, first: tuple[int, ...], second: tuple[int, ...], oper
 
 def shapes_of_one(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shapes at batch 1 of all tensors whose shape ONNX can infer."""
-    # Weights go in as inputs: inference needs their shapes alone, and copies of the values cost memory.
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    light.graph.name = model.graph.name
-    light.graph.node.extend(model.graph.node)
-    light.graph.input.extend(model.graph.input)
+    light = without_weights(model)
     for value in light.graph.input:
         dims = value.type.tensor_type.shape.dim
         if dims and dims[0].dim_param:
             dims[0].dim_value = 1
-    light.graph.output.extend(
-        helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None)
-        for value in model.graph.output
-    )
-    declared = {value.name for value in model.graph.input}
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= _SHAPE_SIZED:
-            light.graph.initializer.append(tensor)
-        elif tensor.name not in declared:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    for value in light.graph.output:
+        value.type.tensor_type.ClearField("shape")  # it may state a batch of any size
     try:
         graph = shape_inference.infer_shapes(light, data_prop=True).graph
     except shape_inference.InferenceError:

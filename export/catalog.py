@@ -18,6 +18,7 @@ from typing import Any
 from ..runtime.bundle.contract import Contract
 from ..runtime.datasets import dataset as dataset_constants
 from ..runtime.errors import CatalogError
+from ..runtime.pose.heads import head
 from ..runtime.registry import unknown_name
 
 __all__ = ["Row", "failures", "find", "has_torch", "parse_imgsz", "row", "rows"]
@@ -85,8 +86,14 @@ class Row:
 
     @property
     def keypoints(self) -> int:
-        """K, the number of heatmaps."""
+        """K, the number of joints."""
         return len(dataset_constants(self.dataset).keypoints)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's output: K, or as many as the decode rule reads. Needs torch as `contract` does."""
+        contract = self.contract()
+        return head(contract.decode).shapes(contract)[0][0]
 
     @property
     def sha256_prefix(self) -> str | None:

@@ -20,6 +20,7 @@ from .backends import BACKENDS, MissingBackend, backends, load_backend, pip_line
 from .datasets import DATASETS
 from .engines.builder import too_old
 from .errors import BackendError
+from .pose.heads import HEADS
 from .registry import GROUPS, Registry, label, plugin_failures, plugins
 from .system.machine import Machine
 
@@ -27,7 +28,7 @@ SECONDS = 300.0  # a library that takes longer to load hangs, even on a small an
 
 # Backends are loaded one by one; the plug-ins of another group in one process.
 _PLUGINS = tuple(group for group in GROUPS if group != BACKENDS.group)
-_REGISTRIES: dict[str, Registry[Any]] = {registry.group: registry for registry in (DATASETS,)}
+_REGISTRIES: dict[str, Registry[Any]] = {registry.group: registry for registry in (DATASETS, HEADS)}
 # Instructions that multiply 8-bit integers, and their names.
 _INT8 = {
     "amx_int8": "AMX",

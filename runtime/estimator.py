@@ -22,7 +22,7 @@ from .errors import InputError
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
 from .pose.preprocess import check_boxes, crop_regions
-from .selection import Choice, choose, open_session
+from .selection import Selection, open_session, select
 
 if TYPE_CHECKING:
     from .cuda.pipeline import Pipeline
@@ -65,30 +65,30 @@ class PoseEstimator:
     ) -> None:
         opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         try:
-            choice = choose(opened, backend, precision)
-            session = open_session(opened, choice.backend, choice.precision, threads, throughput, cached=True)
+            selected = select(opened, backend, precision)
+            session = open_session(opened, selected.backend, selected.precision, threads, throughput, cached=True)
         finally:
             if opened is not bundle:
                 opened.close()
-        log.info("%s: %s %s, %s", opened.name, choice.backend, choice.precision, choice.reason)
-        self._prepare(opened.contract, session, choice, flip_test)
+        log.info("%s: %s %s, %s", opened.name, selected.backend, selected.precision, selected.reason)
+        self._prepare(opened.contract, session, selected, flip_test)
         self._name = opened.name
 
     @classmethod
     def from_session(
-        cls, contract: Contract, session: Session, choice: Choice, flip_test: bool = False
+        cls, contract: Contract, session: Session, selected: Selection, flip_test: bool = False
     ) -> PoseEstimator:
         """An estimator around a session that is already open, such as the PyTorch reference in the accuracy gate."""
         estimator = cls.__new__(cls)
-        estimator._prepare(contract, session, choice, flip_test)
+        estimator._prepare(contract, session, selected, flip_test)
         return estimator
 
     def __repr__(self) -> str:
         name = f"{self._name!r}, " if self._name else ""
-        return f"PoseEstimator({name}{self.choice.backend} {self.choice.precision})"
+        return f"PoseEstimator({name}{self.selection.backend} {self.selection.precision})"
 
-    def _prepare(self, contract: Contract, session: Session, choice: Choice, flip_test: bool) -> None:
-        self.contract, self.session, self.choice, self.flip_test = contract, session, choice, flip_test
+    def _prepare(self, contract: Contract, session: Session, selected: Selection, flip_test: bool) -> None:
+        self.contract, self.session, self.selection, self.flip_test = contract, session, selected, flip_test
         rule = head(contract.decode)
         self._gpu = session if isinstance(session, GpuSession) and rule.cuda is not None else None
         self._async = session if isinstance(session, AsyncSession) else None

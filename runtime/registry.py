@@ -1,7 +1,6 @@
 """Registries: specs found by name in a folder of this package and in the entry points of installed packages.
 
-Adding an entry touches one file. `Registry` is for folders with one spec per file; `merge_tables` joins the tables of
-folders whose files hold several.
+Adding an entry touches one file, or none: that of another package.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 from typing import Generic, Protocol, TypeVar
 
 from .errors import CatalogError, PosertError
@@ -79,7 +77,7 @@ class Registry(Generic[T]):
         if found:
             value = import_plugin(found[0], self.error)
         else:
-            value = vars(load_module(self.package, name)).get(self.attribute)
+            value = vars(importlib.import_module(givers[0])).get(self.attribute)
         if not isinstance(value, self.spec):
             seen = "absent" if value is None else f"a {type(value).__name__}"
             raise self.error(f"{givers[0]}: {self.attribute} is {seen}; expected a {self.spec.__name__}")
@@ -146,30 +144,6 @@ def module_names(package: str) -> list[str]:
     """Names of the modules in a package's folder, without importing them; a leading underscore hides one."""
     paths = importlib.import_module(package).__path__
     return sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
-
-
-def load_module(package: str, name: str) -> ModuleType:
-    """Import one module of a package by its file name."""
-    return importlib.import_module(f"{package}.{name}")
-
-
-def merge_tables(package: str, attribute: str) -> dict[str, object]:
-    """Join the dictionaries called `attribute` of all modules of a package.
-
-    Raises:
-        PosertError: when two files give the same name; both are named.
-    """
-    merged: dict[str, object] = {}
-    owner: dict[str, str] = {}
-    for module in module_names(package):
-        for name, value in getattr(load_module(package, module), attribute, {}).items():
-            if name in merged:
-                raise PosertError(
-                    f"{package}: the name {name!r} is given by {owner[name]}.py and again by {module}.py; "
-                    "rename one of them"
-                )
-            merged[name], owner[name] = value, module
-    return merged
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

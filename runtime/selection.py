@@ -16,7 +16,7 @@ log = logging.getLogger("posert")
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """A backend and a precision, and why these."""
 
     backend: str
@@ -24,7 +24,7 @@ class Choice:
     reason: str
 
 
-def choose(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Choice:
+def select(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Selection:
     """Select a backend and a precision for a bundle on this machine.
 
     `auto` takes the first backend that can run here and, on it, the fastest precision that passed the bundle's accuracy
@@ -91,11 +91,11 @@ def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendEr
     )
 
 
-def _as_asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Choice:
+def _as_asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Selection:
     if _verdict(bundle, backend, precision, artifact) != "failed":
-        return Choice(backend, precision, "as asked")
+        return Selection(backend, precision, "as asked")
     log.warning("%s: %s %s failed the accuracy gate when the bundle was built", bundle.name, backend, precision)
-    return Choice(backend, precision, "as asked, although it failed the accuracy gate")
+    return Selection(backend, precision, "as asked, although it failed the accuracy gate")
 
 
 def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str:
@@ -115,7 +115,7 @@ def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str
     return "passed" if same == {"passed"} else "unproven"
 
 
-def _timed(bundle: Bundle, spec: Backend, verdicts: Mapping[str, str], why: str) -> Choice | None:
+def _timed(bundle: Bundle, spec: Backend, verdicts: Mapping[str, str], why: str) -> Selection | None:
     """The fastest of the narrow precisions that passed, on a backend that has to time them; None where nothing is."""
     passed = [p for p, verdict in verdicts.items() if verdict == "passed" and p != "fp32"]
     if len(passed) < 2 or spec.autotune is None:
@@ -123,17 +123,19 @@ def _timed(bundle: Bundle, spec: Backend, verdicts: Mapping[str, str], why: str)
     times = spec.autotune({p: bundle.read(bundle.artifacts[spec.precisions[p]]) for p in passed})
     measured = ", ".join(f"{p} {ms:.2f} ms" for p, ms in times.items())
     fastest = min(times, key=lambda p: times[p])
-    return Choice(spec.name, fastest, f"{why}, and the fastest there of what passed the accuracy gate ({measured})")
+    return Selection(spec.name, fastest, f"{why}, and the fastest there of what passed the accuracy gate ({measured})")
 
 
-def _fastest(backend: str, verdicts: Mapping[str, str], why: str) -> Choice | None:
+def _fastest(backend: str, verdicts: Mapping[str, str], why: str) -> Selection | None:
     """The first precision that passed, else the widest that did not fail; `verdicts` is in order of speed."""
     for precision, verdict in verdicts.items():
         if verdict == "passed":
-            return Choice(backend, precision, f"{why}, and its fastest precision that passed the accuracy gate")
+            return Selection(backend, precision, f"{why}, and its fastest precision that passed the accuracy gate")
     left = [p for p, verdict in verdicts.items() if verdict != "failed"]
-    widest = next((p for p in ("fp32", "fp16") if p in left), left[0] if left else None)
-    return Choice(backend, widest, f"{why}; no precision is proven in this bundle, so the widest") if widest else None
+    if not left:
+        return None
+    widest = next((p for p in ("fp32", "fp16") if p in left), left[0])
+    return Selection(backend, widest, f"{why}; no precision is proven in this bundle, so the widest")
 
 
 def open_session(

@@ -50,7 +50,7 @@ def test_an_estimator_loads_its_backend_only(narrow_bundle: Path) -> None:
         f"import sys\nfor m in ({others}): sys.modules[m] = None\n"
         "import numpy as np\nfrom posert.runtime import PoseEstimator\n"
         f"pose = PoseEstimator({str(narrow_bundle)!r}, threads=1)\n"
-        "assert pose.choice.backend == 'onnxruntime', pose.choice\n"
+        "assert pose.selection.backend == 'onnxruntime', pose.selection\n"
         "assert pose(np.zeros((60, 50, 3), np.uint8), [[0, 0, 20, 40]]).xy.shape == (1, 17, 2)"
     )
     assert {"cv2", "onnxruntime"} <= loaded_after(code)

@@ -21,7 +21,7 @@ from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
 from ...runtime.estimator import PoseEstimator
 from ...runtime.pose.keypoints import Keypoints
-from ...runtime.selection import Choice
+from ...runtime.selection import Selection
 from .adapter import Inputs
 
 PEOPLE = 25
@@ -66,7 +66,7 @@ def prepare(bundle: Path, weights: str | None, folder: Path, people: int) -> tup
     frame, boxes = crowd(max(people, PEOPLE))
     np.save(folder / "frame.npy", frame)
     np.save(folder / "boxes.npy", boxes)
-    pose = PoseEstimator.from_session(c, reference, Choice("pytorch", "fp32", "the reference"))
+    pose = PoseEstimator.from_session(c, reference, Selection("pytorch", "fp32", "the reference"))
     inputs: Inputs = {name: getattr(c, name) for name in ("width", "height", "model_color", "padding", "udp", "decode")}
     inputs |= {
         "folder": str(folder),

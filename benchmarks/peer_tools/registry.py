@@ -61,28 +61,14 @@ def peer_tools() -> list[PeerTool]:
             PeerTool(name, ".mmdeploy", {"batch": batch}, ("mmdeploy-runtime==1.3.1", "numpy==1.26.4"))
             for name, batch in zip(("mmdeploy-runtime", "mmdeploy-runtime, batch"), SDK_BATCHES, strict=True)
         ),
-        PeerTool("MMPose", ".mmpose", requirements=(torch, *_MMPOSE), bare=_MMPOSE_BARE),
+        PeerTool("MMPose", ".mmpose", requirements=(torch, *_MMPOSE.split()), bare=_MMPOSE_BARE),
     ]
 
 
 # What mmpose and mmdet import; xtcocotools was compiled for numpy 1.
-_MMPOSE = (
-    "mmengine==0.10.7",
-    "numpy==1.26.4",
-    "opencv-python==4.11.0.86",
-    "opencv-python-headless==4.11.0.86",
-    "xtcocotools==1.14.3",
-    "json_tricks==3.17.3",
-    "munkres==3.0.0",
-    "scipy==1.17.1",
-    "pillow==13.0.0",
-    "six==1.17.0",
-    "setuptools==80.10.2",
-    "pycocotools==2.0.11",
-    "shapely==2.2.0",
-    "terminaltables==3.1.10",
-    "tqdm==4.70.1",
-)
+_MMPOSE = """mmengine==0.10.7 numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86
+    xtcocotools==1.14.3 json_tricks==3.17.3 munkres==3.0.0 scipy==1.17.1 pillow==13.0.0 six==1.17.0 setuptools==80.10.2
+    pycocotools==2.0.11 shapely==2.2.0 terminaltables==3.1.10 tqdm==4.70.1"""
 # mmpose requires chumpy, which no longer builds and is not imported; mmcv-lite is mmcv without compiled code.
 _MMPOSE_BARE = ("mmcv-lite==2.1.0", "mmdet==3.3.0", "mmpose==1.3.2")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import tempfile
@@ -19,7 +18,7 @@ from ...runtime.errors import PosertError
 from ...runtime.pose.keypoints import Keypoints
 from ...runtime.system.environment import machine, versions
 from ..child import ToolError, start
-from ..journal import Journal
+from ..journal import Journal, digest
 from .inputs import PEOPLE, prepare
 from .registry import PeerTool
 
@@ -33,8 +32,11 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def open_journal(bundle: Path, output: Path, tools: Sequence[PeerTool]) -> Journal:
     """The journal of these tools, this bundle, machine and versions."""
-    digest = hashlib.sha256(bundle.read_bytes()).hexdigest() if bundle.is_file() else None
-    key = {"bundle": bundle.name, "sha256": digest, "tools": [t.name for t in tools]}
+    key = {
+        "bundle": bundle.name,
+        "sha256": digest(bundle) if bundle.is_file() else None,
+        "tools": [t.name for t in tools],
+    }
     return Journal(output, {**key, "machine": machine(), "versions": versions()})
 
 

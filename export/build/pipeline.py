@@ -12,7 +12,7 @@ from ...runtime.backends import installed_backends
 from ...runtime.bundle.archive import Artifact, Bundle, write_bundle
 from ...runtime.errors import PosertError
 from ...runtime.estimator import PoseEstimator
-from ...runtime.selection import Choice, open_session
+from ...runtime.selection import Selection, open_session
 from ...runtime.system.environment import versions
 from ...runtime.system.files import atomic_write
 from ...runtime.system.memory import trim_heap
@@ -62,7 +62,7 @@ def load_reference(row: Row, weights: str, stages: int | None, report: Report) -
         CheckpointError: the weights cannot be had, or do not fit.
         ExportError: the output of the network differs from what the catalog says.
     """
-    network = build_arch(row.arch, row.keypoints, stages)
+    network = build_arch(row.arch, row.channels, stages)
     provenance = load_weights(row, network, weights, lambda done, total: report("download", done, total or 0))
     if provenance.layout is not None:
         # Colour order and decode rule follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's saw BGR.
@@ -82,7 +82,7 @@ def _judge(state: Build, held_out: Frames, draft: Path) -> None:
     contract, reference = state.contract, state.reference
 
     def open_reference() -> PoseEstimator:
-        return PoseEstimator.from_session(contract, reference, Choice("pytorch", "fp32", "the reference"))
+        return PoseEstimator.from_session(contract, reference, Selection("pytorch", "fp32", "the reference"))
 
     size = sum(p.numel() * p.element_size() for p in reference.parameters()) / 1e6
     candidates = [Candidate("fp32", "pytorch", open_reference, size)]
@@ -103,7 +103,7 @@ def _judge(state: Build, held_out: Frames, draft: Path) -> None:
 def _candidate(bundle: Bundle, backend: str, precision: str, artifact: Artifact) -> Candidate:
     def open_candidate() -> PoseEstimator:
         session = open_session(bundle, backend, precision)
-        return PoseEstimator.from_session(bundle.contract, session, Choice(backend, precision, "under test"))
+        return PoseEstimator.from_session(bundle.contract, session, Selection(backend, precision, "under test"))
 
     return Candidate(precision, backend, open_candidate, artifact.bytes / 1e6, artifact.name)
 

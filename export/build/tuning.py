@@ -25,7 +25,7 @@ from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import CalibrationError
 from ...runtime.estimator import PoseEstimator
-from ...runtime.selection import Choice
+from ...runtime.selection import Selection
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
 _ROUNDS = 15
@@ -149,7 +149,7 @@ class Tuner:
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         def open_it() -> PoseEstimator:
             session = load_backend(backend).open(data, artifact)
-            return PoseEstimator.from_session(self.contract, session, Choice(backend, artifact, "tuned"))
+            return PoseEstimator.from_session(self.contract, session, Selection(backend, artifact, "tuned"))
 
         return Candidate(artifact, backend, open_it, len(data) / 1e6, artifact)
 

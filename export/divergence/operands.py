@@ -161,7 +161,7 @@ def _reference(text: str, bundle: Bundle, weights: str | None) -> ModelRef:
     row, made = catalog.row(model["id"]), model["checkpoint"]
     if weights is None and made["source"] == "file":
         raise InputError(f"{text}: the bundle was built from {made['file']}; give that file: --weights {made['file']}")
-    network = build_arch(row.arch, row.keypoints, model.get("stages"))
+    network = build_arch(row.arch, row.channels, model.get("stages"))
     found = load_weights(row, network, weights or made["source"])
     if found.sha256 != made["sha256"]:
         raise InputError(

@@ -109,8 +109,8 @@ def evaluate_bundle(
             raise InputError(f"{bundle.name} predicts the joints of {bundle.contract.dataset}, not of {which.name}")
         pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads)
         subjects = read_subjects(which, bundle.contract, annotations, detections, protocol)
-        graph = bundle.artifacts[load_backend(pose.choice.backend).precisions[pose.choice.precision]].sha256
-        name = f"{bundle.name}.{pose.choice.backend}.{pose.choice.precision}.json"
+        graph = bundle.artifacts[load_backend(pose.selection.backend).precisions[pose.selection.precision]].sha256
+        name = f"{bundle.name}.{pose.selection.backend}.{pose.selection.precision}.json"
         source = bundle.manifest["model"].get("checkpoint", {}).get("source")
         published = {} if source in _UNPUBLISHED else bundle.accuracy.get("published", {})
     # The journals of both passes are named after one file, so that a flip test resumes a plain run.
@@ -128,7 +128,7 @@ def evaluate_bundle(
 
     plain = run(pose)
     if flip_test:
-        report |= run(PoseEstimator.from_session(pose.contract, pose.session, pose.choice, flip_test=True))
+        report |= run(PoseEstimator.from_session(pose.contract, pose.session, pose.selection, flip_test=True))
         report["without_flip_test"] = plain
     else:
         report |= plain
@@ -137,8 +137,8 @@ def evaluate_bundle(
         _journal_path(base, flipped).unlink()
     report |= {
         "bundle": str(path),
-        "backend": pose.choice.backend,
-        "precision": pose.choice.precision,
+        "backend": pose.selection.backend,
+        "precision": pose.selection.precision,
         "flip_test": flip_test,
         "people": len(subjects.people),
         "images": len(np.unique(subjects.people.image)),
@@ -231,7 +231,7 @@ def estimate_people(
 
 def fingerprint(graph: str, pose: PoseEstimator, subjects: Subjects) -> str:
     """What a journal belongs to: the network (sha256 of its graph), how it runs, and everyone's crops."""
-    run = [graph, pose.choice.backend, pose.choice.precision, pose.flip_test, pose.contract.to_json()]
+    run = [graph, pose.selection.backend, pose.selection.precision, pose.flip_test, pose.contract.to_json()]
     digest = hashlib.sha256(json.dumps([run, subjects.people.files]).encode())
     for array in (subjects.people.image, subjects.center, subjects.extent):
         digest.update(np.ascontiguousarray(array).tobytes())

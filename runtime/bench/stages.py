@@ -147,7 +147,7 @@ def _inference_of_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames
     requests = pose.session.requests()
     sizes: list[int] = []
     recorder = _RecordingSession(pose.session, requests, sizes)
-    _stream(PoseEstimator.from_session(pose.contract, recorder, pose.choice, pose.flip_test), frame, boxes, frames)
+    _stream(PoseEstimator.from_session(pose.contract, recorder, pose.selection, pose.flip_test), frame, boxes, frames)
     crops = np.concatenate(batches * math.ceil(max(sizes) / sum(map(len, batches))))
     runs = [crops[:size] for size in sizes]
 

@@ -21,7 +21,7 @@ from ..backends import load_backend
 from ..bundle.archive import Bundle
 from ..errors import PosertError
 from ..estimator import PoseEstimator
-from ..selection import Choice, open_session
+from ..selection import Selection, open_session
 from ..system.memory import peak_mb
 from . import MODES
 from .process import answer_channel
@@ -66,8 +66,8 @@ def _stages(args: argparse.Namespace) -> list[Stage]:
         os.sched_setaffinity(0, args.cpus)  # before any library counts the processors
     with Bundle(args.bundle) as bundle:
         session = open_session(bundle, args.backend, args.precision, args.threads, args.mode == "throughput")
-        choice = Choice(args.backend, args.precision, "measured")
-        pose = PoseEstimator.from_session(bundle.contract, session, choice, args.flip_test)
+        selected = Selection(args.backend, args.precision, "measured")
+        pose = PoseEstimator.from_session(bundle.contract, session, selected, args.flip_test)
     stages = latency if args.mode == "latency" else throughput
     return stages(pose, args.image, np.array(args.boxes, np.float64), args.people)
 

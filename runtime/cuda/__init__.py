@@ -1,3 +1,3 @@
-"""The CUDA path: from a frame to keypoints without leaving the GPU. A machine without one imports nothing of it."""
+"""The CUDA path: from a frame to keypoints without leaving the GPU. The driver is loaded on first use."""
 
 __all__: list[str] = []

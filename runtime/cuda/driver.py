@@ -1,4 +1,4 @@
-"""The CUDA driver, as far as the pipeline needs it: memory, streams, events, modules and graphs.
+"""What the pipeline uses of the CUDA driver: memory, streams, events, modules and graphs.
 
 All objects live in the device's *primary* context, which PyTorch, TensorRT, CuPy and `pycuda.autoprimaryctx` share:
 their arrays and streams are used as they are. Objects free what they hold when they are collected.
@@ -21,7 +21,6 @@ from ..errors import BackendError
 from .library import ADDRESS, HANDLE, INT, SIZE, CudaError, call, symbols
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR, _INTEGRATED = 75, 76, 18
-_CONTEXT = 1  # of CUpointer_attribute
 _MAPPED, _NON_BLOCKING, _THREAD_LOCAL, _RELAXED, _NO_TIMING = 2, 1, 1, 2, 2
 # An image that this driver or GPU cannot load, though another image may do.
 _IMAGE = {200, 209, 218, 221, 222, 223}
@@ -95,16 +94,6 @@ class Pinned:
         call("cuMemHostGetDevicePointer_v2", ctypes.byref(address), host, 0)
         self.address, self.size = int(address.value), self.array.nbytes
         _own(self, "cuMemFreeHost", host)
-
-
-def in_other_context(address: int) -> bool:
-    """Whether memory of the device lies in another context than the current one, whose kernels cannot read it."""
-    owner, current = HANDLE(), HANDLE()
-    # Memory of a pool belongs to no context, and memory of the system is not known: both can be read.
-    if symbols()["cuPointerGetAttribute"](ctypes.byref(owner), _CONTEXT, address) or not owner.value:
-        return False
-    call("cuCtxGetCurrent", ctypes.byref(current))
-    return owner.value != current.value
 
 
 class Event:
@@ -181,7 +170,7 @@ class Graph:
 
 
 class Stream:
-    """A queue of work. `handle` of another library's stream makes it ours as well; it stays theirs to destroy."""
+    """A queue of work. With a `handle` it is another library's stream, which that library destroys."""
 
     def __init__(self, handle: int | None = None) -> None:
         self.handle = HANDLE(handle)
@@ -251,7 +240,7 @@ class Stream:
             try:
                 yield finish
             except BaseException:
-                # the stream leaves the capture, and the first error is the one that is told
+                # end the capture, and raise the first error
                 symbols()["cuStreamEndCapture"](self.handle, ctypes.byref(captured))
                 raise
             call("cuStreamEndCapture", self.handle, ctypes.byref(captured))

@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .driver import Stream, in_other_context
+from .driver import Stream
 from .kernels import BYTES_PER_PIXEL, Format
+from .library import HANDLE, call, symbols
 
 _LEGACY_STREAM = 1
 _DLPACK_CUDA = 2
+_CONTEXT = 1  # of CUpointer_attribute
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def device_image(frame: Any, format: Format | None, stream: Stream, writer: Stre
         InputError: it is not uint8, not a frame, or in another context.
     """
     interface = getattr(frame, "__cuda_array_interface__", None)
-    # PyTorch and JAX do not say there which stream writes; asked by DLPack they let ours wait for it.
+    # PyTorch and JAX do not state there which stream writes. Asked by DLPack, they make `stream` wait for it.
     if interface is None or (writer is None and "stream" not in interface and hasattr(frame, "__dlpack__")):
         return _by_dlpack(frame, format, stream)
     return _by_array_interface(frame, format, stream, writer)
@@ -150,6 +152,16 @@ def device_output(out: Any, shape: tuple[int, ...]) -> int:
     return int(address)
 
 
+def in_other_context(address: int) -> bool:
+    """Whether memory of the device lies in another context than the current one, whose kernels cannot read it."""
+    owner, current = HANDLE(), HANDLE()
+    # Memory of a pool belongs to no context, and memory of the system is not known: both can be read.
+    if symbols()["cuPointerGetAttribute"](ctypes.byref(owner), _CONTEXT, address) or not owner.value:
+        return False
+    call("cuCtxGetCurrent", ctypes.byref(current))
+    return owner.value != current.value
+
+
 def _check_context(address: int, what: str) -> None:
     if in_other_context(address):
         raise InputError(
@@ -165,8 +177,8 @@ def _by_array_interface(frame: Any, format: Format | None, stream: Stream, write
     image = image_at(interface["data"][0], tuple(interface["shape"]), interface.get("strides"), format, frame)
     _check_context(image.pixels, "the frame")
     # None should say that the array is written, but pycuda says so whatever its streams still do.
-    told = interface.get("stream") if interface["version"] >= 3 else None
-    stream.after(writer if told is None and writer is not None else stream_of(told))
+    stated = interface.get("stream") if interface["version"] >= 3 else None
+    stream.after(writer if stated is None and writer is not None else stream_of(stated))
     return image
 
 
@@ -198,7 +210,7 @@ def _by_dlpack(frame: Any, format: Format | None, stream: Stream) -> Image:
         )
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple(tensor.strides[: tensor.ndim]) if tensor.strides else None
-    # The capsule is not renamed, so it frees the tensor itself when the frame is let go.
+    # The capsule is not renamed, so it frees the tensor itself when the frame is released.
     image = image_at((tensor.data or 0) + tensor.byte_offset, shape, strides, format, (frame, capsule))
     _check_context(image.pixels, "the frame")
     return image

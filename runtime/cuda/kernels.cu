@@ -1,7 +1,7 @@
 // The kernels of the CUDA path: where N people are in a frame, their crops, and keypoints out of their heatmaps.
 //
 // No headers, so that NVRTC needs nothing beside it, and compiled without contraction into fused multiply-adds: the
-// results are those of posert.runtime.pose.preprocess and posert.runtime.pose.decode, which are the definition. The tests compile
+// results are those of posert.runtime.preprocess and posert.runtime.decode, which are the definition. The tests compile
 // this same file for a CPU. Whatever changes from frame to frame is read from `Batch` in device memory, never from the
 // arguments, so that a captured CUDA graph is replayed as it is. The structs are mirrored in kernels.py.
 

@@ -143,7 +143,7 @@ def call(symbol: str, *arguments: Any) -> None:
     if status == _FULL:
         message += ". The GPU's memory is full: close what else uses it (nvidia-smi), or take smaller batches"
     elif status in _LOST:
-        message += ". The GPU was reset or a kernel failed: its context is lost. Start the process anew"
+        message += ". The GPU was reset or a kernel failed: its context is lost. Restart the process"
     elif _CAPTURING <= status <= _CAPTURING + 8:
         message += ". The network does something that a CUDA graph cannot hold"
     raise CudaError(message, status)

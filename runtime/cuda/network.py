@@ -43,7 +43,7 @@ class Network(Protocol):
         """Prepare a batch size with buffers at these addresses.
 
         The result puts one run into the stream. It is called at least once before it is captured, and is only used
-        while no run of another batch size is under way.
+        while no run of another batch size is in progress.
         """
         ...
 
@@ -73,7 +73,7 @@ def bucket_of(people: int, largest: int) -> int:
 
 
 def record(work: Callable[[], None], stream: Stream, capturable: bool) -> Callable[[], None]:
-    """Run work once, which lets libraries prepare themselves, and return what runs it again: a graph where it can."""
+    """Run work once, so that libraries initialise, and return what runs it again: a graph where that is possible."""
     work()
     stream.synchronize()
     if not capturable:

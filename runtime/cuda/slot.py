@@ -55,7 +55,7 @@ class ExecutionSlot:
         self._heatmaps = Memory(network.largest * int(np.prod(heatmap)) * self._dtype.itemsize)
         self._block = Pinned((), batch_dtype(self.most))
         self._keypoints = Pinned((self.most, len(c.keypoints), 3), np.float32)
-        # The GPU of a Jetson reads and writes the host's memory: what goes up and down can stay where it is.
+        # The GPU of a Jetson reads and writes the host's memory: no copies are needed.
         self._shared = device.integrated
         self._block_on_device = None if self._shared else Memory(self._block.size)
         self._keypoints_on_device = None if self._shared else Memory(self._keypoints.size)
@@ -130,7 +130,7 @@ class ExecutionSlot:
 
     def take(self, frame: Any, format: Format | None, writer: Stream | None = None) -> Image:
         """The frame on the GPU; on its way there when this returns."""
-        self._stream.synchronize()  # a run that nobody waited for may still read what is written now
+        self._stream.synchronize()  # an earlier run of `into` may still read what is written now
         if on_device(frame):
             return device_image(frame, format, self._stream, writer)
         image = host_frame(frame)

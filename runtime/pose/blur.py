@@ -1,7 +1,7 @@
 """OpenCV's Gaussian blur of many small maps at once, or of a few cells of each.
 
-Blurring is a product with a banded matrix from each side: the border rule is in the matrix, and who reads a few cells
-multiplies by a few rows.
+Blurring is a product with a banded matrix from each side. The border rule is in the matrix, and a few cells need a few
+rows of it only.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def blurred_windows(maps: Float, x: Index, y: Index, kernel: int, border: str, r
 
 
 def blur(maps: Float, kernel: int, border: str, margin: int = 0) -> Double:
-    """Gaussian blur of all maps `(M, h + 2 * margin, w + 2 * margin)`, in double precision so that ties stay ties."""
+    """Gaussian blur of all maps `(M, h + 2 * margin, w + 2 * margin)`, in double precision, which keeps ties."""
     height, width = maps.shape[1:]
     rows, columns = blur_matrix(height, kernel, border, margin), blur_matrix(width, kernel, border, margin)
     blurred: Double = rows @ maps @ columns.T

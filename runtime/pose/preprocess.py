@@ -5,7 +5,7 @@ and the matrix a crop. The rules are those that the published models were traine
 single-precision rounding in the reference is rounded the same way here, so that crops are the same to the last bit.
 
 The crop itself is *defined* by the integer arithmetic in `_warp_fixed_point`, which is what OpenCV 4's
-`warpAffine(INTER_LINEAR)` computes. Whatever build of OpenCV is there is used as far as it gives these integers.
+`warpAffine(INTER_LINEAR)` computes. The installed OpenCV is used where it gives these integers.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def crop_matrices(
         `(N, 2, 3)` float64.
 
     Raises:
-        InputError: an extent is too small for its distance from the origin to be told in single precision.
+        InputError: an extent is too small for single precision at its distance from the origin.
     """
     c = np.asarray(center, np.float32)
     e = np.asarray(extent, np.float32)
@@ -221,7 +221,7 @@ def _within_opencv(frame: Image, matrices: Matrix, width: int, height: int) -> b
     if max(frame.shape[:2]) >= _OPENCV_LIMIT:
         return False
     for a, b, tx, c, d, ty in matrices.reshape(-1, 6).tolist():
-        # Upright crops, which all are that come from boxes: told without an inverse, in plain numbers. After a run of
+        # Upright crops, as all that come from boxes are, need no inverse: plain numbers suffice. After a run of
         # the network nothing of numpy is in the caches, and each of its functions costs tens of microseconds.
         if b or c or not (width + abs(tx) < a * _REACH and height + abs(ty) < d * _REACH):
             reach = np.abs(invert(matrices)) @ np.array([width, height, 1.0])
@@ -260,7 +260,7 @@ def _warp_affine(frame: Image, matrix: Matrix, inverse: Matrix, out: Image) -> N
 
 def _warp_remap(frame: Image, matrix: Matrix, inverse: Matrix, out: Image) -> None:
     u, v = _source(inverse, out.shape[1], out.shape[0])
-    # fits in 16 bits as far as it can be inside the frame; beyond, any place outside will do
+    # cells inside the frame fit in 16 bits; for the others any cell outside will do
     cell = np.stack([u >> 5, v >> 5], axis=2).clip(-2, _OPENCV_LIMIT).astype(np.int16)
     fraction = ((v & 31) * 32 + (u & 31)).astype(np.uint16)
     cv2.remap(frame, cell, fraction, cv2.INTER_LINEAR, dst=out)

@@ -1,9 +1,8 @@
-"""The table of engines: what is wrong is said, and finished rows are not made again."""
+"""Engines of all families: what is wrong is told, and finished rows are not built again."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import onnx
 import pytest
 
 from posert.benchmarks import engines
-from posert.benchmarks.engines import count, main, names, table, trouble, write_graphs
+from posert.benchmarks.child import Answer
+from posert.benchmarks.engines import count, names, problem, write_graphs
 from posert.export import catalog
 
 
@@ -58,48 +58,40 @@ def test_convolutions_are_counted_with_the_transposed_ones() -> None:
         ({"peak_gb": 1.6, "model": "mm_hourglass52_coco_256x256"}, ""),  # the bounds are hrnet_w32's
     ],
 )
-def test_troubles(changes: dict[str, Any], said: str) -> None:
-    assert trouble(row(**changes)) == said
+def test_problems(changes: dict[str, Any], said: str) -> None:
+    assert problem(row(**changes)) == said
 
 
-def test_the_table() -> None:
-    text = table([row(), row("hrnet_w32-fp16", int8=0, layers={"CONVOLUTION HALF": 7}), row(int8=6)])
-    assert "| mm_hrnet_w32_coco_256x192 | int8-half | 19 | 30.0 | 40.0 | 9.0 | 4.0 | 0.70 | 5 of 7 | 6 / 9 |" in text
-    assert "Troubles:" in text and text.count("\n* ") == 1
-    assert table([]) == "no engine was built\n"
+def test_an_interrupted_run_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
 
-
-def test_finished_rows_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
-
-    def process(*arguments: str) -> str:
-        asked.append(arguments)
-        if arguments[0] == "--graphs":
+    def call(python: str, function: str, arguments: dict[str, str]) -> Answer:
+        if function.endswith(":write_graphs"):
+            Path(arguments["folder"]).mkdir(exist_ok=True)
             for name in names():
-                (tmp_path / f"{arguments[1]}-{name}.onnx").write_bytes(b"")
-            return ""
-        if len(asked) == 4:
+                Path(arguments["folder"], f"{arguments['family']}-{name}.onnx").touch()
+            return Answer(None, 1.0, 1.0)
+        asked.append(Path(arguments["path"]).stem)
+        if len(asked) == 3:
             raise KeyboardInterrupt
-        return json.dumps({name: value for name, value in row().items() if name != "key"})
+        return Answer({name: value for name, value in row().items() if name != "key"}, 1.0, 1.0)
 
-    monkeypatch.setattr(engines, "_process", process)
-    command = ["engines", "hrnet_w32", "--state", str(tmp_path), "--output", str(tmp_path / "engines.md")]
-    monkeypatch.setattr(sys, "argv", command)
-    assert main() == 130
-    with (tmp_path / "rows.jsonl").open("a") as file:
-        file.write('\n{"key": "hrnet_w32-int8", "cut')  # as a full disk leaves it
-    assert main() == 0
-    assert [a[1].rpartition("/")[2] for a in asked if a[0] == "--build"] == [
-        *("hrnet_w32-fp16.onnx", "hrnet_w32-int8-half.onnx"),
-        *("hrnet_w32-int8.onnx", "hrnet_w32-int8.onnx", "hrnet_w32-int8-opset17.onnx"),
-    ]
-    assert (tmp_path / "engines.md").read_text().count("| mm_hrnet_w32") == len(list(names()))
-    assert not list(tmp_path.glob("*.onnx"))
+    monkeypatch.setattr(engines, "call", call)
+    command = ["hrnet_w32", "--output", str(tmp_path / "engines.jsonl")]
+    assert engines.main(command) == 130
+    assert engines.main(command) == 0
+    kinds = [key.removeprefix("hrnet_w32-") for key in asked]
+    assert kinds == ["fp16", "int8-half", "int8", "int8", "int8-opset17"]
+    line = "| mm_hrnet_w32_coco_256x192 | int8-half | 19 | 30.0 | 40.0 | 9.0 | 4.0 | 0.70 | 5 of 7 | 6 / 9 | half (4) |"
+    assert line in capsys.readouterr().out
+    assert not list(tmp_path.rglob("*.onnx"))
 
 
 def test_graphs_of_a_family(tmp_path: Path) -> None:
     """The demo network stands for all: both twins, in both operator sets."""
-    write_graphs("hrnet_demo", tmp_path)
+    write_graphs("hrnet_demo", str(tmp_path))
     assert {p.name for p in tmp_path.iterdir()} == {f"hrnet_demo-{name}.onnx" for name in names()}
     types = {}
     for name in names():

@@ -23,7 +23,7 @@ from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.pose.heads import Outputs
-from posert.runtime.selection import Choice
+from posert.runtime.selection import Selection
 
 INSTALLED = list(installed_backends())
 COCO = dataset("coco")
@@ -113,7 +113,7 @@ class Later:
 
 
 def estimator(session: Any, flip_test: bool = False) -> PoseEstimator:
-    return PoseEstimator.from_session(CONTRACT, session, Choice("lazy", "fp32", ""), flip_test)
+    return PoseEstimator.from_session(CONTRACT, session, Selection("lazy", "fp32", ""), flip_test)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])

@@ -22,7 +22,7 @@ from posert.runtime.batching import MAX_BATCH
 from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import BackendError, BundleError, InputError
-from posert.runtime.selection import Choice, choose
+from posert.runtime.selection import Selection, select
 
 INSTALLED = list(installed_backends())
 
@@ -371,7 +371,7 @@ BF16 = pytest.mark.skipif(
 )
 
 
-class TestChoice:
+class TestSelection:
     @pytest.mark.parametrize(
         ("verdicts", "expected"),
         [
@@ -396,50 +396,50 @@ class TestChoice:
         ],
     )
     def test_auto(self, tmp_path: Path, verdicts: dict[tuple[str, str], str], expected: tuple[str, str]) -> None:
-        choice = choose(bundle_of(tmp_path / "b.pose", REFERENCE | verdicts))
-        assert (choice.backend, choice.precision) == expected
+        selected = select(bundle_of(tmp_path / "b.pose", REFERENCE | verdicts))
+        assert (selected.backend, selected.precision) == expected
         proven = {v for (_, p), v in verdicts.items() if p == expected[1]} == {P} or verdicts.get(expected) == P
-        assert ("passed the accuracy gate" in choice.reason) == proven
-        assert "the first backend that can run here" in choice.reason
+        assert ("passed the accuracy gate" in selected.reason) == proven
+        assert "the first backend that can run here" in selected.reason
 
     @pytest.mark.parametrize(("verdict", "expected"), [(P, "fp32"), (F, "fp32")])
     def test_bf16_tells_nothing_about_the_fp32_graph(self, tmp_path: Path, verdict: str, expected: str) -> None:
-        choice = choose(bundle_of(tmp_path / "b.pose", REFERENCE | {("elsewhere", "bf16"): verdict}))
-        assert (choice.precision, "no precision is proven" in choice.reason) == (expected, True)
+        selected = select(bundle_of(tmp_path / "b.pose", REFERENCE | {("elsewhere", "bf16"): verdict}))
+        assert (selected.precision, "no precision is proven" in selected.reason) == (expected, True)
 
     def test_the_reference_proves_nothing(self, tmp_path: Path) -> None:
-        assert "no precision is proven" in choose(bundle_of(tmp_path / "b.pose", REFERENCE)).reason
+        assert "no precision is proven" in select(bundle_of(tmp_path / "b.pose", REFERENCE)).reason
 
     def test_everything_failed(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         pairs = [(b, p) for b in (OV, ORT) for p in ("fp32", "fp16", "int8")] + [(TS, "fp32")]
         bundle = bundle_of(tmp_path / "b.pose", dict.fromkeys(pairs, F))
         with pytest.raises(BackendError, match="openvino int8, .*failed the accuracy gate.*backend= and precision="):
-            choose(bundle)
+            select(bundle)
         with caplog.at_level(logging.WARNING, "posert"):
-            choice = choose(bundle, OV, "int8")
-        assert choice == Choice(OV, "int8", "as asked, although it failed the accuracy gate")
+            selected = select(bundle, OV, "int8")
+        assert selected == Selection(OV, "int8", "as asked, although it failed the accuracy gate")
         assert "failed the accuracy gate" in caplog.text
 
     def test_what_is_asked_for_is_what_runs(self, tmp_path: Path) -> None:
         bundle = bundle_of(tmp_path / "b.pose", {(OV, "int8"): P})
-        assert choose(bundle, ORT, "fp16") == Choice(ORT, "fp16", "as asked")
-        assert choose(bundle, precision="fp16").backend == OV
-        assert choose(bundle, TS) == Choice(
+        assert select(bundle, ORT, "fp16") == Selection(ORT, "fp16", "as asked")
+        assert select(bundle, precision="fp16").backend == OV
+        assert select(bundle, TS) == Selection(
             TS, "fp32", "as asked; no precision is proven in this bundle, so the widest"
         )
 
     def test_what_the_bundle_lacks(self, tmp_path: Path) -> None:
         bundle = bundle_of(tmp_path / "b.pose", {}, "fp32")
         with pytest.raises(BackendError, match=r"no int8 graph \(it has fp32\)\. Rebuild with: .*--precision int8"):
-            choose(bundle, precision="int8")
+            select(bundle, precision="int8")
         with pytest.raises(BackendError, match="fp32 does not run on torchscript. It runs with the backend openvino"):
-            choose(bundle, TS)
+            select(bundle, TS)
 
     def test_a_precision_that_there_is_not(self, tmp_path: Path) -> None:
         bundle = bundle_of(tmp_path / "b.pose", {})
         for backend in ("auto", OV):
             with pytest.raises(BackendError, match=r"^unknown precision 'int4'\. Did you mean int8\?") as caught:
-                choose(bundle, backend, "int4")
+                select(bundle, backend, "int4")
             assert "posert build" not in str(caught.value), "which would refuse it too"
 
     def test_another_backend_runs_it(self, tmp_path: Path) -> None:
@@ -447,36 +447,36 @@ class TestChoice:
         with pytest.raises(
             BackendError, match="fp16 does not run on torchscript. It runs with the backend openvino or"
         ):
-            choose(bundle, TS, "fp16")
+            select(bundle, TS, "fp16")
 
     def test_unknown_backend(self, tmp_path: Path) -> None:
         with pytest.raises(BackendError, match="Did you mean onnxruntime"):
-            choose(bundle_of(tmp_path / "b.pose", {}), "onnx_runtime")
+            select(bundle_of(tmp_path / "b.pose", {}), "onnx_runtime")
 
     def test_missing_backends(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         bundle = bundle_of(tmp_path / "b.pose", {(OV, "int8"): P, (ORT, "int8"): P, (ORT, "fp32"): P})
         hide(monkeypatch, openvino="openvino")
-        assert choose(bundle).backend == ORT
+        assert select(bundle).backend == ORT
         with pytest.raises(BackendError, match=r"posert\[openvino\]"):
-            choose(bundle, OV)
+            select(bundle, OV)
         hide(monkeypatch, onnxruntime="onnxruntime")
-        assert choose(bundle) == Choice(
+        assert select(bundle) == Selection(
             TS, "fp32", "the first backend that can run here; no precision is proven in this bundle, so the widest"
         )
         hide(monkeypatch, torchscript="torch")
         with pytest.raises(BackendError, match=r"no backend can run here.*pip install .posert\[openvino\]"):
-            choose(bundle)
+            select(bundle)
 
     def test_it_says_which_and_why(self, narrow_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "posert"):
             pose = PoseEstimator(narrow_bundle, threads=1)
-        assert pose.choice.backend == INSTALLED[0]
+        assert pose.selection.backend == INSTALLED[0]
         assert f"narrow-coco-128x96: {INSTALLED[0]} fp32, the first backend" in caplog.text
 
     def test_it_is_shown_by_its_name_and_choice(self, narrow_bundle: Path) -> None:
         pose = PoseEstimator(narrow_bundle, threads=1)
         assert repr(pose) == f"PoseEstimator('narrow-coco-128x96', {INSTALLED[0]} fp32)"
-        again = PoseEstimator.from_session(pose.contract, pose.session, pose.choice)
+        again = PoseEstimator.from_session(pose.contract, pose.session, pose.selection)
         assert repr(again) == f"PoseEstimator({INSTALLED[0]} fp32)"
 
     def test_a_bundle_that_is_already_open_stays_open(self, narrow_bundle: Path) -> None:

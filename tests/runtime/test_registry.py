@@ -12,8 +12,8 @@ import pytest
 
 from posert.runtime import registry
 from posert.runtime.datasets import DATASETS, dataset, datasets
-from posert.runtime.errors import BackendError, CatalogError, PosertError
-from posert.runtime.registry import Registry, load_module, merge_tables, module_names, unknown_name
+from posert.runtime.errors import BackendError, CatalogError
+from posert.runtime.registry import Registry, unknown_name
 
 
 @dataclass(frozen=True)
@@ -41,29 +41,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 Install = Callable[..., Path]
-
-
-def test_files_are_found_without_being_imported(folder: Path) -> None:
-    (folder / "b.py").write_text("raise RuntimeError('imported')")
-    (folder / "a.py").write_text("X = {'one': 1}")
-    (folder / "_shared.py").write_text("X = {'hidden': 0}")
-    (folder / "notes.txt").write_text("")
-    assert module_names(folder.name) == ["a", "b"]
-    assert load_module(folder.name, "a").X == {"one": 1}
-
-
-def test_tables_are_joined(folder: Path) -> None:
-    (folder / "a.py").write_text("X = {'one': 1}")
-    (folder / "b.py").write_text("X = {'two': 2}")
-    (folder / "c.py").write_text("Y = 3")
-    assert merge_tables(folder.name, "X") == {"one": 1, "two": 2}
-
-
-def test_a_name_given_twice_raises_and_names_both_files(folder: Path) -> None:
-    (folder / "a.py").write_text("X = {'one': 1}")
-    (folder / "b.py").write_text("X = {'one': 1}")
-    with pytest.raises(PosertError, match=r"'one' is given by a\.py and again by b\.py"):
-        merge_tables(folder.name, "X")
 
 
 def test_unknown_names() -> None:

@@ -76,14 +76,14 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         throughput=source.path is not None and source.total != 1,
     )
-    _print(f"{pose.choice.backend} {pose.choice.precision}: {pose.choice.reason}")
+    _print(f"{pose.selection.backend} {pose.selection.precision}: {pose.selection.reason}")
     if boxes is None:
         _print("no --boxes: each frame is taken as one person")
-    head = {"source": args.source, "backend": pose.choice.backend, "precision": pose.choice.precision}
+    head = {"source": args.source, "backend": pose.selection.backend, "precision": pose.selection.precision}
     tally = _Tally(source, StopSignals(deferred=True))
 
     def summary() -> dict[str, Any]:
-        return {**head, "reason": pose.choice.reason, **tally.summary(), "outputs": outputs.paths()}
+        return {**head, "reason": pose.selection.reason, **tally.summary(), "outputs": outputs.paths()}
 
     with open_outputs(files, {**head, "keypoints": pose.contract.keypoints}, source.fps, summary) as outputs:
         _process(source, boxes, pose, outputs, args.joint_score, tally)

@@ -62,12 +62,12 @@ def _pairs(bundle: Bundle, names: list[str], precisions: list[str]) -> list[tupl
         PosertError: one that is asked for by name cannot run here, or nothing can.
     """
     from ...backends import usable_backends
-    from ...selection import choose
+    from ...selection import select
 
     every = options.ALL
     if every not in names and every not in precisions:
         for name, precision in (pairs := [(n, p) for n in names for p in precisions]):
-            choose(bundle, name, precision)
+            select(bundle, name, precision)
         return pairs
     found = [
         (spec.name, precision)
@@ -79,7 +79,7 @@ def _pairs(bundle: Bundle, names: list[str], precisions: list[str]) -> list[tupl
     for name in names:
         for precision in precisions:
             if not any(name in (every, n) and precision in (every, p) for n, p in found):
-                choose(bundle, *(options.AUTO if one == every else one for one in (name, precision)))
+                select(bundle, *(options.AUTO if one == every else one for one in (name, precision)))
                 raise BackendError(f"{bundle.name} contains {', '.join(bundle.artifacts)}; none of these can run here")
     return found
 

@@ -155,8 +155,8 @@ class TestOneBuild:
     def test_the_estimator_finds_the_people(self, built: Built) -> None:
         """On other images than those of the gate, against where the generator put the joints."""
         pose = PoseEstimator(built.folder / "demo.pose", threads=1)
-        assert pose.choice.precision == next(iter(installed_backends()[pose.choice.backend].runnable()))
-        assert "passed the accuracy gate" in pose.choice.reason
+        assert pose.selection.precision == next(iter(installed_backends()[pose.selection.backend].runnable()))
+        assert "passed the accuracy gate" in pose.selection.reason
         images, coco = cached("val", 18)
         errors = []
         for a in coco["annotations"]:
@@ -217,7 +217,7 @@ class TestTheGateFails:
         with Bundle(output) as bundle:
             assert bundle.accuracy["verdict"] == "failed"
         pose = PoseEstimator(output, threads=1)
-        assert pose.choice.precision in ("fp32", "bf16")
+        assert pose.selection.precision in ("fp32", "bf16")
         assert json.loads((tmp_path / "x.failed-report" / "report.json").read_text())["verdict"] == "failed"
 
     @pytest.fixture
@@ -249,7 +249,7 @@ class TestTheGateFails:
         assert "could not be evaluated" in report["headline"] and "NaN" in report["headline"]
         status, out, _ = posert("inspect", output)
         assert status == 0 and "NaN" in out
-        assert PoseEstimator(output, threads=1).choice.precision in ("fp32", "bf16")
+        assert PoseEstimator(output, threads=1).selection.precision in ("fp32", "bf16")
 
     @pytest.mark.usefixtures("exported")
     def test_a_target_that_no_int8_graph_holds(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,7 +248,7 @@ def test_an_interrupted_run_resumes(
 def test_what_a_journal_belongs_to(pose: PoseEstimator, data: Data) -> None:
     subjects = subjects_of(pose, data)
     key = fingerprint("graph", pose, subjects)
-    flipped = PoseEstimator.from_session(pose.contract, pose.session, pose.choice, flip_test=True)
+    flipped = PoseEstimator.from_session(pose.contract, pose.session, pose.selection, flip_test=True)
     later = subjects_of(pose, data, "v029")
     assert fingerprint("graph", pose, subjects) == key
     assert key not in {

@@ -27,7 +27,7 @@ from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.heads import Outputs
 from posert.runtime.pose.preprocess import crop, crop_matrices, crop_regions
-from posert.runtime.selection import Choice
+from posert.runtime.selection import Selection
 
 IMAGES, WIDTH, HEIGHT = 30, 200, 160
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -117,7 +117,7 @@ def candidate(
     session = Oracle(frames, contract, error, change, seed)
 
     def open_it() -> PoseEstimator:
-        return PoseEstimator.from_session(contract, session, Choice(backend, precision, "under test"))
+        return PoseEstimator.from_session(contract, session, Selection(backend, precision, "under test"))
 
     return Candidate(precision, backend, open_it, 1.5)
 

@@ -25,7 +25,7 @@ from posert.runtime.bundle.contract import Contract
 from posert.runtime.bundle.manifest import SCHEMA
 from posert.runtime.cli.commands.inspect import describe as describe_bundle
 from posert.runtime.errors import BackendError, BundleError
-from posert.runtime.selection import choose
+from posert.runtime.selection import select
 
 CONTRACT = Contract(
     dataset="coco",
@@ -117,7 +117,7 @@ def use(path: Path) -> None:
         bundle.check()
         describe_bundle(bundle)
         with contextlib.suppress(BackendError):  # a bundle may hold nothing that runs here
-            choose(bundle)
+            select(bundle)
 
 
 class TestRoundTrip:

@@ -18,7 +18,7 @@ from posert.runtime.backends import installed_backends
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.commands.inspect import describe
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.selection import choose, open_session
+from posert.runtime.selection import open_session, select
 
 FOLDER = Path(__file__).parents[2] / "goldens" / "bundles"
 KEPT = sorted(FOLDER.glob("*.pose"))
@@ -36,7 +36,7 @@ def frame() -> NDArray[np.uint8]:
 def test_it_is_opened_and_verified(path: Path) -> None:
     with Bundle(path) as bundle:
         bundle.check()
-        assert describe(bundle) and choose(bundle)
+        assert describe(bundle) and select(bundle)
         golden = bundle.golden()
         for name, backend in installed_backends().items():
             for precision, artifact in backend.runnable().items():

@@ -145,10 +145,10 @@ def test_keypoints_on_the_gpu_are_those_of_its_heatmaps(
             outputs: Outputs = session.infer(crops)
             return outputs
 
-    from posert.runtime.selection import Choice
+    from posert.runtime.selection import Selection
 
-    there = PoseEstimator.from_session(contract, session, Choice("cuda", "fp32", ""), flip_test)
-    here = PoseEstimator.from_session(contract, OnTheCpu(), Choice("cuda", "fp32", ""), flip_test)
+    there = PoseEstimator.from_session(contract, session, Selection("cuda", "fp32", ""), flip_test)
+    here = PoseEstimator.from_session(contract, OnTheCpu(), Selection("cuda", "fp32", ""), flip_test)
     expected = here(frame, BOXES)
     for name, seen in frames_of(frame).items():
         people = there(seen, BOXES)

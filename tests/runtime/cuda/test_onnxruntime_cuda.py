@@ -14,7 +14,7 @@ from posert.runtime.backends import onnxruntime_cuda
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import BackendError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.selection import Choice, open_session
+from posert.runtime.selection import Selection, open_session
 
 
 def test_keypoints_are_those_of_the_cpu(
@@ -30,8 +30,8 @@ def test_keypoints_are_those_of_the_cpu(
     np.testing.assert_allclose(session.infer(crops)[0], plain.infer(crops)[0], rtol=0, atol=1e-6)
     frame = np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8)
     boxes = [[10, 10, 100, 200], [100, 20, 250, 230], [-20, 40, 80, 160]]
-    there = PoseEstimator.from_session(contract, session, Choice("onnxruntime_cuda", "fp32", ""))(frame, boxes)
-    here = PoseEstimator.from_session(contract, plain, Choice("onnxruntime", "fp32", ""))(frame, boxes)
+    there = PoseEstimator.from_session(contract, session, Selection("onnxruntime_cuda", "fp32", ""))(frame, boxes)
+    here = PoseEstimator.from_session(contract, plain, Selection("onnxruntime", "fp32", ""))(frame, boxes)
     np.testing.assert_allclose(there.score, here.score, atol=1e-5)
     # the networks differ in their last bits; a tie between cells may go the other way
     assert (np.abs(there.xy - here.xy).max(axis=2) < 1e-3).mean() > 0.9

@@ -32,7 +32,7 @@ from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.heads import Head, Outputs, head
 from posert.runtime.pose.preprocess import check_boxes, crop_matrices, crop_regions
-from posert.runtime.selection import Choice
+from posert.runtime.selection import Selection
 
 FAILS, REFUSED_IMAGES, CAPABILITY, FOREIGN = range(4)
 OUT_OF_MEMORY, LOST, CAPTURE = 2, 700, 900
@@ -111,7 +111,7 @@ def frame() -> NDArray[np.uint8]:
 
 
 def expected(frame: NDArray[np.uint8], boxes: Any, contract: Contract, flip_test: bool = False) -> Any:
-    estimator = PoseEstimator.from_session(contract, NumpySession(), Choice("test", "fp32", ""), flip_test)
+    estimator = PoseEstimator.from_session(contract, NumpySession(), Selection("test", "fp32", ""), flip_test)
     return estimator(frame, boxes)
 
 
@@ -397,7 +397,7 @@ class OnGpuOnly(GpuSession):
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_the_estimator_uses_the_pipeline(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], flip_test: bool) -> None:
     session = OnGpuOnly(FakeNetwork(fake_gpu), Device())
-    estimator = PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""), flip_test)
+    estimator = PoseEstimator.from_session(contract_of(), session, Selection("test", "fp32", ""), flip_test)
     for boxes in (BOXES, None, []):
         people = expected(frame, boxes, contract_of(), flip_test)
         seen = OnDevice(frame)
@@ -446,7 +446,7 @@ def stream_of(
     library: ctypes.CDLL, frames: Iterable[tuple[Any, Any]], flip_test: bool = False, **changes: Any
 ) -> Iterator[Any]:
     session = OnGpuOnly(FakeNetwork(library, **changes), Device())
-    return PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""), flip_test).stream(frames)
+    return PoseEstimator.from_session(contract_of(), session, Selection("test", "fp32", ""), flip_test).stream(frames)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
@@ -521,7 +521,7 @@ def test_what_fails_in_a_stream_raises_in_its_place(fake_gpu: ctypes.CDLL, frame
 
 def test_streams_and_calls_between_do_not_touch_each_other(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:
     session = OnGpuOnly(FakeNetwork(fake_gpu), Device())
-    pose = PoseEstimator.from_session(contract_of(), session, Choice("test", "fp32", ""))
+    pose = PoseEstimator.from_session(contract_of(), session, Selection("test", "fp32", ""))
     pairs = [(np.roll(frame, 7 * i, axis=1), BOXES[:n]) for i, n in enumerate((2, 5, 1, 3))]
     singles = [expected(*pair, contract_of()) for pair in pairs]
     for a, b, one in zip(pose.stream(pairs), pose.stream(reversed(pairs)), singles, strict=True):
@@ -547,7 +547,7 @@ def test_a_rule_without_a_kernel_is_decoded_on_the_cpu(
     contract = contract_of(decode="mine")
     with caplog.at_level(logging.WARNING, "posert"):
         session = GpuSession(FakeNetwork(fake_gpu), Device())
-        pose = PoseEstimator.from_session(contract, session, Choice("test", "fp32", ""))
+        pose = PoseEstimator.from_session(contract, session, Selection("test", "fp32", ""))
         assert pose.open_pipeline() is None
         singles = [pose(frame, BOXES), pose(frame, BOXES[:2])]
         streamed = list(pose.stream([(frame, BOXES), (frame, BOXES[:2])]))
@@ -639,7 +639,7 @@ def test_faults_of_the_gpu_are_told(fake_gpu: ctypes.CDLL, frame: NDArray[np.uin
     pipeline = Pipeline(FakeNetwork(fake_gpu), contract_of(), Device())
     pipeline(frame, *regions(BOXES))
     for status, message in (
-        (LOST, "CUDA_ERROR_ILLEGAL_ADDRESS.*context is lost. Start the process anew"),
+        (LOST, "CUDA_ERROR_ILLEGAL_ADDRESS.*context is lost. Restart the process"),
         (OUT_OF_MEMORY, "memory is full"),
         (CAPTURE, "graph cannot hold"),
     ):

@@ -236,7 +236,7 @@ def test_a_cache_that_cannot_be_written_is_told_before_the_build(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(files.CACHE, str(tmp_path / "file" / "cache"))
-    with pytest.raises(BackendError, match="file is no folder; choose another place, and set POSERT_CACHE to it"):
+    with pytest.raises(BackendError, match="file is not a folder; choose another path, and set POSERT_CACHE to it"):
         engine_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
     assert not builds
 
@@ -512,7 +512,7 @@ def test_the_faster_that_passed_the_gate_is_taken(
         accuracy={"rows": rows},
         read=lambda artifact: artifact.name.encode(),
     )
-    found = selection.choose(bundle, "tensorrt")  # type: ignore[arg-type]
+    found = selection.select(bundle, "tensorrt")  # type: ignore[arg-type]
     assert (found.backend, found.precision) == ("tensorrt", expected)
     assert timed == ([{"fp16": b"fp16", "int8": b"int8_gpu"}] if ms else [])
     if ms:

@@ -142,7 +142,7 @@ def test_a_read_only_frame_is_refused() -> None:
 
 
 def test_people_of_another_contract_are_refused() -> None:
-    with pytest.raises(InputError, match="17 joints and the contract 16"):
+    with pytest.raises(InputError, match="17 joints, the contract 16"):
         draw(black(), person({}), contract("mpii"))
 
 
