@@ -26,8 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     options.add_bundle(parser)
-    add("--backend", choices=BACKENDS, default=BACKENDS[0], help=f"(default: {BACKENDS[0]})")
-    add("--precision", type=options.comma_list, default=["fp16"], metavar="NAME,...", help="(default: fp16)")
+    add(
+        "--backend",
+        choices=BACKENDS,
+        default=BACKENDS[0],
+        help=f"library that runs the engines (default: {BACKENDS[0]})",
+    )
+    add(
+        "--precision",
+        type=options.comma_list,
+        default=["fp16"],
+        metavar="NAME,...",
+        help="fp32, bf16, fp16, int8 (default: fp16)",
+    )
     add(
         "--batch",
         default="1:8:32",
