@@ -13,7 +13,7 @@ from typing import Any
 from ..datasets import dataset, datasets
 from ..errors import InputError, PosertError
 from ..metrics import Dataset, check_protocol
-from ..metrics.coco_files import check, wrong_count
+from ..metrics.coco_files import check, warn_of_gaps, wrong_count
 
 
 def score_file(
@@ -57,7 +57,10 @@ def score(which: Dataset, truth: Any, results: Any, protocol: str) -> dict[str, 
     """
     check_protocol(protocol)
     _check_joints(which, results, "results")
-    return which.metric.score(which, truth, results, protocol)
+    figures = which.metric.score(which, truth, results, protocol)
+    if "annotations" in truth:
+        warn_of_gaps(which, truth, results)
+    return figures
 
 
 def read_annotations(which: Dataset, path: str | Path) -> Any:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import coco_files
-from .coco_files import Entry, images_of, warn_of_gaps
+from .coco_files import Entry, images_of
 from .oks_matching import AREAS, THRESHOLDS, Detections, Truth, match
 from .spec import Dataset, Metric
 
@@ -175,7 +175,6 @@ def _score(
             scored.left_out,
             len(results),
         )
-    warn_of_gaps(dataset, coco, results)
     return scored.metrics
 
 

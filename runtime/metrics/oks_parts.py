@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import coco_files
-from .coco_files import Entry, warn_of_gaps
+from .coco_files import Entry
 from .oks import OksEvaluation, evaluate_oks
 from .spec import Dataset, Metric
 
@@ -64,7 +64,6 @@ def _score(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], 
         lacking = sum(f"{name}_score" not in record for record in results)
         if 0 < lacking < len(results):
             _log.warning("%d of %d results have no %s_score: `score` ranks them", lacking, len(results), name)
-    warn_of_gaps(dataset, coco, results)
     return figures
 
 
