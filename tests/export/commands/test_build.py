@@ -263,7 +263,7 @@ class TestTheGateFails:
         monkeypatch.setattr(tuning, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(parity, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(Tuner, "measure", hopeless)
-        monkeypatch.setattr(int8, "sensitivity", two)
+        monkeypatch.setattr(int8, "block_sensitivity", two)
         arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]
         status, out, err = posert(*DEMO, *arguments, "--output", tmp_path / "x.pose", "--json")
         assert status == 1 and json.loads(out)["kind"] == "GateError", err
