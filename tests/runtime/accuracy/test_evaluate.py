@@ -212,7 +212,7 @@ def test_an_interrupted_run_resumes(
 ) -> None:
     subjects = subjects_of(pose, data)
     calls: list[int] = []
-    regions = PoseEstimator.regions
+    regions = PoseEstimator.estimate_regions
 
     def count(pose: PoseEstimator, *region: Any) -> Any:
         calls.append(len(region[1]))
@@ -220,7 +220,7 @@ def test_an_interrupted_run_resumes(
             raise KeyboardInterrupt
         return regions(pose, *region)
 
-    monkeypatch.setattr(PoseEstimator, "regions", count)
+    monkeypatch.setattr(PoseEstimator, "estimate_regions", count)
 
     def run(name: str, graph: str = "graph", workers: int = 2) -> tuple[list[dict[str, Any]], float | None]:
         calls.clear()
