@@ -53,7 +53,7 @@ def merge(outputs, contract):
     (x, mirrored_x), (y, mirrored_y) = halves
     return (x + mirrored_x[..., ::-1]) / 2, (y + mirrored_y) / 2
 
-HEAD = Head("toy_simcc", "argmax of a vector per axis", "these tests", shapes, decode, merge)
+HEAD = Head("toy_simcc", "argmax of a vector per axis", "these tests", decode, shapes, merge)
 """
 
 
