@@ -164,7 +164,7 @@ def read_subjects(
     if metric.read_centers is not None:
         if detections is not None:
             raise InputError(f"{which.name} is evaluated at its annotated centres: leave out --detections")
-        centers, path = metric.read_centers(which, Path(annotations))
+        centers, path = metric.read_centers(Path(annotations))
         people, truth = centered_people(centers), read_annotations(which, path)
     else:
         truth = read_annotations(which, annotations)

@@ -16,13 +16,14 @@ import numpy as np
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
 from ..metrics.bootstrap import paired_interval
+from ..metrics.coco_files import Double
 from ..metrics.oks import OksEvaluation, evaluate_oks
 from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
 from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
-from .people import Double, Float, labelled_people
+from .people import Float, labelled_people
 from .results import person_scores
 from .verdict import Parity, Row, Worst
 
