@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("posert")
 
+Float = NDArray[np.float32]
+
 
 class PoseEstimator:
     """Keypoints of the people in a frame.
@@ -114,8 +116,7 @@ class PoseEstimator:
         Raises:
             InputError: the frame or a box cannot be used; the message says which and how to mend it.
         """
-        height, width, image = self._size_of(frame)
-        rows = self._check_boxes(boxes, width, height)
+        image, rows = self._checked(frame, boxes)
         xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))
         return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints)
 
@@ -134,54 +135,37 @@ class PoseEstimator:
             InputError: a frame or a box cannot be used; in its place, after the results of the frames before it. What
                 was taken after it is dropped.
         """
-        if self._gpu is not None:
-            yield from self._stream_on_gpu(frames)
-        elif self._async is not None:
-            yield from self._stream_requests(frames, self._async)
-        else:
+        boxes_of: deque[Float] = deque()
+
+        def regions() -> Iterator[tuple[Any, Float, Float]]:
             for frame, boxes in frames:
-                yield self(frame, boxes)
-
-    def _stream_requests(
-        self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]], session: AsyncSession
-    ) -> Iterator[Keypoints]:
-        boxes_of: deque[NDArray[np.float32]] = deque()
-
-        def jobs() -> Iterator[FrameJob]:
-            for frame, boxes in frames:
-                image = check_frame(frame)
-                rows = self._check_boxes(boxes, image.shape[1], image.shape[0])
-                job = FrameJob(self.contract, image, *crop_regions(rows, self.contract), self.flip_test)
-                boxes_of.append(rows.astype(np.float32))
-                yield job
-
-        for done in pipelined(jobs(), session.requests(), self.contract):
-            yield Keypoints(done.xy, done.score, boxes_of.popleft(), self.contract.keypoints)
-
-    def _stream_on_gpu(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
-        boxes_of: deque[NDArray[np.float32]] = deque()
-
-        def regions() -> Iterator[tuple[Any, NDArray[np.float32], NDArray[np.float32]]]:
-            for frame, boxes in frames:
-                height, width, image = self._size_of(frame)
-                rows = self._check_boxes(boxes, width, height)
+                image, rows = self._checked(frame, boxes)
                 boxes_of.append(rows.astype(np.float32))
                 yield image, *crop_regions(rows, self.contract)
 
+        found: Iterator[tuple[Float, Float]]
+        if self._gpu is not None:
+            found = self._stream_on_gpu(regions())
+        elif self._async is not None:
+            jobs = (FrameJob(self.contract, *region, self.flip_test) for region in regions())
+            found = ((job.xy, job.score) for job in pipelined(jobs, self._async.requests(), self.contract))
+        else:
+            found = (self.estimate_regions(*region) for region in regions())
+        for xy, score in found:
+            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints)
+
+    def _stream_on_gpu(self, regions: Iterator[tuple[Any, Float, Float]]) -> Iterator[tuple[Float, Float]]:
         # A stream reserves its pipeline until it ends: others, and calls in between, have their own.
         with self._lock:
             pipeline = self._idle.pop() if self._idle else None
         pipeline = pipeline or self.open_pipeline(slots=2)
         assert pipeline is not None
         try:
-            for xy, score in pipeline.video(regions()):
-                yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints)
+            yield from pipeline.video(regions)
         finally:
             self._idle.append(pipeline)
 
-    def estimate_regions(
-        self, frame: NDArray[np.uint8], center: NDArray[np.float32], extent: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def estimate_regions(self, frame: NDArray[np.uint8], center: Float, extent: Float) -> tuple[Float, Float]:
         """Joints of N people whose crops are known, for data sets whose boxes follow another rule (MPII).
 
         Args:
@@ -208,10 +192,10 @@ class PoseEstimator:
 
         Arguments and errors as above, but the frame lies in the host's memory, whatever the backend.
         """
-        image, c = check_frame(frame), self.contract
-        center, extent = crop_regions(self._check_boxes(boxes, image.shape[1], image.shape[0]), c)
-        job = FrameJob(c, image, center, extent, flip_test=False)
-        found = tuple([np.empty((len(center), *shape), np.float32) for shape in head(c.decode).shapes(c)])
+        c = self.contract
+        image, rows = self._checked(check_frame(frame), boxes)
+        job = FrameJob(c, image, *crop_regions(rows, c), flip_test=False)
+        found = tuple([np.empty((len(rows), *shape), np.float32) for shape in head(c.decode).shapes(c)])
         with self._lock:
             for batch in job.batches:
                 seen = self.session.infer(job.crop(batch, self._buffer))
@@ -220,7 +204,7 @@ class PoseEstimator:
                     whole[batch] = part
         return found
 
-    def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> NDArray[np.float32]:
+    def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Float:
         """`outputs` of a network that has one: its heatmaps `(N, K, h, w)` float32.
 
         Raises:
@@ -243,18 +227,18 @@ class PoseEstimator:
 
         return Pipeline(self._gpu.network, self.contract, self._gpu.device, flip_test=self.flip_test, slots=slots)
 
-    def _size_of(self, frame: Any) -> tuple[int, int, Any]:
-        """Height, width and the frame itself, as an array unless it lies on the GPU and is to be read there."""
+    def _checked(self, frame: Any, boxes: ArrayLike | None) -> tuple[Any, NDArray[np.float64]]:
+        """The frame, as an array unless it is read on the GPU where it lies, and its boxes `(N, 4)` xyxy.
+
+        Without boxes it is one person; an empty list is nobody.
+        """
         if self._gpu is not None and on_device(frame):
             width, height, _ = geometry(tuple(frame.shape), None)
-            return height, width, frame
-        image = check_frame(frame)
-        return image.shape[0], image.shape[1], image
-
-    def _check_boxes(self, boxes: ArrayLike | None, width: int, height: int) -> NDArray[np.float64]:
-        """Boxes as `(N, 4)` float64 xyxy; None is the whole frame, an empty list no people."""
+        else:
+            frame = check_frame(frame)
+            height, width = frame.shape[:2]
         if boxes is None:
-            return np.array([[0.0, 0.0, width, height]])
+            return frame, np.array([[0.0, 0.0, width, height]])
         rows = check_boxes(boxes)
         outside = (rows[:, 2:] <= 0) | (rows[:, :2] >= (width, height))
         if outside.any():
@@ -263,7 +247,7 @@ class PoseEstimator:
                 f"box {i} of {len(rows)} {rows[i].tolist()} lies outside the {width}x{height} frame: drop it, or check "
                 "that boxes and frame have the same scale"
             )
-        return rows
+        return frame, rows
 
 
 def check_frame(frame: ArrayLike) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,6 @@ class Subjects:
     boxes: str
     center: Float
     extent: Float
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A figure beside the published one; both are fractions."""
-
-    figure: str
-    published: float
-    measured: float
-    difference: float
-    passed: bool
 
 
 def evaluate_bundle(
@@ -147,7 +136,7 @@ def evaluate_bundle(
     }
     rows = compare(published, report["metrics"])
     if rows:
-        report["published"] = [asdict(row) for row in rows]
+        report["published"] = rows
         report["verdict"] = _verdict(which, subjects.boxes, flip_test, protocol, rows)
     return report
 
@@ -164,7 +153,7 @@ def read_subjects(
     if metric.read_centers is not None:
         if detections is not None:
             raise InputError(f"{which.name} is evaluated at its annotated centres: leave out --detections")
-        centers, path = metric.read_centers(which, Path(annotations))
+        centers, path = metric.read_centers(Path(annotations))
         people, truth = centered_people(centers), read_annotations(which, path)
     else:
         truth = read_annotations(which, annotations)
@@ -238,27 +227,26 @@ def fingerprint(graph: str, pose: PoseEstimator, subjects: Subjects) -> str:
     return digest.hexdigest()
 
 
-def compare(published: Mapping[str, float], measured: Mapping[str, float]) -> list[Compared]:
-    """The figures that are both published and measured, as fractions."""
+def compare(published: Mapping[str, float], measured: Mapping[str, float]) -> list[dict[str, Any]]:
+    """A row per figure that is both published and measured: figure, published, measured, difference, passed."""
     rows = []
     for name, value in published.items():
         if name in measured:
             difference = measured[name] - value
-            rows.append(Compared(name, value, measured[name], difference, abs(difference) <= TOLERANCE))
+            row = {"figure": name, "published": value, "measured": measured[name], "difference": difference}
+            rows.append({**row, "passed": abs(difference) <= TOLERANCE})
     return rows
 
 
-def _verdict(which: Dataset, boxes: str, flip_test: bool, protocol: str, rows: Sequence[Compared]) -> str:
+def _verdict(which: Dataset, boxes: str, flip_test: bool, protocol: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if not flip_test:
         return "not comparable: the published figures use the flip test (--flip-test)"
     if which.boxes not in (boxes, "either"):
-        return f"not comparable: the published figures use {_BOXES[which.boxes]}"
+        theirs = {"annotated": "the annotated boxes", "detections": "a detector's boxes (--detections)"}[which.boxes]
+        return f"not comparable: the published figures use {theirs}"
     if protocol != "legacy":
         return "not comparable: the published figures use --protocol legacy"
-    return "PASS" if all(row.passed for row in rows) else "FAIL"
-
-
-_BOXES = {"annotated": "the annotated boxes", "detections": "a detector's boxes (--detections)"}
+    return "PASS" if all(row["passed"] for row in rows) else "FAIL"
 
 
 def _journal_path(base: Path, flip_test: bool) -> Path:

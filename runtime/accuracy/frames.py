@@ -21,8 +21,6 @@ from ..metrics.oks_matching import BOX_AREA
 from ..pose.preprocess import check_boxes
 from .people import join_parts, labelled
 
-_NUMBERS = {int, float}
-
 
 @dataclass(frozen=True)
 class Frames:
@@ -96,13 +94,11 @@ def read_frames(
     if areas:
         require(content["annotations"], "annotations", ["area"])
     numbers(content["annotations"], "annotations", "bbox", 4)
+    joints = (a["keypoints"] for a in content["annotations"])
     check(
         content["annotations"],
         "annotations",
-        (
-            not isinstance(a["keypoints"], list) or not _NUMBERS.issuperset(map(type, a["keypoints"]))
-            for a in content["annotations"]
-        ),
+        (not isinstance(v, list) or not {int, float}.issuperset(map(type, v)) for v in joints),
         lambda a: "has 'keypoints' that are not a list of numbers x, y, v",
     )
     if not folder.is_dir():
@@ -118,16 +114,9 @@ def read_frames(
         )
     kept = {r["id"] for r in records}
     coco = {**content, "images": records, "annotations": [a for a in content["annotations"] if a["image_id"] in kept]}
-
-    def load(record: dict[str, Any]) -> NDArray[np.uint8]:
-        return read_image(folder / record["file_name"])
-
-    def read(name: str) -> bytes:
-        return (folder / name).read_bytes()
-
     note = f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
     note += "" if areas else f"; OKS with {BOX_AREA} of their area"
-    return Frames(coco, load, read, "user", note)
+    return _in_folder(folder, coco, note)
 
 
 def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) -> Frames:
@@ -163,14 +152,17 @@ def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) ->
     if not annotations:
         raise InputError(f"{path} has no box for the {len(names)} images in {folder}")
     note = f"{path.name}, boxes of {len(annotations)} people in {len(records)} images"
-    coco = {"images": records, "annotations": annotations}
-    return Frames(
-        coco,
-        lambda record: read_image(folder / record["file_name"]),
-        lambda name: (folder / name).read_bytes(),
-        "user",
-        note,
-    )
+    return _in_folder(folder, {"images": records, "annotations": annotations}, note)
+
+
+def _in_folder(folder: Path, coco: dict[str, Any], note: str) -> Frames:
+    def load(record: dict[str, Any]) -> NDArray[np.uint8]:
+        return read_image(folder / record["file_name"])
+
+    def read(name: str) -> bytes:
+        return (folder / name).read_bytes()
+
+    return Frames(coco, load, read, "user", note)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from ..pose.keypoints import Keypoints
 from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
-from .people import Double, Float, labelled_people
+from .people import Float, labelled_people
 from .results import person_scores
 from .verdict import Parity, Row, Worst
 
@@ -117,6 +117,8 @@ class AccuracyGate:
                 f"{len(frames.coco['annotations'])} annotations on {len(frames.coco['images'])} images hold no person "
                 "with a labelled joint and a box: expected COCO keypoint annotations (person_keypoints_*.json)"
             )
+        assert self._people.joints is not None  # labelled people have joints
+        self._joints = self._people.joints
         self._reference = self._run(reference)
         self._scored = self._score(self._reference) if labelled else None
         note = frames.note
@@ -142,16 +144,9 @@ class AccuracyGate:
         try:
             run = self._run(candidate)
         except (BackendError, InputError) as error:  # not the frames' or the boxes' fault: the reference took them
-            nan = math.nan
-            row = Row(
-                candidate.precision,
-                candidate.backend,
-                *(None, None, None, nan, nan, nan, nan),
-                candidate.size_mb,
-                "failed",
-                candidate.artifact,
-                str(error),
-            )
+            unmeasured = *(None,) * 3, *(math.nan,) * 4
+            c = candidate
+            row = Row(c.precision, c.backend, *unmeasured, c.size_mb, "failed", c.artifact, str(error))
             return row, None, []
         row, drift = self._row(candidate, run)
         return row, drift, self._worst(row.key, drift, run)
@@ -176,7 +171,7 @@ class AccuracyGate:
         return _Run(pose.contract.sigmas, xy, score, joined, float(np.median(times)))
 
     def _row(self, candidate: Candidate, run: _Run) -> tuple[Row, Float]:
-        reference = self._reference
+        reference, c = self._reference, candidate
         visible = self._joints[..., 2] > 0
         drift = np.where(visible, np.linalg.norm(run.xy - reference.xy, axis=2), np.nan).astype(np.float32)
         error = relative_error(run.outputs, reference.outputs)
@@ -189,44 +184,22 @@ class AccuracyGate:
         if run is reference:
             verdict = "reference"
         elif drop is None:
-            verdict = "unproven" if error <= HEATMAP_BOUND[candidate.precision] else "failed"
+            verdict = "unproven" if error <= HEATMAP_BOUND[c.precision] else "failed"
         else:
             verdict = "passed" if drop <= self._max_drop else "failed"
         median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
-        row = Row(
-            candidate.precision,
-            candidate.backend,
-            ap,
-            drop,
-            interval,
-            median,
-            p95,
-            error,
-            run.ms_per_person,
-            candidate.size_mb,
-            verdict,
-            candidate.artifact,
-        )
-        return row, drift
-
-    @property
-    def _joints(self) -> Double:
-        assert self._people.joints is not None  # labelled people have joints
-        return self._people.joints
+        measured = ap, drop, interval, median, p95, error, run.ms_per_person
+        return Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact), drift
 
     def _score(self, run: _Run) -> OksEvaluation:
         """AP without OKS NMS: there is one result per annotated person, and nothing to suppress."""
         people, coco = self._people, self._frames.coco
         score = person_scores(run.score, people.box_score)
         joints = np.concatenate([run.xy, run.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
+        categories = [coco["annotations"][i].get("category_id", 1) for i in people.source]
         results = [
-            {
-                "image_id": image,
-                "category_id": coco["annotations"][i].get("category_id", 1),
-                "keypoints": j.tolist(),
-                "score": float(s),
-            }
-            for image, i, j, s in zip(people.image_ids, people.source.tolist(), joints, score, strict=True)
+            {"image_id": image, "category_id": category, "keypoints": j.tolist(), "score": float(s)}
+            for image, category, j, s in zip(people.image_ids, categories, joints, score, strict=True)
         ]
         return evaluate_oks(coco, results, run.sigmas, use_area=any("area" in a for a in coco["annotations"]))
 

@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 
 from ..bundle.contract import Contract
 from ..metrics import Centers, Dataset, check_protocol
-from ..metrics.coco_files import Entry, check, images_of, joints_of, numbers, require, to_xyxy
+from ..metrics.coco_files import (
+    Double,
+    Entry,
+    Index,
+    check,
+    image_index,
+    images_of,
+    joints_of,
+    numbers,
+    require,
+    to_xyxy,
+)
 from ..pose.preprocess import check_boxes, clip_ground_truth, crop_regions, mpii_center_scale
 
 Float = NDArray[np.float32]
-Double = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 _PERSON = 1  # COCO's category of people
 
@@ -73,7 +82,11 @@ def all_annotated(coco: Mapping[str, Any]) -> People:
         InputError: a record lacks `image_id` or `bbox`, or is in an unknown image.
     """
     images_of(coco)
-    return _annotated(coco, range(len(coco["annotations"])), finite=False)
+    records: Sequence[Entry] = coco["annotations"]
+    require(records, "annotations", ("image_id", "bbox"))
+    image = image_index(records, "annotations", _positions(coco))
+    xyxy = to_xyxy(numbers(records, "annotations", "bbox", 4, finite=False))
+    return _table(coco, records, np.arange(len(records)), image, xyxy)
 
 
 def labelled_people(coco: Mapping[str, Any]) -> People:
@@ -84,13 +97,15 @@ def labelled_people(coco: Mapping[str, Any]) -> People:
     """
     source = labelled(coco)
     records = [coco["annotations"][i] for i in source]
-    joints = len(records[0]["keypoints"]) // 3 if records else 0
-    return _annotated(coco, source, joints)
+    joints = len(records[0]["keypoints"]) // 3 if records else 1
+    image, points = joints_of(records, "annotations", _positions(coco), [("keypoints", joints)])
+    xyxy = to_xyxy(numbers(records, "annotations", "bbox", 4))
+    return _table(coco, coco["annotations"], np.array(source, np.intp), image, xyxy, joints=points)
 
 
 def labelled(coco: Mapping[str, Any]) -> list[int]:
     """Indices of the annotations of `labelled_people`."""
-    order = {record["id"]: i for i, record in enumerate(coco["images"])}
+    order = _positions(coco)
     found = [
         i
         for i, a in enumerate(coco["annotations"])
@@ -118,30 +133,25 @@ def annotated_people(dataset: Dataset, coco: Mapping[str, Any], protocol: str) -
         InputError: a record that does not fit, or an unknown protocol.
     """
     check_protocol(protocol)
-    images = images_of(coco)
+    images_of(coco)
     annotations: Sequence[Entry] = coco["annotations"]
     require(annotations, "annotations", ("image_id", "bbox"))
-    joints = joints_of(annotations, "annotations", images, dataset.fields).points
+    image, joints = joints_of(annotations, "annotations", _positions(coco), dataset.fields)
     require(coco["images"], "images", ("id", "file_name", "width", "height"))
     sizes = np.stack([numbers(coco["images"], "images", side, 0) for side in ("width", "height")], axis=1)
-    image = _image_index(coco, annotations, "annotations")
     xywh = numbers(annotations, "annotations", "bbox", 4)
     xyxy, inside = clip_ground_truth(xywh, sizes[image], legacy=protocol == "legacy")
-    wanted = np.array(
-        [
-            not entry.get("iscrowd", 0)
-            and entry.get("area", 1) > 0
-            and (bool(dataset.parts) or entry.get("num_keypoints", 1) != 0)
-            for entry in annotations
-        ],
-        np.bool_,
-    )
+    wanted = [
+        not entry.get("iscrowd", 0)
+        and entry.get("area", 1) > 0
+        and (bool(dataset.parts) or entry.get("num_keypoints", 1) != 0)
+        for entry in annotations
+    ]
     body = joints[:, : dataset.fields[0][1]]
     has_joints = body.reshape(len(body), -1).max(axis=1, initial=-np.inf) != 0
-    source = np.flatnonzero(wanted & inside & has_joints)
+    source = np.flatnonzero(np.array(wanted, np.bool_) & inside & has_joints)
     source = source[np.argsort(image[source], kind="stable")]
-    score = np.ones(len(source), np.float32)
-    return _table(coco, annotations, source, image[source], xyxy[source], score, joints[source])
+    return _table(coco, annotations, source, image[source], xyxy[source], joints=joints[source])
 
 
 def detected_people(dataset: Dataset, coco: Mapping[str, Any], detections: Sequence[Entry]) -> People:
@@ -156,27 +166,16 @@ def detected_people(dataset: Dataset, coco: Mapping[str, Any], detections: Seque
     Raises:
         InputError: a record that does not fit, is in an unknown image or has no area.
     """
-    images = images_of(coco)
-    require(coco["images"], "images", ("id", "file_name"))
+    images_of(coco)
     require(detections, "detections", ("image_id", "category_id", "bbox", "score"))
-    check(
-        detections,
-        "detections",
-        (entry["image_id"] not in images.position for entry in detections),
-        lambda e: f"is in image {e['image_id']!r}, which is not in the annotations",
-    )
+    image = image_index(detections, "detections", _positions(coco))
     xywh, score = numbers(detections, "detections", "bbox", 4), numbers(detections, "detections", "score", 0)
     person = np.array([entry["category_id"] == _PERSON for entry in detections], np.bool_)
     source = np.flatnonzero(person & (score >= dataset.detection_threshold))
     taken = [detections[i] for i in source.tolist()]
-    check(
-        taken,
-        "detections",
-        (min(b[2:]) <= 0 for b in xywh[source]),
-        lambda e: f"has the box {e['bbox']} without an area",
-    )
-    image = _image_index(coco, taken, "detections")
-    return _table(coco, detections, source, image, to_xyxy(xywh[source]), score[source].astype(np.float32))
+    empty = xywh[source, 2:].min(axis=1) <= 0
+    check(taken, "detections", empty, lambda e: f"has the box {e['bbox']} without an area")
+    return _table(coco, detections, source, image[source], to_xyxy(xywh[source]), score[source].astype(np.float32))
 
 
 def centered_people(centers: Centers) -> People:
@@ -210,23 +209,9 @@ def join_parts(annotation: Mapping[str, Any], fields: Sequence[str]) -> dict[str
     return {**annotation, "keypoints": joints, "num_keypoints": sum(v > 0 for v in joints[2::3])}
 
 
-def _annotated(coco: Mapping[str, Any], source: Sequence[int], joints: int = 0, finite: bool = True) -> People:
-    """The people of some annotations, at their boxes as they are."""
-    require(coco["images"], "images", ("id", "file_name"))
-    records: Sequence[Entry] = [coco["annotations"][i] for i in source]
-    require(records, "annotations", ("image_id", "bbox"))
-    image = _image_index(coco, records, "annotations")
-    xyxy = to_xyxy(numbers(records, "annotations", "bbox", 4, finite))
-    points = numbers(records, "annotations", "keypoints", 3 * joints).reshape(-1, joints, 3) if joints else None
-    index = np.array(source, np.intp)
-    return _table(coco, coco["annotations"], index, image, xyxy, np.ones(len(index), np.float32), points)
-
-
-def _image_index(coco: Mapping[str, Any], records: Sequence[Entry], where: str) -> Index:
-    order = {image["id"]: i for i, image in enumerate(coco["images"])}
-    index = [order.get(record["image_id"], -1) for record in records]
-    check(records, where, (i < 0 for i in index), lambda e: f"is in image {e['image_id']!r}, which is not annotated")
-    return np.array(index, np.intp)
+def _positions(coco: Mapping[str, Any]) -> dict[Any, int]:
+    """The position of each image in the file, by its id."""
+    return {record["id"]: i for i, record in enumerate(coco["images"])}
 
 
 def _table(
@@ -235,9 +220,10 @@ def _table(
     source: Index,
     image: Index,
     xyxy: Double,
-    score: Float,
+    score: Float | None = None,
     joints: Double | None = None,
 ) -> People:
-    files = tuple(image["file_name"] for image in coco["images"])
+    require(coco["images"], "images", ("id", "file_name"))
+    files = tuple(record["file_name"] for record in coco["images"])
     ids = tuple(records[i]["image_id"] for i in source.tolist())
-    return People(files, image, ids, source, xyxy, score, joints)
+    return People(files, image, ids, source, xyxy, np.ones(len(source), np.float32) if score is None else score, joints)

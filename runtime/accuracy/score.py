@@ -6,14 +6,18 @@ score_file("coco", "person_keypoints_val2017.json", "results.json")
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..datasets import dataset, datasets
-from ..errors import InputError, PosertError
+from ..datasets import DATASETS, dataset
+from ..errors import InputError
 from ..metrics import Dataset, check_protocol
-from ..metrics.coco_files import check, warn_of_gaps, wrong_count
+from ..metrics.coco_files import Entry, check, wrong_count
+
+_log = logging.getLogger(__name__)
 
 
 def score_file(
@@ -39,12 +43,12 @@ def score_file(
     check_protocol(protocol)
     which = dataset(dataset_name)
     truth = read_annotations(which, annotations)
-    found = which.metric.read_results(which, Path(results))
+    found = which.metric.read_results(Path(results))
     return {"dataset": dataset_name, "protocol": protocol, "metrics": score(which, truth, found, protocol)}
 
 
 def score(which: Dataset, truth: Any, results: Any, protocol: str) -> dict[str, float]:
-    """Metrics of results that are in memory, as fractions.
+    """Metrics of results that are in memory, as fractions; what makes them lower than the network is, is logged.
 
     Args:
         which: the data set.
@@ -58,8 +62,9 @@ def score(which: Dataset, truth: Any, results: Any, protocol: str) -> dict[str, 
     check_protocol(protocol)
     _check_joints(which, results, "results")
     figures = which.metric.score(which, truth, results, protocol)
-    if "annotations" in truth:
-        warn_of_gaps(which, truth, results)
+    if which.metric.read_centers is None:  # else every person must have one result
+        for warning in _gaps(which, truth["annotations"], results):
+            _log.warning("%s", warning)
     return figures
 
 
@@ -69,7 +74,7 @@ def read_annotations(which: Dataset, path: str | Path) -> Any:
     Raises:
         InputError: they cannot be read, or they have the joints of another data set.
     """
-    truth = which.metric.read_annotations(which, Path(path))
+    truth = which.metric.read_annotations(Path(path))
     _check_names(which, truth.get("categories", ()))
     _check_joints(which, truth.get("annotations"), "annotations")
     return truth
@@ -83,7 +88,7 @@ def _check_names(which: Dataset, categories: Any) -> None:
     own = (which.keypoints, which.keypoints[: which.fields[0][1]])
     for category in categories:
         names = tuple(category.get("keypoints", ())) if isinstance(category, Mapping) else ()
-        other = next((one.name for one in _all() if one.keypoints == names), None)
+        other = next((one.name for one in DATASETS.specs().values() if one.keypoints == names), None)
         if names not in own and other is not None:
             raise InputError(
                 f"the annotations are of {other} ({', '.join(names[:3])}, ...), not of {which.name}: "
@@ -96,27 +101,40 @@ def _check_joints(which: Dataset, entries: Any, where: str) -> None:
     field, joints = which.fields[0]
     if not isinstance(entries, list):
         return
-    counts = {3 * len(one.keypoints) for one in _all()}
-    lengths = [
-        len(entry[field]) if isinstance(entry, Mapping) and isinstance(entry.get(field), list) else 3 * joints
-        for entry in entries
-    ]
+    others: dict[int, list[str]] = {}
+    for one in DATASETS.specs().values():
+        others.setdefault(3 * len(one.keypoints), []).append(one.name)
+    others.pop(3 * joints, None)
     check(
         entries,
         where,
-        (length != 3 * joints and length in counts for length in lengths),
-        lambda e: f"has {wrong_count(e[field], field, 3 * joints)}; as many as {_with_joints(len(e[field]))} have",
+        (isinstance(e, Mapping) and isinstance(e.get(field), list) and len(e[field]) in others for e in entries),
+        lambda e: (
+            f"has {wrong_count(e[field], field, 3 * joints)}; as many as {' and '.join(others[len(e[field])])} have"
+        ),
     )
 
 
-def _with_joints(numbers: int) -> str:
-    return " and ".join(one.name for one in _all() if 3 * len(one.keypoints) == numbers)
-
-
-def _all() -> Iterator[Dataset]:
-    """The known data sets, without those whose plug-in is broken: `posert doctor` names them."""
-    for name in datasets():
-        try:
-            yield dataset(name)
-        except PosertError:
-            continue
+def _gaps(dataset: Dataset, annotations: Sequence[Entry], results: Sequence[Entry]) -> Iterator[str]:
+    """Warnings about results that are missing or repeated, although every record fits."""
+    if not results:
+        yield "the list of results is empty"
+        return
+    people = [a for a in annotations if not a.get("iscrowd") and a.get("num_keypoints", 1)]
+    annotated = dict.fromkeys(a["image_id"] for a in people)
+    seen = {record["image_id"] for record in results}
+    missed = [image for image in annotated if image not in seen]
+    if missed:
+        yield f"{len(missed)} of {len(annotated)} annotated images have no result, such as {missed[0]}"
+    # Only results that agree in image and score can be equal; of 100,000 results those are few.
+    keys = [(record["image_id"], str(record.get("score"))) for record in results]
+    count = Counter(keys)
+    fields = ["keypoints", "scores", *(field for _, field, _, _ in dataset.parts)]
+    alike = [
+        (key, *(tuple(record.get(field, ())) for field in fields))
+        for key, record in zip(keys, results, strict=True)
+        if count[key] > 1
+    ]
+    repeated = len(alike) - len(set(alike))
+    if repeated:
+        yield f"{repeated} of {len(results)} results repeat another one exactly"

@@ -6,10 +6,7 @@ No record is dropped silently. An error names the first record that does not fit
 from __future__ import annotations
 
 import json
-import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .spec import Dataset
-
-_log = logging.getLogger(__name__)
 
 Entry = Mapping[str, Any]
 Double = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of an evaluation, in ascending order of their ids: `position[id]` is the index of an image."""
-
-    ids: tuple[Any, ...]
-    position: dict[Any, int]
-
-
-@dataclass(frozen=True)
-class Joints:
-    """The joints of N annotated people or N detections.
-
-    Attributes:
-        image: `(N,)` index of each person's image in `Images`.
-        points: `(N, K, 3)` x, y in px of the frame and visibility (annotations) or score (detections).
-    """
-
-    image: NDArray[np.intp]
-    points: Double
+Index = NDArray[np.intp]
 
 
 def read_json(path: str | Path) -> Any:
@@ -60,7 +34,7 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} is not a JSON file: {error}") from error
 
 
-def read_annotations(dataset: Dataset, path: Path) -> Mapping[str, Any]:
+def read_annotations(path: Path) -> Mapping[str, Any]:
     """An annotation file: an object with `images` and `annotations`."""
     content = read_json(path)
     if not isinstance(content, Mapping):
@@ -68,25 +42,21 @@ def read_annotations(dataset: Dataset, path: Path) -> Mapping[str, Any]:
     return content
 
 
-def read_results(dataset: Dataset, path: Path) -> list[Entry]:
+def read_results(path: Path) -> list[Entry]:
     """A results file: a list of records."""
     return records_of(read_json(path), path)
 
 
 def records_of(content: Any, path: Path) -> list[Entry]:
-    """The content of a results file, if it is a list.
-
-    Raises:
-        InputError: it is something else.
-    """
+    """The content of a results file; InputError unless it is a list."""
     if isinstance(content, list):
         return content
     seen = f"an object with {sorted(content)}" if isinstance(content, Mapping) else type(content).__name__
     raise InputError(f"{path} must be a list of results, not {seen}: are annotations and results swapped?")
 
 
-def images_of(coco: Any) -> Images:
-    """The images of an annotation file.
+def images_of(coco: Any) -> dict[Any, int]:
+    """The index of each image of an annotation file by its id, in ascending order of the ids.
 
     Raises:
         InputError: `images` or `annotations` are missing, or image ids are missing or repeated.
@@ -98,34 +68,43 @@ def images_of(coco: Any) -> Images:
     ids = [image["id"] for image in coco["images"]]
     check_unique(ids, "images")
     try:
-        ordered = sorted(ids)
+        return {name: index for index, name in enumerate(sorted(ids))}
     except TypeError as error:
         raise InputError(f"image ids must be all numbers or all names: {error}") from error
-    return Images(tuple(ordered), {name: index for index, name in enumerate(ordered)})
 
 
-def joints_of(entries: Sequence[Entry], where: str, images: Images, fields: Iterable[tuple[str, int]]) -> Joints:
-    """The joints of annotations or results.
+def image_index(entries: Sequence[Entry], where: str, images: Mapping[Any, int]) -> Index:
+    """`(N,)` index of each record's image; InputError for a record in none of `images`."""
+    index = [images.get(entry["image_id"], -1) for entry in entries]
+    check(entries, where, (i < 0 for i in index), lambda e: f"is in image {e['image_id']!r}, which is not annotated")
+    return np.array(index, np.intp)
+
+
+def joints_of(
+    entries: Sequence[Entry], where: str, images: Mapping[Any, int], fields: Sequence[tuple[str, int]]
+) -> tuple[Index, Double]:
+    """The joints of N annotated people or N detections.
 
     Args:
         entries: the records.
         where: what a message calls them, "annotations" or "results".
-        images: the known images.
+        images: the known images, see `images_of`.
         fields: (field, joints in it); the joints of all fields are concatenated.
+
+    Returns:
+        `(N,)` index of each person's image, and `(N, K, 3)` x, y in px of the frame and visibility or score.
 
     Raises:
         InputError: a record lacks a field, lies in an unknown image, has another number of joints or a joint that is
             not a finite number.
     """
-    fields = list(fields)
     require(entries, where, ("image_id", *(name for name, _ in fields)))
-    image = [images.position.get(entry["image_id"], -1) for entry in entries]
-    check(entries, where, (i < 0 for i in image), lambda e: f"is in image {e['image_id']!r}, which is not annotated")
+    image = image_index(entries, where, images)
     parts = [numbers(entries, where, name, 3 * joints).reshape(-1, joints, 3) for name, joints in fields]
-    return Joints(np.array(image, np.intp), np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0])
+    return image, np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def to_xyxy(xywh: NDArray[np.float64]) -> NDArray[np.float64]:
+def to_xyxy(xywh: Double) -> Double:
     """Boxes `(N, 4)` x, y, width, height as x1, y1, x2, y2."""
     return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
@@ -193,36 +172,6 @@ def check(entries: Sequence[Any], where: str, bad: Iterable[Any], say: Callable[
         entry = entries[wrong[0]]
         name = f" (id {entry['id']!r})" if isinstance(entry, Mapping) and "id" in entry else ""
         raise InputError(f"{where}[{wrong[0]}]{name} {say(entry)}; {len(wrong)} of {len(entries)} {where} like it")
-
-
-def warn_of_gaps(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> None:
-    """Log what makes the figures lower than the network is, although every record fits."""
-    for warning in _gaps(dataset, coco, results):
-        _log.warning("%s", warning)
-
-
-def _gaps(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> Iterator[str]:
-    if not results:
-        yield "the list of results is empty"
-        return
-    people = [a for a in coco["annotations"] if not a.get("iscrowd") and a.get("num_keypoints", 1)]
-    annotated = dict.fromkeys(a["image_id"] for a in people)
-    seen = {record["image_id"] for record in results}
-    missed = [image for image in annotated if image not in seen]
-    if missed:
-        yield f"{len(missed)} of {len(annotated)} annotated images have no result, such as {missed[0]}"
-    # Only results that agree in image and score can be equal; of 100,000 results those are few.
-    keys = [(record["image_id"], str(record.get("score"))) for record in results]
-    count = Counter(keys)
-    fields = ["keypoints", "scores", *(field for _, field, _, _ in dataset.parts)]
-    alike = [
-        (key, *(tuple(record.get(field, ())) for field in fields))
-        for key, record in zip(keys, results, strict=True)
-        if count[key] > 1
-    ]
-    repeated = len(alike) - len(set(alike))
-    if repeated:
-        yield f"{repeated} of {len(results)} results repeat another one exactly"
 
 
 def _is_numbers(value: Any, count: int) -> bool:

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from . import coco_files
 from .coco_files import Entry, images_of
 from .oks_matching import AREAS, THRESHOLDS, Detections, Truth, match
 from .spec import Dataset, Metric
@@ -147,16 +146,9 @@ def evaluate_oks(
     found, left_out = Detections.read(results, coco, images, fields, score_field, drop=not original)
     matched, ignored = match(truth, found, constants)
     order = np.argsort(-found.score, kind="stable")
-    positives = np.stack([np.bincount(truth.image[~i], minlength=len(images.ids)) for i in truth.ignored])
-    return OksEvaluation(
-        images.ids,
-        found.image[order],
-        found.score[order],
-        matched[..., order],
-        ignored[..., order],
-        positives,
-        left_out,
-    )
+    positives = np.stack([np.bincount(truth.image[~i], minlength=len(images)) for i in truth.ignored])
+    best = found.image[order], found.score[order], matched[..., order], ignored[..., order]
+    return OksEvaluation(tuple(images), *best, positives, left_out)
 
 
 def _mean(values: Double) -> float:
@@ -170,16 +162,13 @@ def _score(
     rules: Rules = legacy_rules if protocol == "legacy" else "xtcocotools"
     scored = evaluate_oks(coco, results, dataset.sigmas_for(protocol), use_area=dataset.use_area, rules=rules)
     if scored.left_out:
-        _log.warning(
-            "%d of %d results have no joint with a positive score: MMPose's rules leave them out",
-            scored.left_out,
-            len(results),
-        )
+        text = "%d of %d results have no joint with a positive score: MMPose's rules leave them out"
+        _log.warning(text, scored.left_out, len(results))
     return scored.metrics
 
 
-OKS = Metric(coco_files.read_annotations, coco_files.read_results, partial(_score, legacy_rules="xtcocotools"))
+OKS = Metric(partial(_score, legacy_rules="xtcocotools"))
 """COCO's figures by the rules of MMPose, whose tables most published figures come from."""
 
-COCO_OKS = Metric(coco_files.read_annotations, coco_files.read_results, partial(_score, legacy_rules="pycocotools"))
+COCO_OKS = Metric(partial(_score, legacy_rules="pycocotools"))
 """The same, but `legacy` is COCO's own evaluation, which COCO's tables come from."""

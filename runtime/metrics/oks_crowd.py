@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from . import coco_files
 from .coco_files import Entry, numbers, require
 from .oks import evaluate_oks
 from .spec import Dataset, Metric
@@ -18,8 +17,12 @@ CROWDING = (("AP (E)", -np.inf, 0.2), ("AP (M)", 0.2, 0.8), ("AP (H)", 0.8, np.i
 """Easy, medium and hard images by `crowdIndex`, as the published code splits them; the paper says 0.1 and 0.8."""
 
 
-def crowdpose_metrics(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> dict[str, float]:
+def crowdpose_metrics(
+    dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], protocol: str = "legacy"
+) -> dict[str, float]:
     """AP, AR and the AP of easy, medium and hard images, the latter rounded to four digits like the published figures.
+
+    Both protocols give the same.
 
     Raises:
         InputError: a record that does not fit, or an image without `crowdIndex`.
@@ -40,8 +43,4 @@ def crowdpose_metrics(dataset: Dataset, coco: Mapping[str, Any], results: Sequen
     return figures
 
 
-OKS_CROWD = Metric(
-    coco_files.read_annotations,
-    coco_files.read_results,
-    lambda dataset, coco, results, protocol: crowdpose_metrics(dataset, coco, results),
-)
+OKS_CROWD = Metric(crowdpose_metrics)

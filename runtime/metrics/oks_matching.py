@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .coco_files import Entry, Images, check, check_unique, joints_of, numbers, require
+from .coco_files import Entry, check, check_unique, joints_of, numbers, require
 
 Double = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -39,19 +39,16 @@ class Truth:
     def read(
         cls,
         coco: Mapping[str, Any],
-        images: Images,
+        images: Mapping[Any, int],
         fields: Sequence[tuple[str, int]],
         use_area: bool,
         count_field: str,
         original: bool,
     ) -> Truth:
         entries: Sequence[Entry] = coco["annotations"]
-        people = joints_of(entries, "annotations", images, fields)  # first: its message reveals a wrong data set
-        require(
-            entries,
-            "annotations",
-            ("id", "bbox", *(["area"] if use_area else []), *([count_field] if count_field else [])),
-        )
+        image, joints = joints_of(entries, "annotations", images, fields)  # first: its message reveals a wrong data set
+        needed = ["id", "bbox", *(["area"] if use_area else []), *([count_field] if count_field else [])]
+        require(entries, "annotations", needed)
         check_unique([entry["id"] for entry in entries], "annotations")
         box = numbers(entries, "annotations", "bbox", 4)
         area = numbers(entries, "annotations", "area", 0) if use_area else box[:, 2] * box[:, 3] * BOX_AREA
@@ -59,11 +56,11 @@ class Truth:
         if count_field:
             empty = numbers(entries, "annotations", count_field, 0) == 0
         else:
-            empty = (people.points[..., 2] > 0).sum(axis=1) == 0
+            empty = (joints[..., 2] > 0).sum(axis=1) == 0
         outside = (area < AREAS[:, :1]) | (area > AREAS[:, 1:])
         # pycocotools marks a match by the person's id, so a match with id 0 is lost
         countable = np.array([not original or entry["id"] != 0 for entry in entries], np.bool_)
-        return cls(people.image, people.points, box, area, crowd, outside | crowd | empty, countable)
+        return cls(image, joints, box, area, crowd, outside | crowd | empty, countable)
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Detections:
         cls,
         results: Sequence[Entry],
         coco: Mapping[str, Any],
-        images: Images,
+        images: Mapping[Any, int],
         fields: Sequence[tuple[str, int]],
         score_field: str,
         drop: bool,
@@ -94,9 +91,8 @@ class Detections:
             (entry["category_id"] not in known for entry in results),
             lambda e: f"has the category {e['category_id']!r}, the annotations know {sorted(known)}",
         )
-        people = joints_of(results, "results", images, fields)
-        score = _scores(results, score_field)
-        joints, image, area = people.points, people.image, _extent(results, people.points)
+        image, joints = joints_of(results, "results", images, fields)
+        score, area = _scores(results, score_field), _extent(results, joints)
         left_out = 0
         if drop:
             keep = (joints[..., 2] > 0).any(axis=1)

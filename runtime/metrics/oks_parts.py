@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from . import coco_files
 from .coco_files import Entry
 from .oks import OksEvaluation, evaluate_oks
 from .spec import Dataset, Metric
@@ -27,8 +26,10 @@ _TITLES = {
 }
 
 
-def wholebody_metrics(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> dict[str, float]:
-    """AP and AR of body, foot, face, hand and whole body.
+def wholebody_metrics(
+    dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], protocol: str = "legacy"
+) -> dict[str, float]:
+    """AP and AR of body, foot, face, hand and whole body; both protocols give the same.
 
     A part is scored with its own joints and the person's area. People without a labelled joint of that part are
     ignored. The hand's figures are the mean of left and right hand. Results are ranked by `foot_score`, `face_score`,
@@ -39,6 +40,10 @@ def wholebody_metrics(dataset: Dataset, coco: Mapping[str, Any], results: Sequen
         InputError: a record that does not fit.
     """
     found = {title: [_evaluate(dataset, coco, results, name) for name in names] for title, names in _TITLES.items()}
+    for name in (name for names in _TITLES.values() for name in names if name != _BODY):
+        lacking = sum(f"{name}_score" not in record for record in results)
+        if 0 < lacking < len(results):
+            _log.warning("%d of %d results have no %s_score: `score` ranks them", lacking, len(results), name)
     return {
         f"{title} {name}": float(np.mean([one.metrics[name] for one in evaluations]))
         for title, evaluations in found.items()
@@ -58,13 +63,4 @@ def _evaluate(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry
     )
 
 
-def _score(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], protocol: str) -> dict[str, float]:
-    figures = wholebody_metrics(dataset, coco, results)
-    for name in (name for names in _TITLES.values() for name in names if name != _BODY):
-        lacking = sum(f"{name}_score" not in record for record in results)
-        if 0 < lacking < len(results):
-            _log.warning("%d of %d results have no %s_score: `score` ranks them", lacking, len(results), name)
-    return figures
-
-
-OKS_PARTS = Metric(coco_files.read_annotations, coco_files.read_results, _score)
+OKS_PARTS = Metric(wholebody_metrics)

@@ -30,23 +30,23 @@ _STRICT = {"legacy": np.arange(0, 0.51, 0.01)[11], "v029": np.arange(0, 0.51, 0.
 _GROUND_TRUTH = ("mpii_gt_val.mat", "mpii_gt_val.npz")
 
 
-def pckh_metrics(
-    dataset: Dataset, truth: Mapping[str, ArrayLike], predictions: NDArray[np.floating], protocol: str
-) -> dict[str, float]:
+def pckh_metrics(dataset: Dataset, truth: Mapping[str, ArrayLike], results: Any, protocol: str) -> dict[str, float]:
     """PCKh of the joint groups, Mean and Mean@0.1, as fractions.
 
     Args:
         dataset: MPII.
         truth: the arrays of MPII's `mpii_gt_val.mat`: pos_gt_src `(16, 2, N)`, 1-based px, jnt_missing `(16, N)`,
             headboxes_src `(2, 2, N)`, two corners.
-        predictions: `(N, 16, 2)`, 0-based px.
+        results: records, see `predictions_of`, or an array `(N, 16, 2)`, 0-based px.
         protocol: "legacy" or "v029".
 
     Raises:
         InputError: an array is missing, has another shape than the predictions need, or is not finite.
     """
-    joints = len(dataset.keypoints)
-    count = len(predictions)
+    predictions = results if isinstance(results, np.ndarray) else predictions_of(dataset, results)
+    count, joints = len(predictions), len(dataset.keypoints)
+    if predictions.shape != (count, joints, 2):
+        raise InputError(f"the predictions have the shape {predictions.shape}, expected ({count}, {joints}, 2)")
     shapes = {"pos_gt_src": (joints, 2, count), "jnt_missing": (joints, count), "headboxes_src": (2, 2, count)}
     arrays = {}
     for name, shape in shapes.items():
@@ -110,7 +110,7 @@ def predictions_of(dataset: Dataset, results: Any) -> NDArray[np.float64]:
     return points[..., :2]
 
 
-def read_centers(dataset: Dataset, path: Path) -> tuple[Centers, Path]:
+def read_centers(path: Path) -> tuple[Centers, Path]:
     """The people of `mpii_val.json`, and the ground truth of PCKh beside it.
 
     Raises:
@@ -125,26 +125,21 @@ def read_centers(dataset: Dataset, path: Path) -> tuple[Centers, Path]:
     return Centers(tuple(person["image"] for person in people), center, scale), truth
 
 
-def read_truth(dataset: Dataset, path: Path) -> Mapping[str, Any]:
-    """The arrays of `mpii_gt_val.mat`, or the same as .npz or .json."""
-    return _arrays(path)
-
-
-def read_predictions(dataset: Dataset, path: Path) -> Any:
-    """Records of a results file; or of a .mat or .npz file the array `preds` as `(N, 16, 2)` 0-based px."""
+def read_predictions(path: Path) -> Any:
+    """Records of a results file; or of a .mat or .npz file the array `preds` as `(N, K, 2)` 0-based px."""
     if path.suffix.lower() not in (".mat", ".npz"):
         return records_of(read_json(path), path)
-    arrays, joints = _arrays(path), len(dataset.keypoints)
-    if "preds" not in arrays or np.shape(arrays["preds"])[1:2] != (joints,):
-        raise InputError(f"{path} lacks `preds` (people, {joints}, 2); it has {sorted(arrays)}")
+    arrays = read_arrays(path)
+    if np.ndim(arrays.get("preds", 0)) != 3:
+        raise InputError(f"{path} lacks `preds` (people, joints, 2); it has {sorted(arrays)}")
     predictions = np.asarray(arrays["preds"], np.float64)[..., :2] - 1
     if not np.isfinite(predictions).all():
         raise InputError(f"{path}: `preds` holds {int((~np.isfinite(predictions)).sum())} NaN")
     return predictions
 
 
-def _arrays(path: Path) -> dict[str, Any]:
-    """Named arrays of a .mat, .npz or .json file."""
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Named arrays of a .mat, .npz or .json file, such as those of `mpii_gt_val.mat`."""
     if path.suffix.lower() == ".json":
         content = read_json(path)
         if not isinstance(content, dict):
@@ -163,9 +158,4 @@ def _arrays(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
-def _score(dataset: Dataset, truth: Mapping[str, ArrayLike], results: Any, protocol: str) -> dict[str, float]:
-    predictions = results if isinstance(results, np.ndarray) else predictions_of(dataset, results)
-    return pckh_metrics(dataset, truth, predictions, protocol)
-
-
-PCKH = Metric(read_truth, read_predictions, _score, read_centers, oks_nms=False)
+PCKH = Metric(pckh_metrics, read_arrays, read_predictions, read_centers, oks_nms=False)

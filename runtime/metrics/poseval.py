@@ -31,7 +31,9 @@ _HEAD_SIZE = 0.6  # of the diagonal of the head box
 _NEAR = 0.5  # of the head size
 
 
-def poseval_metrics(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> dict[str, float]:
+def poseval_metrics(
+    dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], protocol: str = "legacy"
+) -> dict[str, float]:
     """AP of the joint groups and Total, the mean over the 15 joints, as fractions.
 
     A prediction is assigned to the annotated person of whom it has most joints right (within half a head size), and a
@@ -42,6 +44,7 @@ def poseval_metrics(dataset: Dataset, coco: Mapping[str, Any], results: Sequence
         coco: `images` (with ignore_regions_x, ignore_regions_y where there are regions) and `annotations` with
             keypoints 17 x [x, y, v] and bbox_head, of all sequences.
         results: records with image_id, keypoints 17 x [x, y, score] and optionally the scores apart, `scores` 17.
+        protocol: both give the same.
 
     Raises:
         InputError: a record that does not fit.
@@ -58,33 +61,30 @@ def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: 
     annotations: Sequence[Entry] = coco["annotations"]
     fields = [("keypoints", len(dataset.keypoints))]
     require(annotations, "annotations", ("image_id", "bbox_head"))
-    truth, found = joints_of(annotations, "annotations", images, fields), joints_of(results, "results", images, fields)
+    truth_image, truth = joints_of(annotations, "annotations", images, fields)
+    found_image, found = joints_of(results, "results", images, fields)
     head_box = numbers(annotations, "annotations", "bbox_head", 4)
-    check(
-        annotations,
-        "annotations",
-        (min(box[2:]) <= 0 for box in head_box),
-        lambda e: f"has the head box {e['bbox_head']}",
-    )
+    empty = head_box[:, 2:].min(axis=1) <= 0
+    check(annotations, "annotations", empty, lambda e: f"has the head box {e['bbox_head']}")
     head = _HEAD_SIZE * np.hypot(head_box[:, 2], head_box[:, 3])
     evaluated = list(dataset.evaluated)
-    score = found.points[..., 2]
+    score = found[..., 2]
     if any("scores" in entry for entry in results):
         require(results, "results", ("scores",))
         score = numbers(results, "results", "scores", len(dataset.keypoints))
-    truth_xy, truth_seen = _joints(truth.points[:, evaluated])
-    found_xy, found_seen = _joints(found.points[:, evaluated])
+    truth_xy, truth_seen = _joints(truth[:, evaluated])
+    found_xy, found_seen = _joints(found[:, evaluated])
 
     labelled = np.zeros(len(evaluated), np.int64)
     scores: list[Double] = []
     right: list[Bool] = []
     seen: list[Bool] = []
     for image in coco["images"]:
-        index = images.position[image["id"]]
-        people = np.flatnonzero(truth.image == index)
+        index = images[image["id"]]
+        people = np.flatnonzero(truth_image == index)
         if not len(people):
             continue  # a frame without annotated people is not evaluated
-        found_here = np.flatnonzero(found.image == index)
+        found_here = np.flatnonzero(found_image == index)
         there, here = truth_seen[people], found_seen[found_here]
         regions = _regions(image)
         if regions:
@@ -171,14 +171,14 @@ def _inside(polygons: Sequence[Double], points: Double) -> Bool:
     return inside
 
 
-def read_sequences(dataset: Dataset, path: Path) -> Mapping[str, Any]:
+def read_sequences(path: Path) -> Mapping[str, Any]:
     """PoseTrack18's annotations, merged: a folder with one file per sequence, or one file."""
     sequences = _sequences(path)
     names = ("images", "annotations", "categories")
     return {name: [entry for one in sequences for entry in one.get(name, ())] for name in names}
 
 
-def read_results(dataset: Dataset, path: Path) -> list[Entry]:
+def read_results(path: Path) -> list[Entry]:
     """Records of a results file, of one sequence's file, or of a folder of those."""
     if path.is_dir():
         return [entry for one in _sequences(path) for entry in one["annotations"]]
@@ -203,6 +203,4 @@ def _sequences(path: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-POSEVAL = Metric(
-    read_sequences, read_results, lambda dataset, coco, results, protocol: poseval_metrics(dataset, coco, results)
-)
+POSEVAL = Metric(poseval_metrics, read_sequences, read_results)

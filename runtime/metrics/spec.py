@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..registry import unknown_name
+from . import coco_files
 
 PROTOCOLS = ("legacy", "v029")
 """`legacy`: the published tables (MMPose <= 0.10, HRNet repository); `v029`: MMPose 0.29."""
@@ -46,23 +47,23 @@ class Centers:
 class Metric:
     """The protocol that the published figures of a data set follow.
 
-    Every function gets the `Dataset` first, and raises InputError for a file or a record that it cannot use.
+    Every function raises InputError for a file or a record that it cannot use.
 
     Attributes:
-        read_annotations: `(dataset, path)` -> what results are compared with. `images` and `annotations` in COCO's
-            format, unless `read_centers` is given.
-        read_results: `(dataset, path)` -> the results, as `score` takes them.
         score: `(dataset, annotations, results, protocol)` -> the figures, as fractions. `results` are records of a
             results file, or what `read_results` returned.
-        read_centers: `(dataset, path)` -> the people to estimate and the file to pass to `read_annotations`, for a data
-            set that annotates people by a centre and a scale. None: people are annotated by boxes.
+        read_annotations: path -> what results are compared with. `images` and `annotations` in COCO's format, unless
+            `read_centers` is given.
+        read_results: path -> the results, as `score` takes them.
+        read_centers: path -> the people to estimate and the file to pass to `read_annotations`, for a data set that
+            annotates people by a centre and a scale. None: people are annotated by boxes.
         oks_nms: whether duplicate people are removed before scoring. If not, every annotated person has one result.
     """
 
-    read_annotations: Callable[[Dataset, Path], Any]
-    read_results: Callable[[Dataset, Path], Any]
     score: Callable[[Dataset, Any, Any, str], dict[str, float]]
-    read_centers: Callable[[Dataset, Path], tuple[Centers, Path]] | None = None
+    read_annotations: Callable[[Path], Any] = coco_files.read_annotations
+    read_results: Callable[[Path], Any] = coco_files.read_results
+    read_centers: Callable[[Path], tuple[Centers, Path]] | None = None
     oks_nms: bool = True
 
 

@@ -161,7 +161,7 @@ class TestTruth:
     def test_results_are_not_overwritten_by_the_next_call(
         self, pose: PoseEstimator, frame: NDArray[np.uint8], boxes: NDArray[np.float64]
     ) -> None:
-        first, maps = pose(frame, boxes[:2]), pose.heatmaps(frame, boxes[:2])
+        first, maps = pose(frame, boxes[:2]), pose.outputs(frame, boxes[:2])[0]
         kept = first.xy.copy(), first.score.copy(), maps.copy()
         pose(frame[::-1], boxes[2:4])
         for seen, before in zip((first.xy, first.score, maps), kept, strict=True):
@@ -178,7 +178,7 @@ class TestNumbers:
         assert len(people) == 0
         assert people.xy.shape == (0, 17, 2) and people.score.shape == (0, 17) and people.boxes.shape == (0, 4)
         assert people.to_json() == []
-        assert pose.heatmaps(frame, nobody).shape == (0, 17, 32, 24)
+        assert pose.outputs(frame, nobody)[0].shape == (0, 17, 32, 24)
 
     def test_one_at_a_time_is_the_same_as_together(
         self, pose: PoseEstimator, frame: NDArray[np.uint8], boxes: NDArray[np.float64]
@@ -202,7 +202,7 @@ class TestNumbers:
         assert len(people) == count
         for i in (0, MAX_BATCH - 1, MAX_BATCH, count - 1):
             same(pose(frame, many[i : i + 1]), people, slice(i, i + 1))
-        assert len(pose.heatmaps(frame, many)) == count
+        assert len(pose.outputs(frame, many)[0]) == count
 
     def test_integer_boxes_and_lists(self, pose: PoseEstimator, frame: NDArray[np.uint8]) -> None:
         same(pose(frame, [[20, 10, 80, 150]]), pose(frame, np.array([[20, 10, 80, 150]], np.int32)))
@@ -268,7 +268,7 @@ class TestFrames:
         ids=lambda v: "" if isinstance(v, str) else None,
     )
     def test_bad_frames(self, pose: PoseEstimator, bad: Any, message: str) -> None:
-        for method in (pose, pose.heatmaps):
+        for method in (pose, pose.outputs):
             with pytest.raises(InputError, match=message):
                 method(bad, [[0, 0, 50, 50]])
 
@@ -293,7 +293,7 @@ class TestFrames:
         ids=lambda v: "" if isinstance(v, str) else None,
     )
     def test_bad_boxes(self, pose: PoseEstimator, frame: NDArray[np.uint8], bad: Any, message: str) -> None:
-        for method in (pose, pose.heatmaps):
+        for method in (pose, pose.outputs):
             with pytest.raises(InputError, match=message):
                 method(frame, bad)
 

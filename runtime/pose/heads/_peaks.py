@@ -1,16 +1,33 @@
-"""The highest cells of maps and the steps from there that several rules take.
+"""What rules have in common that read one map per joint.
 
 M maps lie in one array `(M, h, w)`; columns and rows of cells are `(M,)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ._maps import Double, Float
+from ...bundle.contract import Contract
+from . import Outputs
 
+Float = NDArray[np.float32]
+Double = NDArray[np.float64]
 Index = NDArray[np.intp]
+
+
+def per_map(rule: Callable[[Float, int], tuple[Double, Float]]) -> Callable[[Outputs, Contract], tuple[Double, Float]]:
+    """`Head.decode` from a function that takes M maps and the size of a Gaussian, and gives `(M, 2)` and `(M,)`."""
+
+    def decode(outputs: Outputs, contract: Contract) -> tuple[Double, Float]:
+        (maps,) = outputs
+        people, joints, height, width = maps.shape
+        xy, score = rule(maps.reshape(people * joints, height, width), contract.kernel)
+        return xy.reshape(people, joints, 2), score.reshape(people, joints)
+
+    return decode
 
 
 def highest(maps: Float) -> tuple[Index, Index, Float]:

@@ -3,11 +3,11 @@
 import numpy as np
 
 from . import Head
-from ._maps import Double, Float, mean_of_maps, one_map_per_joint, per_map
-from ._peaks import highest, points
+from ._peaks import Double, Float, highest, per_map, points
 
 
-def _hourglass(maps: Float, kernel: int) -> tuple[Double, Float]:
+@per_map
+def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     peak = maps.max(axis=(1, 2))
     maps = np.minimum(maps, 1)
     height, width = maps.shape[1:]
@@ -27,8 +27,6 @@ HEAD = Head(
     name="hourglass",
     summary="a quarter cell towards the higher neighbour, half a cell added",
     source="Princeton's stacked hourglass repository",
-    shapes=one_map_per_joint,
-    decode=per_map(_hourglass),
-    merge=mean_of_maps,
+    decode=_decode,
     cuda=7,
 )

@@ -4,13 +4,13 @@ import numpy as np
 
 from ..blur import blur
 from . import Head
-from ._maps import Double, Float, mean_of_maps, one_map_per_joint, per_map
-from ._peaks import highest, points, uphill
+from ._peaks import Double, Float, highest, per_map, points, uphill
 
 _AMPLITUDE = 255  # of the maps
 
 
-def _megvii(maps: Float, kernel: int) -> tuple[Double, Float]:
+@per_map
+def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     peak_before = highest(maps)[2].astype(np.float64)
     blurred = blur(maps, kernel, "zero").astype(np.float32)
     peak = blurred.max(axis=(1, 2))
@@ -28,8 +28,6 @@ HEAD = Head(
     name="megvii",
     summary="a quarter cell on the blurred map, half a cell added; score max / 255 + 0.5",
     source="MMPose post_process='megvii'",
-    shapes=one_map_per_joint,
-    decode=per_map(_megvii),
-    merge=mean_of_maps,
+    decode=_decode,
     cuda=5,
 )

@@ -4,13 +4,14 @@ import numpy as np
 
 from ..blur import blur
 from . import Head
-from ._maps import Double, Float, mean_of_maps, one_map_per_joint, per_map
+from ._peaks import Double, Float, per_map
 
 _AMPLITUDE = 255  # of the maps
 _MARGIN = 10  # cells by which the blurred map is larger on each side
 
 
-def _megvii_original(maps: Float, kernel: int) -> tuple[Double, Float]:
+@per_map
+def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     height, width = maps.shape[1:]
     cells = blur(maps, kernel, "zero", _MARGIN).reshape(len(maps), -1)
     every = np.arange(len(maps))
@@ -37,8 +38,6 @@ HEAD = Head(
     name="megvii_original",
     summary="a quarter cell towards the second highest cell, half a cell added; score max / 255 + 0.5",
     source="Megvii's MSPN repository",
-    shapes=one_map_per_joint,
-    decode=per_map(_megvii_original),
-    merge=mean_of_maps,
+    decode=_decode,
     cuda=6,
 )

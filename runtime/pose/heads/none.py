@@ -1,11 +1,11 @@
 """The highest cell itself."""
 
 from . import Head
-from ._maps import Double, Float, mean_of_maps, one_map_per_joint, per_map
-from ._peaks import highest, points
+from ._peaks import Double, Float, highest, per_map, points
 
 
-def _none(maps: Float, kernel: int) -> tuple[Double, Float]:
+@per_map
+def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     x, y, value = highest(maps)
     return points(x, y), value
 
@@ -14,8 +14,6 @@ HEAD = Head(
     name="none",
     summary="the highest cell",
     source="HRNet repository without POST_PROCESS",
-    shapes=one_map_per_joint,
-    decode=per_map(_none),
-    merge=mean_of_maps,
+    decode=_decode,
     cuda=0,
 )

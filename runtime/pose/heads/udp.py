@@ -4,11 +4,11 @@ import numpy as np
 
 from ..blur import blurred_windows
 from . import Head
-from ._maps import Double, Float, mean_of_maps, one_map_per_joint, per_map
-from ._peaks import highest, newton, points
+from ._peaks import Double, Float, highest, newton, per_map, points
 
 
-def _udp(maps: Float, kernel: int) -> tuple[Double, Float]:
+@per_map
+def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     x, y, value = highest(maps)
     xy = points(x, y)
     at = np.flatnonzero(value > 0)
@@ -28,8 +28,6 @@ HEAD = Head(
     name="udp",
     summary="DARK with other borders and differences",
     source="Huang et al., CVPR 2020; MMPose 0.x use_udp with GaussianHeatmap",
-    shapes=one_map_per_joint,
-    decode=per_map(_udp),
-    merge=mean_of_maps,
+    decode=_decode,
     cuda=3,
 )

@@ -7,8 +7,7 @@ from ...bundle.contract import Contract
 from ..blur import blur_matrix
 from ..flip import merge
 from . import Head, Outputs, Shapes
-from ._maps import Double, Float
-from ._peaks import highest, points
+from ._peaks import Double, Float, highest, points
 
 _CHANNELS = 3  # per joint: class, x, y
 _RADIUS = 0.0546875  # of the map's height: the radius within which offsets are trained

@@ -4,13 +4,13 @@ import numpy as np
 
 from ..blur import blur, blurred_windows
 from . import Head
-from ._maps import Double, Float, mean_of_maps, one_map_per_joint, per_map
-from ._peaks import highest, newton, points
+from ._peaks import Double, Float, highest, newton, per_map, points
 
 _LOG_FLOOR = 1e-10
 
 
-def _unbiased(maps: Float, kernel: int) -> tuple[Double, Float]:
+@per_map
+def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     height, width = maps.shape[1:]
     x, y, value = highest(maps)
     xy = points(x, y)
@@ -35,8 +35,6 @@ HEAD = Head(
     name="unbiased",
     summary="a Newton step on the logarithm of the blurred map (DARK)",
     source="Zhang et al., CVPR 2020; MMPose post_process='unbiased'",
-    shapes=one_map_per_joint,
-    decode=per_map(_unbiased),
-    merge=mean_of_maps,
+    decode=_decode,
     cuda=2,
 )

@@ -59,7 +59,7 @@ def test_it_is_built_verified_and_run(tmp_path: Path, capsys: pytest.CaptureFixt
     frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3)).astype(np.uint8)
     boxes = check_boxes([[10, 10, 60, 100], [40, 20, 90, 110]])
     pose = PoseEstimator(output, backend="onnxruntime", precision="fp32")
-    people, maps = pose(frame, boxes), pose.heatmaps(frame, boxes)
+    people, maps = pose(frame, boxes), pose.outputs(frame, boxes)[0]
     assert maps.shape == (2, 51, 8, 6)
     cells, score = decode((maps,), c)
     np.testing.assert_array_equal(people.score, score)

@@ -20,7 +20,6 @@ from posert.export.graph.to_torchscript import to_torchscript
 from posert.runtime.accuracy.golden import check_session
 from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
-from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose import heads
 from posert.runtime.pose.decode import decode, to_frame
@@ -53,7 +52,7 @@ def merge(outputs, contract):
     (x, mirrored_x), (y, mirrored_y) = halves
     return (x + mirrored_x[..., ::-1]) / 2, (y + mirrored_y) / 2
 
-HEAD = Head("toy_simcc", "argmax of a vector per axis", "these tests", shapes, decode, merge)
+HEAD = Head("toy_simcc", "argmax of a vector per axis", "these tests", decode, shapes, merge)
 """
 
 
@@ -182,8 +181,6 @@ def test_a_network_with_two_outputs_from_bundle_to_keypoints(simcc: None, tmp_pa
             np.testing.assert_allclose(people.score, score, atol=1e-5, err_msg=backend)
         outputs = pose.outputs(frame(), BOXES)
         assert [output.shape for output in outputs] == [(3, 3, 96), (3, 3, 128)]
-        with pytest.raises(InputError, match="2 outputs, not one of heatmaps: use `outputs`"):
-            pose.heatmaps(frame(), BOXES)
         with Bundle(path) as bundle:
             session = open_session(bundle, backend, "fp32", threads=1)
             artifact = next(iter(bundle.artifacts.values()))
@@ -212,7 +209,7 @@ def test_a_network_with_combined_maps_from_bundle_to_keypoints(tmp_path: Path, f
         np.testing.assert_allclose(people.score, score, atol=1e-5, err_msg=backend)
         # cells of some 20 px; the offsets are sums in another order
         np.testing.assert_allclose(people.xy, in_frame(cells, contract, regions), atol=1e-3, err_msg=backend)
-        np.testing.assert_allclose(pose.heatmaps(frame(), BOXES), maps[:3], atol=1e-5, err_msg=backend)
+        np.testing.assert_allclose(pose.outputs(frame(), BOXES)[0], maps[:3], atol=1e-5, err_msg=backend)
 
 
 @pytest.mark.parametrize(
