@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import numpy as np
 
 from ..backends import load_backend
 from ..bundle.archive import Bundle
-from ..bundle.contract import Contract
 from ..datasets import dataset
 from ..errors import InputError
 from ..estimator import PoseEstimator
@@ -36,24 +34,6 @@ TOLERANCE = 0.002
 """A figure agrees with the published one within this: published figures have three digits, and JPEG decoders differ."""
 
 _UNPUBLISHED = ("demo", "random")  # weights that have not the published figures
-
-
-@dataclass(frozen=True)
-class Subjects:
-    """Who is evaluated, and on what.
-
-    Attributes:
-        people: N people.
-        truth: the annotations, as the metric reads them.
-        boxes: "annotated" or "detections".
-        center, extent: `(N, 2)` of their crops, px of the frame.
-    """
-
-    people: People
-    truth: Any
-    boxes: str
-    center: Float
-    extent: Float
 
 
 def evaluate_bundle(
@@ -97,7 +77,7 @@ def evaluate_bundle(
         if which.keypoints != bundle.contract.keypoints:
             raise InputError(f"{bundle.name} predicts the joints of {bundle.contract.dataset}, not of {which.name}")
         pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads)
-        subjects = read_subjects(which, bundle.contract, annotations, detections, protocol)
+        people, truth = read_people(which, annotations, detections, protocol)
         graph = bundle.artifacts[load_backend(pose.selection.backend).precisions[pose.selection.precision]].sha256
         name = f"{bundle.name}.{pose.selection.backend}.{pose.selection.precision}.json"
         source = bundle.manifest["model"].get("checkpoint", {}).get("source")
@@ -105,15 +85,16 @@ def evaluate_bundle(
     # The journals of both passes are named after one file, so that a flip test resumes a plain run.
     base = Path(output or f"out/evaluate/{name}")
     target = base if output or not flip_test else base.with_suffix(".flip.json")
+    boxes = "annotated" if detections is None else "detections"
     report: dict[str, Any] = {"dataset": which.name, "protocol": protocol}
 
     def run(estimator: PoseEstimator) -> dict[str, Any]:
         journal = _journal_path(base, estimator.flip_test)
-        records, ms = estimate_people(estimator, which, subjects, Path(images), journal, graph, protocol, workers)
+        records, ms = estimate_people(estimator, which, people, Path(images), journal, graph, protocol, workers)
         if estimator.flip_test == flip_test:
             with atomic_write(target) as file:
                 file.write(json.dumps(records).encode())
-        return {"metrics": score(which, subjects.truth, records, protocol), "ms_per_person": ms}
+        return {"metrics": score(which, truth, records, protocol), "ms_per_person": ms}
 
     plain = run(pose)
     if flip_test:
@@ -129,45 +110,41 @@ def evaluate_bundle(
         "backend": pose.selection.backend,
         "precision": pose.selection.precision,
         "flip_test": flip_test,
-        "people": len(subjects.people),
-        "images": len(np.unique(subjects.people.image)),
-        "boxes": subjects.boxes,
+        "people": len(people),
+        "images": len(np.unique(people.image)),
+        "boxes": boxes,
         "results": str(target),
     }
     rows = compare(published, report["metrics"])
     if rows:
         report["published"] = rows
-        report["verdict"] = _verdict(which, subjects.boxes, flip_test, protocol, rows)
+        report["verdict"] = _verdict(which, boxes, flip_test, protocol, rows)
     return report
 
 
-def read_subjects(
-    which: Dataset, contract: Contract, annotations: str | Path, detections: str | Path | None, protocol: str
-) -> Subjects:
-    """The people of an evaluation and their crops; arguments as for `evaluate_bundle`.
+def read_people(
+    which: Dataset, annotations: str | Path, detections: str | Path | None, protocol: str
+) -> tuple[People, Any]:
+    """The people of an evaluation, and the annotations as the metric reads them; arguments as for `evaluate_bundle`.
 
     Raises:
         InputError: a file or a record that does not fit.
     """
-    metric, boxes = which.metric, "annotated" if detections is None else "detections"
-    if metric.read_centers is not None:
+    if which.metric.read_centers is not None:
         if detections is not None:
             raise InputError(f"{which.name} is evaluated at its annotated centres: leave out --detections")
-        centers, path = metric.read_centers(Path(annotations))
-        people, truth = centered_people(centers), read_annotations(which, path)
-    else:
-        truth = read_annotations(which, annotations)
-        if detections is None:
-            people = annotated_people(which, truth, protocol)
-        else:
-            people = detected_people(which, truth, read_json(detections))
-    return Subjects(people, truth, boxes, *people.regions(contract))
+        centers, path = which.metric.read_centers(Path(annotations))
+        return centered_people(centers), read_annotations(which, path)
+    truth = read_annotations(which, annotations)
+    if detections is None:
+        return annotated_people(which, truth, protocol), truth
+    return detected_people(which, truth, read_json(detections)), truth
 
 
 def estimate_people(
     pose: PoseEstimator,
     which: Dataset,
-    subjects: Subjects,
+    people: People,
     folder: Path,
     journal_path: Path,
     graph: str,
@@ -179,7 +156,7 @@ def estimate_people(
     Args:
         pose: the estimator.
         which: the data set.
-        subjects: who.
+        people: who.
         folder: of the images.
         journal_path: where the joints are kept until the run is done.
         graph: sha256 of the graph that runs.
@@ -189,7 +166,7 @@ def estimate_people(
     Raises:
         InputError: images are missing, or one cannot be decoded.
     """
-    people, center, extent = subjects.people, subjects.center, subjects.extent
+    center, extent = people.regions(pose.contract)
     members = dict(people.by_image())
     missing = [people.files[i] for i in members if not (folder / people.files[i]).is_file()]
     if missing:
@@ -203,7 +180,7 @@ def estimate_people(
     def run(frame: Image, who: Members) -> tuple[Float, Float]:
         return pose.estimate_regions(frame, center[who], extent[who])
 
-    with Journal(journal_path, fingerprint(graph, pose, subjects)) as journal:
+    with Journal(journal_path, fingerprint(graph, pose, people)) as journal:
         done: set[int] = set()
         for image, *found in journal.records:
             xy[members[image]], scores[members[image]] = found
@@ -218,11 +195,11 @@ def estimate_people(
     return records, float(np.median(times)) if times else None
 
 
-def fingerprint(graph: str, pose: PoseEstimator, subjects: Subjects) -> str:
+def fingerprint(graph: str, pose: PoseEstimator, people: People) -> str:
     """What a journal belongs to: the network (sha256 of its graph), how it runs, and everyone's crops."""
     run = [graph, pose.selection.backend, pose.selection.precision, pose.flip_test, pose.contract.to_json()]
-    digest = hashlib.sha256(json.dumps([run, subjects.people.files]).encode())
-    for array in (subjects.people.image, subjects.center, subjects.extent):
+    digest = hashlib.sha256(json.dumps([run, people.files]).encode())
+    for array in (people.image, *people.regions(pose.contract)):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

@@ -8,14 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 NUMBER = (int, float)
 NUMBER_OR_NONE = (int, float, NoneType)
-_NAMES = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    NoneType: "null",
-    dict: "{}",
-}
+_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null", dict: "{}"}
 
 
 def shape_of(record: type) -> dict[str, Any]:

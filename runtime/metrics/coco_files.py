@@ -6,6 +6,7 @@ No record is dropped silently. An error names the first record that does not fit
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,19 +118,14 @@ def numbers(entries: Sequence[Entry], where: str, field: str, count: int, finite
     """
     values = [entry[field] for entry in entries]
     if count:
-        check(
-            entries,
-            where,
-            (not isinstance(v, Sequence | np.ndarray) or len(v) != count for v in values),
-            lambda e: f"has {wrong_count(e[field], field, count)}",
-        )
-    good: list[bool]
+        wrong = (not isinstance(v, Sequence | np.ndarray) or len(v) != count for v in values)
+        check(entries, where, wrong, lambda e: f"has {wrong_count(e[field], field, count)}")
     try:
         array = np.array(values, np.float64).reshape((-1, count) if count else -1)
-        good = [bool(row.all()) for row in np.isfinite(array)] if finite else []
+        bad = [not row.all() for row in np.isfinite(array)] if finite else []
     except (TypeError, ValueError):
-        array, good = np.zeros(0), [_is_numbers(v, count) for v in values]
-    check(entries, where, (not ok for ok in good), lambda e: f"has values in {field!r} that are not finite numbers")
+        array, bad = np.zeros(0), [not _is_numbers(v, count) for v in values]
+    check(entries, where, bad, lambda e: f"has values in {field!r} that are not finite numbers")
     return array
 
 
@@ -159,10 +155,10 @@ def require(entries: Sequence[Any], where: str, fields: Sequence[str]) -> None:
 
 def check_unique(ids: Sequence[Any], where: str) -> None:
     """Raise InputError if an id occurs twice."""
-    seen: set[Any] = set()
-    twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    if twice:
-        raise InputError(f"{where}: the id {twice[0]!r} occurs more than once ({len(twice)} repeated ids)")
+    (name, count), *_ = Counter(ids).most_common(1) or [(None, 0)]
+    if count > 1:
+        repeated = len(ids) - len(set(ids))
+        raise InputError(f"{where}: the id {name!r} occurs more than once ({repeated} repeated ids)")
 
 
 def check(entries: Sequence[Any], where: str, bad: Iterable[Any], say: Callable[[Any], str]) -> None:

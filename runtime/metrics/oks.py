@@ -65,13 +65,9 @@ class OksEvaluation:
         """AP, AP50, AP75, AP (M), AP (L), AR, AR50, AR75, AR (M), AR (L) as fractions; -1 where there is nobody."""
         curves = [self.curves(area) for area in range(len(AREAS))]
         figures = {}
-        for name, kind in (("AP", 0), ("AR", 1)):
-            everyone, medium, large = (curve[kind] for curve in curves)
-            figures[name] = _mean(everyone)
-            figures[f"{name}50"] = _mean(everyone[0])
-            figures[f"{name}75"] = _mean(everyone[5])
-            figures[f"{name} (M)"] = _mean(medium)
-            figures[f"{name} (L)"] = _mean(large)
+        for name, (everyone, medium, large) in zip(("AP", "AR"), zip(*curves, strict=True), strict=True):
+            parts = {"": everyone, "50": everyone[0], "75": everyone[5], " (M)": medium, " (L)": large}
+            figures.update({f"{name}{part}": _mean(values) for part, values in parts.items()})
         return figures
 
     def curves(self, area: int = 0, weights: NDArray[np.integer] | None = None) -> tuple[Double, Double]:
@@ -83,21 +79,16 @@ class OksEvaluation:
 
         Everything is -1 if there is nobody to find.
         """
-        right = self.matched[area] & ~self.ignored[area]
-        wrong = ~self.matched[area] & ~self.ignored[area]
-        if weights is None:
-            found, total = right.cumsum(axis=1), int(self.positives[area].sum())
-            missed = wrong.cumsum(axis=1)
-        else:
-            times = weights[self.image]
-            found, missed = (right * times).cumsum(axis=1), (wrong * times).cumsum(axis=1)
-            total = int(self.positives[area] @ weights)
+        weights = np.ones(len(self.images), np.int64) if weights is None else weights
+        matched, counted = self.matched[area], ~self.ignored[area] * weights[self.image]
+        total = int(self.positives[area] @ weights)
         precision, recall = np.zeros((len(THRESHOLDS), len(RECALLS))), np.zeros(len(THRESHOLDS))
         if total == 0:
             return precision - 1, recall - 1
         if len(self.score) == 0:
             return precision, recall
-        true, false = found.astype(np.float64), missed.astype(np.float64)
+        true = (matched * counted).cumsum(axis=1).astype(np.float64)
+        false = (~matched * counted).cumsum(axis=1).astype(np.float64)
         reached = true / total
         height = true / (false + true + _EPSILON)
         height = np.maximum.accumulate(height[:, ::-1], axis=1)[:, ::-1]

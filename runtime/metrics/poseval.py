@@ -72,13 +72,10 @@ def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: 
     if any("scores" in entry for entry in results):
         require(results, "results", ("scores",))
         score = numbers(results, "results", "scores", len(dataset.keypoints))
-    truth_xy, truth_seen = _joints(truth[:, evaluated])
-    found_xy, found_seen = _joints(found[:, evaluated])
-
+    truth, found = truth[:, evaluated], found[:, evaluated]
+    truth_seen, found_seen = (truth != 0).any(axis=2), (found != 0).any(axis=2)  # a joint at 0, 0, 0 is absent
     labelled = np.zeros(len(evaluated), np.int64)
-    scores: list[Double] = []
-    right: list[Bool] = []
-    seen: list[Bool] = []
+    kept: list[tuple[Double, Bool, Bool]] = []
     for image in coco["images"]:
         index = images[image["id"]]
         people = np.flatnonzero(truth_image == index)
@@ -88,27 +85,18 @@ def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: 
         there, here = truth_seen[people], found_seen[found_here]
         regions = _regions(image)
         if regions:
-            there &= ~_inside(regions, truth_xy[people])
-            here &= ~_inside(regions, found_xy[found_here])
+            there &= ~_inside(regions, truth[people, :, :2])
+            here &= ~_inside(regions, found[found_here, :, :2])
             people, there = people[there.any(axis=1)], there[there.any(axis=1)]
             found_here, here = found_here[here.any(axis=1)], here[here.any(axis=1)]
         labelled += there.sum(axis=0)
-        distance = np.linalg.norm(found_xy[found_here][:, None] - truth_xy[people][None], axis=3)
+        distance = np.linalg.norm(found[found_here, None, :, :2] - truth[people, :, :2], axis=3)
         match = (distance / head[people][None, :, None] <= _NEAR) & here[:, None] & there[None]
-        scores.append(score[found_here][:, evaluated])
-        seen.append(here)
-        right.append(_assigned(match, there))
-    if not scores:
+        kept.append((score[found_here][:, evaluated], _assigned(match, there), here))
+    if not kept:
         return np.zeros(len(evaluated))
-    all_scores, all_right, all_seen = np.concatenate(scores), np.concatenate(right), np.concatenate(seen)
-    return np.array(
-        [_average_precision(all_scores[s, j], all_right[s, j], int(labelled[j])) for j, s in enumerate(all_seen.T)]
-    )
-
-
-def _joints(joints: Double) -> tuple[Double, Bool]:
-    """Positions, and which joints are present: one at 0, 0, 0 is absent."""
-    return joints[..., :2], (joints != 0).any(axis=2)
+    scores, right, seen = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return np.array([_average_precision(scores[s, j], right[s, j], int(labelled[j])) for j, s in enumerate(seen.T)])
 
 
 def _assigned(match: Bool, there: Bool) -> Bool:

@@ -46,10 +46,16 @@ def crop_regions(boxes: NDArray[np.float64], contract: Contract) -> tuple[NDArra
         center `(N, 2)` and extent `(N, 2)` float32, px of the frame: the crop shows `center - extent / 2` to
         `center + extent / 2`.
     """
-    c = contract
+    c, ratio = contract, contract.width / contract.height
     size = boxes[:, 2:] - boxes[:, :2]
     center = (boxes[:, :2] + size * 0.5).astype(np.float32)
-    return center, _to_aspect(size if c.enlarge == (1, 1) else size * c.enlarge, c.width, c.height, c.padding)
+    if c.enlarge != (1, 1):
+        size = size * c.enlarge
+    grown = np.empty_like(size)
+    np.maximum(size[:, 0], size[:, 1] * ratio, out=grown[:, 0])
+    np.maximum(size[:, 1], size[:, 0] / ratio, out=grown[:, 1])
+    # in the reference's float32 steps
+    return center, grown.astype(np.float32) / PIXEL_STD * np.float32(c.padding) * PIXEL_STD
 
 
 def mpii_center_scale(center: ArrayLike, scale: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -114,15 +120,6 @@ def check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
     return box
 
 
-def _to_aspect(size: NDArray[np.float64], width: int, height: int, padding: float) -> NDArray[np.float32]:
-    """Grow `(N, 2)` sizes to the aspect ratio of the crop and pad them, with the reference's float32 steps."""
-    ratio = width / height
-    grown = np.empty_like(size)
-    np.maximum(size[:, 0], size[:, 1] * ratio, out=grown[:, 0])
-    np.maximum(size[:, 1], size[:, 0] / ratio, out=grown[:, 1])
-    return grown.astype(np.float32) / PIXEL_STD * np.float32(padding) * PIXEL_STD
-
-
 def crop_matrices(
     center: NDArray[np.float32], extent: NDArray[np.float32], width: int, height: int, udp: bool = False
 ) -> NDArray[np.float64]:
@@ -165,13 +162,7 @@ def crop_matrices(
     return out.astype(np.float32).astype(np.float64) if udp else out
 
 
-def crop(
-    frame: Image,
-    matrices: Matrix,
-    width: int,
-    height: int,
-    out: Image | None = None,
-) -> Image:
+def crop(frame: Image, matrices: Matrix, width: int, height: int, out: Image | None = None) -> Image:
     """Cut the crops of N people out of a frame, bilinearly; what lies outside the frame is black.
 
     Args:

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from posert.runtime.accuracy.evaluate import Subjects, compare, estimate_people, fingerprint, read_subjects
+from posert.runtime.accuracy.evaluate import compare, estimate_people, fingerprint, read_people
+from posert.runtime.accuracy.people import People
 from posert.runtime.cli.main import main
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
@@ -203,14 +204,14 @@ def pose(narrow_bundle: Path) -> PoseEstimator:
     return PoseEstimator(narrow_bundle, backend="onnxruntime")
 
 
-def subjects_of(pose: PoseEstimator, data: Data, protocol: str = "legacy") -> Subjects:
-    return read_subjects(COCO, pose.contract, data[0], None, protocol)
+def people_of(data: Data, protocol: str = "legacy") -> People:
+    return read_people(COCO, data[0], None, protocol)[0]
 
 
 def test_an_interrupted_run_resumes(
     pose: PoseEstimator, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subjects = subjects_of(pose, data)
+    people = people_of(data)
     calls: list[int] = []
     regions = PoseEstimator.estimate_regions
 
@@ -224,7 +225,7 @@ def test_an_interrupted_run_resumes(
 
     def run(name: str, graph: str = "graph", workers: int = 2) -> tuple[list[dict[str, Any]], float | None]:
         calls.clear()
-        return estimate_people(pose, COCO, subjects, data[1], tmp_path / name, graph, "legacy", workers)
+        return estimate_people(pose, COCO, people, data[1], tmp_path / name, graph, "legacy", workers)
 
     stop = 0
     expected, ms = run("whole")
@@ -246,24 +247,24 @@ def test_an_interrupted_run_resumes(
 
 
 def test_what_a_journal_belongs_to(pose: PoseEstimator, data: Data) -> None:
-    subjects = subjects_of(pose, data)
-    key = fingerprint("graph", pose, subjects)
+    people = people_of(data)
+    key = fingerprint("graph", pose, people)
     flipped = PoseEstimator.from_session(pose.contract, pose.session, pose.selection, flip_test=True)
-    later = subjects_of(pose, data, "v029")
-    assert fingerprint("graph", pose, subjects) == key
+    later = people_of(data, "v029")
+    assert fingerprint("graph", pose, people) == key
     assert key not in {
-        fingerprint(*of) for of in (("other", pose, subjects), ("graph", flipped, subjects), ("graph", pose, later))
+        fingerprint(*of) for of in (("other", pose, people), ("graph", flipped, people), ("graph", pose, later))
     }
 
 
 def test_images_that_are_gone_or_damaged_are_named(pose: PoseEstimator, data: Data, tmp_path: Path) -> None:
-    subjects = subjects_of(pose, data)
+    people = people_of(data)
     (data[1] / "2.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"2.png.*cannot be decoded"):
-        estimate_people(pose, COCO, subjects, data[1], tmp_path / "j", "graph", "legacy")
+        estimate_people(pose, COCO, people, data[1], tmp_path / "j", "graph", "legacy")
     (data[1] / "2.png").unlink()
     with pytest.raises(InputError, match=r"lacks 1 of 5 images, such as 2.png"):
-        estimate_people(pose, COCO, subjects, data[1], tmp_path / "j", "graph", "legacy")
+        estimate_people(pose, COCO, people, data[1], tmp_path / "j", "graph", "legacy")
 
 
 def test_detections(narrow_bundle: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,15 +294,16 @@ def test_mpii_people(golden: Callable[[str], Any], narrow_bundle: Path, tmp_path
     ]
     path.write_text(json.dumps(people))
     with pytest.raises(InputError, match="there must be mpii_gt_val.mat"):
-        read_subjects(mpii, contract, path, None, "legacy")
+        read_people(mpii, path, None, "legacy")
     np.savez(tmp_path / "mpii_gt_val.npz", **{n: g[n] for n in ("pos_gt_src", "jnt_missing", "headboxes_src")})
-    seen = read_subjects(mpii, contract, path, None, "legacy")
-    np.testing.assert_array_equal(seen.center, g["net_center"])
-    np.testing.assert_array_equal(seen.extent, g["net_scale"] * np.float32(200))
-    assert [seen.people.files[i] for i in seen.people.image] == [person["image"] for person in people]
-    assert sorted(seen.truth) == ["headboxes_src", "jnt_missing", "pos_gt_src"]
+    seen, truth = read_people(mpii, path, None, "legacy")
+    center, extent = seen.regions(contract)
+    np.testing.assert_array_equal(center, g["net_center"])
+    np.testing.assert_array_equal(extent, g["net_scale"] * np.float32(200))
+    assert [seen.files[i] for i in seen.image] == [person["image"] for person in people]
+    assert sorted(truth) == ["headboxes_src", "jnt_missing", "pos_gt_src"]
     with pytest.raises(InputError, match="annotated centres"):
-        read_subjects(mpii, contract, path, tmp_path / "boxes.json", "legacy")
+        read_people(mpii, path, tmp_path / "boxes.json", "legacy")
 
 
 def test_published_figures_are_compared() -> None:
