@@ -134,7 +134,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     arguments = command(narrow_bundle, data, out, "all", "--people", "40")
     slow = (
         "import sys, time\n"
-        "from posert.export import calibrate\n"
+        "from posert.export.commands import calibrate\n"
         "from posert.runtime.cli.main import main\n"
         "write = calibrate.write_scales\n"
         "calibrate._SAVE_EVERY = 8\n"
