@@ -41,7 +41,7 @@ test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sa
 
 # The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/engines/test_names.py.
 WHEELS := build/tensorrt
-BINDINGS := tensorrt-cu12-bindings==10.0.1 tensorrt-cu12-bindings==10.3.0 \
+BINDINGS := tensorrt-cu12-bindings==10.1.0 tensorrt-cu12-bindings==10.3.0 \
 	tensorrt-cu12-bindings==10.8.0.43 tensorrt-cu12-bindings==10.16.1.11 tensorrt-cu13-bindings==11.4.0.106
 
 test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without a GPU; downloads 200 MB

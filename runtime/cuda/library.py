@@ -30,7 +30,6 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDriverGetVersion": (OUT(INT),),
     "cuGetErrorName": (INT, OUT(ctypes.c_char_p)),
     "cuGetErrorString": (INT, OUT(ctypes.c_char_p)),
-    "cuDeviceGetCount": (OUT(INT),),
     "cuDeviceGet": (OUT(INT), INT),
     "cuDeviceGetName": (ctypes.c_char_p, INT, INT),
     "cuDeviceGetAttribute": (OUT(INT), INT, INT),

@@ -244,7 +244,7 @@ def test_a_tensorrt_that_is_too_old(root: Callable[[dict[str, str]], Path]) -> N
     """As JetPack 6.0 brings it: in the system's folders, or seen by this Python."""
     old = {n.replace("10", "8"): text for n, text in ORIN.items() if "libnvinfer" in n}
     files = {n: text for n, text in ORIN.items() if "libnvinfer" not in n}
-    what = "TensorRT 8.3 is too old: posert needs 10 or later (JetPack 6.1)"
+    what = "TensorRT 8.3 is too old: posert needs 10.1 or later (JetPack 6.1)"
     report, _ = told(root({**files, **old}), probes({"onnxruntime": ["fp32"]}, gpu(8, 7)))
     assert report["findings"][0] == {"level": "missing", "what": what, "mend": "install JetPack 6.1 or later"}
     seen = Probe("cannot run", what.replace("8.3", "8.6"), {"version": "8.6.2", "precisions": ["fp16"]})
