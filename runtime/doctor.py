@@ -1,4 +1,4 @@
-"""Diagnose this machine: what can run here, what cannot, and the line that mends it.
+"""Diagnose this machine: what can run here, what cannot, and the line that fixes it.
 
 Each library is loaded in a process of its own: one that crashes, hangs or prints is a finding and nothing else.
 """
@@ -47,7 +47,7 @@ class Probe:
 
     Attributes:
         state: "ready", "missing" (not installed), "cannot run" (this machine lacks something) or "broken".
-        reason: of any other state than "ready", with the line that mends it.
+        reason: of any other state than "ready", with the line that fixes it.
         facts: of a backend "version", "precisions"; of the driver "cuda", "name", "capability", ...; of a group of
             plug-ins "failures".
     """
@@ -59,14 +59,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to mend: `what` is wrong, `mend` is the line that mends it.
+    """Something to fix: `what` is wrong, `fix` is the line that fixes it.
 
     `level` is "broken" (installed and does not work), "missing" (would make something work) or "slow".
     """
 
     level: str
     what: str
-    mend: str
+    fix: str
 
 
 def probe(what: str, seconds: float = SECONDS) -> Probe:
@@ -76,7 +76,7 @@ def probe(what: str, seconds: float = SECONDS) -> Probe:
             [sys.executable, "-m", __name__, what], capture_output=True, text=True, errors="replace", timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        return Probe("broken", f"it did not load within {seconds:.0f} s. Reinstall it: {_mend(what)}")
+        return Probe("broken", f"it did not load within {seconds:.0f} s. Reinstall it: {_fix(what)}")
     last = next((line for line in reversed(done.stdout.splitlines()) if line.startswith('{"state"')), None)
     if done.returncode == 0 and last:
         return Probe(**json.loads(last))
@@ -84,7 +84,7 @@ def probe(what: str, seconds: float = SECONDS) -> Probe:
         why = f"loading it ends the process by {signal.Signals(-done.returncode).name}"
     else:
         why = (done.stderr.strip().splitlines() or ["it ends without a message"])[-1]
-    return Probe("broken", f"{why}. Reinstall it: {_mend(what)}")
+    return Probe("broken", f"{why}. Reinstall it: {_fix(what)}")
 
 
 def probe_all() -> dict[str, Probe]:
@@ -143,7 +143,7 @@ def _on_gpu(driver: Probe) -> dict[str, str]:
 
 
 def diagnose(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
-    """What to mend, the worst first.
+    """What to fix, the worst first.
 
     Args:
         machine: from `posert.runtime.system.machine.machine`.
@@ -152,7 +152,7 @@ def diagnose(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
     found = []
     for name, seen in probes.items():
         if seen.state == "broken":
-            found.append(Finding("broken", f"{name}: {seen.reason}", _mend(name)))
+            found.append(Finding("broken", f"{name}: {seen.reason}", _fix(name)))
         failures = seen.facts.get("failures", {})
         found += [Finding("broken", reason, _reinstall([plugin])) for plugin, reason in failures.items()]
     ready = {BACKENDS.load(name).device for name in backends() if probes[name].state == "ready"}
@@ -160,8 +160,8 @@ def diagnose(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
         found.append(Finding("missing", "no backend can run here", pip_line("openvino")))
     found += _gpu(machine, probes, "cuda" in ready)
     if {"onnxruntime", "onnxruntime-gpu"} <= _installed():
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
-        found.append(Finding("broken", "onnxruntime and onnxruntime-gpu are both installed and share a folder", mend))
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+        found.append(Finding("broken", "onnxruntime and onnxruntime-gpu are both installed and share a folder", fix))
     found += _power(machine)
     return sorted(found, key=lambda f: ("broken", "missing", "slow").index(f.level))
 
@@ -188,11 +188,11 @@ def _gpu(machine: Machine, probes: Mapping[str, Probe], used: bool) -> list[Find
         if machine.tensorrt:
             system = ", ".join(machine.tensorrt)
             what = f"TensorRT {system} is in the system, and this Python ({machine.python}) does not see it"
-            mend = "sudo apt install python3-libnvinfer, and python3 -m venv --system-site-packages"
+            fix = "sudo apt install python3-libnvinfer, and python3 -m venv --system-site-packages"
             wanted = jetson.jetpack.get("python") if jetson else None
             if wanted and not machine.python.startswith(wanted + "."):
                 what += f", which JetPack made for {wanted}"
-            found.append(Finding("missing", what, mend))
+            found.append(Finding("missing", what, fix))
         elif jetson:
             found.append(Finding("missing", "JetPack's TensorRT is not installed", "sudo apt install nvidia-jetpack"))
         elif not used:
@@ -204,8 +204,8 @@ def _power(machine: Machine) -> list[Finding]:
     jetson = machine.jetson
     if jetson is None:
         if machine.cpu.governor and "powersave" in machine.cpu.governor:
-            mend = "sudo cpupower frequency-set -g performance"
-            return [Finding("slow", "the processor's clock is governed by powersave: first frames are slow", mend)]
+            fix = "sudo cpupower frequency-set -g performance"
+            return [Finding("slow", "the processor's clock is governed by powersave: first frames are slow", fix)]
         return []
     found = []
     # MAXN_SUPER before MAXN; the numbers of the modes do not tell their speed
@@ -222,7 +222,7 @@ def _installed() -> set[str]:
     return {(d.metadata["Name"] or "").lower() for d in distributions()}
 
 
-def _mend(what: str) -> str:
+def _fix(what: str) -> str:
     if what == "opencv":
         return 'pip install "opencv-python-headless<5"'
     if what == "driver":

@@ -114,7 +114,7 @@ class PoseEstimator:
                 person. A box may reach over the frame's edge.
 
         Raises:
-            InputError: the frame or a box cannot be used; the message says which and how to mend it.
+            InputError: the frame or a box cannot be used; the message says which and how to fix it.
         """
         image, rows = self._checked(frame, boxes)
         xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))

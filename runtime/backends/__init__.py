@@ -119,7 +119,7 @@ class Backend:
         extra: posert's pip extra that installs the library; None for a library that is installed by its own name.
         version: release of the installed library; None reads its `__version__`.
         unavailable: what this machine lacks to run it although the library is installed, such as a GPU, with the line
-            that mends it; None where nothing is lacking.
+            that fixes it; None where nothing is lacking.
         unsupported: precisions that this machine cannot run, each with the reason. It may import the library.
         open_throughput: as `open`, for many frames per second instead of the shortest answer to one.
         open_cached: as `open`, with a cache of compiled graphs.

@@ -79,7 +79,7 @@ class CudaError(BackendError):
 
 
 def missing() -> str | None:
-    """Why no GPU can be used here, in a sentence with what mends it; None where one can."""
+    """Why no GPU can be used here, in a sentence with what fixes it; None where one can."""
     try:
         symbols()
     except BackendError as error:

@@ -90,7 +90,7 @@ def read_engine(path: Path, whole: bool = True) -> Engine:
     """
 
     def damaged(why: str) -> BackendError:
-        return BackendError(f"{path} is not a usable engine: {why}")  # what mends it depends on who reads it
+        return BackendError(f"{path} is not a usable engine: {why}")  # what fixes it depends on who reads it
 
     try:
         with path.open("rb") as file:
