@@ -3,8 +3,8 @@
     python -m posert.benchmarks.engines --output out/engines.jsonl
 
 One network of each family, with random weights: fp16, and int8 with float16 and with float32 between its layers, in the
-newest operator set of bundles and in the one that TensorRT 8 reads. Each engine is built in a process of its own, for
-all targets, and the parsed network is audited.
+default operator set and in the oldest that `posert build --opset` takes. Each engine is built in a process of its own,
+for all targets, and the parsed network is audited.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FAMILIES = (
     "hourglass_2",
     "hourglass_8",
 )
-OLD_OPSET = 17  # the newest that TensorRT 8 reads
+OLD_OPSET = 17  # the oldest that `posert build --opset` takes; its scales are float32
 SECONDS, GIGABYTES = 20.0, 1.5
 """What building an engine of hrnet_w32 may take."""
 

@@ -96,14 +96,10 @@ def probe_all() -> dict[str, Probe]:
 
 def examine(machine: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
     """The whole report, as `posert doctor --json` prints it; arguments as for `diagnose`."""
-    rows = [
-        {
-            "backend": name,
-            **asdict(probes[name]),
-            "precisions": precisions(name, probes[name], machine, probes["driver"]),
-        }
-        for name in backends()
-    ]
+    rows = []
+    for name in backends():
+        runs = precisions(name, probes[name], machine, probes["driver"])
+        rows.append({"backend": name, **asdict(probes[name]), "precisions": runs})
     return {
         "machine": asdict(machine),
         "opencv": asdict(probes["opencv"]),
@@ -143,12 +139,7 @@ def _on_gpu(driver: Probe) -> dict[str, str]:
 
 
 def diagnose(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
-    """What to fix, the worst first.
-
-    Args:
-        machine: from `posert.runtime.system.machine.machine`.
-        probes: from `probe_all`.
-    """
+    """What to fix on a machine with the results of `probe_all`, the worst first."""
     found = []
     for name, seen in probes.items():
         if seen.state == "broken":

@@ -149,8 +149,6 @@ def open_session(
     """Compile one artifact of a bundle on one backend.
 
     Args:
-        bundle: an open bundle.
-        backend, precision: by name.
         threads: bound on CPU threads; None lets the backend choose.
         throughput: prefer many frames per second to the shortest answer, where the backend can.
         cached: keep the compiled graph in the cache and take it from there, where the backend can.

@@ -52,7 +52,6 @@ SLOW = (
     "tests/export/commands/test_build.py::TestTheGateFails::test_a_graph_that_gives_nan",
     "tests/export/commands/test_build.py::TestTheGateFails::test_an_error_leaves_the_old_bundle",
     "tests/export/commands/test_calibrate.py::test_it_holds_what_collecting_finds",
-    "tests/export/test_added_architecture.py",
     "tests/export/test_published_models.py::test_build_stops_after_a_stage",
     "tests/runtime/bench/test_bench.py::test_rows_of_both_modes",
     "tests/runtime/cuda/test_benchmark.py::test_a_whole_measurement",

@@ -33,9 +33,9 @@ from .tuning import InCalibrationSet, Tuner, Unproven, tuning_frames
 
 METHOD = "mse"
 # One calibration, two graphs: CPUs are fastest with unsigned activations, TensorRT takes only signed ones. What is not
-# int8 is float16 on GPUs, where TensorRT 10 and later compute it in the type that the graph says.
+# int8 is float16 on GPUs, where TensorRT computes it in the type that the graph says.
 _UNSIGNED = {"int8": True, "int8_gpu": False}
-_HALF_OPSET = 19  # the first with float16 scales; in older ones, for TensorRT 8, the fallback is float32
+_HALF_OPSET = 19  # the first with float16 scales; in older ones the fallback is float32
 _SENSITIVITY_BATCHES = 2  # 16 crops tell blocks apart
 
 

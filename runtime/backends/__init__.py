@@ -117,7 +117,6 @@ class Backend:
         device: "cpu", or "cuda": it needs an NVIDIA GPU and driver.
         rank: `auto` tries the lowest first, equal ones by name.
         extra: posert's pip extra that installs the library; None for a library that is installed by its own name.
-        version: release of the installed library; None reads its `__version__`.
         unavailable: what this machine lacks to run it although the library is installed, such as a GPU, with the line
             that fixes it; None where nothing is lacking.
         unsupported: precisions that this machine cannot run, each with the reason. It may import the library.
@@ -136,7 +135,6 @@ class Backend:
     device: Literal["cpu", "cuda"] = "cpu"
     rank: int = 100
     extra: str | None = None
-    version: Callable[[], str] | None = None
     unavailable: Callable[[], str | None] = lambda: None
     unsupported: Callable[[], Mapping[str, str]] = dict
     open_throughput: Open | None = None
@@ -168,9 +166,7 @@ class Backend:
         return importlib.import_module(self.library)
 
     def library_version(self) -> str:
-        """Release of the installed library."""
-        if self.version is not None:
-            return self.version()
+        """Release of the installed library: its `__version__`."""
         return str(vars(self.import_library()).get("__version__", "unknown"))
 
 

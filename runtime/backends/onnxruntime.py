@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
 from ..pose.heads import Outputs
 from . import Backend
+
+
+def open_graph(model: bytes, precision: str, options: Any, provider: Any) -> Any:
+    """A session of the library, with one execution provider.
+
+    Raises:
+        BackendError: the library refused the graph.
+    """
+    import onnxruntime as ort
+
+    options.log_severity_level = 3  # its warnings about unused initialisers do not help the user
+    try:
+        return ort.InferenceSession(model, options, providers=[provider])
+    except Exception as error:  # the library's exceptions share no base class but Exception
+        raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
 
 
 class Session:
@@ -17,23 +34,19 @@ class Session:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # its warnings about unused initialisers do not help the user
         if precision == "int8_gpu":
             # Measured as it is written: the library's own int8 would quantise more than the graph says, such as the
             # bias.
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the library's exceptions share no base class but Exception
-            raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
+        self._session = open_graph(model, precision, options, "CPUExecutionProvider")
         self._input = self._session.get_inputs()[0].name
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         try:
             return tuple(self._session.run(None, {self._input: crops}))
-        except Exception as error:  # as above
+        except Exception as error:  # as in `open_graph`
             raise BackendError(f"ONNX Runtime {BACKEND.library_version()} failed while it ran: {error}") from error
 
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from ..cuda.driver import Device, Stream
 from ..cuda.library import missing as no_driver
-from ..cuda.network import check_one_output
+from ..cuda.network import BUCKETS, check_one_output
 from ..cuda.session import GpuSession
 from ..errors import BackendError
 from . import Backend
+from .onnxruntime import open_graph
 
-LARGEST = 32
 _PROVIDER, _DEVICE = "CUDAExecutionProvider", "cuda"
 
 
@@ -34,7 +34,7 @@ def _unavailable() -> str | None:
 class OrtNetwork:
     """A graph on the GPU, see `posert.runtime.cuda.network.Network`. Each stream has a session of its own."""
 
-    capturable, largest = False, LARGEST
+    capturable, largest = False, BUCKETS[-1]
 
     def __init__(self, model: bytes, precision: str) -> None:
         self._model, self._precision = model, precision
@@ -71,14 +71,8 @@ class OrtNetwork:
     def _open(self, stream: dict[str, str]) -> Any:
         import onnxruntime as ort
 
-        provider = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", **stream}
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # as on the CPU
-        try:
-            session = ort.InferenceSession(self._model, options, providers=[(_PROVIDER, provider)])
-        except Exception as error:  # the library's exceptions share no base class but Exception
-            refused = f"ONNX Runtime {ort.__version__} refused the {self._precision} graph: {error}"
-            raise BackendError(refused) from error
+        provider = (_PROVIDER, {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", **stream})
+        session = open_graph(self._model, self._precision, ort.SessionOptions(), provider)
         if _PROVIDER not in session.get_providers():
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} could not load its CUDA provider (see its own message above): "
@@ -91,8 +85,7 @@ def _open(model: bytes, precision: str, threads: int | None = None) -> GpuSessio
     """See `backends.Open`; CPU threads play no part."""
     import onnxruntime as ort
 
-    reason = _unavailable()
-    if reason is not None:
+    if reason := _unavailable():
         raise BackendError(reason)
     device = Device()
     if hasattr(ort, "preload_dlls"):  # which older releases lack

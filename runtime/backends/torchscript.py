@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     import torch
 
 
+def load_module(model: bytes, device: str) -> torch.nn.Module:
+    """The module of a TorchScript graph, on "cpu" or "cuda".
+
+    Raises:
+        BackendError: PyTorch refused it.
+    """
+    import torch
+
+    try:
+        load: Callable[..., torch.nn.Module] = torch.jit.load
+        return load(io.BytesIO(model), map_location=device).eval()
+    except RuntimeError as error:
+        raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
+
+
 class Session:
     """One TorchScript module; see `backends.Session`."""
 
@@ -25,11 +40,7 @@ class Session:
 
         if threads is not None:
             torch.set_num_threads(threads)  # PyTorch has one pool for the whole process
-        try:
-            load: Callable[..., torch.nn.Module] = torch.jit.load
-            self._module = load(io.BytesIO(model), map_location="cpu").eval()
-        except RuntimeError as error:
-            raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
+        self._module = load_module(model, "cpu")
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,15 +10,15 @@ import numpy as np
 
 from ..cuda.driver import Device, Stream, exclusive_capture
 from ..cuda.library import missing as no_driver
-from ..cuda.network import check_one_output
+from ..cuda.network import BUCKETS, check_one_output
 from ..cuda.session import GpuSession
 from ..errors import BackendError
 from . import Backend
+from .torchscript import load_module
 
 if TYPE_CHECKING:
     import torch
 
-LARGEST = 32
 _WARM_UP = 3  # TorchScript profiles its first runs and compiles in the next ones
 
 
@@ -38,11 +37,11 @@ class TorchNetwork:
     PyTorch allocates while it runs, so its work is captured in a graph of PyTorch's own; the pipeline captures nothing.
     """
 
-    capturable, largest = False, LARGEST
+    capturable, largest = False, BUCKETS[-1]
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
-        self._crop: tuple[int, ...] = ()
+        self._crop: tuple[int, ...] = ()  # of the last `output`
         self._heatmap: tuple[int, ...] = ()
 
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -84,15 +83,9 @@ def _open(model: bytes, precision: str, threads: int | None = None) -> GpuSessio
     """See `backends.Open`; CPU threads play no part."""
     import torch
 
-    reason = _unavailable()
-    if reason is not None:
+    if reason := _unavailable():
         raise BackendError(reason)
-    device = Device()
-    try:
-        load: Callable[..., torch.nn.Module] = torch.jit.load
-        module = load(io.BytesIO(model), map_location="cuda").eval()
-    except RuntimeError as error:
-        raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
+    device, module = Device(), load_module(model, "cuda")
     # TF32 is another precision than the one that was asked for and that passed the accuracy gate.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return GpuSession(TorchNetwork(module), device)

@@ -88,8 +88,7 @@ class Pinned:
         host = HANDLE()
         call("cuMemHostAlloc", ctypes.byref(host), size, _MAPPED)
         self.host = int(host.value or 0)
-        bytes_ = np.ctypeslib.as_array(ctypes.cast(host, ctypes.POINTER(ctypes.c_uint8)), (size,))
-        self.array: NDArray[Any] = bytes_[: int(np.prod(shape)) * kind.itemsize].view(kind).reshape(shape)
+        self.array: NDArray[Any] = np.ndarray(shape, kind, memoryview((ctypes.c_uint8 * size).from_address(self.host)))
         address = ADDRESS()
         call("cuMemHostGetDevicePointer_v2", ctypes.byref(address), host, 0)
         self.address, self.size = int(address.value), self.array.nbytes
@@ -218,25 +217,19 @@ class Stream:
         """Wait until the stream is empty."""
         call("cuStreamSynchronize", self.handle)
 
-    @contextmanager
-    def capture(self) -> Iterator[Callable[[], Graph]]:
-        """Record what is put into the stream instead of running it; afterwards the yielded function makes the graph."""
-        captured, whole = HANDLE(), False
-
-        def finish() -> Graph:
-            assert whole, "the graph is made after the block"
-            return Graph(captured)
-
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Record what some work puts into the stream, instead of running it."""
+        captured = HANDLE()
         with exclusive_capture():
             call("cuStreamBeginCapture_v2", self.handle, _THREAD_LOCAL)
             try:
-                yield finish
+                work()
             except BaseException:
                 # end the capture, and raise the first error
                 symbols()["cuStreamEndCapture"](self.handle, ctypes.byref(captured))
                 raise
             call("cuStreamEndCapture", self.handle, ctypes.byref(captured))
-            whole = True
+        return Graph(captured)
 
 
 class Device:

@@ -73,14 +73,10 @@ def image_at(
 
 
 def device_image(frame: Any, format: Format | None, stream: Stream, writer: Stream | None = None) -> Image:
-    """A frame that lies on the GPU, without a copy; `stream` waits for what still writes it.
+    """A frame that lies on the GPU, without a copy; `stream`, in which it is read, waits for what still writes it.
 
-    Args:
-        frame: the array.
-        format: of its pixels; None as in `geometry`.
-        stream: in which it will be read.
-        writer: the stream that writes it, where the array does not say. None: the one that its library knows of, where
-            the array can be asked (DLPack), else the default one.
+    `writer` is the stream that writes it, where the array does not say. None: the one that its library knows of, where
+    the array can be asked (DLPack), else the default one.
 
     Raises:
         InputError: it is not uint8, not a frame, or in another context.

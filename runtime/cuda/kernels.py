@@ -75,12 +75,9 @@ def batch_dtype(slots: int) -> np.dtype[Any]:
 
 
 def describe_batch(block: NDArray[Any], image: Image, center: NDArray[np.float32], extent: NDArray[np.float32]) -> None:
-    """Write one frame and its people into a block of `batch_dtype`; `locate` adds their matrices.
+    """Write a frame and the regions `(n, 2)`, px of it, of its people into a record of `batch_dtype(n)` or larger.
 
-    Args:
-        block: record to write into, of at least n slots.
-        image: the frame.
-        center, extent: `(n, 2)`, px of the frame.
+    Their matrices are added by the kernel `locate`.
     """
     n = len(center)
     block["frame"] = (image.pixels, image.chroma, image.pitch, image.width, image.height, int(image.format), n)
@@ -154,15 +151,10 @@ class DecodeArguments(ctypes.Structure):
         keypoints: int,
         flip_index: int = 0,
     ) -> DecodeArguments:
-        """Arguments that decode `slots` people by the contract's rule.
+        """Arguments that decode up to `slots` people by the contract's rule, from heatmaps of `dtype`.
 
-        Args:
-            contract: its joints, heatmap size, rule, kernel, `udp` and `flip_shift`.
-            slots: people that the batch has room for.
-            dtype: of the heatmaps, float32 or float16.
-            heatmaps, batch, keypoints: addresses of the three buffers.
-            flip_index: address of `(K,)` int32, for each joint the one that stands for it in the mirror; 0 without a
-                flip test.
+        `heatmaps`, `batch` and `keypoints` are addresses of buffers, `flip_index` that of `(K,)` int32: for each joint
+        the one that stands for it in the mirror; 0 without a flip test.
 
         Raises:
             BackendError: the rule has no kernel, or the heatmaps are of another type or higher than it can blur.

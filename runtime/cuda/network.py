@@ -77,9 +77,7 @@ def record(work: Callable[[], None], stream: Stream, capturable: bool) -> Callab
     stream.synchronize()
     if not capturable:
         return work
-    with stream.capture() as finish:
-        work()
-    graph = finish()
+    graph = stream.capture(work)
 
     def replay(_kept: object = work) -> None:  # the graph reads what belongs to the work
         graph.launch(stream)

@@ -14,9 +14,6 @@ from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..bundle.contract import Contract
 from ..errors import BackendError
 from ..pose.heads import head
@@ -24,7 +21,7 @@ from .driver import Device, Kernel, Module, Stream
 from .frames import on_device, stream_of
 from .kernels import Format, images
 from .network import Network, check_one_output
-from .slot import ExecutionSlot, Joints, Kernels
+from .slot import ExecutionSlot, Float, Joints, Kernels
 
 
 class Pipeline:
@@ -35,9 +32,7 @@ class Pipeline:
     then (`torch.cuda.synchronize`) ends the capture, and both get an error: run each size once before.
 
     Args:
-        network: on this device.
-        contract: of the network.
-        device: the GPU.
+        network, contract, device: the network, what it expects, and the GPU that it is on.
         flip_test: average the heatmaps of each crop and of its mirror image.
         slots: how many runs can be in progress at the same time; with two, one frame goes up while another is computed.
 
@@ -64,13 +59,7 @@ class Pipeline:
             self._slots = [ExecutionSlot(network, contract, device, kernels, flip_test) for _ in range(slots)]
 
     def __call__(
-        self,
-        frame: Any,
-        center: NDArray[np.float32],
-        extent: NDArray[np.float32],
-        *,
-        format: Format | None = None,
-        stream: Any = None,
+        self, frame: Any, center: Float, extent: Float, *, format: Format | None = None, stream: Any = None
     ) -> Joints:
         """Joints of N people.
 
@@ -91,14 +80,7 @@ class Pipeline:
             return slot.run(slot.take(frame, format, _named(stream)), center, extent)
 
     def into(
-        self,
-        out: Any,
-        frame: Any,
-        center: NDArray[np.float32],
-        extent: NDArray[np.float32],
-        *,
-        format: Format | None = None,
-        stream: Any = None,
+        self, out: Any, frame: Any, center: Float, extent: Float, *, format: Format | None = None, stream: Any = None
     ) -> None:
         """Joints of N people into an array of the GPU; the host does not wait for them.
 
@@ -115,9 +97,7 @@ class Pipeline:
             image = slot.take(frame, format, _named(stream))
             slot.into(out, image, center, extent, stream_of(stream))
 
-    def video(
-        self, frames: Iterable[tuple[Any, NDArray[np.float32], NDArray[np.float32]]], *, format: Format | None = None
-    ) -> Iterator[Joints]:
+    def video(self, frames: Iterable[tuple[Any, Float, Float]], *, format: Format | None = None) -> Iterator[Joints]:
         """Joints of frame after frame, each given with its centres and extents; see `__call__`.
 
         With two slots the next frame goes up while one is computed, so results are one frame late. A frame that lies on
@@ -158,20 +138,13 @@ class Pipeline:
     def step(self, name: str, frame: Any) -> None:
         """One step of the last call's last run again, alone and waited for: what a benchmark times.
 
-        Args:
-            name: "upload" (the frame and its people's matrices), "crop", "network", "decode" or "download".
-            frame: that "upload" sends.
+        It is "upload" (of `frame` and its people's matrices), "crop", "network", "decode" or "download".
         """
         with self._slot() as slot, self.device.active():
             slot.step(name, frame)
 
     def _begin(
-        self,
-        slot: ExecutionSlot,
-        frame: Any,
-        center: NDArray[np.float32],
-        extent: NDArray[np.float32],
-        format: Format | None,
+        self, slot: ExecutionSlot, frame: Any, center: Float, extent: Float, format: Format | None
     ) -> Callable[[], Joints]:
         """Start a frame of a video; the result waits for its joints."""
         with self.device.active():

@@ -17,8 +17,8 @@ from .frames import device_image, device_output, geometry, host_frame, image_at,
 from .kernels import DecodeArguments, Format, Image, LocateArguments, WarpArguments, batch_dtype, describe_batch
 from .network import Network, bucket_of, record, timed_ms
 
-Joints = tuple[NDArray[np.float32], NDArray[np.float32]]
-
+Float = NDArray[np.float32]
+Joints = tuple[Float, Float]
 
 _ALL = slice(None)
 
@@ -84,7 +84,7 @@ class ExecutionSlot:
         self._holder = None
         self._lock.release()
 
-    def run(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32]) -> Joints:
+    def run(self, image: Image, center: Float, extent: Float) -> Joints:
         """A frame from crops to joints, in as many runs as its people need."""
         k = len(self._contract.keypoints)
         xy, score = np.empty((len(center), k, 2), np.float32), np.empty((len(center), k), np.float32)
@@ -96,9 +96,7 @@ class ExecutionSlot:
         self._reading = None
         return xy, score
 
-    def into(
-        self, out: Any, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], user: Stream
-    ) -> None:
+    def into(self, out: Any, image: Image, center: Float, extent: Float, user: Stream) -> None:
         """See `Pipeline.into`."""
         joint = self._keypoints.array[0].nbytes
         target = device_output(out, (len(center), *self._keypoints.array.shape[1:]))
@@ -130,7 +128,7 @@ class ExecutionSlot:
         self._stream.upload(memory.address, staging, image.nbytes)
         return image_at(memory.address, image.shape, None, format, memory)
 
-    def start(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32]) -> None:
+    def start(self, image: Image, center: Float, extent: Float) -> None:
         """Put one run into the stream."""
         if not len(center):
             return
@@ -142,7 +140,7 @@ class ExecutionSlot:
         self._last, self._bucket = self._graphs[bucket], bucket
         self._last()
 
-    def finish(self, center: NDArray[np.float32], extent: NDArray[np.float32], part: slice = _ALL) -> Joints:
+    def finish(self, center: Float, extent: Float, part: slice = _ALL) -> Joints:
         """Wait for the run and return its joints: those of `part` of these people.
 
         Raises:

@@ -26,18 +26,14 @@ _ROUNDS, _RUNS = 5, 20  # 100 runs of each: well under a second
 def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
     """GPU time of one run of each engine, ms, at the batch that it was optimised for.
 
-    Engines are built where the cache has none. They are timed once; the result is kept beside them and holds until one
-    of them is rebuilt. One that cannot be built is left out, with a warning.
-
-    Args:
-        trt: the library's module.
-        graphs: ONNX graphs of one network by precision.
+    `graphs` are one network's, by precision. Engines are built where the cache has none. They are timed once; the
+    result is kept beside them and holds until one of them is rebuilt. One that cannot be built is left out, with a
+    warning.
 
     Raises:
         BackendError: no engine can be built and run.
     """
-    reason = unavailable(trt)
-    if reason is not None:
+    if reason := unavailable(trt):
         raise BackendError(reason)
     models = {precision: hashlib.sha256(graph).hexdigest() for precision, graph in graphs.items()}
     key = json.dumps([Device().name, title(trt), models], sort_keys=True)

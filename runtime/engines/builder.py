@@ -24,7 +24,6 @@ log = logging.getLogger("posert")
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its step and how many steps it has."""
 
-DEFAULT_BATCH = ((1, 8, 32),)
 _OLDEST = (10, 1)  # the first TensorRT with the names for an engine's scratch memory that TensorRT 11 has too
 # Resident memory of a build, as bytes for the library and bytes per byte of the graph. Measured for TensorRT-RTX 1.7
 # (docs/gpu.md), with a margin; TensorRT keeps several kernels' weights at a time and was not measured.
@@ -45,7 +44,7 @@ class Options:
         version_compatible: TensorRT only: an engine that later releases can run, more slowly.
     """
 
-    batch: tuple[tuple[int, int, int], ...] = DEFAULT_BATCH
+    batch: tuple[tuple[int, int, int], ...] = ((1, 8, 32),)
     workspace: int | None = None
     targets: tuple[str, ...] = ()
     compatibility: str = "none"
@@ -95,10 +94,8 @@ def build(
         trt: the library's module.
         model: the graph, with a dynamic batch as its first axis.
         precision: of the graph, for the engine's metadata.
-        options: of the build.
         timing_cache: TensorRT only: file of kernel timings, created or extended.
         device: name of this machine's GPU; None where there is none.
-        progress: called as the build advances.
 
     Raises:
         BackendError: the library refused the graph or an option, or this machine has too little memory.

@@ -140,16 +140,10 @@ def cached_graph(
     build: Callable[[], Compiled],
     save: Callable[[Compiled], bytes | memoryview],
 ) -> Compiled:
-    """A compiled graph from the cache, or compiled now and put there.
+    """A compiled graph from the cache, or compiled now by `build` and put there.
 
-    Args:
-        wanted: names the file; a file with other metadata is not loaded.
-        load: the compiled graph from a file's bytes; BackendError where the library refuses them.
-        build: compiles the graph.
-        save: the bytes that `load` takes.
-
-    Raises:
-        BackendError: what `build` raises. A file that cannot be loaded or written is logged.
+    `wanted` names the file; one with other metadata is not loaded, and neither is one of whose bytes `load` raises a
+    BackendError. `save` gives the bytes that `load` takes. A file that cannot be loaded or written is logged.
     """
     path = cache_folder() / wanted.file_name
     if path.exists():

@@ -27,13 +27,8 @@ class EngineNetwork:
     """An engine on the GPU, see `posert.runtime.cuda.network.Network`.
 
     Each batch size has an execution context of its own, which a CUDA graph can hold; the contexts of a stream share one
-    scratch buffer.
-
-    Args:
-        trt: the library's module.
-        engine: for this GPU.
-        compiled: TensorRT-RTX only: file with the kernels that it compiles when an engine starts, read by later
-            starts; the library checks whether they still hold.
+    scratch buffer. TensorRT-RTX compiles kernels when an engine starts; the file `compiled` keeps those that still hold
+    for later starts.
     """
 
     capturable = True
@@ -152,8 +147,7 @@ class EngineSession(GpuSession):
 
     def __init__(self, trt: Any, model: bytes, precision: str, engine: Engine | None = None) -> None:
         """Open the engine of a graph; with `engine` that one."""
-        reason = unavailable(trt)  # before the library is touched: without a driver its runtime crashes
-        if reason is not None:
+        if reason := unavailable(trt):  # before the library is touched: without a driver its runtime crashes
             raise BackendError(reason)
         device = Device()
         with device.active():
@@ -164,8 +158,7 @@ class EngineSession(GpuSession):
 
 def unavailable(trt: Any) -> str | None:
     """Why this machine cannot run the library's engines; None where it can."""
-    reason = missing()
-    if reason is not None:
+    if reason := missing():
         return reason
     if backend_of(trt) == "tensorrt":
         return too_old(str(trt.__version__))

@@ -75,7 +75,7 @@ class Machine:
         system, architecture, python: "Ubuntu 22.04.5 LTS", "x86_64", "3.10.12".
         nvidia_gpus: NVIDIA's graphics cards on the PCI bus.
         driver: version of NVIDIA's kernel driver; None where it is not loaded.
-        tensorrt: versions of TensorRT's library in the system's folders, "8.6.2".
+        tensorrt: versions of TensorRT's library in the system's folders, "10.3.0".
     """
 
     system: str
@@ -91,19 +91,18 @@ class Machine:
 
 def machine(root: Path = Path("/")) -> Machine:
     """Read the machine whose files lie under `root`."""
-    system = re.search(r'^PRETTY_NAME="?([^"\n]+)', _text(root / "etc/os-release"), re.MULTILINE)
-    total = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
+    system = _find(r'^PRETTY_NAME="?([^"\n]+)', root / "etc/os-release")
+    total = _find(r"MemTotal:\s+(\d+) kB", root / "proc/meminfo")
     cards = _folders(root / "sys/bus/pci/devices")
-    # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 ..."
-    driver = re.search(r"Kernel Module[^\n]*?\s(\d+\.\d+(?:\.\d+)?)", _text(root / "proc/driver/nvidia/version"))
     return Machine(
-        system=system[1] if system else f"{platform.system()} {platform.release()}",
+        system=system or f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         python=platform.python_version(),
-        memory_gb=round(int(total[1]) * 1024 / 1e9, 1) if total else None,
+        memory_gb=round(int(total) * 1024 / 1e9, 1) if total else None,
         cpu=cpu(root),
         nvidia_gpus=sum(_text(c / "vendor") == _NVIDIA and _text(c / "class").startswith(_DISPLAY) for c in cards),
-        driver=driver[1] if driver else None,
+        # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 ..."
+        driver=_find(r"Kernel Module[^\n]*?\s(\d+\.\d+(?:\.\d+)?)", root / "proc/driver/nvidia/version"),
         tensorrt=tuple(sorted({v for p in root.glob(_TENSORRT) if "." in (v := p.name.split(".so.")[1])})),
         jetson=_jetson(root),
     )
@@ -111,23 +110,16 @@ def machine(root: Path = Path("/")) -> Machine:
 
 def free_memory(root: Path = Path("/")) -> int | None:
     """Free bytes of this machine, or of its container's limit; None where that cannot be read."""
-    free = []
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
-        free += [int(found[1]) << 10] if found else []
-    except OSError:
-        pass  # not Linux
+    available = _find(r"^MemAvailable:\s+(\d+) kB", root / "proc/meminfo")
+    free = [int(available) << 10] if available else []
     for folder, limit, used, cached in (
         ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
         ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        try:
+        most, now = _text(root / folder / limit), _text(root / folder / used)
+        if most.isdigit() and now.isdigit():  # "max" is no limit
             # cached files count as used, and are dropped when memory is short
-            droppable = re.search(rf"^{cached} (\d+)", (root / folder / "memory.stat").read_text(), re.MULTILINE)
-            most, now = ((root / folder / name).read_text().strip() for name in (limit, used))
-            free.append(int(most) - int(now) + (int(droppable[1]) if droppable else 0))
-        except (OSError, ValueError):
-            continue  # no such limit: "max" is no number
+            free.append(int(most) - int(now) + int(_find(rf"^{cached} (\d+)", root / folder / "memory.stat") or 0))
     return min(free, default=None)
 
 
@@ -146,6 +138,12 @@ def _text(path: Path) -> str:
         return ""
 
 
+def _find(pattern: str, path: Path) -> str | None:
+    """The first group of a pattern in a small file."""
+    found = re.search(pattern, _text(path), re.MULTILINE)
+    return found[1] if found else None
+
+
 def _folders(path: Path) -> list[Path]:
     try:
         return sorted(path.iterdir())
@@ -155,16 +153,14 @@ def _folders(path: Path) -> list[Path]:
 
 def cpu(root: Path = Path("/")) -> Cpu:
     """The processor of the machine whose files lie under `root`."""
-    info = _text(root / "proc/cpuinfo")
-    name = re.search(r"^model name\s*:\s*(.+)", info, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)", info, re.MULTILINE)
-    seen = set(flags[1].split()) if flags else set()
+    name = _find(r"^model name\s*:\s*(.+)", root / "proc/cpuinfo")
+    flags = (_find(r"^(?:flags|Features)\s*:\s*(.+)", root / "proc/cpuinfo") or "").split()
     governors = {_text(p / "cpufreq/scaling_governor") for p in (root / "sys/devices/system/cpu").glob("cpu[0-9]*")}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Cpu(
-        name=name[1] if name else platform.processor() or platform.machine(),
+        name=name or platform.processor() or platform.machine(),
         cores=cores,
-        features=tuple(f for f in _FEATURES if f in seen),
+        features=tuple(f for f in _FEATURES if f in flags),
         governor=", ".join(sorted(governors - {""})) or None,
     )
 
@@ -183,14 +179,14 @@ def _jetson(root: Path) -> Jetson | None:
     l4t = f"{release[1]}.{release[2]}" if release else None
     found = re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _text(root / "etc/nvpmodel.conf"), re.MULTILINE)
     modes = {int(number): name for number, name in found}
-    mode = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
+    mode = _find(r"pmode:(\d+)", root / "var/lib/nvpmodel/status")
     return Jetson(
         name=module or kit or soc,
         soc=soc,
         capability=tuple(known["capability"]) if known else None,
         l4t=l4t,
         jetpack=_release(l4t, table["releases"]),
-        power_mode=modes.get(int(mode[1]), f"mode {int(mode[1])}") if mode else None,
+        power_mode=modes.get(int(mode), f"mode {int(mode)}") if mode else None,
         power_modes=modes,
         clocks=_clocks(root),
     )

@@ -661,24 +661,27 @@ def test_a_driver_that_refuses_machine_code_gets_ptx(fake_gpu: ctypes.CDLL) -> N
 def test_a_failed_capture_leaves_the_stream_usable(fake_gpu: ctypes.CDLL) -> None:
     with Device().active():
         stream = Stream()
-        with pytest.raises(ZeroDivisionError), stream.capture():
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            stream.capture(_fail)
         stream.synchronize()
+
+
+def _fail() -> None:
+    raise ZeroDivisionError
 
 
 def test_nothing_is_collected_during_a_capture(fake_gpu: ctypes.CDLL) -> None:
     """A buffer in a circle of references, freed in the middle, would end the capture on a real driver."""
     with Device().active():
-        stream = Stream()
-        with stream.capture():
-            assert not gc.isenabled()
-        assert gc.isenabled()
-        with pytest.raises(ZeroDivisionError), stream.capture():
-            raise ZeroDivisionError
+        stream, seen = Stream(), list[bool]()
+        stream.capture(lambda: seen.append(gc.isenabled()))
+        assert seen == [False] and gc.isenabled()
+        with pytest.raises(ZeroDivisionError):
+            stream.capture(_fail)
         assert gc.isenabled()
         fake_gpu.fake_set(FAILS, CAPTURE)
-        with pytest.raises(CudaError), stream.capture():
-            pytest.fail("the capture did not begin")
+        with pytest.raises(CudaError):
+            stream.capture(lambda: pytest.fail("the capture did not begin"))
         assert gc.isenabled()
 
 
@@ -686,11 +689,9 @@ def test_what_is_freed_ends_no_capture_of_another_library(fake_gpu: ctypes.CDLL)
     """A buffer that goes while this thread captures, by PyTorch say, where the collector is not held off."""
     with Device().active():
         stream, kept = Stream(), [Memory(8)]
-        with stream.capture() as finish:
-            before = fake_gpu.fake_allocated()
-            kept.clear()
+        before = fake_gpu.fake_allocated()
+        stream.capture(kept.clear)
         assert fake_gpu.fake_allocated() == before - 1
-        finish()
 
 
 def test_one_capture_at_a_time(fake_gpu: ctypes.CDLL) -> None:
