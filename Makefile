@@ -41,7 +41,7 @@ test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sa
 
 # The bindings of real releases, 1 MB each, whose names the code has to find; see tests/runtime/engines/test_names.py.
 WHEELS := build/tensorrt
-BINDINGS := tensorrt-cu12-bindings==10.0.1 tensorrt-cu12-bindings==10.3.0 \
+BINDINGS := tensorrt-cu12-bindings==10.1.0 tensorrt-cu12-bindings==10.3.0 \
 	tensorrt-cu12-bindings==10.8.0.43 tensorrt-cu12-bindings==10.16.1.11 tensorrt-cu13-bindings==11.4.0.106
 
 test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without a GPU; downloads 200 MB
@@ -51,9 +51,9 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
 		tests/runtime/cuda/test_images.py tests/runtime/engines/test_names.py tests/runtime/engines/test_tensorrt_rtx.py
 
-engines: $(STAMP) ## engines of every family of networks, without a GPU, into docs/engines.md; a few minutes
+engines: $(STAMP) ## engines of every family of networks, without a GPU: the table of docs/engines.md; a few minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
-	$(BIN)/python -m posert.benchmarks.engines --output docs/engines.md
+	$(BIN)/python -m posert.benchmarks.engines
 
 check: $(STAMP) types ## lint, types, import rules
 	$(BIN)/ruff check .

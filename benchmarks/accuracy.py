@@ -17,7 +17,7 @@ from typing import Any
 
 from posert.benchmarks.average_precision import keypoint_results
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import Journal, digest
+from posert.benchmarks.journal import digest, open_journal
 from posert.benchmarks.scaling_cells import end_to_end
 from posert.benchmarks.script import run
 from posert.export.demo.people import write as write_people
@@ -29,6 +29,7 @@ from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks, paired_interval
+from posert.runtime.system.journal import Journal
 from posert.runtime.system.progress import track
 
 _PEOPLE = 5  # in the frame that is timed
@@ -58,9 +59,10 @@ def _work(args: argparse.Namespace) -> int:
         args.annotations, args.images = folder / "annotations.json", folder / "images"
     frames = read_frames(args.annotations, args.images, args.limit)
     data = {"annotations": str(args.annotations), "images": str(args.images), "limit": args.limit}
-    journal = Journal(args.output, {"data": data, "seconds": args.seconds})
+    arguments = {"data": data, "seconds": args.seconds}
+    journal = open_journal(args.output, "accuracy", **arguments)
     wanted = backends() if args.backend == "all" else args.backend.split(",")
-    rows = [_measured(cell, journal) for cell in track(list(_cells(args.bundles, wanted)), "accuracy")]
+    rows = [_measured(cell, arguments, journal) for cell in track(list(_cells(args.bundles, wanted)), "accuracy")]
     _score(rows, frames)
     print("\n".join(table(rows, frames.note)))
     return 0 if any("ap" in r for r in rows) else 1
@@ -123,20 +125,21 @@ def _cells(bundles: list[Path], wanted: list[str]) -> Iterator[dict[str, Any]]:
                         yield {**cell, "precision": precision, "flip_test": flip_test}
 
 
-def _measured(cell: dict[str, Any], journal: Journal) -> dict[str, Any]:
+def _measured(cell: dict[str, Any], arguments: dict[str, Any], journal: Journal) -> dict[str, Any]:
     """The cell with its figures, from the journal or from a process."""
     if "error" in cell:
         return cell
     for record in journal.records:
         if cell == {key: record.get(key) for key in cell}:
             return record
-    arguments = {key: cell[key] for key in ("bundle", "backend", "precision", "flip_test")}
+    arguments = arguments | {key: cell[key] for key in ("bundle", "backend", "precision", "flip_test")}
     try:
-        answer = call(sys.executable, "posert.benchmarks.accuracy:measure", arguments | journal.key)
+        answer = call(sys.executable, "posert.benchmarks.accuracy:measure", arguments)
     except ToolError as error:
         return cell | {"error": str(error).splitlines()[-1]}
-    journal.append(cell | answer.value)
-    return journal.records[-1]
+    record = cell | answer.value
+    journal.add(record)
+    return record
 
 
 def _score(rows: list[dict[str, Any]], frames: Frames) -> None:

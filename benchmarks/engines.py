@@ -23,7 +23,7 @@ from typing import Any
 import onnx
 
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import open_journal
 from posert.benchmarks.script import log, markdown, run
 from posert.calib.fp16 import to_fp16
 from posert.calib.qdq import place, quantize
@@ -68,14 +68,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _work(args: argparse.Namespace) -> int:
-    journal = Journal(args.output, {"benchmark": "engines"})
+    journal = open_journal(args.output, "engines")
     rows = {row["key"]: row for row in journal.records}
     wanted = [f"{family}-{name}" for family in args.families for name in names()]
     for family in track(list(args.families), "engines"):
         try:
             for row in _build_family(family, rows, args.output.with_suffix("")):
                 rows[row["key"]] = row
-                journal.append(row)
+                journal.add(row)
         except ToolError as error:  # the others can still be built; this one is tried again the next time
             log(f"{family}: {str(error).splitlines()[-1]}")
     shown = [rows[key] for key in wanted if key in rows]

@@ -30,12 +30,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posert.benchmarks.journal import Journal, digest
+from posert.benchmarks.journal import digest, open_journal
 from posert.benchmarks.pytorch_baseline import Half, pytorch_pipeline
 from posert.benchmarks.roofline import ceilings, place, work_of
 from posert.benchmarks.script import markdown, numbers, run
 from posert.export.archs import build_arch
 from posert.export.graph.reference import Reference
+from posert.runtime.backends import backends, load_backend
 from posert.runtime.bench.meters import Meters
 from posert.runtime.bench.timing import orders
 from posert.runtime.bundle.archive import Bundle
@@ -49,7 +50,6 @@ from posert.runtime.pose.heads import head
 from posert.runtime.pose.preprocess import check_boxes, crop_regions
 from posert.runtime.selection import open_session
 
-ON_CUDA = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "torchscript_cuda")
 SLOTS = (1, 2)
 WARM_UP, VIDEO = 10, 16  # rounds, and frames
 FRAME = (1080, 1920, 3)
@@ -86,7 +86,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--people", type=numbers, default=[1, 2, 4, 8, 16, 32], help="comma list (1,2,4,8,16,32)")
     parser.add_argument("--rounds", type=int, default=100, help="rounds to time (100)")
-    parser.add_argument("--backends", default=",".join(ON_CUDA), help="comma list (all)")
+    parser.add_argument("--backends", help="comma list (all that run on a GPU)")
     parser.add_argument("--precision", default="fp32,fp16,int8", help="comma list (all that a backend has)")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
 
@@ -114,7 +114,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
     device, meters = Device(), Meters()
     with Bundle(args.bundle) as bundle:
         c, name, work = bundle.contract, bundle.name, work_of(bundle)
-        networks, left_out = _open(bundle, args.backends.split(","), args.precision.split(","))
+        networks, left_out = _open(bundle, _backends(args.backends), args.precision.split(","))
         arch = bundle.manifest["model"]["arch"]
         single, half = (Reference(build_arch(arch, len(c.keypoints)), c).cuda() for _ in range(2))
     modules = {"fp32": single, "tf32": single, "fp16": Half(half)}
@@ -124,7 +124,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
     driver = ".".join(map(str, device.driver))
     key = {"bundle": name, "rounds": args.rounds, "gpu": device.name, "driver": driver, "torch": torch.__version__}
     content = {"sha256": digest(args.bundle), "networks": list(networks), "compiled": not args.no_compile}
-    journal = Journal(args.output, key | content)
+    journal = open_journal(args.output, "gpu", **key, **content)
     measured = {record["people"]: record for record in journal.records}
     for n in (n for n in args.people if n not in measured):
         comparison = Comparison(c, device, n, lambda frame: torch.from_numpy(frame).cuda())
@@ -143,11 +143,15 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
             row = rows[f"{key_}, inference only"]
             row["roofline"] = asdict(place(work, n, key_.split()[-1], row["gpu_ms"], roof))
         measured[n] = {"people": n, "rows": rows, "moments": [before, meters.moment()]}
-        journal.append(measured[n])
+        journal.add(measured[n])
         del comparison
         gc.collect()  # its buffers and graphs, before the next ones are made
     facts = {"date": datetime.now(timezone.utc).date().isoformat(), "machine": meters.describe()}
     return {**key, **facts, "ceilings": asdict(roof), "left out": left_out}, {n: measured[n] for n in args.people}
+
+
+def _backends(names: str | None) -> list[str]:
+    return names.split(",") if names else [name for name in backends() if load_backend(name).device == "cuda"]
 
 
 def _open(bundle: Bundle, backends: list[str], precisions: list[str]) -> tuple[dict[str, Network], dict[str, str]]:

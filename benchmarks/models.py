@@ -21,7 +21,7 @@ from typing import Any
 import onnx
 
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import open_journal
 from posert.benchmarks.script import log, markdown, run
 from posert.export import catalog
 from posert.export.build.pipeline import build_bundle
@@ -53,7 +53,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _work(args: argparse.Namespace) -> int:
     wanted = [id for id in catalog.rows() if args.pattern in id]
-    journal = Journal(args.output, {"benchmark": "models"})
+    journal = open_journal(args.output, "models")
     built = {record["id"]: record for record in journal.records}
     for id in track([id for id in wanted if id not in built], "models"):
         try:
@@ -61,7 +61,7 @@ def _work(args: argparse.Namespace) -> int:
         except ToolError as error:  # the others can still be built; this one is tried again the next time
             log(f"{id} could not be built: {str(error).splitlines()[-1]}")
             continue
-        journal.append(built[id])
+        journal.add(built[id])
     records = [built[id] for id in wanted if id in built]
     print(table(records, len(wanted)))
     return 1 if len(records) < len(wanted) or any(map(problems, records)) else 0

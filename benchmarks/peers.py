@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from posert.benchmarks.peer_tools.registry import peer_tools
-from posert.benchmarks.peer_tools.run import open_journal, run_tools
+from posert.benchmarks.journal import digest, open_journal
+from posert.benchmarks.peer_tools.registry import PeerTool, peer_tools
+from posert.benchmarks.peer_tools.run import run_tools
 from posert.benchmarks.script import log, numbers, run
 from posert.runtime.bench.statistics import per_round, ratio
 from posert.runtime.errors import InputError
-from posert.runtime.system.environment import machine
+from posert.runtime.system.environment import machine, versions
+from posert.runtime.system.journal import Journal
 
 Records = Sequence[Mapping[str, Any]]
 _OURS = ("posert fp32", "posert bf16", "posert int8")
@@ -49,10 +51,17 @@ def _work(args: argparse.Namespace) -> int:
             raise InputError(f"--only {args.only} matches none of {', '.join(t.name for t in peer_tools())}")
     if args.rounds < 1:
         raise InputError(f"--rounds {args.rounds}: expected 1 or more")
-    journal = open_journal(args.bundle, args.output, tools)
+    journal = journal_of(args.bundle, args.output, tools)
     run_tools(args.bundle, journal, tools, args.people, args.rounds, args.weights, log)
     print(table(args.bundle.name, journal.records, args.people))
     return 0
+
+
+def journal_of(bundle: Path, output: Path, tools: Sequence[PeerTool]) -> Journal:
+    """The journal of these tools, this bundle, machine and versions."""
+    names = [tool.name for tool in tools]
+    key = {"bundle": bundle.name, "sha256": digest(bundle), "machine": machine(), "versions": versions()}
+    return open_journal(output, "peers", tools=names, **key)
 
 
 def summary(records: Records, people: int) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import open_journal
 from posert.benchmarks.quantizer_bench import MAX_DROP, QuantizerBench, Tool
 from posert.benchmarks.script import markdown, run
 from posert.export.build.int8 import METHOD
@@ -52,7 +52,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _work(args: argparse.Namespace) -> int:
     row = find(args.arch)
     images = args.images or _IMAGES["small" if (row.macs_test_path or 0) < _SMALL_MACS else "large"]
-    journal = Journal(args.output, {"benchmark": "quantizers"})
+    journal = open_journal(args.output, "quantizers")
     folder = args.output.with_suffix("") / row.id
     bench = QuantizerBench(row, args.weights, args.people, images, folder)
     if not bench.judgeable:
@@ -64,7 +64,7 @@ def _work(args: argparse.Namespace) -> int:
         if record is None or not Path(record["file"]).exists():
             record = {"tool": name, "key": bench.key(tool), **bench.run(name, tool, args.memory)}
             if "failed" not in record:
-                journal.append(record)
+                journal.add(record)
         rows[name] = record
     times = bench.time({name: r["file"] for name, r in rows.items() if "failed" not in r}, args.rounds)
     m, tool_versions = machine(), versions()

@@ -15,7 +15,7 @@ from typing import Any
 
 from posert.benchmarks.child import ToolError, call
 from posert.benchmarks.cold_start import STAGES
-from posert.benchmarks.journal import Journal, digest
+from posert.benchmarks.journal import digest, open_journal
 from posert.benchmarks.scaling_cells import cores
 from posert.benchmarks.script import run
 from posert.runtime.bench.meters import Meters
@@ -53,7 +53,7 @@ def sweep(
     with Bundle(path) as bundle:
         selected, name = select(bundle, backend, precision), bundle.name
     setting = {"bundle": name, "backend": selected.backend, "precision": selected.precision, "seconds": seconds}
-    journal = Journal(output, setting | {"sha256": digest(path), "versions": versions()})
+    journal = open_journal(output, "scaling", **setting, sha256=digest(path), versions=versions())
     done = {r["cell"]: r for r in journal.records}
     machine = Meters().describe()
     common = {"bundle": path, "backend": selected.backend, "precision": selected.precision}
@@ -65,7 +65,7 @@ def sweep(
         except ToolError as error:
             figures = {"error": str(error).splitlines()[-1]}
         done[key] = {"cell": key, **figures}
-        journal.append(done[key])
+        journal.add(done[key])
     return setting | {"machine": machine}, {key: done[key] for key, *_ in cells(seconds)}
 
 

@@ -196,7 +196,7 @@ def crops_from_coco(
         seen = ", ".join(f"{n} {fault}" for fault, n in Counter(faults).items()) or "there is no annotation"
         raise CalibrationError(
             f"none of the {len(records)} annotations can be calibrated on: {seen}. Expected single people with a box "
-            "and at least one labelled joint, or boxes alone in a file as `posert run --boxes` takes it"
+            "and at least one labelled joint, or a file of boxes as `posert run --boxes` takes it"
         )
 
     def file_of(i: int) -> str:
@@ -206,7 +206,7 @@ def crops_from_coco(
     bad = [i for i, fault in enumerate(faults) if fault == _NO_BOX]
     if bad:
         log.warning(
-            "calibration leaves out %d of %d people %s, such as %s",
+            "calibration skips %d of %d people %s, such as %s",
             *(len(bad), len(records), _NO_BOX, _label(records[bad[0]], file_of(bad[0]))),
         )
     rng = np.random.default_rng(seed)

@@ -95,7 +95,7 @@ def find_float_blocks(
     if count is None:
         nearest = min(steps.values(), key=lambda s: s.measured.drop)
         raise GateError(
-            f"no int8 network drops by at most {max_drop:g}: the best of {len(steps)} measured drops by "
+            f"no int8 network keeps the AP drop within {max_drop:g}: the best of {len(steps)} measured loses "
             f"{nearest.measured.drop:.4g}, with {len(nearest.blocks)} of {len(blocks)} blocks in float "
             f"({nearest.float_macs:.1%} of the multiply-adds). Allow more (--max-drop), or use fp16."
         )

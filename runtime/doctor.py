@@ -1,4 +1,4 @@
-"""Diagnose this machine: what can run here, what cannot, and the line that mends it.
+"""Diagnose this machine: what can run here, what cannot, and the line that fixes it.
 
 Each library is loaded in a process of its own: one that crashes, hangs or prints is a finding and nothing else.
 """
@@ -37,8 +37,8 @@ _INT8 = {
     "i8mm": "I8MM",
     "asimddp": "dot products",
 }
-_TENSOR_CORES = (7, 0)
-_INT8_TENSOR_CORES = (7, 2)
+_TENSOR_CORES = {"fp16": (7, 0), "int8": (7, 2)}
+"""The first compute capability that has them for a precision."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,8 @@ class Probe:
     """The result of loading one library.
 
     Attributes:
-        state: "ready", "missing" (not installed), "cannot run" (installed, but this machine lacks something) or
-            "broken".
-        reason: of any other state than "ready", with the line that mends it.
+        state: "ready", "missing" (not installed), "cannot run" (this machine lacks something) or "broken".
+        reason: of any other state than "ready", with the line that fixes it.
         facts: of a backend "version", "precisions"; of the driver "cuda", "name", "capability", ...; of a group of
             plug-ins "failures".
     """
@@ -60,14 +59,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to mend: `what` is wrong, `mend` is the line that mends it.
+    """Something to fix: `what` is wrong, `fix` is the line that fixes it.
 
     `level` is "broken" (installed and does not work), "missing" (would make something work) or "slow".
     """
 
     level: str
     what: str
-    mend: str
+    fix: str
 
 
 def probe(what: str, seconds: float = SECONDS) -> Probe:
@@ -77,7 +76,7 @@ def probe(what: str, seconds: float = SECONDS) -> Probe:
             [sys.executable, "-m", __name__, what], capture_output=True, text=True, errors="replace", timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        return Probe("broken", f"it did not load within {seconds:.0f} s. Reinstall it: {_mend(what)}")
+        return Probe("broken", f"it did not load within {seconds:.0f} s. Reinstall it: {_fix(what)}")
     last = next((line for line in reversed(done.stdout.splitlines()) if line.startswith('{"state"')), None)
     if done.returncode == 0 and last:
         return Probe(**json.loads(last))
@@ -85,7 +84,7 @@ def probe(what: str, seconds: float = SECONDS) -> Probe:
         why = f"loading it ends the process by {signal.Signals(-done.returncode).name}"
     else:
         why = (done.stderr.strip().splitlines() or ["it ends without a message"])[-1]
-    return Probe("broken", f"{why}. Reinstall it: {_mend(what)}")
+    return Probe("broken", f"{why}. Reinstall it: {_fix(what)}")
 
 
 def probe_all() -> dict[str, Probe]:
@@ -98,8 +97,12 @@ def probe_all() -> dict[str, Probe]:
 def examine(machine: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
     """The whole report, as `posert doctor --json` prints it; arguments as for `diagnose`."""
     rows = [
-        {"backend": name, **asdict(seen), "precisions": precisions(name, seen, machine, probes["driver"])}
-        for name, seen in ((name, probes[name]) for name in backends())
+        {
+            "backend": name,
+            **asdict(probes[name]),
+            "precisions": precisions(name, probes[name], machine, probes["driver"]),
+        }
+        for name in backends()
     ]
     return {
         "machine": asdict(machine),
@@ -136,35 +139,34 @@ def _on_cpu(machine: Machine) -> dict[str, str]:
 
 def _on_gpu(driver: Probe) -> dict[str, str]:
     capability = tuple(driver.facts.get("capability", (0, 0)))
-    return {
-        "fp16": "on tensor cores" if capability >= _TENSOR_CORES else "without tensor cores",
-        "int8": "on tensor cores" if capability >= _INT8_TENSOR_CORES else "without tensor cores",
-    }
+    return {p: f"{'on' if capability >= first else 'without'} tensor cores" for p, first in _TENSOR_CORES.items()}
 
 
 def diagnose(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
-    """What to mend, the worst first.
+    """What to fix, the worst first.
 
     Args:
         machine: from `posert.runtime.system.machine.machine`.
         probes: from `probe_all`.
     """
-    found = [Finding("broken", f"{name}: {p.reason}", _mend(name)) for name, p in probes.items() if p.state == "broken"]
-    for group in _PLUGINS:
-        failures = probes[group].facts.get("failures", {}) if group in probes else {}
+    found = []
+    for name, seen in probes.items():
+        if seen.state == "broken":
+            found.append(Finding("broken", f"{name}: {seen.reason}", _fix(name)))
+        failures = seen.facts.get("failures", {})
         found += [Finding("broken", reason, _reinstall([plugin])) for plugin, reason in failures.items()]
-    if not _any_ready(probes):
+    ready = {BACKENDS.load(name).device for name in backends() if probes[name].state == "ready"}
+    if not ready:
         found.append(Finding("missing", "no backend can run here", pip_line("openvino")))
-    found += _gpu(machine, probes)
+    found += _gpu(machine, probes, "cuda" in ready)
     if {"onnxruntime", "onnxruntime-gpu"} <= _installed():
-        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
-        found.append(Finding("broken", "onnxruntime and onnxruntime-gpu are both installed and share a folder", mend))
+        fix = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+        found.append(Finding("broken", "onnxruntime and onnxruntime-gpu are both installed and share a folder", fix))
     found += _power(machine)
-    order = ("broken", "missing", "slow")
-    return sorted(found, key=lambda f: order.index(f.level))
+    return sorted(found, key=lambda f: ("broken", "missing", "slow").index(f.level))
 
 
-def _gpu(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
+def _gpu(machine: Machine, probes: Mapping[str, Probe], used: bool) -> list[Finding]:
     driver, jetson = probes["driver"], machine.jetson
     if driver.state != "ready":
         if machine.driver or jetson:
@@ -183,54 +185,44 @@ def _gpu(machine: Machine, probes: Mapping[str, Probe]) -> list[Finding]:
     if old and len(old) == len(releases):
         found.append(Finding("missing", old[-1], "install JetPack 6.1 or later" if jetson else pip_line("tensorrt")))
     elif tensorrt.state == "missing":
-        system = ", ".join(machine.tensorrt)
-        if system:
+        if machine.tensorrt:
+            system = ", ".join(machine.tensorrt)
             what = f"TensorRT {system} is in the system, and this Python ({machine.python}) does not see it"
-            mend = "sudo apt install python3-libnvinfer, and python3 -m venv --system-site-packages"
+            fix = "sudo apt install python3-libnvinfer, and python3 -m venv --system-site-packages"
             wanted = jetson.jetpack.get("python") if jetson else None
             if wanted and not machine.python.startswith(wanted + "."):
                 what += f", which JetPack made for {wanted}"
-            found.append(Finding("missing", what, mend))
+            found.append(Finding("missing", what, fix))
         elif jetson:
             found.append(Finding("missing", "JetPack's TensorRT is not installed", "sudo apt install nvidia-jetpack"))
-        elif not _any_ready(probes, device="cuda"):
+        elif not used:
             found.append(Finding("missing", "there is a GPU, and nothing that uses it", pip_line("tensorrt")))
     return found
-
-
-def _any_ready(probes: Mapping[str, Probe], device: str | None = None) -> bool:
-    """Whether a backend, or one of this device, can run here."""
-    ready = [name for name in backends() if name in probes and probes[name].state == "ready"]
-    return any(device in (None, BACKENDS.load(name).device) for name in ready)
 
 
 def _power(machine: Machine) -> list[Finding]:
     jetson = machine.jetson
     if jetson is None:
         if machine.cpu.governor and "powersave" in machine.cpu.governor:
-            mend = "sudo cpupower frequency-set -g performance"
-            return [Finding("slow", "the processor's clock is governed by powersave: first frames are slow", mend)]
+            fix = "sudo cpupower frequency-set -g performance"
+            return [Finding("slow", "the processor's clock is governed by powersave: first frames are slow", fix)]
         return []
     found = []
-    fullest = next((n for n, name in sorted(jetson.power_modes.items(), key=_by_maxn) if "MAXN" in name), None)
-    if jetson.power_mode and fullest is not None and jetson.power_mode != jetson.power_modes[fullest]:
-        what = f"power mode {jetson.power_mode}; the fastest is {jetson.power_modes[fullest]}"
-        found.append(Finding("slow", what, f"sudo nvpmodel -m {fullest}"))
+    # MAXN_SUPER before MAXN; the numbers of the modes do not tell their speed
+    fullest = max(((len(name), name, n) for n, name in jetson.power_modes.items() if "MAXN" in name), default=None)
+    if jetson.power_mode and fullest and jetson.power_mode != fullest[1]:
+        what = f"power mode {jetson.power_mode}; the fastest is {fullest[1]}"
+        found.append(Finding("slow", what, f"sudo nvpmodel -m {fullest[2]}"))
     if jetson.clocks == "free":
         found.append(Finding("slow", "clocks follow the load: latency varies", "sudo jetson_clocks"))
     return found
-
-
-def _by_maxn(mode: tuple[int, str]) -> int:
-    """MAXN_SUPER before MAXN; the numbers of the modes do not tell their speed."""
-    return -len(mode[1])
 
 
 def _installed() -> set[str]:
     return {(d.metadata["Name"] or "").lower() for d in distributions()}
 
 
-def _mend(what: str) -> str:
+def _fix(what: str) -> str:
     if what == "opencv":
         return 'pip install "opencv-python-headless<5"'
     if what == "driver":
@@ -261,8 +253,7 @@ def _look(what: str) -> Probe:
     except BackendError as error:
         return Probe("broken", str(error))
     facts = {"version": spec.library_version().split("-")[0], "precisions": list(spec.precisions)}
-    lacking = spec.unavailable()
-    if lacking:
+    if lacking := spec.unavailable():
         return Probe("cannot run", lacking, facts)
     return Probe("ready", facts={**facts, "precisions": list(spec.runnable())})
 
@@ -272,8 +263,7 @@ def _look_at_driver() -> Probe:
     from .cuda.kernels import images
     from .cuda.library import missing
 
-    reason = missing()
-    if reason is not None:
+    if reason := missing():
         return Probe("cannot run", reason)
     device = Device()
     with device.active():

@@ -1,4 +1,4 @@
-"""The exceptions a user can meet. Every message says what was seen, what was expected and what mends it."""
+"""The exceptions a user can meet. Every message says what was seen, what was expected and what fixes it."""
 
 from __future__ import annotations
 

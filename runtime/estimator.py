@@ -114,7 +114,7 @@ class PoseEstimator:
                 person. A box may reach over the frame's edge.
 
         Raises:
-            InputError: the frame or a box cannot be used; the message says which and how to mend it.
+            InputError: the frame or a box cannot be used; the message says which and how to fix it.
         """
         image, rows = self._checked(frame, boxes)
         xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))
@@ -203,6 +203,17 @@ class PoseEstimator:
                 for whole, part in zip(found, seen, strict=True):
                     whole[batch] = part
         return found
+
+    def heatmaps(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Float:
+        """`outputs` of a network that has one: its heatmaps `(N, K, h, w)` float32.
+
+        Raises:
+            InputError: the network has several outputs; or as above.
+        """
+        found = self.outputs(frame, boxes)
+        if len(found) != 1:
+            raise InputError(f"this network has {len(found)} outputs, not one of heatmaps: use `outputs`")
+        return found[0]
 
     def open_pipeline(self, slots: int = 1) -> Pipeline | None:
         """A new CUDA pipeline of this network, with its own buffers; None where crops or decoding are on the CPU.

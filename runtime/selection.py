@@ -32,7 +32,7 @@ def select(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Se
     runs only when it is asked for by name.
 
     Raises:
-        BackendError: nothing fits; the message says what is missing and the line that mends it.
+        BackendError: nothing fits; the message says what is missing and the line that fixes it.
     """
     known = backends()
     if backend != "auto" and backend not in known:

@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike
 from ...runtime.bench.process import JsonProcess, ProcessError
 from ...runtime.errors import PosertError
 from ...runtime.pose.keypoints import Keypoints
-from ...runtime.system.environment import machine, versions
+from ...runtime.system.journal import Journal
 from ..child import ToolError, start
-from ..journal import Journal, digest
 from .inputs import PEOPLE, prepare
 from .registry import PeerTool
 
@@ -28,16 +27,6 @@ PATIENCE = 600.0
 """Seconds until a tool that does not answer is given up."""
 # Limits on threads in the environment: every tool chooses its threads as it does for its users.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-def open_journal(bundle: Path, output: Path, tools: Sequence[PeerTool]) -> Journal:
-    """The journal of these tools, this bundle, machine and versions."""
-    key = {
-        "bundle": bundle.name,
-        "sha256": digest(bundle) if bundle.is_file() else None,
-        "tools": [t.name for t in tools],
-    }
-    return Journal(output, {**key, "machine": machine(), "versions": versions()})
 
 
 def run_tools(
@@ -88,14 +77,14 @@ def run_tools(
                 _give_up(journal, tool.name, error, log)
                 continue
             processes[tool.name] = process
-            journal.append({"tool": tool.name, "description": hello["description"], "agreement": found})
+            journal.add({"tool": tool.name, "description": hello["description"], "agreement": found})
         for n in people:  # to warm up
             _round(n, -1, processes, journal, log)
         for number in range(max(missing.values())):
             for n in (n for n in people if number < missing[n] and processes):
                 answers = _round(n, number, processes, journal, log)
                 record = {key: {name: a[key] for name, a in answers.items()} for key in ("seconds", "peak_mb")}
-                journal.append({"people": n, **record})
+                journal.add({"people": n, **record})
 
 
 def _start(tool: PeerTool) -> JsonProcess:
@@ -120,7 +109,7 @@ def _round(
 
 def _give_up(journal: Journal, name: str, error: Exception, log: Callable[[str], None]) -> None:
     log(f"{name}: {error}")
-    journal.append({"tool": name, "missing": str(error)})
+    journal.add({"tool": name, "missing": str(error)})
 
 
 def agreement(reference: Keypoints, sigmas: ArrayLike, xy: Any, score: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,19 +98,10 @@ class OpenCached(Protocol):
     """Compiles a graph, or loads it from the cache of compiled graphs."""
 
     def __call__(
-        self,
-        digest: str,
-        read: Callable[[], bytes],
-        precision: str,
-        threads: int | None = None,
-        throughput: bool = False,
+        self, digest: str, read: Callable[[], bytes], precision: str, threads: int | None, throughput: bool
     ) -> Session:
         """As `Open`. `digest` is the graph's sha256; `read` gives the graph where the cache does not hold it."""
         ...
-
-
-def _nothing() -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,7 @@ class Backend:
         extra: posert's pip extra that installs the library; None for a library that is installed by its own name.
         version: release of the installed library; None reads its `__version__`.
         unavailable: what this machine lacks to run it although the library is installed, such as a GPU, with the line
-            that mends it; None where nothing is lacking.
+            that fixes it; None where nothing is lacking.
         unsupported: precisions that this machine cannot run, each with the reason. It may import the library.
         open_throughput: as `open`, for many frames per second instead of the shortest answer to one.
         open_cached: as `open`, with a cache of compiled graphs.
@@ -145,7 +137,7 @@ class Backend:
     rank: int = 100
     extra: str | None = None
     version: Callable[[], str] | None = None
-    unavailable: Callable[[], str | None] = _nothing
+    unavailable: Callable[[], str | None] = lambda: None
     unsupported: Callable[[], Mapping[str, str]] = dict
     open_throughput: Open | None = None
     open_cached: OpenCached | None = None
@@ -183,17 +175,12 @@ class Backend:
 
 
 BACKENDS = Registry("backend", __name__, "BACKEND", "posert.backends", Backend, BackendError)
-_LAST = 1000  # rank of a backend whose spec cannot be read
 
 
 def backends() -> list[str]:
     """All backend names, the preferred first, whether their libraries are installed or not."""
-
-    def order(name: str) -> tuple[int, str]:
-        spec = _spec(name)
-        return (spec.rank if spec else _LAST, name)
-
-    return sorted(BACKENDS.names(), key=order)
+    specs = {name: _spec(name) for name in BACKENDS.names()}
+    return sorted(specs, key=lambda name: (spec.rank if (spec := specs[name]) else math.inf, name))
 
 
 def load_backend(name: str) -> Backend:
@@ -205,16 +192,16 @@ def load_backend(name: str) -> Backend:
     try:
         backend = BACKENDS.load(name)
         backend.import_library()
-    except ImportError as error:
-        if (error.name or "").split(".")[0] == __name__.split(".")[0]:
+    except (ImportError, OSError) as error:  # OSError: a shared library that is missing or of another machine
+        if isinstance(error, ImportError) and (error.name or "").split(".")[0] == __name__.split(".")[0]:
             raise  # a fault of ours, not a missing library
         if isinstance(error, ModuleNotFoundError):
             raise MissingBackend(
                 f"backend {name!r} needs the Python package {error.name!r}, which is not installed: {pip_line(name)}"
             ) from error
-        raise _broken(name, error) from error
-    except OSError as error:  # a shared library that is missing or of another machine
-        raise _broken(name, error) from error
+        raise BackendError(
+            f"backend {name!r} is installed but does not load: {error}. Reinstall it: {pip_line(name)}"
+        ) from error
     return backend
 
 
@@ -226,7 +213,7 @@ def usable_backends() -> Iterator[Backend]:
     for name in backends():
         spec = _spec(name)
         if spec is not None and spec.device == "cuda" and no_driver() is not None:
-            continue
+            continue  # before its library is imported
         try:
             backend = load_backend(name)
         except MissingBackend:
@@ -261,7 +248,3 @@ def _spec(name: str) -> Backend | None:
         return BACKENDS.load(name)
     except Exception:  # somebody else's file or plug-in
         return None
-
-
-def _broken(name: str, error: Exception) -> BackendError:
-    return BackendError(f"backend {name!r} is installed but does not load: {error}. Reinstall it: {pip_line(name)}")

@@ -48,8 +48,6 @@ class Session(AsyncSession):
 
 
 class _Request:
-    """See `backends.Request`."""
-
     def __init__(self, request: ov.InferRequest, outputs: range) -> None:
         self._request, self._outputs = request, outputs
 
@@ -74,22 +72,18 @@ class _Request:
 
 
 def _open(model: bytes, precision: str, threads: int | None = None) -> Session:
-    """The session with the shortest answer."""
     return _compile(model, precision, _config(precision, threads, throughput=False))
 
 
 def _open_throughput(model: bytes, precision: str, threads: int | None = None) -> Session:
-    """A session for many frames: several batches run side by side, each on few cores."""
+    # several batches run side by side, each on few cores
     return _compile(model, precision, _config(precision, threads, throughput=True))
 
 
 def _open_cached(
-    digest: str, read: Callable[[], bytes], precision: str, threads: int | None = None, throughput: bool = False
+    digest: str, read: Callable[[], bytes], precision: str, threads: int | None, throughput: bool
 ) -> Session:
-    """See `backends.OpenCached`. Compiling takes seconds, loading what was compiled a fraction of one.
-
-    Both modes and all numbers of threads share one file.
-    """
+    """See `backends.OpenCached`. Both modes and all numbers of threads share one file."""
     version, config = BACKEND.library_version(), _config(precision, threads, throughput)
     return cached_graph(
         EngineMetadata(digest, precision, BACKEND.name, version, (_cpu()[0],), (), {}, {}),
@@ -136,11 +130,7 @@ def _core() -> ov.Core:
 
 @cache
 def _cpu() -> tuple[str, bool]:
-    """What a compiled graph depends on beside the release, and whether this CPU computes in bfloat16.
-
-    Raises:
-        BackendError: the release has no plugin for this CPU.
-    """
+    """What a compiled graph depends on beside the release, and whether this CPU computes in bfloat16."""
     try:
         can = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return " ".join([_core().get_property("CPU", "FULL_DEVICE_NAME"), *sorted(can)]), "BF16" in can
@@ -157,16 +147,13 @@ def _unavailable() -> str | None:
 
 
 def _unsupported() -> dict[str, str]:
-    if _cpu()[1]:
-        return {}
-    return {"bf16": "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX): use fp32"}
+    return {} if _cpu()[1] else {"bf16": "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX): use fp32"}
 
 
 def _tensor(crops: NDArray[np.uint8]) -> ov.Tensor:
-    """The crops where they lie."""
     import openvino as ov
 
-    return ov.Tensor(crops, shared_memory=True)
+    return ov.Tensor(crops, shared_memory=True)  # without a copy
 
 
 def _failed(error: RuntimeError) -> BackendError:

@@ -6,37 +6,40 @@ int8 is not always the fastest: on GPUs with tensor cores fp16 often is, so the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from . import Backend, Session
 
 
-def _open(model: bytes, precision: str, threads: int | None = None) -> Session:
-    """See `backends.Open`; CPU threads play no part."""
-    from ..engines.session import EngineSession
+def engine_backend(library: str, **fields: Any) -> Backend:
+    """A backend that runs TensorRT's or TensorRT-RTX's engines; `fields` are those in which the two differ."""
 
-    return EngineSession(BACKEND.import_library(), model, precision)
+    def open_session(model: bytes, precision: str, threads: int | None = None) -> Session:
+        from ..engines.session import EngineSession
+
+        return EngineSession(backend.import_library(), model, precision)
+
+    def unavailable() -> str | None:
+        from ..engines.session import unavailable
+
+        return unavailable(backend.import_library())
+
+    def autotune(graphs: Mapping[str, bytes]) -> dict[str, float]:
+        from ..engines.autotune import times
+
+        return times(backend.import_library(), graphs)
+
+    backend = Backend(
+        name=library,
+        library=library,
+        device="cuda",
+        precisions={"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"},
+        open=open_session,
+        unavailable=unavailable,
+        autotune=autotune,
+        **fields,
+    )
+    return backend
 
 
-def _unavailable() -> str | None:
-    from ..engines.session import unavailable
-
-    return unavailable(BACKEND.import_library())
-
-
-def _autotune(graphs: Mapping[str, bytes]) -> dict[str, float]:
-    from ..engines.autotune import times
-
-    return times(BACKEND.import_library(), graphs)
-
-
-BACKEND = Backend(
-    name="tensorrt",
-    library="tensorrt",
-    extra="tensorrt",
-    device="cuda",
-    rank=10,
-    precisions={"fp16": "fp16", "int8": "int8_gpu", "fp32": "fp32"},
-    open=_open,
-    unavailable=_unavailable,
-    autotune=_autotune,
-)
+BACKEND = engine_backend("tensorrt", extra="tensorrt", rank=10)

@@ -70,7 +70,8 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Verdict]:
     rows_a, rows_b = dict(_rows(a)), dict(_rows(b))
     shared = [key for key in rows_a if key in rows_b and END_TO_END in rows_a[key] and END_TO_END in rows_b[key]]
     if not shared:
-        raise InputError("the two results share no measured row; compare results of the same backends and precisions")
+        errors = [f": {cell['error']}" for result in (a, b) for cell in result["cells"] if "error" in cell]
+        raise InputError("the two results share no row that was measured in both" + "".join(errors[:1]))
     confidence = 1 - 0.05 / len(shared)
 
     def one(key: Key, stage: str) -> Ratio | None:

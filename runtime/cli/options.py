@@ -17,7 +17,12 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
 def add_session(parser: argparse.ArgumentParser) -> None:
     """Which graph to run, and where: for commands that run one."""
     add = parser.add_argument
-    add("--backend", default=AUTO, metavar="NAME", help=f"{_backends()} (default: auto, the fastest that can run here)")
+    add(
+        "--backend",
+        default=AUTO,
+        metavar="NAME",
+        help=f"{_backends()} (default: auto, the first of these that can run here)",
+    )
     add(
         "--precision",
         default=AUTO,

@@ -15,7 +15,6 @@ import ctypes
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,14 +40,13 @@ class Nvrtc:
 
     def __init__(self) -> None:
         try:
-            files = metadata.files(PACKAGE) or []
             self.version = metadata.version(PACKAGE)
         except metadata.PackageNotFoundError:
             raise BackendError(f"{PACKAGE} is not installed: pip install {PACKAGE}==12.9.86") from None
-        paths = sorted(str(f.locate()) for f in files if re.match(r"libnvrtc(-builtins)?\.so", f.name))
+        files = [f for f in metadata.files(PACKAGE) or () if re.match(r"libnvrtc(-builtins)?\.so", f.name)]
         # the compiler looks for its built-ins among the libraries that are already loaded
-        paths.sort(key=lambda path: "builtins" not in path)
-        self._library = [ctypes.CDLL(path, ctypes.RTLD_GLOBAL) for path in paths][-1]
+        files.sort(key=lambda file: "builtins" not in file.name)
+        self._library = [ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL) for file in files][-1]
 
     def compile(self, source: bytes, target: str) -> tuple[bytes, str]:
         """Image and log of one target, "sm_90" (machine code) or "compute_75" (PTX).
@@ -77,27 +75,25 @@ class Nvrtc:
         return buffer.raw if what == "CUBIN" else buffer.raw.rstrip(b"\0")
 
     def _call(self, name: str, *arguments: Any) -> None:
-        function: Callable[..., int] = getattr(self._library, f"nvrtc{name}")
-        status = function(*arguments)
-        if status:
+        if status := self._library[f"nvrtc{name}"](*arguments):
             raise BackendError(f"nvrtc{name} failed with {status}")
 
 
 def resources_of(log: str) -> dict[str, dict[str, int]]:
     """What the assembler says about each kernel: registers per thread, bytes of stack, spills and shared memory."""
     found: dict[str, dict[str, int]] = {}
-    for part in re.split(r"Compiling entry function '", log)[1:]:
-        spills = [int(n) for n in re.findall(r"(\d+) bytes spill (?:stores|loads)", part)]
-        registers, shared = re.search(r"Used (\d+) registers", part), re.search(r"(\d+) bytes smem", part)
-        stack = [int(n) for n in re.findall(r"(\d+) bytes stack frame", part)]
-        assert registers, log
+    for part in log.split("Compiling entry function '")[1:]:
         found[part.split("'")[0]] = {
-            "registers": int(registers[1]),
-            "stack": max(stack),
-            "spilled": sum(spills),
-            "shared": int(shared[1]) if shared else 0,
+            "registers": _numbers(r"Used (\d+) registers", part)[0],
+            "stack": max(_numbers(r"(\d+) bytes stack frame", part)),
+            "spilled": sum(_numbers(r"(\d+) bytes spill (?:stores|loads)", part)),
+            "shared": sum(_numbers(r"(\d+) bytes smem", part)),
         }
     return found
+
+
+def _numbers(pattern: str, text: str) -> list[int]:
+    return [int(number) for number in re.findall(pattern, text)]
 
 
 def compile_all() -> tuple[dict[str, bytes], dict[str, Any]]:

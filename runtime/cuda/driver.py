@@ -100,10 +100,9 @@ class Event:
     """A point in a stream."""
 
     def __init__(self, timed: bool = False) -> None:
-        handle = HANDLE()
-        call("cuEventCreate", ctypes.byref(handle), 0 if timed else _NO_TIMING)
-        self.handle = handle
-        _own(self, "cuEventDestroy_v2", handle)
+        self.handle = HANDLE()
+        call("cuEventCreate", ctypes.byref(self.handle), 0 if timed else _NO_TIMING)
+        _own(self, "cuEventDestroy_v2", self.handle)
 
     def synchronize(self) -> None:
         """Wait until the stream has passed it."""
@@ -116,15 +115,6 @@ class Event:
         return ms.value
 
 
-class Kernel:
-    """A kernel with one argument, a struct."""
-
-    def __init__(self, module: Module, name: str) -> None:
-        self._module, handle = module, HANDLE()  # the kernel lives as long as its module
-        call("cuModuleGetFunction", ctypes.byref(handle), module.handle, name.encode())
-        self.handle = handle
-
-
 class Module:
     """Compiled kernels: the first of some images that this driver loads.
 
@@ -133,10 +123,10 @@ class Module:
     """
 
     def __init__(self, images: Sequence[bytes]) -> None:
-        handle, refused = HANDLE(), []
+        self.handle, refused = HANDLE(), []
         for image in images:
             try:
-                call("cuModuleLoadData", ctypes.byref(handle), image)
+                call("cuModuleLoadData", ctypes.byref(self.handle), image)
                 break
             except CudaError as error:
                 if error.code not in _IMAGE:
@@ -144,25 +134,27 @@ class Module:
                 refused.append(str(error))
         else:
             raise BackendError(f"this driver loads none of the kernels: {'; '.join(refused)}. Install a newer driver")
-        self.handle = handle
-        _own(self, "cuModuleUnload", handle)
+        _own(self, "cuModuleUnload", self.handle)
 
-    def kernel(self, name: str) -> Kernel:
-        """A kernel by its name."""
-        return Kernel(self, name)
+
+class Kernel:
+    """A kernel of a module by its name, with one argument: a struct."""
+
+    def __init__(self, module: Module, name: str) -> None:
+        self._module, self.handle = module, HANDLE()  # it is unloaded with its module
+        call("cuModuleGetFunction", ctypes.byref(self.handle), module.handle, name.encode())
 
 
 class Graph:
     """Work that was captured from a stream, to be launched as one."""
 
     def __init__(self, captured: ctypes.c_void_p) -> None:
-        handle = HANDLE()
+        self.handle = HANDLE()
         try:
-            call("cuGraphInstantiateWithFlags", ctypes.byref(handle), captured, 0)
+            call("cuGraphInstantiateWithFlags", ctypes.byref(self.handle), captured, 0)
         finally:
             symbols()["cuGraphDestroy"](captured)
-        self.handle = handle
-        _own(self, "cuGraphExecDestroy", handle)
+        _own(self, "cuGraphExecDestroy", self.handle)
 
     def launch(self, stream: Stream) -> None:
         """Run it behind what the stream holds."""
@@ -248,19 +240,15 @@ class Stream:
 
 
 class Device:
-    """A GPU and its primary context.
+    """The first GPU that CUDA_VISIBLE_DEVICES shows, and its primary context.
 
     Raises:
-        BackendError: there is no driver, or no such GPU.
+        BackendError: there is no driver, or no GPU.
     """
 
-    def __init__(self, index: int = 0) -> None:
-        count, handle = INT(), INT()
-        call("cuDeviceGetCount", ctypes.byref(count))
-        if not 0 <= index < count.value:
-            raise BackendError(f"GPU {index}: this machine shows {count.value}, counted from 0; see nvidia-smi")
-        self.index = index
-        call("cuDeviceGet", ctypes.byref(handle), index)
+    def __init__(self) -> None:
+        handle = INT()
+        call("cuDeviceGet", ctypes.byref(handle), 0)
         self._handle = handle.value
         name = ctypes.create_string_buffer(256)
         call("cuDeviceGetName", name, len(name), self._handle)

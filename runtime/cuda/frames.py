@@ -6,7 +6,6 @@ An array of the GPU is known by `__cuda_array_interface__` (PyTorch, CuPy, Numba
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,33 +13,12 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .driver import Stream
-from .kernels import BYTES_PER_PIXEL, Format
+from .kernels import BYTES_PER_PIXEL, Format, Image
 from .library import HANDLE, call, symbols
 
 _LEGACY_STREAM = 1
 _DLPACK_CUDA = 2
 _CONTEXT = 1  # of CUpointer_attribute
-
-
-@dataclass(frozen=True)
-class Image:
-    """A frame on the GPU.
-
-    Attributes:
-        pixels, chroma: addresses of the first row, and (NV12) of the first row of U, V pairs.
-        pitch: bytes from row to row.
-        width, height: px.
-        format: of its pixels.
-        owner: what has to live for as long as the frame is read.
-    """
-
-    pixels: int
-    chroma: int
-    pitch: int
-    width: int
-    height: int
-    format: Format
-    owner: Any
 
 
 def on_device(frame: Any) -> bool:
@@ -78,7 +56,7 @@ def geometry(shape: tuple[int, ...], format: Format | None) -> tuple[int, int, F
 def image_at(
     address: int, shape: tuple[int, ...], strides: tuple[int, ...] | None, format: Format | None, owner: Any
 ) -> Image:
-    """The frame at an address of the device; `strides` in bytes, None where rows follow each other.
+    """The frame at an address of this context; `strides` in bytes, None where rows follow each other.
 
     Raises:
         InputError: its pixels do not lie side by side, or its shape is none of `geometry`.
@@ -152,18 +130,14 @@ def device_output(out: Any, shape: tuple[int, ...]) -> int:
     return int(address)
 
 
-def in_other_context(address: int) -> bool:
-    """Whether memory of the device lies in another context than the current one, whose kernels cannot read it."""
+def _check_context(address: int, what: str) -> None:
+    """Refuse memory of another context than the current one, whose kernels cannot read it."""
     owner, current = HANDLE(), HANDLE()
     # Memory of a pool belongs to no context, and memory of the system is not known: both can be read.
     if symbols()["cuPointerGetAttribute"](ctypes.byref(owner), _CONTEXT, address) or not owner.value:
-        return False
+        return
     call("cuCtxGetCurrent", ctypes.byref(current))
-    return owner.value != current.value
-
-
-def _check_context(address: int, what: str) -> None:
-    if in_other_context(address):
+    if owner.value != current.value:
         raise InputError(
             f"{what} lies in a CUDA context of its own, as pycuda.autoinit makes one: import pycuda.autoprimaryctx "
             "instead, whose context all libraries share; or it lies on another GPU than the network: copy it there"

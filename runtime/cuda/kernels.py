@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -39,16 +40,31 @@ class Format(enum.IntEnum):
 
 BYTES_PER_PIXEL = {Format.BGR: 3, Format.RGB: 3, Format.BGRA: 4, Format.RGBA: 4, Format.GREY: 1, Format.NV12: 1}
 
+
+@dataclass(frozen=True)
+class Image:
+    """A frame on the GPU.
+
+    Attributes:
+        pixels, chroma: addresses of the first row, and (NV12) of the first row of U, V pairs.
+        pitch: bytes from row to row.
+        width, height: px.
+        format: of its pixels.
+        owner: what has to live for as long as the frame is read.
+    """
+
+    pixels: int
+    chroma: int
+    pitch: int
+    width: int
+    height: int
+    format: Format
+    owner: Any
+
+
 _FRAME = np.dtype(
-    [
-        ("pixels", np.uint64),
-        ("chroma", np.uint64),
-        ("pitch", np.int64),
-        ("width", np.int32),
-        ("height", np.int32),
-        ("format", np.int32),
-        ("people", np.int32),
-    ]
+    [("pixels", np.uint64), ("chroma", np.uint64), ("pitch", np.int64)]
+    + [(name, np.int32) for name in ("width", "height", "format", "people")]
 )
 _PERSON = np.dtype([("center", np.float32, 2), ("extent", np.float32, 2), ("inverse", np.float64, 6)])
 
@@ -58,42 +74,32 @@ def batch_dtype(slots: int) -> np.dtype[Any]:
     return np.dtype([("frame", _FRAME), ("people", _PERSON, slots)])
 
 
-def describe_batch(
-    block: NDArray[Any],
-    *,
-    pixels: int,
-    chroma: int,
-    pitch: int,
-    size: tuple[int, int],
-    format: Format,
-    center: NDArray[np.float32],
-    extent: NDArray[np.float32],
-) -> None:
-    """Write one frame and its n people into a block of `batch_dtype`; `locate` adds their matrices.
+def describe_batch(block: NDArray[Any], image: Image, center: NDArray[np.float32], extent: NDArray[np.float32]) -> None:
+    """Write one frame and its people into a block of `batch_dtype`; `locate` adds their matrices.
 
     Args:
         block: record to write into, of at least n slots.
-        pixels, chroma: addresses on the device, of the frame and (NV12) of its second plane.
-        pitch: bytes from row to row.
-        size: width, height, px.
+        image: the frame.
         center, extent: `(n, 2)`, px of the frame.
     """
     n = len(center)
-    block["frame"] = (pixels, chroma, pitch, size[0], size[1], int(format), n)
+    block["frame"] = (image.pixels, image.chroma, image.pitch, image.width, image.height, int(image.format), n)
     people = block["people"]
     people["center"][:n], people["extent"][:n] = center, extent
+
+
+def _addresses(*names: str) -> list[tuple[str, Any]]:
+    return [(name, ctypes.c_uint64) for name in names]
+
+
+def _integers(*names: str) -> list[tuple[str, Any]]:
+    return [(name, ctypes.c_int) for name in names]
 
 
 class LocateArguments(ctypes.Structure):
     """`Locate` of kernels.cu; the address is on the device."""
 
-    _fields_ = [
-        ("batch", ctypes.c_uint64),
-        ("slots", ctypes.c_int),
-        ("width", ctypes.c_int),
-        ("height", ctypes.c_int),
-        ("udp", ctypes.c_int),
-    ]
+    _fields_ = [*_addresses("batch"), *_integers("slots", "width", "height", "udp")]
 
     @classmethod
     def of(cls, contract: Contract, slots: int, batch: int) -> LocateArguments:
@@ -111,14 +117,7 @@ class LocateArguments(ctypes.Structure):
 class WarpArguments(ctypes.Structure):
     """`Warp` of kernels.cu; addresses are on the device."""
 
-    _fields_ = [
-        ("batch", ctypes.c_uint64),
-        ("crops", ctypes.c_uint64),
-        ("slots", ctypes.c_int),
-        ("width", ctypes.c_int),
-        ("height", ctypes.c_int),
-        ("mirror", ctypes.c_int),
-    ]
+    _fields_ = [*_addresses("batch", "crops"), *_integers("slots", "width", "height", "mirror")]
 
     @classmethod
     def of(cls, contract: Contract, slots: int, batch: int, crops: int, flip: bool) -> WarpArguments:
@@ -137,19 +136,8 @@ class DecodeArguments(ctypes.Structure):
     """`Decode` of kernels.cu; addresses are on the device."""
 
     _fields_ = [
-        ("heatmaps", ctypes.c_uint64),
-        ("batch", ctypes.c_uint64),
-        ("mirror", ctypes.c_uint64),
-        ("keypoints", ctypes.c_uint64),
-        ("slots", ctypes.c_int),
-        ("joints", ctypes.c_int),
-        ("height", ctypes.c_int),
-        ("width", ctypes.c_int),
-        ("half", ctypes.c_int),
-        ("rule", ctypes.c_int),
-        ("kernel", ctypes.c_int),
-        ("udp", ctypes.c_int),
-        ("shift", ctypes.c_int),
+        *_addresses("heatmaps", "batch", "mirror", "keypoints"),
+        *_integers("slots", "joints", "height", "width", "half", "rule", "kernel", "udp", "shift"),
         ("gaussian", ctypes.c_double * MAX_KERNEL),
         ("wide", ctypes.c_double * (2 * MAX_KERNEL + 1)),
     ]

@@ -30,7 +30,6 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDriverGetVersion": (OUT(INT),),
     "cuGetErrorName": (INT, OUT(ctypes.c_char_p)),
     "cuGetErrorString": (INT, OUT(ctypes.c_char_p)),
-    "cuDeviceGetCount": (OUT(INT),),
     "cuDeviceGet": (OUT(INT), INT),
     "cuDeviceGetName": (ctypes.c_char_p, INT, INT),
     "cuDeviceGetAttribute": (OUT(INT), INT, INT),
@@ -80,7 +79,7 @@ class CudaError(BackendError):
 
 
 def missing() -> str | None:
-    """Why no GPU can be used here, in a sentence with what mends it; None where one can."""
+    """Why no GPU can be used here, in a sentence with what fixes it; None where one can."""
     try:
         symbols()
     except BackendError as error:

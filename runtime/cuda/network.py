@@ -1,4 +1,4 @@
-"""What a network on the GPU has to offer, and how one runs from arrays to arrays."""
+"""What a network on the GPU has to offer, and how its work is recorded and timed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import BackendError, InputError
-from .driver import Device, Event, Graph, Memory, Pinned, Stream
+from .driver import Event, Stream
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are prepared; other numbers of people run in the next larger one."""
@@ -80,7 +79,7 @@ def record(work: Callable[[], None], stream: Stream, capturable: bool) -> Callab
         return work
     with stream.capture() as finish:
         work()
-    graph: Graph = finish()
+    graph = finish()
 
     def replay(_kept: object = work) -> None:  # the graph reads what belongs to the work
         graph.launch(stream)
@@ -100,51 +99,3 @@ def timed_ms(work: Callable[[], None], stream: Stream, rounds: int) -> list[floa
         stream.record(mark)
     marks[-1].synchronize()
     return [mark.ms_since(earlier) for earlier, mark in pairwise(marks)]
-
-
-class ArrayRunner:
-    """A network from arrays to arrays, where crops and decoding stay on the CPU: one graph per batch size."""
-
-    def __init__(self, device: Device, network: Network, crop: tuple[int, ...]) -> None:
-        self._device, self._network, self._crop = device, network, crop
-        self._runs: dict[int, Callable[[], None]] = {}
-        with device.active():
-            self._heatmap, dtype = network.output(crop)
-            self._stream = Stream()
-            self._crops = Pinned((network.largest, *crop), np.uint8)
-            self._heatmaps = Pinned((network.largest, *self._heatmap), dtype)
-            self._on_device = Memory(self._crops.size), Memory(self._heatmaps.size)
-
-    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Heatmaps `(N, K, h, w)` float32 of crops `(N, H, W, 3)`.
-
-        Raises:
-            InputError: crops of another shape.
-        """
-        network = self._network
-        if crops.shape[1:] != self._crop:
-            raise InputError(f"crops are {crops.shape}; this network takes (people, {self._crop})")
-        heatmaps = np.empty((len(crops), *self._heatmap), np.float32)
-        with self._device.active():
-            for start in range(0, len(crops), network.largest):
-                part = crops[start : start + network.largest]
-                self._crops.array[: len(part)] = part
-                bucket = bucket_of(len(part), network.largest)
-                if bucket not in self._runs:
-                    self._runs[bucket] = self._prepare(bucket)
-                self._runs[bucket]()
-                self._stream.synchronize()
-                heatmaps[start : start + len(part)] = self._heatmaps.array[: len(part)]
-        return heatmaps
-
-    def _prepare(self, bucket: int) -> Callable[[], None]:
-        crops, heatmaps = self._on_device
-        run = self._network.bind(bucket, crops.address, heatmaps.address, self._stream)
-        sizes = [buffer.array[:bucket].nbytes for buffer in (self._crops, self._heatmaps)]
-
-        def work() -> None:
-            self._stream.upload(crops.address, self._crops, sizes[0])
-            run()
-            self._stream.download(self._heatmaps, heatmaps.address, sizes[1])
-
-        return record(work, self._stream, self._network.capturable)

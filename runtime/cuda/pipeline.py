@@ -3,7 +3,7 @@
 Per batch size one graph is captured: the people's matrices go up, crops are cut straight into the network's input, the
 network runs, its heatmaps are decoded and taken back to the frame, and K x 3 numbers per person come down. The frame
 itself goes up before that, unless it lies on the GPU already. People beyond the largest batch size wait for the next
-run. A run with fewer people than its batch size is padded; `Usage` counts the padding.
+run. A run with fewer people than its batch size is padded.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from ..bundle.contract import Contract
 from ..errors import BackendError
 from ..pose.heads import head
-from .driver import Device, Module, Stream
+from .driver import Device, Kernel, Module, Stream
 from .frames import on_device, stream_of
 from .kernels import Format, images
 from .network import Network, check_one_output
-from .slot import ExecutionSlot, Joints, Kernels, Usage
+from .slot import ExecutionSlot, Joints, Kernels
 
 
 class Pipeline:
@@ -57,10 +57,10 @@ class Pipeline:
             raise BackendError(f"the network gives heatmaps {heatmap}; its contract says {expected[0]}")
         if flip_test and network.largest < 2:
             raise BackendError("a flip test runs a person twice, and the network takes a batch of 1")
-        self.contract, self.device, self.usage = contract, device, Usage()
+        self.contract, self.device = contract, device
         with device.active():
             module = Module(images(device.capability))
-            kernels = Kernels(*(module.kernel(name) for name in Kernels._fields))
+            kernels = Kernels(*(Kernel(module, name) for name in Kernels._fields))
             self._slots = [ExecutionSlot(network, contract, device, kernels, flip_test) for _ in range(slots)]
 
     def __call__(
@@ -88,7 +88,7 @@ class Pipeline:
             InputError: the frame cannot be used, a region cannot be cropped, or heatmaps were not finite.
         """
         with self._slot() as slot, self.device.active():
-            return slot.run(slot.take(frame, format, _named(stream)), center, extent, self.usage)
+            return slot.run(slot.take(frame, format, _named(stream)), center, extent)
 
     def into(
         self,
@@ -113,7 +113,7 @@ class Pipeline:
         """
         with self._slot() as slot, self.device.active():
             image = slot.take(frame, format, _named(stream))
-            slot.into(out, image, center, extent, stream_of(stream), self.usage)
+            slot.into(out, image, center, extent, stream_of(stream))
 
     def video(
         self, frames: Iterable[tuple[Any, NDArray[np.float32], NDArray[np.float32]]], *, format: Format | None = None
@@ -177,9 +177,9 @@ class Pipeline:
         with self.device.active():
             image = slot.take(frame, format)
             if len(center) > slot.most or on_device(frame):  # several runs, or memory that may be used again at once
-                joints = slot.run(image, center, extent, self.usage)
+                joints = slot.run(image, center, extent)
                 return lambda: joints
-            slot.start(image, center, extent, self.usage)
+            slot.start(image, center, extent)
 
         def finish() -> Joints:
             with self.device.active():

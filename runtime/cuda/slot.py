@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +13,8 @@ from ..bundle.contract import Contract
 from ..errors import BackendError, InputError
 from ..pose.preprocess import crop_matrices
 from .driver import Device, Kernel, Memory, Pinned, Stream
-from .frames import Image, device_image, device_output, geometry, host_frame, image_at, on_device
-from .kernels import DecodeArguments, Format, LocateArguments, WarpArguments, batch_dtype, describe_batch
+from .frames import device_image, device_output, geometry, host_frame, image_at, on_device
+from .kernels import DecodeArguments, Format, Image, LocateArguments, WarpArguments, batch_dtype, describe_batch
 from .network import Network, bucket_of, record, timed_ms
 
 Joints = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -30,14 +29,6 @@ class Kernels(NamedTuple):
     locate: Kernel
     warp: Kernel
     decode: Kernel
-
-
-@dataclass
-class Usage:
-    """What was run so far: `people` in `rows` of batches, `rows - people` of them padding."""
-
-    people: int = 0
-    rows: int = 0
 
 
 class ExecutionSlot:
@@ -93,26 +84,20 @@ class ExecutionSlot:
         self._holder = None
         self._lock.release()
 
-    def run(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], usage: Usage) -> Joints:
+    def run(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32]) -> Joints:
         """A frame from crops to joints, in as many runs as its people need."""
         k = len(self._contract.keypoints)
         xy, score = np.empty((len(center), k, 2), np.float32), np.empty((len(center), k), np.float32)
         for first in range(0, len(center), self.most):
             part = slice(first, first + self.most)
-            self.start(image, center[part], extent[part], usage)
+            self.start(image, center[part], extent[part])
             xy[part], score[part] = self.finish(center, extent, part)
         self._stream.synchronize()
         self._reading = None
         return xy, score
 
     def into(
-        self,
-        out: Any,
-        image: Image,
-        center: NDArray[np.float32],
-        extent: NDArray[np.float32],
-        user: Stream,
-        usage: Usage,
+        self, out: Any, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], user: Stream
     ) -> None:
         """See `Pipeline.into`."""
         joint = self._keypoints.array[0].nbytes
@@ -122,7 +107,7 @@ class ExecutionSlot:
             if first:
                 self._stream.synchronize()  # the last run may still read the people that are written now
             part = slice(first, first + self.most)
-            self.start(image, center[part], extent[part], usage)
+            self.start(image, center[part], extent[part])
             source = (self._keypoints_on_device or self._keypoints).address
             self._stream.copy(target + first * joint, source, len(center[part]) * joint)
         user.after(self._stream)
@@ -145,29 +130,17 @@ class ExecutionSlot:
         self._stream.upload(memory.address, staging, image.nbytes)
         return image_at(memory.address, image.shape, None, format, memory)
 
-    def start(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32], usage: Usage) -> None:
+    def start(self, image: Image, center: NDArray[np.float32], extent: NDArray[np.float32]) -> None:
         """Put one run into the stream."""
-        people = len(center)
-        if not people:
+        if not len(center):
             return
         self._reading = image.owner
-        describe_batch(
-            self._block.array,
-            pixels=image.pixels,
-            chroma=image.chroma,
-            pitch=image.pitch,
-            size=(image.width, image.height),
-            format=image.format,
-            center=center,
-            extent=extent,
-        )
-        bucket = bucket_of(people, self.most)
+        describe_batch(self._block.array, image, center, extent)
+        bucket = bucket_of(len(center), self.most)
         if bucket not in self._graphs:
             self._graphs[bucket] = self._prepare(bucket)
         self._last, self._bucket = self._graphs[bucket], bucket
         self._last()
-        usage.people += people
-        usage.rows += bucket
 
     def finish(self, center: NDArray[np.float32], extent: NDArray[np.float32], part: slice = _ALL) -> Joints:
         """Wait for the run and return its joints: those of `part` of these people.

@@ -1,7 +1,6 @@
-"""From an ONNX graph to an engine, with TensorRT 10 and 11 or TensorRT-RTX.
+"""From an ONNX graph to an engine, with TensorRT 10.1 or later or TensorRT-RTX.
 
-The types are in the graph (casts, Q/DQ), the network is strongly typed, and the builder gets no precision flags. Names
-that some of these releases lack are tested for before they are used.
+The types are in the graph (casts, Q/DQ), the network is strongly typed, and the builder gets no precision flags.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its step and how many steps it has."""
 
 DEFAULT_BATCH = ((1, 8, 32),)
-_OLDEST = 10  # the first TensorRT with strongly typed networks and execution contexts in memory of the caller
+_OLDEST = (10, 1)  # the first TensorRT with the names for an engine's scratch memory that TensorRT 11 has too
 # Resident memory of a build, as bytes for the library and bytes per byte of the graph. Measured for TensorRT-RTX 1.7
 # (docs/gpu.md), with a margin; TensorRT keeps several kernels' weights at a time and was not measured.
 _BUILD_MEMORY = {"tensorrt_rtx": (500 << 20, 5), "tensorrt": (1500 << 20, 10)}
@@ -61,8 +60,7 @@ class Options:
 
     def recorded(self) -> dict[str, Any]:
         """The options for the engine's metadata, where `batch` and `targets` (its devices) are fields of their own."""
-        recorded = asdict(self)
-        return {name: recorded[name] for name in ("workspace", "compatibility", "version_compatible")}
+        return {name: value for name, value in asdict(self).items() if name not in ("batch", "targets")}
 
 
 def backend_of(trt: Any) -> str:
@@ -72,9 +70,10 @@ def backend_of(trt: Any) -> str:
 
 def too_old(version: str) -> str | None:
     """Why a release of TensorRT cannot be used, None where it can."""
-    if int(version.split(".")[0]) >= _OLDEST:
+    major, minor = version.split(".")[:2]
+    if (int(major), int(minor)) >= _OLDEST:
         return None
-    return f"TensorRT {'.'.join(version.split('.')[:2])} is too old: posert needs {_OLDEST} or later (JetPack 6.1)"
+    return f"TensorRT {major}.{minor} is too old: posert needs {'.'.join(map(str, _OLDEST))} or later (JetPack 6.1)"
 
 
 def build(
@@ -108,21 +107,20 @@ def build(
     _check_memory(memory_needed(trt, len(model)))
     messages = messages_of(trt)
     builder = trt.Builder(messages)
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    # On by default; it rounds the factors of a float32 convolution to 10 bits: another precision than was asked for.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    _set(config, trt, options)
+    if progress is not None:
+        config.progress_monitor = _monitor(trt, progress)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, messages)
     if not parser.parse(model):
         errors = "\n".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         raise BackendError(f"{title(trt)} refused the {precision} graph: {errors or messages.text()}")
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    # On by default; it rounds the factors of a float32 convolution to 10 bits: another precision than was asked for.
-    config.clear_flag(trt.BuilderFlag.TF32)
     for profile in options.batch:
         config.add_optimization_profile(_profile(builder, network, profile))
-    _set(config, trt, options)
-    monitor = _monitor(trt, progress)
-    if monitor is not None:
-        config.progress_monitor = monitor
     timed = b""
     keeps_times = timing_cache is not None and backend_of(trt) == "tensorrt" and _take_timings(config, timing_cache)
     start = time.perf_counter()
@@ -161,8 +159,8 @@ def _take_timings(config: Any, path: Path) -> bool:
 def audit(network: Any) -> dict[str, int]:
     """How many layers of each type and output type a parsed network has, such as {"CONVOLUTION HALF": 51}.
 
-    A convolution whose data and weights are dequantised int8, which the builder turns into int8 arithmetic, is counted
-    apart: {"CONVOLUTION HALF of INT8": 51}.
+    A convolution of dequantised int8 data and weights, which the builder computes in int8, is counted apart:
+    {"CONVOLUTION HALF of INT8": 51}.
     """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     dequantized = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
@@ -196,10 +194,9 @@ def _devices(trt: Any, options: Options, device: str | None) -> tuple[str, ...]:
 
 
 def _set(config: Any, trt: Any, options: Options) -> None:
-    rtx = backend_of(trt) == "tensorrt_rtx"
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    if rtx:
+    if backend_of(trt) == "tensorrt_rtx":
         if options.compatibility != "none" or options.version_compatible:
             raise BackendError(
                 "TensorRT-RTX has no compatibility and version_compatible: its engines run on all their targets"
@@ -210,8 +207,8 @@ def _set(config: Any, trt: Any, options: Options) -> None:
             raise BackendError(f"TensorRT-RTX builds for {', '.join(known)}, not for {', '.join(unknown)}")
         if options.targets:
             config.num_compute_capabilities = len(options.targets)
-            for i, target in enumerate(options.targets):
-                config.set_compute_capability(known[target], i)
+        for i, target in enumerate(options.targets):
+            config.set_compute_capability(known[target], i)
         # Our CUDA graph holds the engine's work, so it must not allocate while it runs.
         config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         return
@@ -236,11 +233,7 @@ def _profile(builder: Any, network: Any, batch: tuple[int, int, int]) -> Any:
     return profile
 
 
-def _monitor(trt: Any, progress: Progress | None) -> Any:
-    if progress is None:
-        return None
-    tell: Progress = progress
-
+def _monitor(trt: Any, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # a base class known at run time only
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -248,14 +241,14 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = num_steps
-            tell(phase_name, 0, num_steps)
+            progress(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            tell(phase_name, step + 1, self.steps[phase_name])
+            progress(phase_name, step + 1, self.steps[phase_name])
             return True
 
         def phase_finish(self, phase_name: str) -> None:
-            tell(phase_name, self.steps[phase_name], self.steps[phase_name])
+            progress(phase_name, self.steps[phase_name], self.steps[phase_name])
 
     return Monitor()
 

@@ -82,27 +82,15 @@ def write_engine(path: Path, engine: Engine) -> None:
         file.write(engine.plan)
 
 
-def read_metadata(path: Path) -> EngineMetadata:
-    """An engine's metadata alone.
+def read_engine(path: Path, whole: bool = True) -> Engine:
+    """An engine, checked to be whole; without `whole` its metadata alone, and no plan.
 
     Raises:
         BackendError: the file is no engine, or damaged.
     """
-    return _read(path, whole=False).metadata
 
-
-def read_engine(path: Path) -> Engine:
-    """An engine, checked to be whole.
-
-    Raises:
-        BackendError: the file is no engine, or damaged.
-    """
-    return _read(path, whole=True)
-
-
-def _read(path: Path, whole: bool) -> Engine:
     def damaged(why: str) -> BackendError:
-        return BackendError(f"{path} is not a usable engine: {why}")  # what mends it depends on who reads it
+        return BackendError(f"{path} is not a usable engine: {why}")  # what fixes it depends on who reads it
 
     try:
         with path.open("rb") as file:
@@ -129,17 +117,14 @@ def _read(path: Path, whole: bool) -> Engine:
 
 
 def find_engine(model: str, fits: Callable[[EngineMetadata], str | None]) -> Engine | None:
-    """The engine of a graph in the cache, None if there is none.
+    """The engine of a graph, given by its sha256, in the cache; None if there is none.
 
-    Args:
-        model: sha256 of the graph.
-        fits: returns why an engine cannot be used here; None where it can.
-
-    Engines that are damaged or do not fit are left alone and logged.
+    `fits` returns why an engine cannot be used here, None where it can. Engines that are damaged or do not fit are left
+    alone and logged.
     """
     for path in sorted(cache_folder().glob(f"{model[:16]}-*.engine")):
         try:
-            metadata = read_metadata(path)
+            metadata = read_engine(path, whole=False).metadata
             reason = "another graph" if metadata.model != model else fits(metadata)
             if reason is None:
                 return read_engine(path)
@@ -177,19 +162,14 @@ def cached_graph(
             log.warning("%s; the graph is compiled again", error)
         else:
             with contextlib.suppress(OSError):
-                os.utime(path)  # the oldest are deleted first
+                os.utime(path)  # those that were used last stay
             return loaded
     built = build()
     try:
         write_engine(path, Engine(wanted, save(built)))
-        _prune(path.parent, wanted.backend)
+        files = sorted(path.parent.glob(f"*-{wanted.backend}-*.engine"), key=lambda file: -file.stat().st_mtime)
+        for file in files[MAX_CACHED_GRAPHS:]:
+            file.unlink(missing_ok=True)
     except (InputError, OSError) as error:
         log.info("the compiled graph is not cached: %s", error)
     return built
-
-
-def _prune(folder: Path, backend: str) -> None:
-    """Delete all but the compiled graphs that were used last."""
-    files = sorted(folder.glob(f"*-{backend}-*.engine"), key=lambda path: -path.stat().st_mtime)
-    for path in files[MAX_CACHED_GRAPHS:]:
-        path.unlink(missing_ok=True)

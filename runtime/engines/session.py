@@ -38,7 +38,7 @@ class EngineNetwork:
 
     capturable = True
 
-    def __init__(self, trt: Any, engine: Engine, compiled: Path | None = None) -> None:
+    def __init__(self, trt: Any, engine: Engine, compiled: Path) -> None:
         self._compiled, self._compiled_size = compiled, 0
         self._compiled_kernels: Any = None
         self._trt, self._messages = trt, messages_of(trt)
@@ -112,30 +112,24 @@ class EngineNetwork:
         return min(fitting, key=lambda i: abs(self._profiles[i][1] - batch))
 
     def _context(self) -> Any:
-        strategies = self._trt.ExecutionContextAllocationStrategy
-        if hasattr(self._engine, "create_runtime_config"):  # TensorRT 10.9
-            runtime_config = self._engine.create_runtime_config()
-            runtime_config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
-            if hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
-                # TensorRT-RTX: compile for the bound shape now, not in the background while a graph is captured
-                eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-                runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
-                self._take_compiled(runtime_config)
-            return self._engine.create_execution_context(runtime_config)
-        return self._engine.create_execution_context(strategies.USER_MANAGED)
-
-    def _take_compiled(self, runtime_config: Any) -> None:
-        if self._compiled is None:
-            return
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if backend_of(self._trt) == "tensorrt":
+            return self._engine.create_execution_context(strategy)
+        runtime_config = self._engine.create_runtime_config()
+        runtime_config.set_execution_context_allocation_strategy(strategy)
+        # compile for the bound shape now, not in the background while a graph is captured
+        eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        runtime_config.dynamic_shapes_kernel_specialization_strategy = eager
         if self._compiled_kernels is None:
             self._compiled_kernels = runtime_config.create_runtime_cache()
             # refused where driver, GPU or release have changed: then all kernels are compiled again
             if self._compiled.exists() and not self._compiled_kernels.deserialize(self._compiled.read_bytes()):
                 log.info("%s is of another driver or GPU and is replaced", self._compiled)
         runtime_config.set_runtime_cache(self._compiled_kernels)
+        return self._engine.create_execution_context(runtime_config)
 
     def _keep_compiled(self) -> None:
-        if self._compiled is None or self._compiled_kernels is None:
+        if self._compiled_kernels is None:
             return
         data = bytes(self._compiled_kernels.serialize())
         if len(data) != self._compiled_size:
@@ -146,14 +140,9 @@ class EngineNetwork:
     def _give_scratch(self, context: Any, stream: Stream) -> None:
         """One buffer for all batch sizes of a stream, which run one after the other: a graph keeps its address."""
         if stream not in self._scratch:
-            newer = hasattr(self._engine, "device_memory_size_v2")  # TensorRT 10.1; the only one in TensorRT 11
-            size = self._engine.device_memory_size_v2 if newer else self._engine.device_memory_size
-            self._scratch[stream] = Memory(int(size))
+            self._scratch[stream] = Memory(int(self._engine.device_memory_size_v2))
         scratch = self._scratch[stream]
-        if hasattr(context, "set_device_memory"):
-            context.set_device_memory(scratch.address, scratch.size)
-        else:  # TensorRT 10.0
-            context.device_memory = scratch.address
+        context.set_device_memory(scratch.address, scratch.size)
 
 
 class EngineSession(GpuSession):
@@ -162,14 +151,13 @@ class EngineSession(GpuSession):
     network: EngineNetwork
 
     def __init__(self, trt: Any, model: bytes, precision: str, engine: Engine | None = None) -> None:
-        """Open the engine of a graph; `engine`, where it is given, in its place."""
+        """Open the engine of a graph; with `engine` that one."""
         reason = unavailable(trt)  # before the library is touched: without a driver its runtime crashes
         if reason is not None:
             raise BackendError(reason)
         device = Device()
         with device.active():
-            if engine is None:
-                engine = cached_engine(trt, model, precision, device.name, device.capability)
+            engine = engine or _cached_engine(trt, model, precision, device)
             compiled = cache_folder() / f"{engine.metadata.file_name}.{device.name.replace(' ', '_')}.compiled"
             super().__init__(EngineNetwork(trt, engine, compiled), device)
 
@@ -190,21 +178,17 @@ def unavailable(trt: Any) -> str | None:
     )
 
 
-def cached_engine(trt: Any, model: bytes, precision: str, device: str, capability: tuple[int, int]) -> Engine:
-    """The engine of a graph for this machine's GPU, from the cache, or built now and put there.
-
-    Raises:
-        BackendError: it cannot be built.
-    """
-    target = f"sm{capability[0]}{capability[1]}"
+def _cached_engine(trt: Any, model: bytes, precision: str, device: Device) -> Engine:
+    """The engine of a graph for this machine's GPU, from the cache, or built now and put there."""
+    name, target = device.name, "sm{}{}".format(*device.capability)
 
     def fits(found: EngineMetadata) -> str | None:
         if (found.backend, found.version) != (backend_of(trt), str(trt.__version__)):
             return f"it was built by {found.backend} {found.version}; this is {title(trt)}"
         if found.backend == "tensorrt_rtx" and target not in found.devices:
             return f"it was built for {', '.join(found.devices)}; this is {target}"
-        if found.backend == "tensorrt" and found.devices != (device,):
-            return f"it was built on {found.devices[0]}; this is {device}"
+        if found.backend == "tensorrt" and found.devices != (name,):
+            return f"it was built on {found.devices[0]}; this is {name}"
         return None
 
     engine = find_engine(hashlib.sha256(model).hexdigest(), fits)
@@ -214,8 +198,8 @@ def cached_engine(trt: Any, model: bytes, precision: str, device: str, capabilit
         check_writable(cache_folder() / "an.engine")
     except InputError as error:
         raise BackendError(f"{error}, and set {CACHE} to it: engines are built once and cached") from error
-    log.warning("%s: building the %s engine for %s; later starts take it from the cache", title(trt), precision, device)
+    log.warning("%s: building the %s engine for %s; later starts take it from the cache", title(trt), precision, name)
     options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
-    engine = build(trt, model, precision, options, timing_cache=timing_file(trt, device), device=device)
+    engine = build(trt, model, precision, options, timing_cache=timing_file(trt, name), device=name)
     write_engine(cache_folder() / engine.metadata.file_name, engine)
     return engine

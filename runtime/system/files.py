@@ -36,12 +36,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     folder = _existing_folder(path)
-    try:  # by creating a file: os.access is wrong about /proc and about network folders that deny root
+    with _reporting(path, f"no file can be created in {folder}: "):
+        # By creating a file: os.access is wrong about /proc and about network folders that deny root.
         descriptor, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
         os.close(descriptor)
         os.unlink(probe)
-    except OSError as error:
-        raise _cannot_write(path, error, f"no file can be created in {folder}: ") from error
 
 
 @contextlib.contextmanager
@@ -56,19 +55,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     _existing_folder(path)
-    try:
+    with _reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
     try:
         with io.BufferedWriter(_File(descriptor, path)) as file:
             yield file
-        try:
+        with _reporting(path):
             os.chmod(temporary, 0o644)  # mkstemp creates files that only their owner can read
             os.replace(temporary, path)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -82,17 +77,28 @@ class _File(io.FileIO):
         self._path = path
 
     def write(self, data: Any, /) -> int:
-        try:
+        with _reporting(self._path):
             return super().write(data)
-        except OSError as error:
-            raise _cannot_write(self._path, error) from error
+
+
+@contextlib.contextmanager
+def _reporting(path: Path, why: str = "") -> Iterator[None]:
+    """Report an OSError as the InputError that `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{why}{error.strerror}; choose another path"
+        if error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free / 1e6
+            reason = f"the disk is full ({free:.0f} MB free); free some space or choose another path"
+        raise InputError(f"cannot write {path}: {reason}") from error
 
 
 def _existing_folder(path: Path) -> Path:
     """The nearest existing folder above a path.
 
     Raises:
-        InputError: that is a file, or the path itself exists and is not a file.
+        InputError: it is not a folder, or the path itself exists and is not a file.
     """
     folder = next((p for p in path.absolute().parents if p.exists()), path)  # the root has no parents
     if path.is_dir():
@@ -104,12 +110,3 @@ def _existing_folder(path: Path) -> Path:
     else:
         return folder
     raise InputError(f"cannot write {path}: {reason}; choose another path")
-
-
-def _cannot_write(path: Path, error: OSError, why: str = "") -> InputError:
-    if error.errno != errno.ENOSPC:
-        return InputError(f"cannot write {path}: {why}{error.strerror}; choose another path")
-    free = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free / 1e6
-    return InputError(
-        f"cannot write {path}: the disk is full ({free:.0f} MB free); free some space or choose another path"
-    )

@@ -9,10 +9,10 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ _FEATURES = (
     *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve"),
 )
+_GPU_CLOCKS = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")
 # TensorRT's library, where NVIDIA's packages put it.
 _TENSORRT = "usr/lib/*-linux-gnu/libnvinfer.so.*"
 
@@ -32,7 +33,6 @@ class Cpu:
     """The processor.
 
     Attributes:
-        name: "Intel(R) Core(TM) i7-12700".
         cores: that this process may use.
         features: instructions that matter to networks: "avx512_vnni", "amx_int8", "asimddp", ...
         governor: how its clock follows the load; None where that cannot be read (virtual machines, containers).
@@ -73,12 +73,9 @@ class Machine:
 
     Attributes:
         system, architecture, python: "Ubuntu 22.04.5 LTS", "x86_64", "3.10.12".
-        memory_gb: of the whole machine.
-        cpu: its processor.
         nvidia_gpus: NVIDIA's graphics cards on the PCI bus.
         driver: version of NVIDIA's kernel driver; None where it is not loaded.
         tensorrt: versions of TensorRT's library in the system's folders, "8.6.2".
-        jetson: None elsewhere.
     """
 
     system: str
@@ -94,15 +91,19 @@ class Machine:
 
 def machine(root: Path = Path("/")) -> Machine:
     """Read the machine whose files lie under `root`."""
+    system = re.search(r'^PRETTY_NAME="?([^"\n]+)', _text(root / "etc/os-release"), re.MULTILINE)
     total = re.search(r"MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"))
+    cards = _folders(root / "sys/bus/pci/devices")
+    # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 ..."
+    driver = re.search(r"Kernel Module[^\n]*?\s(\d+\.\d+(?:\.\d+)?)", _text(root / "proc/driver/nvidia/version"))
     return Machine(
-        system=_system(root),
+        system=system[1] if system else f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         python=platform.python_version(),
         memory_gb=round(int(total[1]) * 1024 / 1e9, 1) if total else None,
         cpu=cpu(root),
-        nvidia_gpus=_graphics_cards(root),
-        driver=_driver(root),
+        nvidia_gpus=sum(_text(c / "vendor") == _NVIDIA and _text(c / "class").startswith(_DISPLAY) for c in cards),
+        driver=driver[1] if driver else None,
         tensorrt=tuple(sorted({v for p in root.glob(_TENSORRT) if "." in (v := p.name.split(".so.")[1])})),
         jetson=_jetson(root),
     )
@@ -152,11 +153,6 @@ def _folders(path: Path) -> list[Path]:
         return []
 
 
-def _system(root: Path) -> str:
-    name = re.search(r'^PRETTY_NAME="?([^"\n]+)', _text(root / "etc/os-release"), re.MULTILINE)
-    return name[1] if name else f"{platform.system()} {platform.release()}"
-
-
 def cpu(root: Path = Path("/")) -> Cpu:
     """The processor of the machine whose files lie under `root`."""
     info = _text(root / "proc/cpuinfo")
@@ -173,17 +169,6 @@ def cpu(root: Path = Path("/")) -> Cpu:
     )
 
 
-def _graphics_cards(root: Path) -> int:
-    found = _folders(root / "sys/bus/pci/devices")
-    return sum(_text(d / "vendor") == _NVIDIA and _text(d / "class").startswith(_DISPLAY) for d in found)
-
-
-def _driver(root: Path) -> str | None:
-    """ "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 ..."""
-    version = re.search(r"Kernel Module[^\n]*?\s(\d+\.\d+(?:\.\d+)?)", _text(root / "proc/driver/nvidia/version"))
-    return version[1] if version else None
-
-
 def _jetson(root: Path) -> Jetson | None:
     compatible = _text(root / "proc/device-tree/compatible").splitlines()
     soc = next((c.split(",")[1] for c in compatible if c.startswith("nvidia,tegra")), None)
@@ -196,7 +181,8 @@ def _jetson(root: Path) -> Jetson | None:
     known = table["socs"].get(soc)
     release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
     l4t = f"{release[1]}.{release[2]}" if release else None
-    modes = _power_modes(root)
+    found = re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _text(root / "etc/nvpmodel.conf"), re.MULTILINE)
+    modes = {int(number): name for number, name in found}
     mode = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
     return Jetson(
         name=module or kit or soc,
@@ -217,31 +203,20 @@ def _release(l4t: str | None, releases: dict[str, dict[str, str]]) -> dict[str, 
     kin = [r for r in releases if r.split(".")[0] == l4t.split(".")[0]]
     if not kin:
         return {}
-    nearest = min(kin, key=lambda r: _distance(r, l4t))
+
+    def distance(release: str) -> list[int]:
+        pairs = zip_longest(release.split("."), l4t.split("."), fillvalue="0")
+        return [abs(int(a) - int(b)) for a, b in pairs]
+
+    nearest = min(kin, key=distance)
     return {**releases[nearest], "jetpack": f"near {releases[nearest]['jetpack']}"}
-
-
-def _distance(a: str, b: str) -> list[int]:
-    def numbers(release: str) -> list[int]:
-        return [int(n) for n in (*release.split("."), "0", "0")[:3]]
-
-    return [abs(x - y) for x, y in zip(numbers(a), numbers(b), strict=True)]
-
-
-def _power_modes(root: Path) -> dict[int, str]:
-    found = re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _text(root / "etc/nvpmodel.conf"), re.MULTILINE)
-    return {int(number): name for number, name in found}
 
 
 def _clocks(root: Path) -> str | None:
     """`jetson_clocks` sets the lowest clock of the GPU to its highest."""
     for device in _folders(root / "sys/class/devfreq"):
-        if _is_gpu(device):
+        names = device.name.split(".")[-1], _text(device / "device/of_node/name")
+        if any(name in _GPU_CLOCKS or name.startswith("gpu-gpc") for name in names):
             low, high = _text(device / "min_freq"), _text(device / "max_freq")
             return ("locked" if low == high else "free") if low and high else None
     return None
-
-
-def _is_gpu(device: Path) -> bool:
-    names: Iterable[str] = (device.name.split(".")[-1], _text(device / "device/of_node/name"))
-    return any(name in ("gpu", "ga10b", "gv11b", "gp10b", "gm20b") or name.startswith("gpu-gpc") for name in names)

@@ -67,7 +67,7 @@ def test_a_run_that_failed_for_one_row_tries_that_one_again(
 )
 def test_problems_are_found(changes: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     output = tmp_path / "models.jsonl"
-    output.write_text('{"key": {"benchmark": "models"}}\n' + json.dumps(record(DEMO, **changes)))
+    output.write_text('{"benchmark": "models"}\n' + json.dumps(record(DEMO, **changes)) + "\n")
     assert models.main([DEMO, "--output", str(output)]) == bool(message)
     assert f"| {message or 'ok'} |" in capsys.readouterr().out
 

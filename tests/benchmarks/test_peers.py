@@ -16,19 +16,20 @@ import pytest
 
 from posert.benchmarks import peers
 from posert.benchmarks.child import ToolError
-from posert.benchmarks.journal import Journal
 from posert.benchmarks.peer_tools import run
 from posert.benchmarks.peer_tools.adapter import UnavailableError
 from posert.benchmarks.peer_tools.inputs import PEOPLE, write_sdk_folder
 from posert.benchmarks.peer_tools.plain import pipeline
 from posert.benchmarks.peer_tools.registry import PeerTool, peer_tools
-from posert.benchmarks.peer_tools.run import agreement, open_journal, run_tools
+from posert.benchmarks.peer_tools.run import agreement, run_tools
+from posert.benchmarks.peers import journal_of
 from posert.export.graph.reference import Reference
 from posert.runtime.bench.scene import crowd
 from posert.runtime.datasets import dataset
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.keypoints import Keypoints
 from posert.runtime.selection import Selection
+from posert.runtime.system.journal import Journal
 
 JOINTS = 17
 
@@ -102,7 +103,7 @@ def sham(name: str, **options: Any) -> PeerTool:
 
 
 def timed(bundle: Path, output: Path, tools: Sequence[PeerTool], people: Sequence[int], rounds: int) -> Journal:
-    journal = open_journal(bundle, output, tools)
+    journal = journal_of(bundle, output, tools)
     run_tools(bundle, journal, tools, people, rounds)
     return journal
 
@@ -116,7 +117,7 @@ def test_known_speeds_come_out(bundle: Path, tmp_path: Path, monkeypatch: pytest
         sham("video", seconds=0.01, frames=4),
     ]
     records = timed(bundle, output, three, [1, 2], 6).records
-    assert open_journal(bundle, output, three).records == records
+    assert journal_of(bundle, output, three).records == records
     for people in (1, 2):
         rows = peers.summary(records, people)
         for name, expected in (("posert int8", 10), ("twice <1>", 20), ("video", 10)):
@@ -171,13 +172,13 @@ def test_a_stopped_run_resumes(bundle: Path, tmp_path: Path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_tools(bundle, open_journal(bundle, output, two), two, [1], 6, log=stop)
-    first = [r for r in open_journal(bundle, output, two).records if "people" in r]
+        run_tools(bundle, journal_of(bundle, output, two), two, [1], 6, log=stop)
+    first = [r for r in journal_of(bundle, output, two).records if "people" in r]
     assert len(first) == 3
     rounds = [r for r in timed(bundle, output, two, [1], 6).records if "people" in r]
     assert len(rounds) == 6 and rounds[:3] == first
-    run_tools(bundle, open_journal(bundle, output, two), two, [1], 6, log=pytest.fail)  # there is nothing left to do
-    assert open_journal(bundle, output, two[:1]).records == []  # others took part
+    run_tools(bundle, journal_of(bundle, output, two), two, [1], 6, log=pytest.fail)  # there is nothing left to do
+    assert journal_of(bundle, output, two[:1]).records == []  # others took part
 
 
 def test_the_hand_written_pipeline_finds_what_the_reference_finds(

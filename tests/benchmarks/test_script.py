@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import posert.benchmarks
-from posert.benchmarks.journal import Journal
+from posert.benchmarks.journal import open_journal
 from posert.benchmarks.script import numbers, run
 from posert.runtime.errors import BackendError, InputError
 
@@ -80,30 +80,16 @@ def test_numbers(text: str):
         numbers(text)
 
 
-def test_records_outlive_a_kill_in_the_middle_of_a_line(tmp_path: Path):
-    path = tmp_path / "new folder" / "rows.jsonl"
-    assert Journal(path, {"a": 1}).records == [] and not path.exists()
-    Journal(path, {"a": 1}).append({"n": 1})
-    with path.open("a") as file:
-        file.write('\n{"n": 2, "val')
-    Journal(path, {"a": 1}).append({"n": 3})
-    with path.open("a") as file:
-        file.write("\n7\n")
-    assert Journal(path, {"a": 1}).records == [{"n": 1}, {"n": 3}]
-
-
-def test_a_journal_of_something_else_is_replaced_by_the_first_record(tmp_path: Path):
-    path = tmp_path / "rows.jsonl"
-    Journal(path, {"bundle": "a"}).append({"n": 1})
-    other = Journal(path, {"bundle": "b"})
-    assert other.records == [] and Journal(path, {"bundle": "a"}).records == [{"n": 1}]
-    other.append({"n": 2})
-    assert Journal(path, {"bundle": "b"}).records == [{"n": 2}]
-
-
 def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path):
     page = tmp_path / "models.md"
     page.write_text("# Every model\n")
     with pytest.raises(InputError, match="remove it or choose another --output"):
-        Journal(page, {})
+        open_journal(page, "models")
     assert page.read_text() == "# Every model\n"
+
+
+def test_results_of_the_same_key_are_kept(tmp_path: Path):
+    path = tmp_path / "new folder" / "rows.jsonl"
+    open_journal(path, "models", bundle="a").add({"n": 1})
+    assert open_journal(path, "models", bundle="a").records == [{"n": 1}]
+    assert open_journal(path, "models", bundle="b").records == []

@@ -110,10 +110,10 @@ def test_activations_that_overflow_are_found_on_calibration_data(net, run, crops
     keep = overflows(model, ranges)
     assert set(keep) == {"conv0", "relu0", "conv1"}
     assert "reaches" in keep["conv0"] and "65504" in keep["conv0"]
-    mended = to_fp16(model, keep)
-    assert relative(run(mended, crops), run(model, crops)) < 2**-9
-    types = {t.name: t.data_type for t in mended.graph.initializer}
-    convs = {n.name: types[n.input[1]] for n in mended.graph.node if n.op_type == "Conv"}
+    fixed = to_fp16(model, keep)
+    assert relative(run(fixed, crops), run(model, crops)) < 2**-9
+    types = {t.name: t.data_type for t in fixed.graph.initializer}
+    convs = {n.name: types[n.input[1]] for n in fixed.graph.node if n.op_type == "Conv"}
     assert convs["conv2"] == TensorProto.FLOAT16
 
 

@@ -245,7 +245,7 @@ def test_build_stops_after_a_stage(source_file, tmp_path: Path, capsys: pytest.C
     [
         (["--model", "mm_4xmspn50_coco_256x192", "--stages", "5"], "has 4 stages, it cannot stop after 5: say 1 to 4"),
         (["--arch", "hrnet_w32", "--stages", "1"], "hrnet_w32 is not made of stages"),
-        (["--arch", "hrnet_w32", "--dynamic-size"], "--dynamic-size is for the plain graph of --onnx FILE"),
+        (["--arch", "hrnet_w32", "--dynamic-size"], "--dynamic-size applies to --onnx FILE"),
     ],
 )
 def test_what_cannot_be_built_is_refused_before_any_work(

@@ -40,7 +40,7 @@ def test_its_comparison_with_pytorch(graph: Path, narrow_reference: Reference) -
     """The figure of `posert verify`, by their comparator instead of ours."""
     comparator = pytest.importorskip("polygraphy.comparator")
     crops = random_crops(narrow_reference.contract, 2)
-    expected = comparator.IterationResult({"heatmaps": narrow_reference.infer(crops)}, runner_name="pytorch")
+    expected = comparator.IterationResult({"heatmaps": narrow_reference.infer(crops)[0]}, runner_name="pytorch")
     found = comparator.Comparator.run(
         [onnxrt.OnnxrtRunner(onnxrt.SessionFromOnnx(str(graph), providers=["cpu"]))], data_loader=[{"crops": crops}]
     )

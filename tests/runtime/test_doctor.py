@@ -93,8 +93,8 @@ def told(files: Path, found: dict[str, Probe]) -> tuple[dict[str, Any], str]:
     return json.loads(json.dumps(report)), "\n".join(command.describe(report))
 
 
-def mends(report: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(f["level"], f["mend"]) for f in report["findings"]]
+def fixes(report: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(f["level"], f["fix"]) for f in report["findings"]]
 
 
 def test_a_jetson_whose_tensorrt_python_does_not_see(root: Callable[[dict[str, str]], Path]) -> None:
@@ -104,7 +104,7 @@ def test_a_jetson_whose_tensorrt_python_does_not_see(root: Callable[[dict[str, s
     assert jetson["jetpack"] == {"jetpack": "6.2", "cuda": "12.6", "tensorrt": "10.3", "python": "3.10"}
     assert jetson["power_mode"] == "15W" and jetson["clocks"] == "free"
     assert report["machine"]["tensorrt"] == ["10.3.0"]
-    assert mends(report) == [
+    assert fixes(report) == [
         ("missing", "sudo apt install python3-libnvinfer, and python3 -m venv --system-site-packages"),
         ("slow", "sudo nvpmodel -m 2"),
         ("slow", "sudo jetson_clocks"),
@@ -157,7 +157,7 @@ def test_a_jetson_that_hides_everything(root: Callable[[dict[str, str]], Path]) 
         None,
     )
     assert "JetPack    unknown" in text
-    assert ("missing", "in a container: docker run --runtime nvidia --gpus all ...") in mends(report)
+    assert ("missing", "in a container: docker run --runtime nvidia --gpus all ...") in fixes(report)
 
 
 def test_the_table_of_jetsons() -> None:
@@ -172,7 +172,7 @@ def test_a_desktop_with_a_driver_and_nothing_that_uses_it(root: Callable[[dict[s
     report, text = told(root(DESKTOP), probes({"openvino": ["int8", "fp32"]}, gpu(8, 6)))
     m = report["machine"]
     assert (m["driver"], m["nvidia_gpus"], m["cpu"]["governor"]) == ("550.54.14", 1, "powersave")
-    assert mends(report) == [
+    assert fixes(report) == [
         ("missing", 'pip install "posert[tensorrt]"'),
         ("slow", "sudo cpupower frequency-set -g performance"),
     ]
@@ -183,7 +183,7 @@ def test_a_desktop_with_a_driver_and_nothing_that_uses_it(root: Callable[[dict[s
 def test_a_card_without_a_driver(root: Callable[[dict[str, str]], Path]) -> None:
     files = {name: text for name, text in DESKTOP.items() if "driver" not in name and "governor" not in name}
     report, _ = told(root(files), probes({"openvino": ["fp32"]}))
-    assert mends(report) == [("missing", "sudo ubuntu-drivers install && sudo reboot")]
+    assert fixes(report) == [("missing", "sudo ubuntu-drivers install && sudo reboot")]
 
 
 def test_an_old_card(root: Callable[[dict[str, str]], Path]) -> None:
@@ -205,14 +205,14 @@ def test_a_server_and_a_machine_that_tells_nothing(root: Callable[[dict[str, str
 def test_nothing_can_run(root: Callable[[dict[str, str]], Path]) -> None:
     broken = Probe("broken", "libtorch.so: file too short. Reinstall it")
     report, text = told(root(SERVER), probes({}, torchscript=broken))
-    assert mends(report) == [("broken", 'pip install "posert[torch]"'), ("missing", 'pip install "posert[openvino]"')]
+    assert fixes(report) == [("broken", 'pip install "posert[torch]"'), ("missing", 'pip install "posert[openvino]"')]
     assert report["uses"] is None and "file too short" in text
 
 
 def test_two_packages_in_one_folder(root: Callable[[dict[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_installed", lambda: {"onnxruntime", "onnxruntime-gpu"})
     (finding,) = diagnose(machine(root(SERVER)), probes({"onnxruntime": ["fp32"]}))
-    assert finding.level == "broken" and finding.mend.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
+    assert finding.level == "broken" and finding.fix.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,9 @@ def test_a_tensorrt_that_is_too_old(root: Callable[[dict[str, str]], Path]) -> N
     """As JetPack 6.0 brings it: in the system's folders, or seen by this Python."""
     old = {n.replace("10", "8"): text for n, text in ORIN.items() if "libnvinfer" in n}
     files = {n: text for n, text in ORIN.items() if "libnvinfer" not in n}
-    what = "TensorRT 8.3 is too old: posert needs 10 or later (JetPack 6.1)"
+    what = "TensorRT 8.3 is too old: posert needs 10.1 or later (JetPack 6.1)"
     report, _ = told(root({**files, **old}), probes({"onnxruntime": ["fp32"]}, gpu(8, 7)))
-    assert report["findings"][0] == {"level": "missing", "what": what, "mend": "install JetPack 6.1 or later"}
+    assert report["findings"][0] == {"level": "missing", "what": what, "fix": "install JetPack 6.1 or later"}
     seen = Probe("cannot run", what.replace("8.3", "8.6"), {"version": "8.6.2", "precisions": ["fp16"]})
     report, text = told(root(files), probes({"onnxruntime": ["fp32"]}, gpu(8, 7), tensorrt=seen))
     assert report["findings"][0]["what"] == seen.reason and seen.reason in text
@@ -299,7 +299,7 @@ def test_plug_ins_that_fail_are_named(
     assert main(["doctor", "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["uses"] in INSTALLED
-    broken = {f["mend"]: f["what"] for f in report["findings"] if f["level"] == "broken"}
+    broken = {f["fix"]: f["what"] for f in report["findings"] if f["level"] == "broken"}
     assert len(broken) == len(GROUPS) == 4
     for group in GROUPS:
         package_name = f"their-{group.removeprefix('posert.')}"

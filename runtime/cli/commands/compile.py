@@ -26,20 +26,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     options.add_bundle(parser)
-    add("--backend", choices=BACKENDS, default=BACKENDS[0], help=f"(default: {BACKENDS[0]})")
-    add("--precision", type=options.comma_list, default=["fp16"], metavar="NAME,...", help="(default: fp16)")
+    add(
+        "--backend",
+        choices=BACKENDS,
+        default=BACKENDS[0],
+        help=f"library that runs the engines (default: {BACKENDS[0]})",
+    )
+    add(
+        "--precision",
+        type=options.comma_list,
+        default=["fp16"],
+        metavar="NAME,...",
+        help="fp32, bf16, fp16, int8 (default: fp16)",
+    )
     add(
         "--batch",
         default="1:8:32",
         metavar="MIN:OPT:MAX,...",
         help="optimization profiles: people per batch, smallest, typical and largest (default: 1:8:32)",
     )
-    add(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="folder for the engines (default: the cache, where posert finds them)",
-    )
+    output = "folder for the engines (default: the cache, where posert finds them)"
+    add("--output", type=Path, metavar="DIR", help=output)
     add("--workspace", metavar="SIZE", help="limit of scratch memory per engine, such as 512M or 2G")
     rtx = parser.add_argument_group("tensorrt_rtx, which builds without a GPU")
     rtx.add_argument(
@@ -68,8 +75,6 @@ def run(args: argparse.Namespace) -> int:
         settings = _settings(args)
         spec = load_backend(args.backend)  # last: wrong arguments are reported without the library too
         trt = spec.import_library()
-        if args.backend == "tensorrt_rtx":
-            _check_targets(settings.targets, trt)
         device = _device(spec) if args.backend == "tensorrt" else None
         for precision in args.precision:
             artifact = bundle.artifacts.get(spec.precisions.get(precision, ""))
@@ -118,32 +123,23 @@ def _settings(args: argparse.Namespace) -> Options:
     from ...engines.builder import Options
 
     try:
-        batch = tuple(tuple(int(n) for n in part.split(":")) for part in args.batch.split(","))
+        ranges = [tuple(int(n) for n in part.split(":")) for part in args.batch.split(",")]
     except ValueError:
         raise InputError(
             f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these"
         ) from None
-    ranges = tuple((b[0], b[0], b[0]) if len(b) == 1 else b for b in batch)
     targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
     if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
         raise InputError(
             f"--target {', '.join(wrong)}: expected a compute capability such as sm89, or a comma list of these"
         )
     return Options(
-        batch=ranges,  # type: ignore[arg-type]  # Options checks that they are three
+        batch=tuple(3 * b if len(b) == 1 else b for b in ranges),  # type: ignore[misc]  # Options checks: three each
         workspace=_bytes(args.workspace) if args.workspace else None,
         targets=targets,
         compatibility=args.compatibility,
         version_compatible=args.version_compatible,
     )
-
-
-def _check_targets(targets: tuple[str, ...], trt: Any) -> None:
-    from ...engines.builder import targets_of
-
-    known = targets_of(trt)
-    if unknown := [t for t in targets if t not in known]:
-        raise InputError(f"--target {', '.join(unknown)}: this release supports {', '.join(known)}")
 
 
 def _bytes(text: str) -> int:
@@ -154,8 +150,7 @@ def _bytes(text: str) -> int:
 
 
 def _device(spec: Backend) -> str:
-    lacking = spec.unavailable()
-    if lacking:
+    if lacking := spec.unavailable():
         raise InputError(f"TensorRT builds engines on the GPU that runs them. {lacking}")
     from ...cuda.driver import Device
 

@@ -1,4 +1,4 @@
-"""`posert doctor`: check this machine, what each backend can run on it, and how to mend what does not work."""
+"""`posert doctor`: check this machine, what each backend can run on it, and how to fix what does not work."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _backend(row: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
 
 
 def _findings(report: Mapping[str, Any]) -> list[str]:
-    lines = [f"{f['level']}: {f['what']}\n    {f['mend']}" for f in report["findings"]]
+    lines = [f"{f['level']}: {f['what']}\n    {f['fix']}" for f in report["findings"]]
     if report["uses"]:
         lines.append(f"posert runs here, by default on {report['uses']}. For one bundle: posert verify BUNDLE")
     return lines

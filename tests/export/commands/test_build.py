@@ -263,11 +263,11 @@ class TestTheGateFails:
         monkeypatch.setattr(tuning, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(parity, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(Tuner, "measure", hopeless)
-        monkeypatch.setattr(int8, "sensitivity", two)
+        monkeypatch.setattr(int8, "block_sensitivity", two)
         arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]
         status, out, err = posert(*DEMO, *arguments, "--output", tmp_path / "x.pose", "--json")
         assert status == 1 and json.loads(out)["kind"] == "GateError", err
-        assert "no int8 network keeps the drop within 0.01: the best of 2 measured falls by 0.04" in err
+        assert "no int8 network keeps the AP drop within 0.01: the best of 2 measured loses 0.04" in err
         assert "with 1 of 2 blocks in float" in err and not list(tmp_path.iterdir())
 
     def test_an_error_leaves_the_old_bundle(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,6 +219,13 @@ def test_verdicts(session: str):
     assert summary(compare(a, made_up(rng, 0.8, session))) == "1 of 1 faster"
 
 
+def test_what_was_not_measured_says_why():
+    a = made_up(np.random.default_rng(0), 1.0, "s")
+    b = a | {"cells": [{"backend": "openvino", "precision": "int8", "mode": "latency", "error": "its process ended"}]}
+    with pytest.raises(InputError, match="share no row that was measured in both: its process ended"):
+        compare(a, b)
+
+
 def test_a_machine_that_became_slower_is_no_difference():
     rng = np.random.default_rng(0)
     a, later = made_up(rng, 1.0, "first"), made_up(rng, 1.0, "second", drift=1.3)

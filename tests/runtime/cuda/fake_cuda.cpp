@@ -72,7 +72,6 @@ API cuGetErrorName(CUresult e, const char** s) {
     return (CUresult)0;
 }
 API cuGetErrorString(CUresult, const char** s) { *s = "as the test wished"; return (CUresult)0; }
-API cuDeviceGetCount(int* n) { *n = 1; return (CUresult)0; }
 API cuDeviceGet(CUdevice* d, int i) { *d = i; return (CUresult)0; }
 API cuDeviceGetName(char* s, int n, CUdevice) { snprintf(s, n, "Fake GPU"); return (CUresult)0; }
 API cuDeviceGetAttribute(int* v, CUdevice_attribute a, CUdevice) {

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda import kernels
-from posert.runtime.cuda.driver import Device, Memory, Module, Pinned, Stream
-from posert.runtime.cuda.kernels import DecodeArguments, Format, LocateArguments, WarpArguments
+from posert.runtime.cuda.driver import Device, Kernel, Memory, Module, Pinned, Stream
+from posert.runtime.cuda.kernels import DecodeArguments, Format, Image, LocateArguments, WarpArguments
 from posert.runtime.pose.preprocess import invert
 
 Arguments = LocateArguments | WarpArguments | DecodeArguments
@@ -145,16 +145,8 @@ class Kernels:
         matrices: NDArray[np.float64] | None = None,
     ) -> tuple[int, Any]:
         block = np.zeros((), kernels.batch_dtype(slots))
-        kernels.describe_batch(
-            block,
-            pixels=pixels,
-            chroma=pixels + size[1] * pitch if format == Format.NV12 else 0,
-            pitch=pitch,
-            size=size,
-            format=format,
-            center=center,
-            extent=extent,
-        )
+        chroma = pixels + size[1] * pitch if format == Format.NV12 else 0
+        kernels.describe_batch(block, Image(pixels, chroma, pitch, *size, format, None), center, extent)
         if matrices is not None:
             block["people"]["inverse"][: len(matrices)] = invert(matrices).reshape(-1, 6)
         address, owner = self.place(block)
@@ -209,7 +201,7 @@ class Gpu(Kernels):
 
     def launch(self, name: str, arguments: Arguments) -> None:
         with self._device.active():
-            self._stream.launch(self._module.kernel(name), arguments.grid, arguments.block, arguments)
+            self._stream.launch(Kernel(self._module, name), arguments.grid, arguments.block, arguments)
             self._stream.synchronize()
 
 

@@ -1,4 +1,4 @@
-"""What the builder of TensorRT 10 or TensorRT-RTX is told to build, and what becomes of the result."""
+"""What the builder of TensorRT or TensorRT-RTX is told to build, and what becomes of the result."""
 
 from __future__ import annotations
 
@@ -188,8 +188,8 @@ def test_too_little_memory_is_reported_before_the_build(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("release", "seen"), [("8.6.2", "8.6"), ("8.5.2.2", "8.5"), ("10.0.1", None), ("11.4.0.106", None)]
+    ("release", "seen"), [("8.6.2", "8.6"), ("10.0.1", "10.0"), ("10.1.0", None), ("11.4.0.106", None)]
 )
 def test_releases_that_are_too_old(release: str, seen: str | None) -> None:
-    expected = f"TensorRT {seen} is too old: posert needs 10 or later (JetPack 6.1)"
+    expected = f"TensorRT {seen} is too old: posert needs 10.1 or later (JetPack 6.1)"
     assert too_old(release) == (expected if seen else None)

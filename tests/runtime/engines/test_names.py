@@ -1,9 +1,9 @@
-"""Every name of TensorRT that the code uses is in every release from 10 to 11, as far as that shows without a GPU.
+"""Every name of TensorRT that the code uses is in every release from 10.1 to 11, as far as that shows without a GPU.
 
 The bindings of real releases are imported against empty libraries that are made here, so that their classes can be
 listed. The wheels are about 1 MB each; with the folder of them in POSERT_TENSORRT_WHEELS the tests run:
 
-    for v in 10.0.1 10.3.0 10.8.0.43 10.16.1.11; do pip download --no-deps -d wheels tensorrt-cu12-bindings==$v; done
+    for v in 10.1.0 10.3.0 10.8.0.43 10.16.1.11; do pip download --no-deps -d wheels tensorrt-cu12-bindings==$v; done
     pip download --no-deps -d wheels tensorrt-cu13-bindings==11.4.0.106
 """
 
@@ -42,7 +42,6 @@ CLASSES = {
     "layer.get_output(0)": "ITensor",
     "layer.get_output(0).dtype": "DataType",
     "context": "IExecutionContext",
-    "strategies": "ExecutionContextAllocationStrategy",
     "runtime_config": "IRuntimeConfig",
     "self._compiled_kernels": "IRuntimeCache",
     "self._engine": "ICudaEngine",
@@ -55,14 +54,10 @@ OURS = {
     *("self", "self._compiled", "self._messages", "self.errors"),
 }
 RTX = "tensorrt_rtx"
-# Names that the code tests for before it uses them, or uses in a branch for one library: which releases lack them.
+# Names that the code uses for TensorRT-RTX only: which releases lack them.
 GUARDED = {
     "ICudaEngine.create_runtime_config": lambda v: v != RTX and v < (10, 9),
     "IRuntimeConfig.set_execution_context_allocation_strategy": lambda v: v != RTX and v < (10, 9),
-    "IExecutionContext.set_device_memory": lambda v: v != RTX and v < (10, 1),
-    "ICudaEngine.device_memory_size_v2": lambda v: v != RTX and v < (10, 1),
-    "ICudaEngine.device_memory_size": lambda v: v == RTX or v[0] >= 11,
-    # TensorRT-RTX only
     "IRuntimeConfig.create_runtime_cache": lambda v: v != RTX,
     "IRuntimeConfig.set_runtime_cache": lambda v: v != RTX,
     "IRuntimeCache.deserialize": lambda v: v != RTX,

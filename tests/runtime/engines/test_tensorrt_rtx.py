@@ -115,9 +115,9 @@ def test_the_command(rtx: Any, narrow_bundle: Path, tmp_path: Path, capsys: pyte
     assert engine.metadata.options["workspace"] == 512 << 20 and len(engine.plan) == made[0]["bytes"]
 
     for wrong, message in (
-        (["--target", "sm90"], "this release has sm75"),
+        (["--target", "sm90"], "TensorRT-RTX builds for sm75"),
         (["--precision", "fp16"], "has fp32 for tensorrt_rtx, not 'fp16'"),
-        (["--batch", "1:x"], "expected MIN:BEST:MAX"),
+        (["--batch", "1:x"], "expected MIN:OPT:MAX"),
         (["--batch", "4:2:8"], "ascending"),
         (["--workspace", "much"], "512M or 2G"),
     ):
