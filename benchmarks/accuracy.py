@@ -28,8 +28,7 @@ from posert.runtime.bench.meters import Meters
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.metrics.bootstrap import paired_interval
-from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks
+from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks, paired_interval
 from posert.runtime.system.journal import Journal
 from posert.runtime.system.progress import track
 

@@ -22,21 +22,13 @@ Members = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Estimated(Generic[T]):
-    """What one image gave.
+    """What one image gave."""
 
-    Attributes:
-        image: index of the image in `People.files`.
-        members: `(n,)` indices of its people.
-        frame: `(H, W, 3)` uint8 BGR.
-        result: what `run` returned for them.
-        ms_per_person: time of `run`, divided by n.
-    """
-
-    image: int
-    members: Members
-    frame: Image
-    result: T
-    ms_per_person: float
+    image: int  # index in `People.files`
+    members: Members  # (n,) indices of its people
+    frame: Image  # (H, W, 3) uint8 BGR
+    result: T  # what `run` returned for them
+    ms_per_person: float  # time of `run`, divided by n
 
 
 def estimate(
@@ -52,7 +44,6 @@ def estimate(
     """Run an estimator on everyone, image by image.
 
     Args:
-        people: who.
         load: the frame of an image, by its index in `people.files`.
         run: `(frame, indices of its people)` -> any result.
         skip: images that are done already.
@@ -66,19 +57,16 @@ def estimate(
     groups = [(image, members) for image, members in people.by_image() if image not in skip]
     seen: set[int] = set()
 
-    def call(image: int, members: Members, frame: Image) -> T:
+    for (image, members), frame in zip(groups, _frames([i for i, _ in groups], load, workers), strict=True):
         try:
-            return run(frame, members)
+            if warm_up and len(members) not in seen:
+                run(frame, members)
+                seen.add(len(members))
+            start = time.perf_counter()
+            result = run(frame, members)
+            ms = 1e3 * (time.perf_counter() - start) / len(members)
         except InputError as error:  # a box outside the frame, or a network that gives NaN
             raise InputError(f"{', '.join(filter(None, (people.files[image], runner)))}: {error}") from error
-
-    for (image, members), frame in zip(groups, _frames([i for i, _ in groups], load, workers), strict=True):
-        if warm_up and len(members) not in seen:
-            call(image, members, frame)
-            seen.add(len(members))
-        start = time.perf_counter()
-        result = call(image, members, frame)
-        ms = 1e3 * (time.perf_counter() - start) / len(members)
         yield Estimated(image, members, frame, result, ms)
 
 

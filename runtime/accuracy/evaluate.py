@@ -153,15 +153,7 @@ def estimate_people(
 ) -> tuple[list[dict[str, Any]], float | None]:
     """The records of a results file, and the median time per person (None if the journal had everyone).
 
-    Args:
-        pose: the estimator.
-        which: the data set.
-        people: who.
-        folder: of the images.
-        journal_path: where the joints are kept until the run is done.
-        graph: sha256 of the graph that runs.
-        protocol: "legacy" or "v029".
-        workers: threads that decode images.
+    The joints are kept in the journal until the run is done; `graph` is the sha256 of the graph that runs.
 
     Raises:
         InputError: images are missing, or one cannot be decoded.

@@ -87,33 +87,28 @@ def read_frames(
     path, folder = Path(annotations), Path(images)
     content = read_json(path)
     images_of(content)
+    people = content["annotations"]
     require(content["images"], "images", ("id", "file_name"))
-    fields = ["id", "image_id", "bbox", "keypoints", "num_keypoints"]
-    require(content["annotations"], "annotations", fields)
-    areas = any("area" in a for a in content["annotations"])
+    require(people, "annotations", ("id", "image_id", "bbox", "keypoints", "num_keypoints"))
+    areas = any("area" in a for a in people)
     if areas:
-        require(content["annotations"], "annotations", ["area"])
-    numbers(content["annotations"], "annotations", "bbox", 4)
-    joints = (a["keypoints"] for a in content["annotations"])
-    check(
-        content["annotations"],
-        "annotations",
-        (not isinstance(v, list) or not {int, float}.issuperset(map(type, v)) for v in joints),
-        lambda a: "has 'keypoints' that are not a list of numbers x, y, v",
-    )
+        require(people, "annotations", ("area",))
+    numbers(people, "annotations", "bbox", 4)
+    joints = (a["keypoints"] for a in people)
+    bad = (not isinstance(v, list) or not {int, float}.issuperset(map(type, v)) for v in joints)
+    check(people, "annotations", bad, lambda a: "has 'keypoints' that are not a list of numbers x, y, v")
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected the images that {path.name} names")
-    with_people = {a["image_id"] for a in content["annotations"] if a["num_keypoints"] and not a.get("iscrowd")}
+    with_people = {a["image_id"] for a in people if a["num_keypoints"] and not a.get("iscrowd")}
     records = [r for r in content["images"] if r["id"] in with_people]
     if limit is not None and len(records) > limit:
         records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
     gone = [r["file_name"] for r in records if not (folder / r["file_name"]).is_file()]
     if gone:
-        raise InputError(
-            f"{folder} lacks {len(gone)} of {len(records)} images that {path.name} names, such as {gone[0]}"
-        )
+        seen = f"{len(gone)} of {len(records)} images that {path.name} names"
+        raise InputError(f"{folder} lacks {seen}, such as {gone[0]}")
     kept = {r["id"] for r in records}
-    coco = {**content, "images": records, "annotations": [a for a in content["annotations"] if a["image_id"] in kept]}
+    coco = {**content, "images": records, "annotations": [a for a in people if a["image_id"] in kept]}
     note = f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
     note += "" if areas else f"; OKS with {BOX_AREA} of their area"
     return _in_folder(folder, coco, note)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
-from ..metrics.bootstrap import paired_interval
-from ..metrics.oks import OksEvaluation, evaluate_oks
+from ..metrics.oks import OksEvaluation, evaluate_oks, paired_interval
 from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
 from .estimation import Image, Members, estimate
@@ -130,13 +128,8 @@ class AccuracyGate:
             # No graph can lose more than there is, so passing would prove nothing.
             note = f"{note}. The PyTorch model's own AP here is {self._scored.metrics['AP']:.4f}: nothing to lose"
             self._scored = None
-        self.data: dict[str, Any] = {
-            "kind": frames.kind,
-            "note": note,
-            "people": len(self._people),
-            "images": len(np.unique(self._people.image)),
-            "labelled": self._scored is not None,
-        }
+        counts = {"people": len(self._people), "images": len(np.unique(self._people.image))}
+        self.data = {"kind": frames.kind, "note": note, **counts, "labelled": self._scored is not None}
         self.row, _ = self._row(reference, self._reference)
 
     def evaluate(self, candidate: Candidate) -> tuple[Row, Float | None, list[Worst]]:

@@ -45,14 +45,9 @@ class Check:
 def check_session(
     session: Session, artifact: Artifact, golden: Golden, contract: Contract, precision: str | None = None
 ) -> Check:
-    """Run the golden crops through an open session and compare the outputs.
+    """Run the golden crops through an open session of an artifact and compare the outputs.
 
-    Args:
-        session: the engine.
-        artifact: the graph that it runs.
-        golden: crops and the PyTorch model's outputs for them.
-        contract: how the outputs are decoded.
-        precision: what the session computes in, if that is not the graph's own precision.
+    `precision` is what the session computes in, if that is not the graph's own.
 
     Raises:
         BackendError: the graph gives outputs of other shapes than the golden ones.

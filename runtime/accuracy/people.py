@@ -90,11 +90,7 @@ def all_annotated(coco: Mapping[str, Any]) -> People:
 
 
 def labelled_people(coco: Mapping[str, Any]) -> People:
-    """Single people with a labelled joint and a box with an area, in the order of the images.
-
-    Raises:
-        InputError: a record that does not fit.
-    """
+    """Single people with a labelled joint and a box with an area, in the order of the images."""
     source = labelled(coco)
     records = [coco["annotations"][i] for i in source]
     joints = len(records[0]["keypoints"]) // 3 if records else 1

@@ -52,8 +52,12 @@ def oks_nms(xy: Float, score: Double, area: Float, sigmas: Sequence[float]) -> l
     Returns:
         indices, best first.
     """
+    points, size = xy.astype(np.float64), area.astype(np.float64)
+    squared = ((points[:, None] - points[None]) ** 2).sum(axis=3)
+    mean_area = (size[:, None] + size[None]) / 2 + _EPSILON
+    variance = (2 * np.asarray(sigmas, np.float64)) ** 2
+    alike = np.exp(-squared / variance / mean_area[..., None] / 2).mean(axis=2) > OKS_THRESHOLD
     order = np.argsort(score, kind="stable")[::-1]
-    alike = _similarity(xy, area, sigmas) > OKS_THRESHOLD
     keep: list[int] = []
     gone = np.zeros(len(order), np.bool_)
     for person in order.tolist():
@@ -61,15 +65,6 @@ def oks_nms(xy: Float, score: Double, area: Float, sigmas: Sequence[float]) -> l
             keep.append(person)
             gone |= alike[person]
     return keep
-
-
-def _similarity(xy: Float, area: Float, sigmas: Sequence[float]) -> Double:
-    """OKS between all pairs, `(N, N)`."""
-    points, size = xy.astype(np.float64), area.astype(np.float64)
-    squared = ((points[:, None] - points[None]) ** 2).sum(axis=3)
-    mean_area = (size[:, None] + size[None]) / 2 + _EPSILON
-    variance = (2 * np.asarray(sigmas, np.float64)) ** 2
-    return np.asarray(np.exp(-squared / variance / mean_area[..., None] / 2).mean(axis=2))
 
 
 def to_results(
@@ -108,14 +103,6 @@ def to_results(
             group = [group[k] for k in oks_nms(xy[group], person[group], area[group], sigmas)]
         for index in group:
             fields = {field: joints[index, first:last].ravel().tolist() for _, field, first, last in parts}
-            records.append(
-                {
-                    "image_id": image,
-                    "category_id": 1,
-                    **fields,
-                    "score": float(person[index]),
-                    "center": center[index].tolist(),
-                    "scale": scale[index].tolist(),
-                }
-            )
+            region = {"center": center[index].tolist(), "scale": scale[index].tolist()}
+            records.append({"image_id": image, "category_id": 1, **fields, "score": float(person[index]), **region})
     return records

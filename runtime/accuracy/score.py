@@ -51,10 +51,9 @@ def score(which: Dataset, truth: Any, results: Any, protocol: str) -> dict[str, 
     """Metrics of results that are in memory, as fractions; what makes them lower than the network is, is logged.
 
     Args:
-        which: the data set.
+        which, protocol: as for `score_file`.
         truth: what `read_annotations` returned.
         results: records as in a results file, or what the metric's `read_results` returned.
-        protocol: "legacy" or "v029".
 
     Raises:
         InputError: a record that does not fit, or an unknown protocol.

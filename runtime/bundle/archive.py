@@ -25,16 +25,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..system.files import atomic_write
 from .contract import Contract
-from .manifest import (
-    GOLDEN,
-    MANIFEST,
-    REQUIRES,
-    SCHEMA,
-    check_manifest,
-    load_manifest,
-    needs_newer_posert,
-    parse_artifacts,
-)
+from .manifest import GOLDEN, MANIFEST, REQUIRES, SCHEMA, check_manifest, load_manifest, newer_posert, parse_artifacts
 from .manifest import Artifact as Artifact  # part of this module's interface
 
 MAX_MANIFEST = 16 << 20
@@ -111,8 +102,7 @@ class Bundle:
     @property
     def accuracy(self) -> dict[str, Any]:
         """The gate's verdict and rows, as `posert build` wrote them (see `posert.runtime.accuracy.gate`)."""
-        value: dict[str, Any] = self.manifest["accuracy"]
-        return value
+        return dict(self.manifest["accuracy"])
 
     def read(self, artifact: Artifact) -> bytes:
         """The bytes of one graph, checked against the manifest."""
@@ -151,7 +141,7 @@ class Bundle:
     def _read_manifest(self) -> dict[str, Any]:
         data = self._raw(MANIFEST, MAX_MANIFEST)
         manifest = load_manifest(data)
-        newer = needs_newer_posert(manifest)
+        newer = newer_posert(manifest)
         if newer is not None:  # before the seal, which may be another one there
             raise BundleError(
                 f"{self.path}: {MANIFEST} has schema {manifest['schema']}, this posert reads up to {SCHEMA}: "

@@ -83,7 +83,7 @@ def load_manifest(data: bytes) -> Any:
     return json.loads(data, parse_constant=_refuse_constant)
 
 
-def needs_newer_posert(manifest: Any) -> str | None:
+def newer_posert(manifest: Any) -> str | None:
     """What to install, as pip names it, where the schema is higher than this posert reads; None where it is not."""
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is not int or schema <= SCHEMA:

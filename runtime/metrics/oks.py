@@ -1,7 +1,7 @@
 """Average precision by object keypoint similarity (OKS): COCO's protocol and its relatives.
 
 Matching is done once per evaluation and kept per image, so that a subset of the images, or a random draw of them
-(`bootstrap.py`), is scored without matching again.
+(`paired_interval`), is scored without matching again.
 
 Two sets of rules are in use. "pycocotools" is the original. "xtcocotools" is MMPose's: it drops detections without a
 positive joint score, counts labelled joints instead of believing `num_keypoints`, and accepts an annotation whose id is
@@ -23,8 +23,6 @@ from ..errors import InputError
 from .coco_files import Entry, images_of
 from .oks_matching import AREAS, THRESHOLDS, Detections, Truth, match
 from .spec import Dataset, Metric
-
-__all__ = ["AREAS", "COCO_OKS", "OKS", "OksEvaluation", "evaluate_oks"]
 
 _log = logging.getLogger(__name__)
 
@@ -140,6 +138,35 @@ def evaluate_oks(
     positives = np.stack([np.bincount(truth.image[~i], minlength=len(images)) for i in truth.ignored])
     best = found.image[order], found.score[order], matched[..., order], ignored[..., order]
     return OksEvaluation(tuple(images), *best, positives, left_out)
+
+
+def paired_interval(
+    a: OksEvaluation, b: OksEvaluation, resamples: int = 1000, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """AP of `a` minus AP of `b`, low and high end of its interval by the paired bootstrap over images.
+
+    Each resample draws as many images as there are, with replacement, the same for both; an image drawn n times counts
+    n times. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, percentile interval.)
+
+    Args:
+        a, b: evaluations of two models on the same annotations.
+        resamples: number of draws; the seed is fixed.
+        confidence: share of the draws inside the interval.
+
+    Raises:
+        InputError: the evaluations are of different images.
+    """
+    if a.images != b.images or not np.array_equal(a.positives, b.positives):
+        raise InputError("the two evaluations are of different annotations: evaluate both on the same file")
+    rng = np.random.default_rng(0)
+    count = len(a.images)
+    differences = np.empty(resamples)
+    for i in range(resamples):
+        weights = np.bincount(rng.integers(0, count, count), minlength=count)
+        differences[i] = a.curves(weights=weights)[0].mean() - b.curves(weights=weights)[0].mean()
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    return a.metrics["AP"] - b.metrics["AP"], float(low), float(high)
 
 
 def _mean(values: Double) -> float:

@@ -11,8 +11,6 @@ from .coco_files import Entry, numbers, require
 from .oks import evaluate_oks
 from .spec import Dataset, Metric
 
-__all__ = ["OKS_CROWD", "crowdpose_metrics"]
-
 CROWDING = (("AP (E)", -np.inf, 0.2), ("AP (M)", 0.2, 0.8), ("AP (H)", 0.8, np.inf))
 """Easy, medium and hard images by `crowdIndex`, as the published code splits them; the paper says 0.1 and 0.8."""
 

@@ -82,7 +82,10 @@ class Detections:
         score_field: str,
         drop: bool,
     ) -> tuple[Detections, int]:
-        """The detections, and how many had no positive joint score and were dropped."""
+        """The detections, and how many had no positive joint score and were dropped.
+
+        They are ranked by `score_field` where they have it, else by `score`.
+        """
         require(results, "results", ("category_id", "score"))
         known = {c["id"] for c in coco.get("categories", ()) if "id" in c} or {1}
         check(
@@ -92,7 +95,10 @@ class Detections:
             lambda e: f"has the category {e['category_id']!r}, the annotations know {sorted(known)}",
         )
         image, joints = joints_of(results, "results", images, fields)
-        score, area = _scores(results, score_field), _extent(results, joints)
+        score, area = numbers(results, "results", "score", 0), _extent(results, joints)
+        if any(score_field in entry for entry in results):
+            ranked: list[Entry] = [e if score_field in e else {score_field: e["score"]} for e in results]
+            score = numbers(ranked, "results", score_field, 0)
         left_out = 0
         if drop:
             keep = (joints[..., 2] > 0).any(axis=1)
@@ -102,15 +108,6 @@ class Detections:
         first = np.searchsorted(image[order], image[order], side="left")
         order = order[np.arange(len(order)) - first < MAX_DETECTIONS]
         return cls(image[order], joints[order], score[order], area[order]), left_out
-
-
-def _scores(results: Sequence[Entry], field: str) -> Double:
-    """`(D,)` the field of this name where a record has it, else `score`."""
-    score = numbers(results, "results", "score", 0)
-    if not any(field in entry for entry in results):
-        return score
-    ranked: list[Entry] = [entry if field in entry else {field: entry["score"]} for entry in results]
-    return numbers(ranked, "results", field, 0)
 
 
 def _extent(results: Sequence[Entry], joints: Double) -> Double:
@@ -169,8 +166,7 @@ def match(truth: Truth, found: Detections, sigmas: Double) -> tuple[Bool, Bool]:
             [similarity(truth.joints[g], truth.box[g], truth.area[g], found.joints[first:last], sigmas) for g in group],
             axis=1,
         )
-        # Rank of each person as an integer: those that count above those that are ignored, then by OKS, then the later
-        # one.
+        # Rank of each person: those that count above those that are ignored, then by OKS, then the later one.
         count = len(group)
         ignore = truth.ignored[:, group]
         rank = np.empty(alike.shape, np.intp)

@@ -9,20 +9,17 @@ from typing import Any
 import numpy as np
 
 from .coco_files import Entry
-from .oks import OksEvaluation, evaluate_oks
+from .oks import evaluate_oks
 from .spec import Dataset, Metric
-
-__all__ = ["OKS_PARTS", "wholebody_metrics"]
 
 _log = logging.getLogger(__name__)
 
-_BODY, _WHOLE = "body", "wholebody"
-_TITLES = {
-    "Body": (_BODY,),
-    "Foot": ("foot",),
-    "Face": ("face",),
-    "Hand": ("lefthand", "righthand"),
-    "Whole": (_WHOLE,),
+_PARTS = {
+    "Body": ["body"],
+    "Foot": ["foot"],
+    "Face": ["face"],
+    "Hand": ["lefthand", "righthand"],
+    "Whole": ["wholebody"],
 }
 
 
@@ -39,28 +36,30 @@ def wholebody_metrics(
     Raises:
         InputError: a record that does not fit.
     """
-    found = {title: [_evaluate(dataset, coco, results, name) for name in names] for title, names in _TITLES.items()}
-    for name in (name for names in _TITLES.values() for name in names if name != _BODY):
-        lacking = sum(f"{name}_score" not in record for record in results)
-        if 0 < lacking < len(results):
-            _log.warning("%d of %d results have no %s_score: `score` ranks them", lacking, len(results), name)
-    return {
-        f"{title} {name}": float(np.mean([one.metrics[name] for one in evaluations]))
-        for title, evaluations in found.items()
-        for name in ("AP", "AR")
-    }
+    figures = {}
+    for title, names in _PARTS.items():
+        found = [_part_metrics(dataset, coco, results, name) for name in names]
+        figures.update({f"{title} {kind}": float(np.mean([one[kind] for one in found])) for kind in ("AP", "AR")})
+    return figures
 
 
-def _evaluate(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], name: str) -> OksEvaluation:
-    parts = [part for part in dataset.parts if name in (_WHOLE, part[0])]
-    return evaluate_oks(
+def _part_metrics(
+    dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry], name: str
+) -> Mapping[str, float]:
+    parts = [part for part in dataset.parts if name in ("wholebody", part[0])]
+    score_field = "" if name == "body" else f"{name}_score"
+    scored = evaluate_oks(
         coco,
         results,
         [sigma for _, _, first, last in parts for sigma in dataset.sigmas[first:last]],
         fields=[(field, last - first) for _, field, first, last in parts],
         rules="xtcocotools",
-        score_field="" if name == _BODY else f"{name}_score",
+        score_field=score_field,
     )
+    lacking = sum(score_field not in record for record in results)
+    if score_field and 0 < lacking < len(results):
+        _log.warning("%d of %d results have no %s: `score` ranks them", lacking, len(results), score_field)
+    return scored.metrics
 
 
 OKS_PARTS = Metric(wholebody_metrics)

@@ -13,8 +13,6 @@ from ..errors import InputError
 from .coco_files import Entry, check, numbers, read_json, records_of, require
 from .spec import Centers, Dataset, Metric
 
-__all__ = ["PCKH", "pckh_metrics", "predictions_of"]
-
 GROUPS = {
     "Head": ("head_top",),
     "Shoulder": ("left_shoulder", "right_shoulder"),
@@ -52,14 +50,14 @@ def pckh_metrics(dataset: Dataset, truth: Mapping[str, ArrayLike], results: Any,
     for name, shape in shapes.items():
         if name not in truth:
             raise InputError(f"the MPII ground truth lacks {name!r}; it has {', '.join(sorted(truth))}")
-        arrays[name] = np.asarray(truth[name], np.float64)
-        if arrays[name].shape != shape:
+        array = arrays[name] = np.asarray(truth[name], np.float64)
+        if array.shape != shape:
             raise InputError(
-                f"{name} of the MPII ground truth has the shape {arrays[name].shape}, expected {shape} for "
-                f"{count} results: every annotated person has one result"
+                f"{name} of the MPII ground truth has the shape {array.shape}, expected {shape} for {count} results: "
+                "every annotated person has one result"
             )
-        if not np.isfinite(arrays[name]).all():
-            raise InputError(f"{name} of the MPII ground truth holds {int((~np.isfinite(arrays[name])).sum())} NaN")
+        if not np.isfinite(array).all():
+            raise InputError(f"{name} of the MPII ground truth holds {int((~np.isfinite(array)).sum())} NaN")
     # 1-based like the annotations, in single precision like the predictions of the published evaluations
     points = (predictions.astype(np.float32) + np.float32(1)).astype(np.float64).transpose(1, 2, 0)
     corner, opposite = arrays["headboxes_src"]
@@ -98,12 +96,9 @@ def predictions_of(dataset: Dataset, results: Any) -> NDArray[np.float64]:
     points = numbers(records, "results", "keypoints", 3 * len(dataset.keypoints)).reshape(len(records), -1, 3)
     if records and all("image_id" in record for record in records):
         ids = [record["image_id"] for record in records]
-        check(
-            records,
-            "results",
-            (not isinstance(i, int) or not 0 <= i < len(ids) for i in ids),
-            lambda e: f"is of person {e['image_id']!r}, expected numbers from 0 to {len(ids) - 1}, one each",
-        )
+        unknown = (not isinstance(i, int) or not 0 <= i < len(ids) for i in ids)
+        expected = f"expected numbers from 0 to {len(ids) - 1}, one each"
+        check(records, "results", unknown, lambda e: f"is of person {e['image_id']!r}, {expected}")
         if len(set(ids)) != len(ids):
             raise InputError(f"results: {len(ids) - len(set(ids))} people have more than one record")
         points = points[np.argsort(ids)]

@@ -13,8 +13,6 @@ from ..errors import InputError
 from .coco_files import Entry, check, images_of, joints_of, numbers, read_json, records_of, require
 from .spec import Dataset, Metric
 
-__all__ = ["POSEVAL", "joint_average_precision", "poseval_metrics"]
-
 Double = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 

@@ -18,9 +18,9 @@ from pycocotools.cocoeval import COCOeval
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.metrics import oks
-from posert.runtime.metrics.bootstrap import paired_interval
-from posert.runtime.metrics.oks import AREAS, OksEvaluation
+from posert.runtime.metrics.oks import OksEvaluation, paired_interval
 from posert.runtime.metrics.oks_crowd import crowdpose_metrics
+from posert.runtime.metrics.oks_matching import AREAS
 from posert.runtime.metrics.oks_parts import wholebody_metrics
 
 Golden = Callable[[str], Any]
