@@ -161,7 +161,7 @@ class TestTruth:
     def test_results_are_not_overwritten_by_the_next_call(
         self, pose: PoseEstimator, frame: NDArray[np.uint8], boxes: NDArray[np.float64]
     ) -> None:
-        first, maps = pose(frame, boxes[:2]), pose.outputs(frame, boxes[:2])[0]
+        first, maps = pose(frame, boxes[:2]), pose.heatmaps(frame, boxes[:2])
         kept = first.xy.copy(), first.score.copy(), maps.copy()
         pose(frame[::-1], boxes[2:4])
         for seen, before in zip((first.xy, first.score, maps), kept, strict=True):

@@ -20,6 +20,7 @@ from posert.export.graph.to_torchscript import to_torchscript
 from posert.runtime.accuracy.golden import check_session
 from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
+from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose import heads
 from posert.runtime.pose.decode import decode, to_frame
@@ -181,6 +182,8 @@ def test_a_network_with_two_outputs_from_bundle_to_keypoints(simcc: None, tmp_pa
             np.testing.assert_allclose(people.score, score, atol=1e-5, err_msg=backend)
         outputs = pose.outputs(frame(), BOXES)
         assert [output.shape for output in outputs] == [(3, 3, 96), (3, 3, 128)]
+        with pytest.raises(InputError, match="2 outputs, not one of heatmaps: use `outputs`"):
+            pose.heatmaps(frame(), BOXES)
         with Bundle(path) as bundle:
             session = open_session(bundle, backend, "fp32", threads=1)
             artifact = next(iter(bundle.artifacts.values()))
