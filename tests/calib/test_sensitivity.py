@@ -152,5 +152,5 @@ def test_what_noise_says_is_never_concluded(seed):
 
 
 def test_a_target_that_cannot_be_met_says_how_near_it_came():
-    with pytest.raises(GateError, match=r"at most 0.001.*drops by 0.01, with 4 of 5 blocks.*--max-drop"):
+    with pytest.raises(GateError, match=r"within 0.001.*loses 0.01, with 4 of 5 blocks.*--max-drop"):
         find_float_blocks(blocks_of([5, 4, 3, 2, 1]), lambda nodes: Measurement(0.05 / (1 + len(nodes) / 2)), 0.001)
