@@ -287,7 +287,8 @@ def test_an_older_install_is_measured(tmp_path: Path, narrow_bundle: Path):
         (folder / "__init__.py").touch()
     (harness / "worker.py").write_text(OLD_WORKER)
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    # -S: without site-packages, where this posert may be installed
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} -S "$@"\n')
     python.chmod(0o755)
 
     def start() -> Worker:
