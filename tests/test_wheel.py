@@ -158,7 +158,7 @@ def test_the_api(edge: Path, folder: Path) -> None:
         ("doctor", "openvino"),
         ("inspect narrow.pose", "narrow-coco-128x96"),
         ("verify narrow.pose", "openvino"),
-        ("run narrow.pose people/images --boxes people/annotations.json --output drawn", "4 frames"),
+        ("run narrow.pose people/images --boxes people/annotations.json --output drawn", "frames 4"),
         ("evaluate --dataset coco --annotations people/annotations.json --results results.json", "1.000"),
         ("bench narrow.pose --precision fp32 --mode latency --people 1 --rounds 1", "openvino fp32"),
     ],

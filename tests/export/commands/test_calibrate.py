@@ -84,7 +84,7 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     (one,) = scales.sets
     assert one["sha256"] == crops.provenance()["sha256"] and one["data"].startswith("all.json, ")
     assert fp32.sha256 in said and one["sha256"] in said and "method mse, from 20 people on" in said
-    assert "moved the ranges by" in said
+    assert "changed the ranges by" in said
 
 
 def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path) -> None:
