@@ -166,7 +166,3 @@ def _flush_output() -> None:
 def _drop_output() -> None:
     """Discard what is left in the buffer, which would fail again when Python exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(main())
