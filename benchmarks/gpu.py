@@ -46,7 +46,7 @@ from posert.runtime.cuda.library import missing as no_driver
 from posert.runtime.cuda.network import Network, bucket_of, record, timed_ms
 from posert.runtime.cuda.pipeline import Pipeline
 from posert.runtime.errors import BackendError, InputError, PosertError
-from posert.runtime.pose.heads import head
+from posert.runtime.pose.heads import Shapes, head
 from posert.runtime.pose.preprocess import check_boxes, crop_regions
 from posert.runtime.selection import open_session
 
@@ -61,19 +61,20 @@ class NoNetwork:
 
     largest, capturable = 32, True
 
-    def __init__(self, heatmap: tuple[int, ...]) -> None:
-        self._heatmap = heatmap
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """See `Network.output`."""
-        return self._heatmap, np.dtype(np.float32)
+    def outputs(self, crop: tuple[int, ...]) -> tuple[Shapes, np.dtype[Any]]:
+        """See `Network.outputs`."""
+        return self._shapes, np.dtype(np.float32)
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
-        """Leaves noise in the heatmaps; zeros have no peak, and its refinement would not run."""
-        noise = Pinned((batch, *self._heatmap), np.float32)
-        noise.array[:] = np.random.default_rng(0).random(noise.array.shape, np.float32)
-        stream.upload(heatmaps, noise, noise.size)
-        stream.synchronize()
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
+        """Leaves noise in the outputs; zeros have no peak, and its refinement would not run."""
+        for shape, address in zip(self._shapes, outputs, strict=True):
+            noise = Pinned((batch, *shape), np.float32)
+            noise.array[:] = np.random.default_rng(0).random(noise.array.shape, np.float32)
+            stream.upload(address, noise, noise.size)
+            stream.synchronize()
         return lambda: None
 
 
@@ -128,7 +129,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
     measured = {record["people"]: record for record in journal.records}
     for n in (n for n in args.people if n not in measured):
         comparison = Comparison(c, device, n, lambda frame: torch.from_numpy(frame).cuda())
-        comparison.add_network("around the network", NoNetwork(head(c.decode).shapes(c)[0]))
+        comparison.add_network("around the network", NoNetwork(head(c.decode).shapes(c)))
         for key_, network in networks.items():
             comparison.add_network(key_, network)
         for precision in sorted({*shared, "fp32", "tf32"}):
@@ -200,12 +201,13 @@ class Comparison:
         batch = bucket_of(self._people, network.largest)
         with device.active():
             stream = Stream()
-            heatmap, dtype = network.output((c.height, c.width, 3))
-            buffers = Memory(batch * c.width * c.height * 3), Memory(batch * int(np.prod(heatmap)) * dtype.itemsize)
-            run = network.bind(batch, buffers[0].address, buffers[1].address, stream)
+            shapes, dtype = network.outputs((c.height, c.width, 3))
+            crops = Memory(batch * c.width * c.height * 3)
+            outputs = [Memory(batch * int(np.prod(shape)) * dtype.itemsize) for shape in shapes]
+            run = network.bind(batch, crops.address, [output.address for output in outputs], stream)
             graph = record(run, stream, network.capturable)
 
-        def inference_ms(work: Callable[[], None], _buffers: object = buffers) -> list[float]:  # keeps them alive
+        def inference_ms(work: Callable[[], None], _kept: object = (crops, outputs)) -> list[float]:  # keeps them alive
             with device.active():
                 return timed_ms(work, stream, 1)
 

@@ -39,4 +39,4 @@ def pytorch_pipeline(
     crops = crop(frame, crop_matrices(*regions, c.width, c.height, c.udp), c.width, c.height)
     with torch.inference_mode():
         maps = network(torch.from_numpy(crops).cuda()).cpu().numpy()
-    return to_frame(decode((maps,), c)[0], *regions, c.heatmap_width, c.heatmap_height, c.udp)
+    return to_frame(decode((maps,), c)[0], *regions, c.heatmap_width, c.heatmap_height, c.map_udp)

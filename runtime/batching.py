@@ -102,7 +102,7 @@ class FrameJob:
             outputs = self._merge(outputs, c)
         cells, self.score[batch] = decode(outputs, c)
         self.xy[batch] = to_frame(
-            cells, self._center[batch], self._extent[batch], c.heatmap_width, c.heatmap_height, c.udp
+            cells, self._center[batch], self._extent[batch], c.heatmap_width, c.heatmap_height, c.map_udp
         )
         self._waiting -= batch.stop - batch.start
 

@@ -13,6 +13,10 @@ class BundleError(PosertError):
     """A .pose file that is damaged, foreign, tampered with or of another schema version."""
 
 
+class ContractError(PosertError):
+    """A contract with a value that no network can have."""
+
+
 class BackendError(PosertError):
     """A backend that is not installed, or that refused a model."""
 

@@ -64,7 +64,7 @@ class Drift:
 
 def rules(contract: Contract) -> list[str]:
     """The contract's own decode rule, and DARK where it reads the same outputs."""
-    own, dark = head(contract.decode), head("udp" if contract.udp else "unbiased")
+    own, dark = head(contract.decode), head("udp" if contract.map_udp else "unbiased")
     return list(dict.fromkeys([own.name, *([dark.name] if dark.shapes(contract) == own.shapes(contract) else [])]))
 
 
@@ -97,7 +97,7 @@ def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Dri
             found = [decode(outputs, replace(c, decode=rule)) for outputs in (one, two)]
             crops_of = center[step.members], extent[step.members]
             size = c.heatmap_width, c.heatmap_height
-            xy = np.stack([to_frame(points, *crops_of, *size, c.udp) for points, _ in found], axis=1)
+            xy = np.stack([to_frame(points, *crops_of, *size, c.map_udp) for points, _ in found], axis=1)
             score = np.stack([s for _, s in found], axis=1)
             sure = score[:, 0] >= _SURE * score[:, 0].max(axis=1, keepdims=True)
             moved = np.where(sure, np.linalg.norm(xy[:, 1] - xy[:, 0], axis=2), np.nan).astype(np.float32)

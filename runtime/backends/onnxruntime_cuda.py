@@ -5,7 +5,7 @@ pip install onnxruntime-gpu nvidia-cudnn-cu13 nvidia-cublas    # or PyTorch, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..cuda.driver import Device, Stream
 from ..cuda.library import missing as no_driver
-from ..cuda.network import BUCKETS, check_one_output
+from ..cuda.network import BUCKETS
 from ..cuda.session import GpuSession
 from ..errors import BackendError
 from . import Backend
@@ -41,18 +41,17 @@ class OrtNetwork:
         # A session has the weights and its own workspace, so it goes with its stream.
         self._sessions: WeakKeyDictionary[Stream, Any] = WeakKeyDictionary()
         self._crop: tuple[int, ...] = ()
-        self._heatmap: tuple[int, ...] = ()
+        self._shapes: tuple[tuple[int, ...], ...] = ()
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """See `Network.output`."""
+    def outputs(self, crop: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], np.dtype[Any]]:
+        """See `Network.outputs`."""
         if crop != self._crop:
             session = self._open({})
-            check_one_output(len(session.get_outputs()))
-            maps = session.run(None, {session.get_inputs()[0].name: np.zeros((1, *crop), np.uint8)})[0]
-            self._crop, self._heatmap = crop, maps.shape[1:]
-        return self._heatmap, np.dtype(np.float32)
+            found = session.run(None, {session.get_inputs()[0].name: np.zeros((1, *crop), np.uint8)})
+            self._crop, self._shapes = crop, tuple([output.shape[1:] for output in found])
+        return self._shapes, np.dtype(np.float32)
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
         """See `Network.bind`."""
         import onnxruntime as ort
 
@@ -60,9 +59,9 @@ class OrtNetwork:
             self._sessions[stream] = self._open({"user_compute_stream": str(stream.address)})
         session = self._sessions[stream]
         binding = session.io_binding()
-        source, target = session.get_inputs()[0].name, session.get_outputs()[0].name
-        binding.bind_input(source, _DEVICE, 0, np.uint8, (batch, *self._crop), crops)
-        binding.bind_output(target, _DEVICE, 0, np.float32, (batch, *self._heatmap), heatmaps)
+        binding.bind_input(session.get_inputs()[0].name, _DEVICE, 0, np.uint8, (batch, *self._crop), crops)
+        for output, shape, address in zip(session.get_outputs(), self._shapes, outputs, strict=True):
+            binding.bind_output(output.name, _DEVICE, 0, np.float32, (batch, *shape), address)
         options = ort.RunOptions()
         # what follows in the stream waits by itself
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..cuda.driver import Device, Stream, exclusive_capture
 from ..cuda.library import missing as no_driver
-from ..cuda.network import BUCKETS, check_one_output
+from ..cuda.network import BUCKETS
 from ..cuda.session import GpuSession
 from ..errors import BackendError
 from . import Backend
@@ -41,42 +41,47 @@ class TorchNetwork:
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module
-        self._crop: tuple[int, ...] = ()  # of the last `output`
-        self._heatmap: tuple[int, ...] = ()
+        self._crop: tuple[int, ...] = ()  # of the last `outputs`
+        self._shapes: tuple[tuple[int, ...], ...] = ()
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """See `Network.output`."""
+    def outputs(self, crop: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], np.dtype[Any]]:
+        """See `Network.outputs`."""
         import torch
 
         if crop != self._crop:
             with torch.inference_mode():
-                maps = self._module(torch.zeros((1, *crop), dtype=torch.uint8, device="cuda"))
-            check_one_output(1 if isinstance(maps, torch.Tensor) else len(maps))
-            self._crop, self._heatmap = crop, tuple(maps.shape[1:])
-        return self._heatmap, np.dtype(np.float32)
+                found = self._run(torch.zeros((1, *crop), dtype=torch.uint8, device="cuda"))
+            self._crop, self._shapes = crop, tuple([tuple(output.shape[1:]) for output in found])
+        return self._shapes, np.dtype(np.float32)
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
         """See `Network.bind`."""
         import torch
 
-        source, target = _tensor(crops, (batch, *self._crop), "|u1"), _tensor(heatmaps, (batch, *self._heatmap), "<f4")
+        source = _tensor(crops, (batch, *self._crop), "|u1")
+        targets = [_tensor(to, (batch, *shape), "<f4") for to, shape in zip(outputs, self._shapes, strict=True)]
         external: Callable[[int], torch.cuda.Stream] = torch.cuda.ExternalStream
         ours = external(stream.address)
         graph = torch.cuda.CUDAGraph()
         with torch.inference_mode():
             with torch.cuda.stream(ours):
                 for _ in range(_WARM_UP):
-                    self._module(source)
+                    self._run(source)
             stream.synchronize()
             # of this thread only: what other threads allocate meanwhile does not belong to this graph
             with exclusive_capture(), torch.cuda.graph(graph, stream=ours, capture_error_mode="thread_local"):
-                target.copy_(self._module(source))
+                for target, output in zip(targets, self._run(source), strict=True):
+                    target.copy_(output)
 
         def run() -> None:
             with torch.cuda.stream(ours):
                 graph.replay()
 
         return run
+
+    def _run(self, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = self._module(crops)
+        return found if isinstance(found, tuple) else (found,)
 
 
 def _open(model: bytes, precision: str, threads: int | None = None) -> GpuSession:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import BundleError
+from ..errors import BundleError, ContractError
 from ..metrics import flip_index
 from .schema import check_shape, shape_of
 
@@ -17,27 +17,33 @@ from .schema import check_shape, shape_of
 class Contract:
     """The pre- and post-processing of one checkpoint.
 
-    A bundle may leave out what has a default here.
+    A bundle may leave out what has a default here, as those of earlier versions do.
 
     Attributes:
         dataset: name of the data set whose joints these are.
-        keypoints: names of the K joints, in the order of the heatmaps.
+        keypoints: names of the K joints, in the order of the network's channels.
         flip_pairs: pairs of joints (0-based) that swap when the picture is mirrored.
         skeleton: pairs of joints (0-based) to draw as limbs.
-        sigmas: K constants of the OKS metric.
+        sigmas: K constants of the OKS metric; empty where nobody chose any, as for most faces, hands and animals.
         width, height: the crop that the network takes, px.
-        heatmap_width, heatmap_height: the map that it gives, cells.
+        heatmap_width, heatmap_height: cells along x and y of what it gives for a joint: a map, or two vectors (SimCC).
         mean, std: normalisation `(p / 255 - mean) / std` of the channels in `model_color` order.
         model_color: order in which the checkpoint was trained, "RGB" or "BGR".
         color: order in which the bundle's graph takes crops; always "BGR", the order of an OpenCV frame (the
             swap, where there is one, is folded into the first convolution).
         enlarge: factors by which the box becomes wider and higher before it grows to the aspect ratio of the crop.
         padding: factor by which it then grows both ways.
-        udp: unbiased data processing (Huang et al., CVPR 2020): pixel centres instead of pixel edges.
+        udp: unbiased data processing (Huang et al., CVPR 2020) of the crop: the box spans W - 1 px of it, from the
+            centre of the first to that of the last, instead of W.
+        heatmap_udp: the same of the map: the box spans w - 1 cells instead of w. None: as `udp`.
         decode: name of the decode rule, see `posert.runtime.pose.heads`. The rule says which outputs the network has.
             Packages may add rules, so the name is looked up when the rule is used.
         kernel: size of the Gaussian that the rule blurs with, cells, where it blurs.
+        kernel_y: of the one along y, where a rule blurs vectors. 0: as `kernel`.
         flip_shift: whether a flip test moves the mirrored heatmap by one cell before it is averaged.
+
+    Raises:
+        ContractError: a value is out of range; the message names its field.
     """
 
     dataset: str
@@ -56,14 +62,29 @@ class Contract:
     enlarge: tuple[float, float] = (1.0, 1.0)
     padding: float = 1.25
     udp: bool = False
+    heatmap_udp: bool | None = None
     decode: str = "default"
     kernel: int = 11
+    kernel_y: int = 0
     flip_shift: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        try:
+            check_shape(vars(self), _SHAPE, "contract")
+            self._check()
+        except ValueError as error:
+            raise ContractError(f"the contract is not usable: {error}") from error
 
     @property
     def flip_index(self) -> tuple[int, ...]:
         """For each of the K joints the one that stands for it in a mirror image."""
         return flip_index(len(self.keypoints), self.flip_pairs)
+
+    @property
+    def map_udp(self) -> bool:
+        """Whether the box spans one cell less than the map has: `heatmap_udp`, or what stands for it."""
+        return self.udp if self.heatmap_udp is None else self.heatmap_udp
 
     def to_json(self) -> dict[str, Any]:
         """The contract as plain JSON values."""
@@ -78,11 +99,11 @@ class Contract:
         """
         try:
             check_shape(values, _SHAPE, "contract")
-            contract = cls(**{name: _plain(value) for name, value in values.items()})
-            contract._check()
+            return cls(**{name: _plain(value) for name, value in values.items()})
         except ValueError as error:
             raise BundleError(f"the contract is not usable: {error}; rebuild the bundle: posert build") from error
-        return contract
+        except ContractError as error:
+            raise BundleError(f"{error}; rebuild the bundle: posert build") from error
 
     def _check(self) -> None:
         k = len(self.keypoints)
@@ -90,7 +111,8 @@ class Contract:
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         checks = {
             "keypoints: 1 to 1000 names": 0 < k <= 1000,
-            "sigmas: one positive number per joint": len(self.sigmas) == k and all(s > 0 for s in self.sigmas),
+            "sigmas: one positive number per joint, or none at all": len(self.sigmas) in (0, k)
+            and all(s > 0 for s in self.sigmas),
             "flip_pairs, skeleton: pairs of joint indices": all(
                 len(p) == 2 and all(0 <= i < k for i in p) for p in (*self.flip_pairs, *self.skeleton)
             ),
@@ -102,7 +124,9 @@ class Contract:
             "enlarge: two numbers above 0, at most 10": len(self.enlarge) == 2
             and all(0 < e <= 10 for e in self.enlarge),
             "padding: above 0, at most 10": 0 < self.padding <= 10,
-            "kernel: an odd number from 1 to 99": self.kernel % 2 == 1 and 0 < self.kernel < 100,
+            "kernel, kernel_y: odd numbers from 1 to 99": all(
+                n % 2 == 1 and 0 < n < 100 for n in (self.kernel, self.kernel_y or self.kernel)
+            ),
             "decode: a name of 1 to 100 characters": 0 < len(self.decode) <= 100,
         }
         broken = [text for text, holds in checks.items() if not holds]

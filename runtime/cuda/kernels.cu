@@ -10,7 +10,10 @@ typedef unsigned int u32;
 typedef long long i64;
 
 enum Format { BGR, RGB, BGRA, RGBA, GREY, NV12 };
-enum Rule { NONE, DEFAULT, UNBIASED, UDP, UDP_COMBINED, MEGVII, MEGVII_ORIGINAL, HOURGLASS };
+enum Rule {
+    NONE, DEFAULT, UNBIASED, UDP, UDP_COMBINED, MEGVII, MEGVII_ORIGINAL, HOURGLASS,
+    MSRA, UDP_HEATMAP, UDP_HEATMAP_COMBINED, SIMCC, SIMCC_DARK
+};
 
 struct Frame {
     const u8* pixels;
@@ -179,12 +182,15 @@ extern "C" __global__ void warp(const __grid_constant__ Warp a) {
 #define AMPLITUDE 255.0f
 
 struct Decode {
-    const void* heatmaps;  // (slots, channels * joints, height, width); those of the mirror images follow
+    const void* heatmaps;  // (slots, channels * joints, height, width), or with SimCC (slots, joints, width); those of
+                           // the mirror images follow
+    const void* vertical;  // SimCC only: (slots, joints, height), as above
     const Batch* batch;
     const int* mirror;  // joint that stands for each in the mirror; null without a flip test
     float* keypoints;   // (slots, joints, 3): x and y in px of the frame, score
-    int slots, joints, height, width, half, rule, kernel, udp, shift;
-    double gaussian[MAX_KERNEL], wide[MAX_WIDE];  // weights of `kernel` and of 2 * kernel + 1 cells
+    int slots, joints, height, width, half, rule, kernel, kernel_y, udp, shift;
+    double gaussian[MAX_KERNEL];  // weights of `kernel` cells
+    double wide[MAX_WIDE];        // of 2 * kernel + 1, with SimCC of `kernel_y`
 };
 
 #ifdef __CUDACC__
@@ -201,6 +207,7 @@ struct Map {
     i64 own, mirrored;  // index of the first cell; -1 without a flip test
     int width, height, half, shift, capped;
     float sign;
+    int upright;  // the mirror image's is not turned back: a vector along y
 
     __device__ float load(i64 i) const {
         return half ? widen(((const unsigned short*)heatmaps)[i]) : ((const float*)heatmaps)[i];
@@ -209,7 +216,7 @@ struct Map {
     __device__ float operator()(int x, int y) const {
         float value = load(own + y * width + x);
         if (mirrored >= 0) {
-            const int from = width - 1 - x + (shift && x > 0);
+            const int from = upright ? x : width - 1 - x + (shift && x > 0);
             value = (sign * load(mirrored + y * width + from) + value) * 0.5f;
         }
         return capped && value > 1.0f && value <= 3.402823466e38f ? 1.0f : value;  // an infinity has to show
@@ -220,11 +227,20 @@ __device__ inline Map map_of(const Decode& a, int channels, int channel) {
     const int joint = blockIdx.x, slot = blockIdx.y;
     const i64 cells = (i64)a.height * a.width, maps = (i64)a.joints * channels;
     Map map = {a.heatmaps, (slot * maps + joint * channels + channel) * cells, -1,
-               a.width, a.height, a.half, a.shift, a.rule == HOURGLASS, 1.0f};
+               a.width, a.height, a.half, a.shift, a.rule == HOURGLASS, 1.0f, 0};
     if (a.mirror) {
         map.mirrored = ((a.slots + slot) * maps + a.mirror[joint] * channels + channel) * cells;
         if (channel == 1) map.sign = -1.0f;  // an offset along x points the other way
     }
+    return map;
+}
+
+// The vector of SimCC along x (axis 0) or y, as a map of one row.
+__device__ inline Map vector_of(const Decode& a, int axis) {
+    const int joint = blockIdx.x, slot = blockIdx.y, cells = axis ? a.height : a.width;
+    Map map = {axis ? a.vertical : a.heatmaps, ((i64)slot * a.joints + joint) * cells, -1,
+               cells, 1, a.half, 0, 0, 1.0f, axis};
+    if (a.mirror) map.mirrored = ((i64)(a.slots + slot) * a.joints + a.mirror[joint]) * cells;
     return map;
 }
 
@@ -386,8 +402,16 @@ __device__ inline void refine_unbiased(const Decode& a, const Map& map, int x, i
 }
 
 __device__ inline void refine_udp(const Decode& a, const Map& map, int x, int y, Point& p, Shared& s) {
-    blur_window(a, map, x, y, 1, true, s);
-    logarithm(9, 1, 0.001, 50, s);
+    const bool reflect = a.rule == UDP;
+    blur_window(a, map, x, y, 1, reflect, s);
+    double scale = 1;
+    if (!reflect) {  // as above, for the limits of this logarithm
+        bool limited = p.score > 50;
+        for (int i = 0; i < 9; ++i) limited |= s.window[i] < 0.001;
+        if (limited) scale = p.score / highest_blurred(map, a.gaussian, a.kernel, false, 0, {false, 1, -1}, s).value;
+        __syncthreads();
+    }
+    logarithm(9, scale, 0.001, 50, s);
     const double* l = s.window + 4;
     const double epsilon = 1.1920928955078125e-07;  // of single precision
     newton(p, 0.5 * (l[1] - l[-1]), 0.5 * (l[3] - l[-3]), l[1] - 2 * l[0] + l[-1] + epsilon,
@@ -399,6 +423,12 @@ __device__ inline Point udp_combined(const Decode& a, const Map& map, Shared& s)
     Point p = {-1, -1, (float)peak.value};
     if (peak.value > 0) {
         const int x = peak.index % a.width, y = peak.index / a.width;
+        if (a.rule == UDP_HEATMAP_COMBINED) {  // which computes in single precision
+            const float radius = (float)(0.0546875 * (a.width > a.height ? a.width : a.height));
+            p.x = x + radius * map_of(a, 3, 1)(x, y);
+            p.y = y + radius * map_of(a, 3, 2)(x, y);
+            return p;
+        }
         const double radius = 0.0546875 * a.height;  // within which offsets are trained
         blur_window(a, map_of(a, 3, 1), x, y, 0, true, s);
         p.x = x + radius * s.window[0];
@@ -446,38 +476,79 @@ __device__ inline Point megvii_original(const Decode& a, const Map& map, Shared&
     return p;
 }
 
+// A Newton step on the logarithm of a blurred vector at its highest cell.
+__device__ __noinline__ double refine_vector(const Map& vector, const Peak& peak, const double* weights, int taps,
+                                             Shared& s) {
+    Peak mine = {0, -1};
+    for (int i = threadIdx.x; i < vector.width; i += THREADS) {
+        const Peak here = {blur_row(vector, i, 0, weights, taps, false), i};
+        if (above(here, mine)) mine = here;
+    }
+    const double blurred = block_highest(mine, s).value;
+    for (int i = threadIdx.x; i < 5; i += THREADS) {
+        const int x = peak.index - 2 + i, last = vector.width - 1;
+        s.window[i] = blur_row(vector, x < 0 ? 0 : x > last ? last : x, 0, weights, taps, false);
+    }
+    __syncthreads();
+    logarithm(5, blurred != 0 ? peak.value / blurred : 1, 0.001, 50, s);
+    const double* l = s.window + 2;
+    const double step = 0.5 * (l[1] - l[-1]) / (1e-9 + 0.25 * (l[2] - 2 * l[0] + l[-2]));
+    __syncthreads();
+    return peak.index - step;
+}
+
+__device__ inline Point simcc(const Decode& a, Shared& s) {
+    const Map along = vector_of(a, 0), down = vector_of(a, 1);
+    const Peak x = highest(along, s), y = highest(down, s);
+    const double low = x.value < y.value ? x.value : y.value, high = x.value < y.value ? y.value : x.value;
+    Point p = {-1, -1, (float)(low + (high - high) + (low - low))};  // what is not finite has to show
+    if (p.score > 0) {
+        p.x = x.index; p.y = y.index;
+        if (a.rule == SIMCC_DARK) {
+            p.x = refine_vector(along, x, a.gaussian, a.kernel, s);
+            p.y = refine_vector(down, y, a.wide, a.kernel_y, s);
+        }
+    }
+    return p;
+}
+
+// The rules that start at the highest cell of a map.
+__device__ inline Point from_map(const Decode& a, Shared& s) {
+    const bool combined = a.rule == UDP_COMBINED || a.rule == UDP_HEATMAP_COMBINED;
+    const Map map = map_of(a, combined ? 3 : 1, 0);
+    const Peak peak = highest(map, s);
+    if (combined) return udp_combined(a, map, s);
+    if (a.rule == MEGVII) return megvii(a, map, peak.value, s);
+    if (a.rule == MEGVII_ORIGINAL) return megvii_original(a, map, s);
+    Point p = {-1, -1, (float)peak.value};
+    if (!(peak.value > 0)) return p;
+    const int x = peak.index % a.width, y = peak.index / a.width;
+    p.x = x; p.y = y;
+    if (a.rule == DEFAULT && inside(x, y, a.width, a.height, 1)) {
+        p.x += 0.25 * sign(map(x + 1, y) - map(x - 1, y));
+        p.y += 0.25 * sign(map(x, y + 1) - map(x, y - 1));
+    } else if (a.rule == MSRA) {  // each axis by itself
+        if (x > 1 && x < a.width - 1 && y > 0) p.x += 0.25 * sign(map(x + 1, y) - map(x - 1, y));
+        if (y > 1 && y < a.height - 1 && x > 0) p.y += 0.25 * sign(map(x, y + 1) - map(x, y - 1));
+    } else if (a.rule == UNBIASED && inside(x, y, a.width, a.height, 2)) {
+        refine_unbiased(a, map, x, y, p, s);
+    } else if (a.rule == UDP || a.rule == UDP_HEATMAP) {
+        refine_udp(a, map, x, y, p, s);
+    } else if (a.rule == HOURGLASS) {
+        // at the border the cell itself stands for the neighbour that is not there
+        const int right = x + 1 < a.width ? x + 1 : x, below = y + 1 < a.height ? y + 1 : y;
+        p.x += map(right, y) > map(x > 0 ? x - 1 : x, y) ? 0.75 : 0.25;
+        p.y += map(x, below) > map(x, y > 0 ? y - 1 : y) ? 0.75 : 0.25;
+    }
+    return p;
+}
+
 // grid (joints, slots), block THREADS
 extern "C" __global__ void decode(const __grid_constant__ Decode a) {
     __shared__ Shared s;
     const int joint = blockIdx.x, slot = blockIdx.y;
     if (slot >= a.batch->frame.people) return;
-    const int channels = a.rule == UDP_COMBINED ? 3 : 1;
-    const Map map = map_of(a, channels, 0);
-    const Peak peak = highest(map, s);
-    Point p = {-1, -1, (float)peak.value};
-    if (a.rule == UDP_COMBINED) {
-        p = udp_combined(a, map, s);
-    } else if (a.rule == MEGVII) {
-        p = megvii(a, map, peak.value, s);
-    } else if (a.rule == MEGVII_ORIGINAL) {
-        p = megvii_original(a, map, s);
-    } else if (peak.value > 0) {
-        const int x = peak.index % a.width, y = peak.index / a.width;
-        p.x = x; p.y = y;
-        if (a.rule == DEFAULT && inside(x, y, a.width, a.height, 1)) {
-            p.x += 0.25 * sign(map(x + 1, y) - map(x - 1, y));
-            p.y += 0.25 * sign(map(x, y + 1) - map(x, y - 1));
-        } else if (a.rule == UNBIASED && inside(x, y, a.width, a.height, 2)) {
-            refine_unbiased(a, map, x, y, p, s);
-        } else if (a.rule == UDP) {
-            refine_udp(a, map, x, y, p, s);
-        } else if (a.rule == HOURGLASS) {
-            // at the border the cell itself stands for the neighbour that is not there
-            const int right = x + 1 < a.width ? x + 1 : x, below = y + 1 < a.height ? y + 1 : y;
-            p.x += map(right, y) > map(x > 0 ? x - 1 : x, y) ? 0.75 : 0.25;
-            p.y += map(x, below) > map(x, y > 0 ? y - 1 : y) ? 0.75 : 0.25;
-        }
-    }
+    const Point p = a.rule == SIMCC || a.rule == SIMCC_DARK ? simcc(a, s) : from_map(a, s);
     if (threadIdx.x == 0) {
         const Person& person = a.batch->people[slot];
         const int cells[2] = {a.width - a.udp, a.height - a.udp};

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -133,8 +134,8 @@ class DecodeArguments(ctypes.Structure):
     """`Decode` of kernels.cu; addresses are on the device."""
 
     _fields_ = [
-        *_addresses("heatmaps", "batch", "mirror", "keypoints"),
-        *_integers("slots", "joints", "height", "width", "half", "rule", "kernel", "udp", "shift"),
+        *_addresses("heatmaps", "vertical", "batch", "mirror", "keypoints"),
+        *_integers("slots", "joints", "height", "width", "half", "rule", "kernel", "kernel_y", "udp", "shift"),
         ("gaussian", ctypes.c_double * MAX_KERNEL),
         ("wide", ctypes.c_double * (2 * MAX_KERNEL + 1)),
     ]
@@ -146,33 +147,35 @@ class DecodeArguments(ctypes.Structure):
         slots: int,
         dtype: np.dtype[Any],
         *,
-        heatmaps: int,
+        outputs: Sequence[int],
         batch: int,
         keypoints: int,
         flip_index: int = 0,
     ) -> DecodeArguments:
-        """Arguments that decode up to `slots` people by the contract's rule, from heatmaps of `dtype`.
+        """Arguments that decode up to `slots` people by the contract's rule, from outputs of `dtype`.
 
-        `heatmaps`, `batch` and `keypoints` are addresses of buffers, `flip_index` that of `(K,)` int32: for each joint
+        `outputs`, `batch` and `keypoints` are addresses of buffers, `flip_index` that of `(K,)` int32: for each joint
         the one that stands for it in the mirror; 0 without a flip test.
 
         Raises:
-            BackendError: the rule has no kernel, or the heatmaps are of another type or higher than it can blur.
+            BackendError: the rule has no kernel, or the outputs are of another type, or maps higher than it can blur.
         """
         c, rule = contract, head(contract.decode)
         if rule.cuda is None:
             raise BackendError(f"the decode rule {rule.name!r} has no CUDA kernel: decode its outputs on the CPU")
         if dtype not in (np.dtype(np.float32), np.dtype(np.float16)):
-            raise BackendError(f"the network gives {dtype} heatmaps; the CUDA path decodes float32 and float16")
-        if c.heatmap_height > STRIP:
+            raise BackendError(f"the network gives {dtype} outputs; the CUDA path decodes float32 and float16")
+        if len(rule.shapes(c)) == 1 and c.heatmap_height > STRIP:
             raise BackendError(f"heatmaps of {c.heatmap_height} rows; the CUDA path decodes up to {STRIP}")
-        arguments = cls(heatmaps, batch, flip_index, keypoints, slots, len(c.keypoints))
+        first, vertical = (*outputs, 0)[:2]
+        arguments = cls(first, vertical, batch, flip_index, keypoints, slots, len(c.keypoints))
         arguments.height, arguments.width = c.heatmap_height, c.heatmap_width
         arguments.half = dtype == np.dtype(np.float16)
-        arguments.rule, arguments.kernel = rule.cuda, c.kernel
-        arguments.udp, arguments.shift = c.udp, c.flip_shift
+        arguments.rule, arguments.kernel, arguments.kernel_y = rule.cuda, c.kernel, c.kernel_y or c.kernel
+        arguments.udp, arguments.shift = c.map_udp, c.flip_shift
         arguments.gaussian[: c.kernel] = gaussian(c.kernel).tolist()
-        arguments.wide[: 2 * c.kernel + 1] = gaussian(2 * c.kernel + 1).tolist()
+        wide = 2 * c.kernel + 1 if len(outputs) == 1 else arguments.kernel_y
+        arguments.wide[:wide] = gaussian(wide).tolist()
         return arguments
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import BackendError, InputError
+from ..errors import InputError
 from .driver import Event, Stream
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -18,7 +18,7 @@ BUCKETS = (1, 2, 4, 8, 16, 32)
 class Network(Protocol):
     """A network on the GPU.
 
-    Crops `(N, H, W, 3)` uint8 BGR and its one output, heatmaps `(N, C, h, w)`, lie in buffers of the caller.
+    Crops `(N, H, W, 3)` uint8 BGR and its outputs, such as heatmaps `(N, C, h, w)`, lie in buffers of the caller.
 
     Attributes:
         largest: the largest batch that it takes.
@@ -28,36 +28,23 @@ class Network(Protocol):
     largest: int
     capturable: bool
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape `(C, h, w)` and type, float32 or float16, of the heatmaps of one crop `(H, W, 3)`.
+    def outputs(self, crop: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], np.dtype[Any]]:
+        """The shape of each output for one crop `(H, W, 3)`, and the type of all, float32 or float16.
 
         It is called before `bind`.
 
         Raises:
-            BackendError: it does not take such crops, or has more than one output (`check_one_output`).
+            BackendError: it does not take such crops, or its outputs are of another type.
         """
         ...
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
         """Prepare a batch size with buffers at these addresses.
 
         The result puts one run into the stream. It is called at least once before it is captured, and is only used
         while no run of another batch size is in progress.
         """
         ...
-
-
-def check_one_output(outputs: int) -> None:
-    """Refuse networks with several outputs, which only the CPU backends run.
-
-    Raises:
-        BackendError: there are several.
-    """
-    if outputs != 1:
-        raise BackendError(
-            f"the network has {outputs} outputs, and the GPU backends run networks with one: use a CPU backend, "
-            "--backend openvino or onnxruntime"
-        )
 
 
 def bucket_of(people: int, largest: int) -> int:

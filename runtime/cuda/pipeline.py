@@ -1,7 +1,7 @@
 """From a frame and regions to keypoints without leaving the GPU: crops, network and decoding in one CUDA graph.
 
 Per batch size one graph is captured: the people's matrices go up, crops are cut straight into the network's input, the
-network runs, its heatmaps are decoded and taken back to the frame, and K x 3 numbers per person come down. The frame
+network runs, its outputs are decoded and taken back to the frame, and K x 3 numbers per person come down. The frame
 itself goes up before that, unless it lies on the GPU already. People beyond the largest batch size wait for the next
 run. A run with fewer people than its batch size is padded.
 """
@@ -20,7 +20,7 @@ from ..pose.heads import head
 from .driver import Device, Kernel, Module, Stream
 from .frames import on_device, stream_of
 from .kernels import Format, images
-from .network import Network, check_one_output
+from .network import Network
 from .slot import ExecutionSlot, Float, Joints, Kernels
 
 
@@ -45,11 +45,10 @@ class Pipeline:
     ) -> None:
         c = contract
         expected = head(c.decode).shapes(c)
-        check_one_output(len(expected))
         with device.active():
-            heatmap, _ = network.output((c.height, c.width, 3))
-        if heatmap != expected[0]:
-            raise BackendError(f"the network gives heatmaps {heatmap}; its contract says {expected[0]}")
+            shapes, _ = network.outputs((c.height, c.width, 3))
+        if shapes != expected:
+            raise BackendError(f"the network's outputs have the shapes {shapes}; its contract says {expected}")
         if flip_test and network.largest < 2:
             raise BackendError("a flip test runs a person twice, and the network takes a batch of 1")
         self.contract, self.device = contract, device

@@ -17,7 +17,7 @@ class GpuSession:
     """A network on a GPU, see `posert.runtime.backends.Session`.
 
     `PoseEstimator` calls `infer` only where the decode rule has no CUDA kernel. Else it hands `network` and `device` to
-    the CUDA pipeline, which keeps crops and heatmaps on the GPU.
+    the CUDA pipeline, which keeps crops and outputs on the GPU.
     """
 
     def __init__(self, network: Network, device: Device) -> None:
@@ -29,7 +29,7 @@ class GpuSession:
         """See `posert.runtime.backends.Session.infer`.
 
         Raises:
-            BackendError: the network has more than one output.
+            BackendError: the library failed while it ran.
             InputError: crops of another size than those of the first call.
         """
         largest = self.network.largest
@@ -38,7 +38,7 @@ class GpuSession:
                 self._allocate(crops.shape[1:])
             if crops.shape[1:] != self._crop:
                 raise InputError(f"crops are {crops.shape}; this network takes (people, {self._crop})")
-            heatmaps = np.empty((len(crops), *self._heatmaps.array.shape[1:]), np.float32)
+            outputs = tuple([np.empty((len(crops), *one.array.shape[1:]), np.float32) for one in self._outputs])
             for start in range(0, len(crops), largest):
                 part = crops[start : start + largest]
                 self._crops.array[: len(part)] = part
@@ -47,25 +47,27 @@ class GpuSession:
                     self._runs[bucket] = self._prepare(bucket)
                 self._runs[bucket]()
                 self._stream.synchronize()
-                heatmaps[start : start + len(part)] = self._heatmaps.array[: len(part)]
-        return (heatmaps,)
+                for output, found in zip(outputs, self._outputs, strict=True):
+                    output[start : start + len(part)] = found.array[: len(part)]
+        return outputs
 
     def _allocate(self, crop: tuple[int, ...]) -> None:
-        heatmap, dtype = self.network.output(crop)
+        shapes, dtype = self.network.outputs(crop)
         self._stream = Stream()
         self._crops = Pinned((self.network.largest, *crop), np.uint8)
-        self._heatmaps = Pinned((self.network.largest, *heatmap), dtype)
-        self._on_device = Memory(self._crops.size), Memory(self._heatmaps.size)
+        self._outputs = [Pinned((self.network.largest, *shape), dtype) for shape in shapes]
+        self._on_device = Memory(self._crops.size), [Memory(output.size) for output in self._outputs]
         self._crop = crop
 
     def _prepare(self, bucket: int) -> Callable[[], None]:
-        crops, heatmaps = self._on_device
-        run = self.network.bind(bucket, crops.address, heatmaps.address, self._stream)
-        sizes = [buffer.array[:bucket].nbytes for buffer in (self._crops, self._heatmaps)]
+        crops, outputs = self._on_device
+        run = self.network.bind(bucket, crops.address, [output.address for output in outputs], self._stream)
+        size = self._crops.array[:bucket].nbytes
 
         def work() -> None:
-            self._stream.upload(crops.address, self._crops, sizes[0])
+            self._stream.upload(crops.address, self._crops, size)
             run()
-            self._stream.download(self._heatmaps, heatmaps.address, sizes[1])
+            for host, device in zip(self._outputs, outputs, strict=True):
+                self._stream.download(host, device.address, host.array[:bucket].nbytes)
 
         return record(work, self._stream, self.network.capturable)

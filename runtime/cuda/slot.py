@@ -41,9 +41,9 @@ class ExecutionSlot:
         self._copies = 2 if flip_test else 1
         self.most = network.largest // self._copies
         self._stream = Stream()
-        heatmap, self._dtype = network.output((c.height, c.width, 3))
+        shapes, self._dtype = network.outputs((c.height, c.width, 3))
         self._crops = Memory(network.largest * c.height * c.width * 3)
-        self._heatmaps = Memory(network.largest * int(np.prod(heatmap)) * self._dtype.itemsize)
+        self._outputs = [Memory(network.largest * int(np.prod(shape)) * self._dtype.itemsize) for shape in shapes]
         self._block = Pinned((), batch_dtype(self.most))
         self._keypoints = Pinned((self.most, len(c.keypoints), 3), np.float32)
         # The GPU of a Jetson reads and writes the host's memory: no copies are needed.
@@ -180,14 +180,15 @@ class ExecutionSlot:
         c, stream = self._contract, self._stream
         block = self._block_on_device or self._block
         keypoints = self._keypoints_on_device or self._keypoints
-        network = self._network.bind(bucket * self._copies, self._crops.address, self._heatmaps.address, stream)
+        outputs = [memory.address for memory in self._outputs]
+        network = self._network.bind(bucket * self._copies, self._crops.address, outputs, stream)
         locate = LocateArguments.of(c, bucket, block.address)
         warp = WarpArguments.of(c, bucket, block.address, self._crops.address, self._flip)
         decode = DecodeArguments.of(
             c,
             bucket,
             self._dtype,
-            heatmaps=self._heatmaps.address,
+            outputs=outputs,
             batch=block.address,
             keypoints=keypoints.address,
             flip_index=self._mirror.address if self._mirror else 0,

@@ -82,14 +82,18 @@ def _prepared(session: EngineSession) -> Callable[[], list[float]]:
     """A function that runs an engine some times and returns the times, ms."""
     network, batch = session.network, session.network.best
     with session.device.active():
-        heatmap, dtype = network.output(network.crop)
+        shapes, dtype = network.outputs(network.crop)
         stream = Stream()
         crops = Memory(batch * int(np.prod(network.crop)))
-        heatmaps = Memory(batch * int(np.prod(heatmap)) * dtype.itemsize)
+        outputs = [Memory(batch * int(np.prod(shape)) * dtype.itemsize) for shape in shapes]
         stream.clear(crops.address, crops.size)
-        run = record(network.bind(batch, crops.address, heatmaps.address, stream), stream, network.capturable)
+        run = record(
+            network.bind(batch, crops.address, [output.address for output in outputs], stream),
+            stream,
+            network.capturable,
+        )
 
-    def timed(_kept: object = (crops, heatmaps)) -> list[float]:  # the engine writes into them
+    def timed(_kept: object = (crops, outputs)) -> list[float]:  # the engine writes into them
         with session.device.active():
             return timed_ms(run, stream, _RUNS)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..bundle.archive import output_names
 from ..cuda.driver import Device, Memory, Stream
 from ..cuda.library import missing
-from ..cuda.network import check_one_output
 from ..cuda.session import GpuSession
 from ..errors import BackendError, InputError
 from ..system.files import CACHE, atomic_write, cache_folder, check_writable
@@ -48,11 +48,14 @@ class EngineNetwork:
             )
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [n for n in names if self._engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-        outputs = [n for n in names if n not in inputs]
-        if len(inputs) != 1:
-            raise BackendError(f"the engine has the inputs {inputs}; expected one")
-        check_one_output(len(outputs))
-        self._input, self._output = inputs[0], outputs[0]
+        outputs = set(names) - set(inputs)
+        self._outputs = output_names(len(outputs))
+        if len(inputs) != 1 or outputs != set(self._outputs):
+            raise BackendError(
+                f"the engine has the inputs {inputs} and the outputs {sorted(outputs)}; expected one input and the "
+                f"outputs {self._outputs}"
+            )
+        self._input = inputs[0]
         self.crop = tuple(self._engine.get_tensor_shape(self._input))[1:]
         self._profiles = [
             tuple(shape[0] for shape in self._engine.get_tensor_profile_shape(self._input, i))
@@ -62,17 +65,17 @@ class EngineNetwork:
         self.best = max(profile[1] for profile in self._profiles)
         self._scratch: WeakKeyDictionary[Stream, Memory] = WeakKeyDictionary()
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """See `Network.output`."""
+    def outputs(self, crop: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], np.dtype[Any]]:
+        """See `Network.outputs`."""
         if crop != self.crop:
             raise BackendError(f"the engine takes crops {self.crop}, not {crop}")
-        kind = self._engine.get_tensor_dtype(self._output).name
-        if kind not in ("FLOAT", "HALF"):
-            raise BackendError(f"the engine gives {kind} heatmaps; expected FLOAT or HALF")
-        shape = tuple(self._engine.get_tensor_shape(self._output))[1:]
-        return shape, np.dtype(np.float32 if kind == "FLOAT" else np.float16)
+        kinds = {self._engine.get_tensor_dtype(name).name for name in self._outputs}
+        if kinds not in ({"FLOAT"}, {"HALF"}):
+            raise BackendError(f"the engine gives outputs of {', '.join(sorted(kinds))}; expected FLOAT or HALF")
+        shapes = tuple([tuple(self._engine.get_tensor_shape(name))[1:] for name in self._outputs])
+        return shapes, np.dtype(np.float32 if kinds == {"FLOAT"} else np.float16)
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
         """See `Network.bind`."""
         trt = self._trt
         profile = self._profile_of(batch)
@@ -81,8 +84,8 @@ class EngineNetwork:
             raise BackendError(f"{title(trt)} gives no context for batch {batch}: {self._messages.text()}")
         stream.synchronize()
         placed = context.set_input_shape(self._input, (batch, *self.crop))
-        placed = placed and context.set_tensor_address(self._input, crops)
-        if not (placed and context.set_tensor_address(self._output, heatmaps)):
+        addresses = zip((self._input, *self._outputs), (crops, *outputs), strict=True)
+        if not (placed and all(context.set_tensor_address(name, address) for name, address in addresses)):
             raise BackendError(f"{title(trt)} does not take batch {batch}: {self._messages.text()}")
         self._give_scratch(context, stream)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.contract import Contract
+from ..blur import blur
 from . import Outputs
 
 Float = NDArray[np.float32]
@@ -56,11 +57,19 @@ def uphill(maps: Float, x: Index, y: Index) -> tuple[Float, NDArray[np.bool_]]:
     """
     height, width = maps.shape[1:]
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-    # cells near the border look at some other cell of the batch, and are then set to 0
+    around = neighbours(maps, x, y)
+    return np.sign(around[:, :2] - around[:, 2:]) * inside[:, None], inside
+
+
+def neighbours(maps: Float, x: Index, y: Index) -> Float:
+    """The cells right of, below, left of and above one cell of each map `(M, 4)`.
+
+    At the border of a map they are some other cells of the batch.
+    """
+    height, width = maps.shape[1:]
     at = (np.arange(len(maps)) * height + y) * width + x
-    cells = maps.reshape(-1)
-    neighbours = cells.take(at[:, None] + np.array([1, width, -1, -width]), mode="clip")
-    return np.sign(neighbours[:, :2] - neighbours[:, 2:]) * inside[:, None], inside
+    around: Float = maps.reshape(-1).take(at[:, None] + np.array([1, width, -1, -width]), mode="clip")
+    return around
 
 
 def newton(dxx: Double, dyy: Double, dxy: Double, slope: Double) -> Double:
@@ -68,3 +77,25 @@ def newton(dxx: Double, dyy: Double, dxy: Double, slope: Double) -> Double:
     det = dxx * dyy - dxy * dxy
     step = np.stack([dyy * slope[:, 0] - dxy * slope[:, 1], dxx * slope[:, 1] - dxy * slope[:, 0]], axis=1)
     return np.divide(step, det[:, None], out=np.zeros_like(step), where=(det != 0)[:, None])
+
+
+def newton_3x3(log: Double) -> Double:
+    """The Newton step `(M, 2)` of UDP's DARK, from the logarithms of blurred maps around one cell each `(M, 3, 3)`."""
+    epsilon = np.finfo(np.float32).eps
+    slope = 0.5 * np.stack([log[:, 1, 2] - log[:, 1, 0], log[:, 2, 1] - log[:, 0, 1]], axis=1)
+    dxx = log[:, 1, 2] - 2 * log[:, 1, 1] + log[:, 1, 0] + epsilon
+    dyy = log[:, 2, 1] - 2 * log[:, 1, 1] + log[:, 0, 1] + epsilon
+    dxy = 0.5 * (
+        log[:, 2, 2] - log[:, 1, 2] - log[:, 2, 1] + 2 * log[:, 1, 1] - log[:, 1, 0] - log[:, 0, 1] + log[:, 0, 0]
+    )
+    return newton(dxx, dyy, dxy, slope)
+
+
+def rescale(windows: Double, cells: Index, maps: Float, value: Float, kernel: int) -> None:
+    """Scale blurred windows `(M, s, s)` of these cells of the batch to the maximum that the map had before, in place.
+
+    `cells` are the indices of the windows for which it makes a difference; the blur has zeros around the map.
+    """
+    if len(cells):
+        peak = blur(maps[cells], kernel, "zero").max(axis=(1, 2))
+        windows[cells] *= (value[cells] / peak)[:, None, None]

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..blur import blurred_windows
 from . import Head
-from ._peaks import Double, Float, highest, newton, per_map, points
+from ._peaks import Double, Float, highest, newton_3x3, per_map, points
 
 
 @per_map
@@ -12,15 +12,8 @@ def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     x, y, value = highest(maps)
     xy = points(x, y)
     at = np.flatnonzero(value > 0)
-    log = np.log(np.clip(blurred_windows(maps[at], x[at], y[at], kernel, "reflect", 1), 0.001, 50))
-    slope = 0.5 * np.stack([log[:, 1, 2] - log[:, 1, 0], log[:, 2, 1] - log[:, 0, 1]], axis=1)
-    epsilon = np.finfo(np.float32).eps
-    dxx = log[:, 1, 2] - 2 * log[:, 1, 1] + log[:, 1, 0] + epsilon
-    dyy = log[:, 2, 1] - 2 * log[:, 1, 1] + log[:, 0, 1] + epsilon
-    dxy = 0.5 * (
-        log[:, 2, 2] - log[:, 1, 2] - log[:, 2, 1] + 2 * log[:, 1, 1] - log[:, 1, 0] - log[:, 0, 1] + log[:, 0, 0]
-    )
-    xy[at] -= newton(dxx, dyy, dxy, slope)
+    blurred = blurred_windows(maps[at], x[at], y[at], kernel, "reflect", 1)
+    xy[at] -= newton_3x3(np.log(np.clip(blurred, 0.001, 50)))
     return xy, value
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ..blur import blur, blurred_windows
+from ..blur import blurred_windows
 from . import Head
-from ._peaks import Double, Float, highest, newton, per_map, points
+from ._peaks import Double, Float, highest, newton, per_map, points, rescale
 
 _LOG_FLOOR = 1e-10
 
@@ -18,10 +18,7 @@ def _decode(maps: Float, kernel: int) -> tuple[Double, Float]:
     blurred = blurred_windows(maps[at], x[at], y[at], kernel, "zero", 2)
     # The reference scales the blurred map to the old maximum. That adds a constant to the logarithm, so it is only
     # done where some value of the window lies under the floor of the logarithm.
-    low = np.flatnonzero(blurred.min(axis=(1, 2)) < _LOG_FLOOR)
-    if len(low):
-        peak = blur(maps[at[low]], kernel, "zero").max(axis=(1, 2))
-        blurred[low] *= (value[at[low]] / peak)[:, None, None]
+    rescale(blurred, np.flatnonzero(blurred.min(axis=(1, 2)) < _LOG_FLOOR), maps[at], value[at], kernel)
     log = np.log(np.maximum(blurred, _LOG_FLOOR))
     slope = 0.5 * np.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], axis=1)
     dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])

@@ -111,7 +111,7 @@ class Kernels:
     def decode(
         self,
         contract: Contract,
-        heatmaps: NDArray[Any],
+        outputs: Sequence[NDArray[Any]],
         center: NDArray[np.float32],
         extent: NDArray[np.float32],
         flip_index: NDArray[np.int32] | None = None,
@@ -122,15 +122,21 @@ class Kernels:
         people = slots if people is None else people
         batch, kept = self._batch(slots, 0, 3, (1, 1), Format.BGR, center[:people], extent[:people])
         keypoints = np.full((slots, len(contract.keypoints), 3), np.nan, np.float32)
-        maps, maps_owner = self.place(heatmaps)
+        placed = [self.place(output) for output in outputs]
         mirror, mirror_owner = (0, None) if flip_index is None else self.place(flip_index)
         address, out = self.place(keypoints)
         arguments = DecodeArguments.of(
-            contract, slots, heatmaps.dtype, heatmaps=maps, batch=batch, keypoints=address, flip_index=mirror
+            contract,
+            slots,
+            outputs[0].dtype,
+            outputs=[output for output, _ in placed],
+            batch=batch,
+            keypoints=address,
+            flip_index=mirror,
         )
         self.launch("decode", arguments)
         self.fetch(keypoints, out)
-        del kept, maps_owner, mirror_owner
+        del kept, placed, mirror_owner
         return keypoints
 
     def _batch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,11 +32,11 @@ class Still:
 
     largest, capturable = 8, True
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        return (4, 16, 12), np.dtype(np.float32)
+    def outputs(self, crop: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], np.dtype[Any]]:
+        return ((4, 16, 12),), np.dtype(np.float32)
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
-        return lambda: stream.clear(heatmaps, batch * 4 * 16 * 12 * 4)
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
+        return lambda: stream.clear(outputs[0], batch * 4 * 16 * 12 * 4)
 
 
 def on_host(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -74,7 +74,7 @@ def test_stages_of_the_road_on_a_gpu(fake_gpu: ctypes.CDLL, tmp_path: Path):
 def test_around_the_network_there_are_peaks_to_refine(fake_gpu: ctypes.CDLL):
     with Device().active():
         heatmaps, stream = Memory(2 * 4 * 16 * 12 * 4), Stream()
-        gpu.NoNetwork((4, 16, 12)).bind(2, 0, heatmaps.address, stream)
+        gpu.NoNetwork(((4, 16, 12),)).bind(2, 0, heatmaps.address, stream)
         values = np.ctypeslib.as_array((ctypes.c_float * (2 * 4 * 16 * 12)).from_address(heatmaps.address))
         assert values.min() >= 0 and values.reshape(8, -1).max(axis=1).min() > 0.5
 
@@ -155,7 +155,7 @@ def test_a_comparison(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gpu, "WARM_UP", 1)
     monkeypatch.setattr(gpu, "VIDEO", 2)
     comparison = gpu.Comparison(CONTRACT, Device(), 3, on_host)
-    comparison.add_network("around the network", gpu.NoNetwork((4, 16, 12)))
+    comparison.add_network("around the network", gpu.NoNetwork(((4, 16, 12),)))
     comparison.add_network("still fp16", Still())
     rows = comparison.timed(2)
     assert set(rows) == {

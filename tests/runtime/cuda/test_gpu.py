@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,11 @@ class Recorded:
         stream.upload(self._maps.address, staging, maps.nbytes)
         stream.synchronize()
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        return self._shape, np.dtype(np.float32)
+    def outputs(self, crop: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], np.dtype[Any]]:
+        return (self._shape,), np.dtype(np.float32)
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
-        return lambda: stream.copy(heatmaps, self._maps.address, batch * self._row)
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
+        return lambda: stream.copy(outputs[0], self._maps.address, batch * self._row)
 
 
 @pytest.fixture

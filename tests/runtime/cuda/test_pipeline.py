@@ -10,7 +10,7 @@ import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from posert.export.graph.reference import random_crops
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cuda import kernels, library, network
 from posert.runtime.cuda.driver import Device, Event, Memory, Module, Pinned, Stream, exclusive_capture
@@ -63,29 +64,36 @@ def heatmaps_of(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class FakeNetwork:
-    """`heatmaps_of` in a stream; `calls` counts how often it was put there."""
+    """`give(crops)` in a stream; `calls` counts how often it was put there."""
 
     def __init__(
-        self, library: ctypes.CDLL, largest: int = 8, capturable: bool = True, dtype: Any = np.float32
+        self,
+        library: ctypes.CDLL,
+        largest: int = 8,
+        capturable: bool = True,
+        dtype: Any = np.float32,
+        give: Callable[[NDArray[np.uint8]], Outputs] = lambda crops: (heatmaps_of(crops),),
     ) -> None:
+        self.give = give
+        self.shapes = tuple(output.shape[1:] for output in give(np.zeros((1, 64, 48, 3), np.uint8)))
         self.largest, self.capturable, self.dtype = largest, capturable, np.dtype(dtype)
         self._library, self._kept, self.calls, self.bound = library, [], 0, []
         self.spoil: Callable[[NDArray[Any]], None] = lambda maps: None
 
-    def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    def outputs(self, crop: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], np.dtype[Any]]:
         assert crop == (64, 48, 3)
-        return (4, 16, 12), self.dtype
+        return self.shapes, self.dtype
 
-    def bind(self, batch: int, crops: int, heatmaps: int, stream: Stream) -> Callable[[], None]:
+    def bind(self, batch: int, crops: int, outputs: Sequence[int], stream: Stream) -> Callable[[], None]:
         self.bound.append(batch)
 
         def work() -> None:
             source = np.ctypeslib.as_array((ctypes.c_uint8 * (batch * 64 * 48 * 3)).from_address(crops))
-            size = batch * 4 * 16 * 12 * self.dtype.itemsize
-            target = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(heatmaps)).view(self.dtype)
-            maps = heatmaps_of(source.reshape(batch, 64, 48, 3))
-            self.spoil(maps)
-            target[:] = maps.ravel()
+            for address, output in zip(outputs, self.give(source.reshape(batch, 64, 48, 3)), strict=True):
+                size = output.size * self.dtype.itemsize
+                target = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address)).view(self.dtype)
+                self.spoil(output)
+                target[:] = output.ravel()
 
         callback = ctypes.CFUNCTYPE(None)(work)
         self._kept.append(callback)  # graphs go on calling it
@@ -100,8 +108,8 @@ class FakeNetwork:
 class NumpySession:
     """The same network for the estimator of the CPU."""
 
-    def infer(self, crops: NDArray[np.uint8]) -> Outputs:
-        return (heatmaps_of(crops),)
+    def __init__(self, give: Callable[[NDArray[np.uint8]], Outputs] = lambda crops: (heatmaps_of(crops),)) -> None:
+        self.infer = give
 
 
 @pytest.fixture
@@ -557,11 +565,34 @@ def test_a_rule_without_a_kernel_is_decoded_on_the_cpu(
         Pipeline(FakeNetwork(fake_gpu), contract, Device())(frame, *regions(BOXES))
 
 
-def test_networks_of_several_outputs_are_refused(fake_gpu: ctypes.CDLL, add_head: Callable[[Head], None]) -> None:
-    maps = head("default")
-    add_head(replace(maps, name="two", shapes=lambda contract: maps.shapes(contract) * 2))
-    with pytest.raises(BackendError, match="2 outputs, and the GPU backends run networks with one: use a CPU"):
-        Pipeline(FakeNetwork(fake_gpu), contract_of(decode="two"), Device())
+def vectors_of(crops: NDArray[np.uint8]) -> Outputs:
+    """SimCC's `(N, 4, 12)` along x and `(N, 4, 16)` along y."""
+    maps = heatmaps_of(crops)
+    return np.ascontiguousarray(maps.max(axis=2)), np.ascontiguousarray(maps.max(axis=3))
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("rule", ["simcc", "simcc_dark"])
+def test_a_network_of_two_outputs(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8], rule: str, flip_test: bool) -> None:
+    contract = contract_of(decode=rule, kernel=5, kernel_y=7)
+    selection = Selection("test", "fp32", "")
+    on_cpu = PoseEstimator.from_session(contract, NumpySession(vectors_of), selection, flip_test)(frame, BOXES)
+    pipeline = Pipeline(FakeNetwork(fake_gpu, give=vectors_of), contract, Device(), flip_test=flip_test)
+    xy, score = pipeline(frame, *regions(BOXES))
+    np.testing.assert_allclose(xy, on_cpu.xy, rtol=0, atol=0 if rule == "simcc" else 1e-3)
+    np.testing.assert_array_equal(score, on_cpu.score)
+    session = GpuSession(FakeNetwork(fake_gpu, give=vectors_of, largest=2), Device())
+    for seen, right in zip(
+        session.infer(random_crops(contract, 3)), vectors_of(random_crops(contract, 3)), strict=True
+    ):
+        np.testing.assert_array_equal(seen, right)
+
+
+def test_outputs_that_the_contract_does_not_read_are_refused(fake_gpu: ctypes.CDLL) -> None:
+    with pytest.raises(
+        BackendError, match=r"outputs have the shapes \(\(4, 16, 12\),\); its contract says \(\(4, 12\), "
+    ):
+        Pipeline(FakeNetwork(fake_gpu), contract_of(decode="simcc"), Device())
 
 
 def test_two_threads(fake_gpu: ctypes.CDLL, frame: NDArray[np.uint8]) -> None:

@@ -69,8 +69,9 @@ class Context:
             size = batch * int(np.prod(CROP))
             crops = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(addresses["crops"]))
             size = batch * int(np.prod(HEATMAP))
-            maps = np.ctypeslib.as_array((ctypes.c_float * size).from_address(addresses["heatmaps"]))
-            maps[:] = heatmaps_of(crops.reshape(batch, *CROP)).ravel()
+            for times, name in enumerate(self.engine.outputs, 1):
+                maps = np.ctypeslib.as_array((ctypes.c_float * size).from_address(addresses[name]))
+                maps[:] = times * heatmaps_of(crops.reshape(batch, *CROP)).ravel()
 
         callback = ctypes.CFUNCTYPE(None)(work)
         self.kept.append(callback)
@@ -84,7 +85,11 @@ class FakeEngine:
     def __init__(self, library: ctypes.CDLL, refuses: set[str], kind: str = "FLOAT") -> None:
         self.library, self.refuses, self.kind = library, refuses, kind
         self.profiles = [(1, 1, 1), (1, 4, 8)]
-        self.names = ["crops", "heatmaps"] + (["more"] if "one output" in refuses else [])
+        self.outputs = [
+            "heatmaps",
+            *({"two outputs": "output_1", "other outputs": "more"}[r] for r in refuses if "output" in r),
+        ]
+        self.names = [*self.outputs[::-1], "crops"]  # in no order that could be relied on
         self.contexts: list[Context] = []
         self.device_memory_size_v2 = 1024
         self.num_optimization_profiles, self.num_io_tensors = len(self.profiles), len(self.names)
@@ -187,11 +192,22 @@ def test_heatmaps_at_any_batch(fake_gpu: ctypes.CDLL, cache: Path, builds: list[
     assert len({c.scratch for c in contexts}) == 1 and contexts[0].scratch[1] == 1024
 
 
+def test_an_engine_of_two_outputs(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    session = engine_session.EngineSession(library_of(fake_gpu, {"two outputs"}), b"graph", "fp16")
+    crops = np.random.default_rng(0).integers(0, 256, (3, *CROP)).astype(np.uint8)
+    first, second = session.infer(crops)
+    np.testing.assert_array_equal(first, heatmaps_of(crops))
+    np.testing.assert_array_equal(second, 2 * heatmaps_of(crops))
+
+
 @pytest.mark.parametrize(
     ("refuses", "message"),
     [
         ("plan", "refused its engine .the plan is of another GPU.; rebuild it: posert compile BUNDLE"),
-        ("one output", r"the network has 2 outputs, and the GPU backends run networks with one: use a CPU backend"),
+        (
+            "other outputs",
+            r"the outputs \['heatmaps', 'more'\]; expected one input and the outputs \['heatmaps', 'output_1'\]",
+        ),
         ("context", "gives no context for batch 1"),
         ("profile", "gives no context for batch 1"),
         ("run", "could not run batch 1"),
@@ -205,14 +221,14 @@ def test_refusals(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], ref
 
 
 def test_heatmaps_of_another_type(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
-    with pytest.raises(BackendError, match="gives INT8 heatmaps"):
+    with pytest.raises(BackendError, match="gives outputs of INT8; expected FLOAT or HALF"):
         engine_session.EngineSession(library_of(fake_gpu, kind="INT8"), b"graph", "fp16").infer(
             np.zeros((1, *CROP), np.uint8)
         )
     half = engine_session.EngineSession(library_of(fake_gpu, kind="HALF"), b"graph", "fp16")
-    assert half.network.output(CROP) == (HEATMAP, np.float16)
+    assert half.network.outputs(CROP) == ((HEATMAP,), np.float16)
     with pytest.raises(BackendError, match=r"takes crops \(8, 6, 3\), not \(8, 8, 3\)"):
-        half.network.output((8, 8, 3))
+        half.network.outputs((8, 8, 3))
 
 
 def test_scratch_goes_with_its_stream(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
@@ -224,7 +240,7 @@ def test_scratch_goes_with_its_stream(fake_gpu: ctypes.CDLL, cache: Path, builds
     before = fake_gpu.fake_allocated()
     with session.device.active():
         stream = Stream()
-        run = session.network.bind(1, 0, 0, stream)
+        run = session.network.bind(1, 0, [0], stream)
         assert trt.engine.contexts[0].scratch[1] == 0
         del run, stream
     gc.collect()

@@ -52,11 +52,11 @@ def test_a_capture_is_of_this_thread_and_exclusive(fake_gpu: ctypes.CDLL, monkey
             return crops.to(torch.float32).sum(dim=(1, 2, 3)).reshape(-1, 1, 1, 1)
 
     network = torchscript_cuda.TorchNetwork(Sum())
-    network._crop, network._heatmap = (2, 2, 3), (1, 1, 1)
+    network._crop, network._shapes = (2, 2, 3), ((1, 1, 1),)
     with Device().active():
         stream, crops, heatmaps = Stream(), Memory(2 * 12), Memory(2 * 4)
         ctypes.memset(crops.address, 3, 24)
-        run = network.bind(2, crops.address, heatmaps.address, stream)
+        run = network.bind(2, crops.address, [heatmaps.address], stream)
         run()
     assert asked == [{"stream": stream.address, "capture_error_mode": "thread_local", "collects": False}]
     assert Graph.replays == 1 and gc.isenabled()

@@ -45,7 +45,7 @@ CLASSES = {
     "runtime_config": "IRuntimeConfig",
     "self._compiled_kernels": "IRuntimeCache",
     "self._engine": "ICudaEngine",
-    "self._engine.get_tensor_dtype(self._output)": "DataType",
+    "self._engine.get_tensor_dtype(name)": "DataType",
     "self._runtime": "Runtime",
 }
 # Variables that hold something of posert or Python. A variable that is in neither table fails the test.

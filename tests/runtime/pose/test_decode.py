@@ -21,18 +21,20 @@ from posert.runtime.pose.heads import HEADS
 Golden = Callable[[str], Any]
 SETS = {"coco_64x48": (64, 48), "coco_96x72": (96, 72), "mpii_64x64": (64, 64)}
 MEGVII = ("megvii", "megvii_original")
+COMBINED = ("udp_combined", "udp_heatmap_combined")
+SIMCC = ("simcc", "simcc_dark")
 RULES = HEADS.names()
 
 
 def decode_maps(
     maps: NDArray[Any], rule: str = "default", kernel: int = 11
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`decode` by a contract of as many joints as the maps `(N, C, h, w)` have."""
-    joints = maps.shape[1] // (3 if rule == "udp_combined" else 1)
+    """`decode` by a contract of as many joints as the maps `(N, C, h, w)` have; SimCC's vectors are their maxima."""
+    joints = maps.shape[1] // (3 if rule in COMBINED else 1)
     size = {"heatmap_width": maps.shape[3], "heatmap_height": maps.shape[2], "width": 192, "height": 256}
     names = tuple(map(str, range(joints)))
     contract = Contract("test", names, (), (), (0.1,) * joints, **size, decode=rule, kernel=kernel)
-    return decode((maps,), contract)
+    return decode((maps.max(axis=2), maps.max(axis=3)) if rule in SIMCC else (maps,), contract)
 
 
 def kernel_of(name: str, rule: str) -> int:
@@ -109,7 +111,7 @@ def test_udp_combined(golden: Golden, golden_combined: NDArray[np.float32]) -> N
 def test_every_rule_of_the_contract_is_there() -> None:
     for rule in RULES:
         xy, score = decode_maps(np.zeros((2, 6, 12, 9), np.float32), rule, 5)
-        joints = 2 if rule == "udp_combined" else 6
+        joints = 2 if rule in COMBINED else 6
         assert xy.shape == (2, joints, 2)
         assert score.shape == (2, joints)
         assert xy.dtype == score.dtype == np.float32
@@ -184,7 +186,7 @@ def test_moving_a_map_moves_its_joint(centre: tuple[float, float], dx: int, dy: 
     still, moved = peak(*centre, 34, 32), np.roll(peak(*centre, 34, 32), (dy, dx), axis=(0, 1))
     for rule in RULES:
         maps = np.stack([still, moved])[:, None]
-        if rule == "udp_combined":
+        if rule in COMBINED:
             maps = np.repeat(maps, 3, axis=1)
         xy, score = decode_maps(maps, rule, 5)
         np.testing.assert_allclose(xy[1, 0] - xy[0, 0], [dx, dy], rtol=0, atol=2e-4)
@@ -251,21 +253,9 @@ def test_strided_and_half_precision_maps(golden_heatmaps: Callable[..., Any]) ->
 def test_maps_that_are_not_finite_are_named(rule: str, bad: float) -> None:
     maps = np.random.default_rng(0).random((3, 6, 32, 24)).astype(np.float32)
     maps[1, 3, 16, 12] = bad
-    joint = 1 if rule == "udp_combined" else 3  # channel 3 is the second joint's class
+    joint = 1 if rule in COMBINED else 3  # channel 3 is the second joint's class
     with pytest.raises(InputError, match=f"1 of .* the first at person 1 joint {joint}"):
         decode_maps(maps, rule, 5)
-
-
-@pytest.mark.parametrize(
-    ("shape", "rule", "kernel", "message"),
-    [
-        ((2, 3, 8, 6), "unbiased", 10, "odd and positive, not 10"),
-        ((2, 3, 8, 6), "megvii", -1, "odd and positive, not -1"),
-    ],
-)
-def test_kernels_that_cannot_blur_are_refused(shape: tuple[int, ...], rule: str, kernel: int, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        decode_maps(np.ones(shape, np.float32), rule, kernel)
 
 
 def test_an_unknown_rule_offers_the_nearest() -> None:
