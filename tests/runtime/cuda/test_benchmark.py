@@ -74,7 +74,7 @@ def test_stages_of_the_road_on_a_gpu(fake_gpu: ctypes.CDLL, tmp_path: Path):
 def test_around_the_network_there_are_peaks_to_refine(fake_gpu: ctypes.CDLL):
     with Device().active():
         heatmaps, stream = Memory(2 * 4 * 16 * 12 * 4), Stream()
-        gpu.NoNetwork(((4, 16, 12),)).bind(2, 0, heatmaps.address, stream)
+        gpu.NoNetwork(((4, 16, 12),)).bind(2, 0, [heatmaps.address], stream)
         values = np.ctypeslib.as_array((ctypes.c_float * (2 * 4 * 16 * 12)).from_address(heatmaps.address))
         assert values.min() >= 0 and values.reshape(8, -1).max(axis=1).min() > 0.5
 
