@@ -26,13 +26,13 @@ from .reference import ExportError, Reference, arrays_of, compare, random_crops
 # 19 is the first operator set in which Q/DQ scales may be float16, which the strongly typed GPU graphs need.
 OPSET = 19
 # Older ones lack what the exporter writes; 25 is the newest that torch 2.13 gives.
-_OPSETS = range(17, 26)
+OPSETS = range(17, 26)
 
 
 def check_opset(opset: int) -> None:
     """ExportError for an operator set that no graph can be exported to."""
-    if opset not in _OPSETS:
-        raise ExportError(f"--opset {opset}: expected {_OPSETS[0]} to {_OPSETS[-1]}; {OPSET} serves every backend")
+    if opset not in OPSETS:
+        raise ExportError(f"--opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}; {OPSET} serves every backend")
 
 
 def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
