@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -56,7 +57,6 @@ def from_onnx(path: Path, contract: Contract, opset: int) -> ForeignGraph:
     if any(t.data_type == TensorProto.FLOAT16 for t in graph.initializer):
         notes.append("the file's weights are float16: its fp32 graph has their values")
     original = _at_batch_one(_to_float32(model) if notes else model)
-    _check_opset(path, original, opset)
     _normal_input(path, original, contract, notes)
     _declare(original.graph.input[0], [1, 3, contract.height, contract.width])
     images = np.random.default_rng(0).standard_normal((3, 3, contract.height, contract.width)).astype(np.float32)
@@ -110,16 +110,6 @@ def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
             raise InputError(f"{path}: {name} is control flow; export the network for images of one size")
         if node.op_type == "NonMaxSuppression":
             raise InputError(f"{path}: {name}: this is a detector, expected a top-down pose network")
-
-
-def _check_opset(path: Path, model: onnx.ModelProto, opset: int) -> None:
-    seen = _opset(model)
-    if seen > OPSETS[-1]:
-        raise InputError(f"{path} has opset {seen}; posert reads up to {OPSETS[-1]}: export it with opset {opset}")
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
 
 
 def _to_float32(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -180,7 +170,7 @@ def _normal_input(path: Path, model: onnx.ModelProto, contract: Contract, notes:
         raise InputError(
             f"{path} takes {value.name} of type {TensorProto.DataType.Name(kind)}; expected float or uint8"
         )
-    steps = []
+    steps: list[tuple[str, dict[str, Any]]] = []
     if kind == TensorProto.UINT8:
         if any(c.mean) or not np.allclose(c.std, 1 / 255, rtol=1e-6):
             raise InputError(
@@ -266,7 +256,9 @@ def _keep_outputs(model: onnx.ModelProto, names: list[str]) -> None:
 
 
 def _converted(path: Path, model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    seen = _opset(model)
+    seen = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if seen > OPSETS[-1]:
+        raise InputError(f"{path} has opset {seen}; posert reads up to {OPSETS[-1]}: export it with opset {opset}")
     if seen >= opset:
         return model
     try:
