@@ -96,7 +96,13 @@ def _load(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _opset(model: onnx.ModelProto) -> int:
+    return int(next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")))
+
+
 def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
+    if _opset(model) > OPSETS[-1]:
+        raise InputError(f"{path} has opset {_opset(model)}; posert reads up to {OPSETS[-1]}: export it with that")
     for node in model.graph.node:
         name = f"node {node.name or node.output[0]!r} ({node.op_type})"
         if node.domain not in ("", "ai.onnx"):
@@ -256,9 +262,7 @@ def _keep_outputs(model: onnx.ModelProto, names: list[str]) -> None:
 
 
 def _converted(path: Path, model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    seen = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    if seen > OPSETS[-1]:
-        raise InputError(f"{path} has opset {seen}; posert reads up to {OPSETS[-1]}: export it with opset {opset}")
+    seen = _opset(model)
     if seen >= opset:
         return model
     try:
