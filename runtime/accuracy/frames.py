@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.contract import Contract
-from ..datasets import dataset, datasets
+from ..datasets import DATASETS, dataset, datasets
 from ..errors import InputError
 from ..media.box_file import BoxFile
 from ..media.sources import IMAGES, read_pixels
 from ..metrics.coco_files import check, images_of, numbers, read_json, require
 from ..metrics.oks_matching import BOX_AREA
 from ..pose.preprocess import check_boxes
+from .label_csv import is_label_csv, read_label_csv, with_box
 from .people import join_parts, labelled
 
 
@@ -44,9 +46,10 @@ class Frames:
         """The same frames with a model's joints in one list, also if they lie in several fields (COCO-WholeBody).
 
         Raises:
-            InputError: a number of joints differs; the message names the first such annotation.
+            InputError: the categories name other joints, or a number of joints differs; the message shows them.
         """
         k = len(contract.keypoints)
+        _check_names(self.coco.get("categories"), contract)
         parts = dataset(contract.dataset).parts if contract.dataset in datasets() else ()
         annotations = []
         for a in self.coco["annotations"]:
@@ -76,8 +79,9 @@ def read_frames(
     """Frames of a COCO keypoint file and a folder of images.
 
     Args:
-        annotations: path of `person_keypoints_*.json`, or of another data set's file in that format. Only data sets
-            whose OKS takes the area from the box (AIC, CrowdPose, PoseTrack18) may leave `area` out, of everyone.
+        annotations: path of `person_keypoints_*.json`, or of another file in that format. What all annotations lack is
+            filled in: `num_keypoints` is counted, `bbox` is the joints' extent, and OKS takes the `area` from the box.
+            Or a CSV of DeepLabCut or Lightning Pose, see `label_csv`.
         images: folder of the images, under their `file_name`.
         limit: at most this many images with people, spread evenly over the file.
 
@@ -85,18 +89,18 @@ def read_frames(
         InputError: the file or the folder is missing, or is not a COCO keypoint file.
     """
     path, folder = Path(annotations), Path(images)
-    content = read_json(path)
+    content = read_label_csv(path, folder) if is_label_csv(path) else read_json(path)
     images_of(content)
-    people = content["annotations"]
     require(content["images"], "images", ("id", "file_name"))
-    require(people, "annotations", ("id", "image_id", "bbox", "keypoints", "num_keypoints"))
-    areas = any("area" in a for a in people)
-    if areas:
-        require(people, "annotations", ("area",))
+    require(content["annotations"], "annotations", ("id", "image_id", "keypoints"))
+    joints = (a["keypoints"] for a in content["annotations"])
+    bad = (not isinstance(v, list) or len(v) % 3 or not {int, float}.issuperset(map(type, v)) for v in joints)
+    wrong = "has 'keypoints' that are not a list of numbers x, y, v"
+    check(content["annotations"], "annotations", bad, lambda a: wrong)
+    given = {name: any(name in a for a in content["annotations"]) for name in ("num_keypoints", "bbox", "area")}
+    require(content["annotations"], "annotations", [name for name, some in given.items() if some])
+    people = [_completed(a) for a in content["annotations"]]
     numbers(people, "annotations", "bbox", 4)
-    joints = (a["keypoints"] for a in people)
-    bad = (not isinstance(v, list) or not {int, float}.issuperset(map(type, v)) for v in joints)
-    check(people, "annotations", bad, lambda a: "has 'keypoints' that are not a list of numbers x, y, v")
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; expected the images that {path.name} names")
     with_people = {a["image_id"] for a in people if a["num_keypoints"] and not a.get("iscrowd")}
@@ -109,9 +113,49 @@ def read_frames(
         raise InputError(f"{folder} lacks {seen}, such as {gone[0]}")
     kept = {r["id"] for r in records}
     coco = {**content, "images": records, "annotations": [a for a in people if a["image_id"] in kept]}
-    note = f"{path.name}, {len(records)} of {len(content['images'])} images, annotated boxes"
-    note += "" if areas else f"; OKS with {BOX_AREA} of their area"
+    boxes = "annotated boxes" if given["bbox"] else "boxes around the joints"
+    note = f"{path.name}, {len(records)} of {len(content['images'])} images, {boxes}"
+    note += "" if given["area"] else f"; OKS with {BOX_AREA} of their area"
     return _in_folder(folder, coco, note)
+
+
+def _completed(annotation: dict[str, Any]) -> dict[str, Any]:
+    """An annotation with what follows from its joints."""
+    joints = annotation["keypoints"]
+    counted = {"num_keypoints": sum(v > 0 for v in joints[2::3]), **annotation}
+    if "bbox" in annotation:
+        return counted
+    return with_box(counted, joints) if counted["num_keypoints"] else {"bbox": [0, 0, 0, 0], **counted}
+
+
+def _check_names(categories: Any, contract: Contract) -> None:
+    """Raise InputError if a category names other joints than the contract has, or the same ones in another order.
+
+    Data sets spell and abbreviate their joints in several ways, so half of the names must be the same, and they must
+    not be those of another known data set. COCO-WholeBody's own files name only the joints of the body.
+    """
+    own = [_plain(name) for name in contract.keypoints]
+    known = {tuple(map(_plain, one.keypoints)) for one in DATASETS.specs().values()}
+    for category in categories if isinstance(categories, list) else ():
+        given = category.get("keypoints") if isinstance(category, dict) else None
+        names = [_plain(name) for name in given] if isinstance(given, list) else []
+        if not names or names == own[: len(names)]:
+            continue
+        same = sum(a == b for a, b in zip(names, own, strict=False))
+        if 2 * same < len(names) or sorted(names) == sorted(own) or tuple(names) in known:
+            raise InputError(
+                f"the annotations are of the {len(names)} joints {_some(given)}, the model ({contract.dataset}) has "
+                f"the {len(own)} joints {_some(contract.keypoints)}: give the annotations that belong to this model, "
+                "or the contract that belongs to these annotations"
+            )
+
+
+def _plain(name: Any) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())
+
+
+def _some(names: Any) -> str:
+    return ", ".join(map(str, names[:4])) + (", ..." if len(names) > 4 else "")
 
 
 def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) -> Frames:

@@ -116,6 +116,18 @@ class TestRefused:
         with pytest.raises(InputError, match=rf"annotations\[3\].*lacks '{field}'"):
             read(folder, content)
 
+    def test_joints_of_other_names_or_in_another_order(self, folder: Path, content: dict[str, Any]) -> None:
+        contract = Contract("three", ("nose", "left ear", "right ear"), ((1, 2),), (), (), 8, 8, 2, 2)
+        category = content["categories"][0]
+        for names in (["snout", "tail", "paw"], ["nose", "right_ear", "left_ear"]):
+            category["keypoints"] = names
+            with pytest.raises(
+                InputError, match=rf"the 3 joints {', '.join(names)}, the model .three. has the 3 joints"
+            ):
+                read(folder, content).with_joints_of(contract)
+        category["keypoints"] = ["Nose", "left_ear", "right_ear"]
+        read(folder, content).with_joints_of(contract)
+
     @pytest.mark.parametrize("field", ["id", "file_name"])
     def test_images_without_a_field(self, folder: Path, content: dict[str, Any], field: str) -> None:
         del content["images"][1][field]

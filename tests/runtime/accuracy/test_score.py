@@ -15,6 +15,7 @@ from scipy.io import savemat
 from posert.runtime.accuracy.frames import read_frames
 from posert.runtime.accuracy.people import annotated_people
 from posert.runtime.accuracy.score import read_annotations, score_file
+from posert.runtime.bundle.contract import Contract
 from posert.runtime.cli.main import main
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import CatalogError, InputError
@@ -250,6 +251,15 @@ def test_the_data_sets_own_files_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "5.jpg").write_bytes(b"")
     frames = read_frames(annotations, tmp_path)
     assert len(frames.labelled()) == 1
+    contract = Contract(name, it.keypoints, it.flip_pairs, it.skeleton, it.sigmas, 192, 256, 48, 64)
+    joined = frames.with_joints_of(contract).coco["annotations"][0]
+    assert len(joined["keypoints"]) == 3 * len(it.keypoints)
+    others = [one for one in FORMS if one not in (name, "coco", "coco_wholebody")]
+    for other in others:
+        there = dataset(other)
+        foreign = Contract(other, there.keypoints, there.flip_pairs, there.skeleton, there.sigmas, 192, 256, 48, 64)
+        with pytest.raises(InputError, match="the annotations are of the|belong to another data set"):
+            frames.with_joints_of(foreign)
 
 
 def test_a_whole_bodys_file_is_not_one_of_bodies(tmp_path: Path) -> None:
