@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backends import load_backend
 from ..bundle.archive import Bundle
-from ..datasets import dataset
+from ..datasets import dataset, datasets
 from ..errors import InputError
 from ..estimator import PoseEstimator
 from ..metrics import Dataset
@@ -25,10 +25,10 @@ from ..system.files import atomic_write
 from ..system.journal import Journal
 from ..system.progress import track
 from .estimation import Image, Members, estimate
-from .frames import read_image
-from .people import Float, People, annotated_people, centered_people, detected_people
+from .frames import read_frames, read_image
+from .people import Float, People, annotated_people, centered_people, detected_people, labelled_people
 from .results import to_results
-from .score import read_annotations, score
+from .score import dataset_of, read_annotations, score
 
 TOLERANCE = 0.002
 """A figure agrees with the published one within this: published figures have three digits, and JPEG decoders differ."""
@@ -73,11 +73,16 @@ def evaluate_bundle(
         InputError: a file, a record or an image that does not fit.
     """
     with Bundle(path) as bundle:
-        which = dataset(dataset_name or bundle.contract.dataset)
+        contract = bundle.contract
+        which = dataset(dataset_name) if dataset_name else dataset_of(contract, nms=detections is not None)
         if which.keypoints != bundle.contract.keypoints:
             raise InputError(f"{bundle.name} predicts the joints of {bundle.contract.dataset}, not of {which.name}")
         pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads)
-        people, truth = read_people(which, annotations, detections, protocol)
+        if which.name in datasets():
+            people, truth = read_people(which, annotations, detections, protocol)
+        else:  # labels in any form that the gate reads, and the people whom it judges
+            truth = read_frames(annotations, images).with_joints_of(contract).coco
+            people = detected_people(which, truth, read_json(detections)) if detections else labelled_people(truth)
         graph = bundle.artifacts[load_backend(pose.selection.backend).precisions[pose.selection.precision]].sha256
         name = f"{bundle.name}.{pose.selection.backend}.{pose.selection.precision}.json"
         source = bundle.manifest["model"].get("checkpoint", {}).get("source")

@@ -9,13 +9,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..datasets import DATASETS, dataset
+from ..bundle.contract import Contract
+from ..datasets import DATASETS, dataset, datasets
 from ..errors import InputError
 from ..metrics import Dataset, check_protocol
 from ..metrics.coco_files import Entry, check, wrong_count
+from ..metrics.oks import OKS
+from ..metrics.pck import PCK
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +49,18 @@ def score_file(
     truth = read_annotations(which, annotations)
     found = which.metric.read_results(Path(results))
     return {"dataset": dataset_name, "protocol": protocol, "metrics": score(which, truth, found, protocol)}
+
+
+def dataset_of(contract: Contract, nms: bool = False) -> Dataset:
+    """The data set of a contract: the known one of its name with these joints, or one made of the contract alone.
+
+    The latter is scored by OKS, or by PCK where the contract has no sigmas; `nms`: after duplicates were removed.
+    """
+    if contract.dataset in datasets() and dataset(contract.dataset).keypoints == contract.keypoints:
+        return dataset(contract.dataset)
+    c = contract
+    metric = replace(OKS, oks_nms=nms) if c.sigmas else PCK
+    return Dataset(c.dataset, c.keypoints, c.flip_pairs, c.skeleton, c.sigmas, metric, "either", use_area=True)
 
 
 def score(which: Dataset, truth: Any, results: Any, protocol: str) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 A data set names its metric (`posert.runtime.datasets`): `oks.OKS` scores any data set in COCO's format, `oks.COCO_OKS`
 COCO itself, `oks_parts.OKS_PARTS` COCO-WholeBody, `oks_crowd.OKS_CROWD` CrowdPose, `pckh.PCKH` MPII and
-`poseval.POSEVAL` PoseTrack18.
+`poseval.POSEVAL` PoseTrack18. `pck.PCK` needs no sigmas.
 """
 
 from .spec import PROTOCOLS, Centers, Dataset, Metric, check_protocol, flip_index
@@ -17,6 +17,7 @@ __all__ = [
     "oks",
     "oks_crowd",
     "oks_parts",
+    "pck",
     "pckh",
     "poseval",
 ]

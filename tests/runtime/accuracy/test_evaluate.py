@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from posert.runtime.accuracy.evaluate import compare, estimate_people, fingerprint, read_people
 from posert.runtime.accuracy.people import People
+from posert.runtime.bundle.archive import Bundle, write_bundle
 from posert.runtime.cli.main import main
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
@@ -376,3 +378,29 @@ def test_a_results_file_is_scored_and_printed(
     assert report["metrics"]["AP"] == golden("e_eval.json")["coco_pycocotools"][0]
     assert main(["evaluate", *map(str, arguments), "--protocol", "v029"]) == 0
     assert "AP         0.4030" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sigmas", [True, False])
+def test_a_bundle_of_own_joints_needs_no_data_set_file(
+    narrow_bundle: Path, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str], sigmas: bool
+) -> None:
+    """Its contract has all that a data set file would say; the figures are those of COCO where the joints are."""
+    own = tmp_path / "own.pose"
+    with Bundle(narrow_bundle) as bundle:
+        contract = replace(bundle.contract, dataset="mine", sigmas=bundle.contract.sigmas if sigmas else ())
+        graphs = {name: (artifact, bundle.read(artifact)) for name, artifact in bundle.artifacts.items()}
+        write_bundle(
+            own, name="own", model=bundle.manifest["model"], contract=contract, graphs=graphs, golden=bundle.golden(),
+            calibration=None, accuracy=bundle.accuracy, versions={},
+        )  # fmt: skip
+    common = ("--annotations", data[0], "--images", data[1], "--backend", "onnxruntime")
+    status, report = run(capsys, own, *common, "--output", tmp_path / "own.json")
+    assert status == 0 and report["dataset"] == "mine" and report["people"] == 10
+    if sigmas:
+        records = json.loads((tmp_path / "own.json").read_text())
+        assert len(records) == 10
+        metrics = evaluate_oks(json.loads(data[0].read_text()), records, COCO.sigmas, rules="xtcocotools").metrics
+        assert report["metrics"] == metrics
+    else:
+        assert list(report["metrics"]) == ["PCK@0.05", "PCK@0.1", "PCK@0.2"]
+        assert 0 <= report["metrics"]["PCK@0.05"] <= report["metrics"]["PCK@0.2"] <= 1
