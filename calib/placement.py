@@ -2,8 +2,9 @@
 
 The rules are those of NVIDIA's documentation for explicitly quantised networks:
 
-1. The inputs of Conv and ConvTranspose are quantised, not their outputs; one pair per tensor, shared by its readers. So
-   Conv-ReLU stays fused, with the pair behind the ReLU, and the graph's output (the heatmap) is never quantised.
+1. The inputs of Conv, ConvTranspose and of products with constant matrices are quantised, not their outputs; one pair
+   per tensor, shared by its readers. So Conv-ReLU stays fused, with the pair behind the ReLU, and the graph's output
+   (the heatmap) is never quantised.
 2. Weights are int8, symmetric, one scale per output channel. The bias stays float.
 3. A residual Add with a convolution on one branch keeps that branch float and quantises the other, the skip: then
    Conv+Add+ReLU is one kernel that reads and writes int8. Of two convolutions the shallower counts as the skip. Every
@@ -14,6 +15,8 @@ The rules are those of NVIDIA's documentation for explicitly quantised networks:
 6. On CPUs only: the input of a nearest Resize that an Add reads is quantised, if a quantised layer computes it. The Add
    still reads floats, but the Resize moves a quarter of the bytes (OpenVINO, one core: 5 % of a narrow HRNet's time,
    1 % of HRNet-W32's).
+7. A matrix product that gives an output of the graph stays float: SimCC's vectors are that, and their peaks decide the
+   joints. So do products of two computed matrices, as attention has them.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from ..runtime.registry import unknown_name
 from .graph import QDQ, Graph, attribute
 from .macs import by_node
 
-LAYERS = frozenset({"Conv", "ConvTranspose"})
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 REQUESTED = "requested"  # the reason of a node in `float_nodes`
 _FEW_CHANNELS = 16
 
@@ -38,10 +41,11 @@ class Placement:
     """What will be quantised.
 
     Attributes:
-        layers: names of the Conv and ConvTranspose nodes that compute in int8.
+        layers: names of the nodes of LAYERS that compute in int8.
         edges: (node name, input index) of every float input that gets a Q/DQ pair.
         cpu_edges: the same of the nearest Resizes whose input only the unsigned variant, for CPUs, quantises.
         scale_groups: sets of tensors that share one scale; together all quantised activations of both variants.
+        other_skips: tensors that residual Adds quantise instead once some layers are in `float_nodes`.
         skipped: names of the layers that stay in float, each with the reason.
         int8_macs: share of the multiply-adds that are in int8, 0 to 1; None if a node cannot be counted.
     """
@@ -50,13 +54,14 @@ class Placement:
     edges: tuple[tuple[str, int], ...]
     cpu_edges: tuple[tuple[str, int], ...]
     scale_groups: tuple[tuple[str, ...], ...]
+    other_skips: tuple[str, ...]
     skipped: dict[str, str]
     int8_macs: float | None
 
     @property
     def tensors(self) -> list[str]:
-        """The tensors whose ranges `quantize` needs."""
-        return [name for group in self.scale_groups for name in group]
+        """The tensors whose ranges `quantize` needs, with these and with more nodes in float."""
+        return [*(name for group in self.scale_groups for name in group), *self.other_skips]
 
 
 def place(model: onnx.ModelProto | Graph, float_nodes: Collection[str] = ()) -> Placement:
@@ -98,13 +103,15 @@ def place(model: onnx.ModelProto | Graph, float_nodes: Collection[str] = ()) -> 
             layers.append(node.name)
             edges[node.name, 0] = node.input[0]
     if not layers:
-        raise CalibrationError(f"no convolution of the graph can be quantised: {skipped or 'it has none'}")
+        raise CalibrationError(f"no layer of the graph can be quantised: {skipped or 'it has none'}")
     depth = _depths(graph)
     adds = [n for n in graph.nodes if n.op_type == "Add" and n.name not in float_nodes]
+    either = dict(edges)
     for node in adds:
         skip = _skip_input(graph, node, set(layers), depth)
         if skip is not None:
             edges[node.name, skip] = node.input[skip]
+            either.update({(node.name, k): name for k, name in enumerate(node.input) if name not in graph.outputs})
     groups = _carry_back(graph, edges, preprocessing)
     # Any other Add takes the int8 copy of a tensor where there is one: the float copy then need not be written.
     quantized = set(edges.values())
@@ -113,7 +120,10 @@ def place(model: onnx.ModelProto | Graph, float_nodes: Collection[str] = ()) -> 
     cpu_edges = _upsampled(graph, edges, layers, {n.name for n in adds})
     known = {name for group in groups for name in group}
     groups += tuple((name,) for name in dict.fromkeys(cpu_edges.values()) if name not in known)
-    return Placement(tuple(layers), tuple(edges), tuple(cpu_edges), groups, skipped, _int8_share(graph, layers))
+    known = {name for group in groups for name in group}
+    others = [name for group in _carry_back(graph, either, preprocessing) for name in group if name not in known]
+    share = _int8_share(graph, layers)
+    return Placement(tuple(layers), tuple(edges), tuple(cpu_edges), groups, tuple(others), skipped, share)
 
 
 def _reason_to_skip(graph: Graph, node: onnx.NodeProto, preprocessing: set[str]) -> str | None:
@@ -123,9 +133,17 @@ def _reason_to_skip(graph: Graph, node: onnx.NodeProto, preprocessing: set[str])
     if node.input[0] in graph.outputs:
         return f"it reads the graph output {node.input[0]!r}, which stays float"
     shape = graph.array(node.input[1]).shape
-    inputs, outputs = (shape[1], shape[0]) if node.op_type == "Conv" else (shape[0], shape[1])
+    product = node.op_type in ("Gemm", "MatMul")
+    if product and (len(shape) != 2 or attribute(node, "transA", 0)):
+        return "its matrix is not one for all rows of its input"
+    if product and _gives_output(graph, node):
+        return "it gives an output of the graph"
+    outputs = shape[output_axis(node)]
+    inputs = shape[1 - output_axis(node)]
     if min(inputs, outputs) >= _FEW_CHANNELS:
         return None
+    if product:
+        return f"it has few channels ({inputs} in, {outputs} out)"
     first = node.input[0] in preprocessing or node.input[0] in graph.inputs
     square = len(set(shape[2:])) == 1
     whole_words = inputs % 8 == 0 or outputs % 8 == 0
@@ -133,6 +151,26 @@ def _reason_to_skip(graph: Graph, node: onnx.NodeProto, preprocessing: set[str])
     if attribute(node, "group", 1) == 1 and whole_words and square and wide_enough:
         return None
     return f"it has few channels ({inputs} in, {outputs} out)"
+
+
+def output_axis(node: onnx.NodeProto) -> int:
+    """The axis of a layer's weights that counts its output channels."""
+    if node.op_type in ("ConvTranspose", "MatMul"):
+        return 1
+    return 1 - attribute(node, "transB", 0) if node.op_type == "Gemm" else 0
+
+
+def _gives_output(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node's result, with at most a constant added and its shape changed, is an output of the graph."""
+    name = node.output[0]
+    while name not in graph.outputs:
+        readers = [reader for reader, _ in graph.consumers.get(name, ())]
+        if len(readers) != 1 or readers[0].op_type not in ("Add", "Reshape", "Squeeze", "Transpose", "Unsqueeze"):
+            return False
+        if len(graph.computed_inputs(readers[0])) != 1:
+            return False
+        name = readers[0].output[0]
+    return True
 
 
 def _skip_input(graph: Graph, node: onnx.NodeProto, layers: set[str], depth: Mapping[str, int]) -> int | None:

@@ -15,7 +15,7 @@ from ..runtime.errors import CalibrationError
 from .fp16 import to_fp16
 from .graph import Graph
 from .observers import Range
-from .placement import Placement, place
+from .placement import Placement, output_axis, place
 
 _SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 
@@ -113,7 +113,7 @@ class _Writer:
 
     def _weights(self, node: onnx.NodeProto, input_scale: float) -> None:
         g = self.graph
-        axis = 0 if node.op_type == "Conv" else 1
+        axis = output_axis(node)
         weights = g.array(node.input[1])
         others = tuple(k for k in range(weights.ndim) if k != axis)
         scales = np.abs(weights).max(axis=others).astype(np.float64) / 127

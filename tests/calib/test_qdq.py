@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import openvino
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from posert.calib.observers import Range
@@ -215,7 +218,7 @@ def test_macs_of_a_transposed_convolution(net):
     placement = place(n.model(n.deconv(n.relu(n.conv(n.x, 3, 16)), 16, 16)), float_nodes=["conv0"])
     # 32x32 positions each: 3 * 16 * 9 weights in the convolution, 16 * 16 * 16 in the transposed one
     assert placement.int8_macs == pytest.approx(4096 / (4096 + 432))
-    with pytest.raises(CalibrationError, match=r"no convolution.*few channels \(4 in, 16 out\)|few channels"):
+    with pytest.raises(CalibrationError, match=r"no layer.*few channels \(4 in, 16 out\)|few channels"):
         place(model, float_nodes=["convtranspose0"])
 
 
@@ -360,10 +363,22 @@ def test_missing_and_impossible_ranges_are_named(build, crops):
 
 def test_a_graph_without_layers(net):
     n = net()
-    with pytest.raises(CalibrationError, match="no convolution.*it has none"):
+    with pytest.raises(CalibrationError, match="no layer.*it has none"):
         place(n.model(n.relu(n.x)))
 
 
 def test_every_result_passes_the_full_check(kind, build, crops):
     for options in ({}, {"unsigned": True}, {"fallback_dtype": "float16"}):
         onnx.checker.check_model(quantized(build(kind), crops, **options), full_check=True)
+
+
+def test_ranges_serve_every_set_of_float_nodes(kind: str, build: Callable[..., Any], crops: NDArray[np.uint8]) -> None:
+    """A residual Add whose convolution is in float quantises its other branch, whose range must be known by then."""
+    model = build(kind)
+    placement = place(model)
+    ranges = collect(model, [crops], placement.tensors, "minmax")
+    for name in placement.layers:
+        others = set(placement.layers) - {name}
+        if others:
+            quantize(model, ranges, float_nodes=[name])
+            quantize(model, ranges, float_nodes=others, unsigned=True)
