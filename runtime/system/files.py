@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import shutil
@@ -41,6 +42,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         descriptor, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
         os.close(descriptor)
         os.unlink(probe)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def test_the_stages_do_the_work_of_a_call(narrow_bundle: Path, tmp_path: Path):
     cv2.imwrite(str(tmp_path / "frame.png"), frame)
     pose = PoseEstimator(narrow_bundle, backend="openvino", precision="fp32", flip_test=True)
     stages = {(s.name, s.people): s.call for s in latency(pose, tmp_path / "frame.png", boxes, [2])}
-    read = stages["decode", 2].args[0]  # type: ignore[attr-defined] - people whose joints the stage reads
+    read = stages["decode", 2].args[0].__self__  # type: ignore[attr-defined] - people whose joints the stage reads
     stages["decode", 2]()
     np.testing.assert_array_equal(read.xy, pose(frame, boxes).xy)
     np.testing.assert_array_equal(stages["decode image", 0](), frame)
@@ -185,7 +185,7 @@ def test_a_noisy_machine_takes_more_rounds(
             record.setdefault("launches", [])
         return list(zip("ab", records, strict=False))
 
-    def rounds_of(workers: list[Any], in_turn: bool, rounds: int, launch: int, meters: Any) -> None:
+    def rounds_of(workers: list[Any], rounds: int, launch: int, meters: Any) -> None:
         for side, record in workers:
             times = 0.02 * (1.3 if side == "b" else 1) * np.exp(rng.normal(0, noise, rounds))
             record["rows"][0]["seconds"] += [[t] for t in times.tolist()]
@@ -195,10 +195,11 @@ def test_a_noisy_machine_takes_more_rounds(
     monkeypatch.setattr(measure, "_rounds", rounds_of)
     sides, settings = [Side(narrow_bundle)] * 2, Settings((1,), rounds=40)
     meters = measure.Meters()
-    a, b = measure.measure(sides, ("openvino", "fp32", "latency"), settings, meters)
+    a, b, alone = records = [{}, {}, {}]
+    measure.measure(sides, ("openvino", "fp32", "latency"), settings, meters, records[:2])
     assert len(a["rows"][0]["seconds"]) == len(b["launches"]) == rounds
     assert len(set(a["launches"])) == rounds // 2
-    (alone,) = measure.measure(sides[:1], ("openvino", "fp32", "latency"), settings, meters)
+    measure.measure(sides[:1], ("openvino", "fp32", "latency"), settings, meters, [alone])
     assert len(alone["launches"]) == 40
 
 
