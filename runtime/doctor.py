@@ -59,7 +59,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to fix: `what` is wrong, `fix` is the line that fixes it.
+    """Something to fix, and the line that fixes it.
 
     `level` is "broken" (installed and does not work), "missing" (would make something work) or "slow".
     """

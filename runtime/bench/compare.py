@@ -115,7 +115,7 @@ def to_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
     """The verdicts as JSON values."""
 
     def values(r: Ratio | None) -> dict[str, Any] | None:
-        return r and {"point": r.point, "low": r.low, "high": r.high, "verdict": r.verdict}
+        return None if r is None else {"point": r.point, "low": r.low, "high": r.high, "verdict": r.verdict}
 
     return [{**vars(v), "ratio": values(v.ratio), "inference": values(v.inference)} for v in verdicts]
 

@@ -3,14 +3,6 @@
 A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. Files
 whose name begins with `_` are helpers. `posert --help` imports all command files, so they import what is slow or may be
 missing (numpy, OpenCV, torch, rich, ...) inside their functions.
-
-Groups, with the commands planned for them:
-
-    group    commands                                  planned
-    make     build, calibrate, models                  contract, split
-    run      run                                       annotate, demo
-    check    inspect, verify, evaluate, compare, bench
-    deploy   compile, doctor                           export, serve, sign, card
 """
 
 from __future__ import annotations
