@@ -33,11 +33,7 @@ class Verdict:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A result of `posert bench --output`, also of posert 0.1.0-dev (schema 1).
-
-    Raises:
-        InputError: the file is not such a result.
-    """
+    """A result of `posert bench --output`, also of posert 0.1.0-dev (schema 1); InputError for another file."""
     try:
         result = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:

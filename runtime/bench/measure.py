@@ -88,12 +88,7 @@ class Worker(JsonProcess):
         self.stages: dict[tuple[str, int], tuple[int, int]] = {}
 
     def open(self) -> None:
-        """Wait until it is ready.
-
-        Raises:
-            ProcessError: it ended.
-            PosertError: it cannot run this backend and precision here.
-        """
+        """Wait until it is ready; PosertError where it cannot run backend and precision, ProcessError if it ended."""
         hello = self.read()
         if "error" in hello:
             raise PosertError(hello["error"])

@@ -6,7 +6,6 @@ Everything is read from files of Linux and from NVIDIA's management library, NVM
 from __future__ import annotations
 
 import ctypes
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -24,8 +23,7 @@ _SLOWED = {0x04: "power cap", 0x08: "hardware", 0x20: "temperature", 0x40: "temp
 class Meters:
     """The meters of the machine whose files are under `root`.
 
-    Attributes:
-        energy_source: what `energy` counts, such as "RAPL package-0", or why it cannot.
+    `energy_source` says what `energy` counts, such as "RAPL package-0", or why it cannot.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -74,14 +72,10 @@ class Meters:
         return [c / 1e3 for i in processors() if (c := _number(cpus / f"cpu{i}/cpufreq/{name}")) is not None]
 
     def _find_energy(self) -> tuple[str, Callable[[], float] | None]:
-        rails = _Rails.find(self._root)
-        if rails:
-            return f"INA3221 {', '.join(rails.names)}", rails.joules
-        packages = [
-            p
-            for p in sorted((self._root / "sys/class/powercap").glob("intel-rapl:*"))
-            if re.fullmatch(r"intel-rapl:\d+", p.name) and read_text(p / "name").startswith("package")
-        ]
+        if rails := _rails(self._root):
+            return f"INA3221 {', '.join(rails)}", _Rails(list(rails.values())).joules
+        zones = sorted((self._root / "sys/class/powercap").glob("intel-rapl:*"))
+        packages = [p for p in zones if p.name.count(":") == 1 and read_text(p / "name").startswith("package")]
         sources = [_Rapl(p) for p in packages if _number(p / "energy_uj") is not None]
         gpu = self._gpu.joules if self._gpu and self._gpu.joules() is not None else None
         if sources or gpu:
@@ -107,28 +101,27 @@ class _Rapl:
         return (self._wraps * self._range + now) * 1e-6
 
 
-class _Rails:
-    """A Jetson's power monitors: a thread reads watts and integrates them."""
+def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
+    """A Jetson's power monitors, each with its voltage and its current (kernel.org, hwmon/ina3221).
 
-    def __init__(self, rails: list[tuple[Path, Path]], names: list[str]) -> None:
-        self._rails, self.names = rails, names
+    The board's input where it is a rail of its own, else all rails.
+    """
+    found: dict[str, tuple[Path, Path]] = {}
+    for label in sorted((root / "sys/class/hwmon").glob("hwmon*/in[123]_label")):
+        volt, ampere = label.with_name(f"{label.name[:3]}_input"), label.with_name(f"curr{label.name[2]}_input")
+        if read_text(label.with_name("name")) == "ina3221" and None not in (_number(volt), _number(ampere)):
+            found[read_text(label)] = volt, ampere
+    return {n: paths for n, paths in found.items() if n in ("VDD_IN", "POM_5V_IN")} or found
+
+
+class _Rails:
+    """Power monitors that a thread reads and integrates."""
+
+    def __init__(self, rails: list[tuple[Path, Path]]) -> None:
+        self._rails = rails
         self._total, self._lock = 0.0, threading.Lock()
         self._then, self._watts = time.perf_counter(), self._read()
         threading.Thread(target=self._run, name="posert-rails", daemon=True).start()
-
-    @classmethod
-    def find(cls, root: Path) -> _Rails | None:
-        """The board's input where it is a rail of its own, else all rails together (kernel.org, hwmon/ina3221)."""
-        found: dict[str, tuple[Path, Path]] = {}
-        for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-            if read_text(folder / "name") != "ina3221":
-                continue
-            for label in sorted(folder.glob("in[123]_label")):
-                volt, ampere = folder / f"{label.name[:3]}_input", folder / f"curr{label.name[2]}_input"
-                if _number(volt) is not None and _number(ampere) is not None:
-                    found[read_text(label)] = volt, ampere
-        names = [n for n in found if n in ("VDD_IN", "POM_5V_IN")] or list(found)
-        return cls([found[n] for n in names], names) if found else None
 
     def joules(self) -> float:
         with self._lock:

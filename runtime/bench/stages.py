@@ -33,12 +33,11 @@ _PEOPLE, _FRAMES = 48, 4  # of one call in throughput mode, at least: they fill 
 
 @dataclass(frozen=True)
 class Stage:
-    """One thing that is timed.
+    """A call that is timed.
 
     Attributes:
         name: "end to end" (frame to keypoints), "inference only" (the network on crops that are ready), or a step.
         people: per frame; 0 for what does not depend on them.
-        call: what is timed.
         frames: how many one call processes.
     """
 
@@ -52,7 +51,6 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     """One frame at a time.
 
     Args:
-        pose: what is measured.
         image: file of a frame; reading it is the stage "decode image", which "end to end" does not include.
         boxes: `(N, 4)` xyxy, px of the frame.
         people: numbers of people to time, each at most N.

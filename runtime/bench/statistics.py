@@ -80,10 +80,8 @@ def ratio(
     of rounds as long as the cube root of their number. The interval is widened for the small number of blocks by
     Student's t (Hesterberg 2015, "expanded percentile interval").
 
-    Args:
-        a, b: `(rounds,)` seconds, in the order of the rounds.
-        launches, margin: see `Series` and `Ratio`.
-        confidence: of the interval; `1 - 0.05 / m` for m ratios at once (Bonferroni).
+    `a`, `b`: `(rounds,)` seconds, in the order of the rounds. `confidence`: `1 - 0.05 / m` for m ratios at once
+    (Bonferroni).
 
     Raises:
         ValueError: fewer than 6 rounds or 5 launches, unequal numbers of rounds, or times that are not positive.
@@ -97,14 +95,11 @@ def ratio(
 
 
 def ratio_apart(a: Series, b: Series, confidence: float = _CONFIDENCE) -> Ratio:
-    """The ratio of times that were taken at two moments.
+    """The ratio of times that were taken at two moments; raises as `ratio`.
 
     Between two moments a machine changes by more than times from within one of them show. The yardstick shows by how
     much, but other work may have slowed down more or less. So the interval covers both the plain ratio and the ratio in
     units of the yardstick, and `MARGIN_APART` counts as no difference. Timing both in turn finds far smaller ones.
-
-    Raises:
-        ValueError: as `ratio`.
     """
     ends: list[float] = []
     for unit_a, unit_b in ((1.0, 1.0), (_times(a.yardstick), _times(b.yardstick))):

@@ -57,11 +57,7 @@ class Command:
 
 
 def command_modules() -> dict[str, str]:
-    """Name and module of every command, without importing the modules.
-
-    Raises:
-        PosertError: two packages have a command of the same name.
-    """
+    """Name and module of every command, without importing the modules; PosertError for a name given twice."""
     found: dict[str, str] = {}
     for package in PACKAGES:
         for name in module_names(package):
@@ -72,12 +68,7 @@ def command_modules() -> dict[str, str]:
 
 
 def load_command(name: str) -> Command:
-    """Import one command.
-
-    Raises:
-        UsageError: no command has this name.
-        PosertError: its file does not define `COMMAND`.
-    """
+    """Import one command; UsageError for an unknown name, PosertError for a file without `COMMAND`."""
     modules = command_modules()
     if name not in modules:
         raise UsageError(unknown_name("command", name, modules))

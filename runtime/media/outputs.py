@@ -32,10 +32,6 @@ class Files:
     video: Path | None
     images: Mapping[str, Path]
 
-    @property
-    def draws(self) -> bool:
-        return bool(self.video or self.images)
-
 
 def output_files(source: Source, target: Path, inputs: Iterable[Path]) -> Files:
     """Resolve `--output` for a source: a folder, or one file by its suffix. Creates the folder.

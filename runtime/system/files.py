@@ -105,11 +105,7 @@ def _reporting(path: Path, why: str = "") -> Iterator[None]:
 
 
 def _existing_folder(path: Path) -> Path:
-    """The nearest existing folder above a path.
-
-    Raises:
-        InputError: it is not a folder, or the path itself exists and is not a file.
-    """
+    """The nearest existing folder above a path; InputError if that is no folder, or the path is there and no file."""
     folder = next((p for p in path.absolute().parents if p.exists()), path)  # the root has no parents
     if path.is_dir():
         reason = "it is a folder"

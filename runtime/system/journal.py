@@ -8,17 +8,11 @@ from typing import Any
 
 
 class Journal:
-    """JSON values in a file, one per line, each written as soon as it is added.
+    """JSON values in a file, one per line, each written as soon as it is added; `records` holds them all.
 
-    The first line is a key. A file with the same key is continued; any other file is started over. A last line that was
-    cut short, and whatever follows a line that is not JSON, is dropped.
-
-    Args:
-        path: the file; its folder is created.
-        key: JSON value that says what the records belong to.
-
-    Attributes:
-        records: the values that the file held, and those added since.
+    The first line is a key: a JSON value that says what the records belong to. A file with the same key is continued;
+    any other file is started over. A last line that was cut short, and whatever follows a line that is not JSON, is
+    dropped. The file's folder is created.
     """
 
     def __init__(self, path: Path, key: Any) -> None:

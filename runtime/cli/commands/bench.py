@@ -100,11 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings(args: argparse.Namespace) -> Settings:
-    """How to measure.
-
-    Raises:
-        InputError: too few rounds for a comparison.
-    """
+    """How to measure; InputError for too few rounds to compare."""
     from ...bench.measure import MIN_ROUNDS, Settings
 
     against = bool(args.against or args.against_python)

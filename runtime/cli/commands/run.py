@@ -123,7 +123,7 @@ def _process(
             # A video keeps its length: the frame goes in undrawn.
             outputs.add(tally.failed[-1], key, image if source.video else None)
         else:
-            if outputs.files.draws:
+            if outputs.files.video or outputs.files.images:
                 draw(image, people, pose.contract, threshold=joint_score, boxes=boxes is not None)
                 tally.lap("draw")
             size = {"width": image.shape[1], "height": image.shape[0]}
@@ -171,20 +171,17 @@ class _Tally:
         _print(f"{where}: {record['error']}")
 
     def check(self) -> None:
-        """Check at the end that there were frames, and as many as the source declares.
-
-        Raises:
-            InputError: no frame could be used.
-            KeyboardInterrupt: a signal came before the first frame.
-        """
+        """Check at the end that there were frames, and as many as the source declares."""
         if self.stop.number:
             if not self.frames:
                 raise KeyboardInterrupt
             return
-        name, read, declared = self.source.name, self.frames + len(self.failed), self.source.total
+        read, declared = self.frames + len(self.failed), self.source.total
         if not self.frames:
-            first = f"no frame could be used; the first error: {self.failed[0]['error']}" if self.failed else ""
-            raise InputError(f"{name}: {first or 'no frame could be read; does another program use it?'}")
+            why = "no frame could be read; does another program use it?"
+            if self.failed:
+                why = f"no frame could be used; the first error: {self.failed[0]['error']}"
+            raise InputError(f"{self.source.name}: {why}")
         if self.source.video and declared and read < _TRUNCATED * declared:
             self.fail({"error": f"only {read} of {declared} frames could be read; the file may be truncated"})
 
@@ -204,9 +201,8 @@ class _Tally:
     def lines(self) -> list[str]:
         """The summary for a terminal."""
         s = self.summary()
-        counts = f"frames {self.frames}, people {self.people}"
-        counts += f", failed {len(self.failed)}" if self.failed else ""
-        counts += ", interrupted" if self.stop.number else ""
+        failed = f", failed {len(self.failed)}" if self.failed else ""
+        counts = f"frames {self.frames}, people {self.people}{failed}{', interrupted' if self.stop.number else ''}"
         stages = " + ".join(f"{name} {ms:.1f}" for name, ms in s["ms_per_frame"].items())
         per_person = f"; pose per person {s['ms_per_person']:.1f}" if self.people else ""
         return [
