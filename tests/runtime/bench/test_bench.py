@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from posert.runtime import PoseEstimator
-from posert.runtime.bench import measure
+from posert.runtime.backends import load_backend
+from posert.runtime.bench import measure, sweep
 from posert.runtime.bench.compare import compare, load, summary
 from posert.runtime.bench.measure import Settings, Side, Worker
 from posert.runtime.bench.process import ProcessError
 from posert.runtime.bench.scene import crowd
 from posert.runtime.bench.table import table
+from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.commands import bench
 from posert.runtime.cli.commands.bench import processors
 from posert.runtime.cli.main import main
@@ -112,6 +114,16 @@ def test_what_cannot_run_is_a_row(narrow_bundle: Path, capsys: pytest.CaptureFix
     assert "not measured: tensorrt: missing" in text and 'pip install "posert[tensorrt]"' in text
     assert "not measured: openvino int8 latency: " in text and "posert build --precision int8" in text
     assert "openvino fp32 latency" in text
+
+
+def test_all_precisions_are_those_that_the_bundle_holds(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(sweep, "measure", lambda sides, cell, *_: asked.append(cell))
+    sweep.sweep([Side(narrow_bundle)], Settings(), [("openvino", "all", ["latency"])], [None])
+    with Bundle(narrow_bundle) as bundle:
+        runs = load_backend("openvino").runnable()
+        held = [precision for precision, artifact in runs.items() if artifact in bundle.artifacts]
+    assert asked == [("openvino", precision, "latency") for precision in held] and len(held) < len(runs)
 
 
 def test_a_worker_that_dies_says_how(narrow_bundle: Path):
