@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
+from ...runtime.system.files import sha256
 from ..archs import architectures
 from .layouts import LAYOUTS, Layout, State, recognise, unwrap
 
@@ -100,15 +100,6 @@ def _shapes(build: Callable[..., nn.Module], keypoints: int) -> dict[str, tuple[
     with torch.device("meta"):
         state = build(keypoints).state_dict()
     return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> Any:
