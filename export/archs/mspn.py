@@ -5,6 +5,7 @@ state_dict keys are MMPose's without their `backbone.` and `keypoint_head.`; Meg
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 
 from torch import Tensor, nn
@@ -101,26 +102,10 @@ class Stage(nn.Module):
         return y, skips, self.upsample["up4"].get_submodule("cross_conv")(y) if hand_on else y
 
 
-class Predict(nn.Module):
+def _predict(width: int, keypoints: int) -> nn.Sequential:
     """The map of one level. It ends in a batch-norm: there is no bias and no ReLU."""
-
-    def __init__(self, width: int, keypoints: int) -> None:
-        super().__init__()
-        self.conv_layers = nn.Sequential(conv_unit(width, width, 1), conv_unit(width, keypoints, 3, relu=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv_layers(x)
-
-
-class Stem(nn.Module):
-    """7x7 convolution and pooling, to a quarter of the resolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.top = nn.Sequential(conv_unit(3, 64, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.top(x)
+    layers = nn.Sequential(conv_unit(width, width, 1), conv_unit(width, keypoints, 3, relu=False))
+    return nn.Sequential(OrderedDict(conv_layers=layers))
 
 
 class MSPN(nn.Module):
@@ -139,9 +124,10 @@ class MSPN(nn.Module):
     def __init__(self, keypoints: int, stages: int, run_stages: int | None = None, width: int = 256) -> None:
         super().__init__()
         self.run_stages = run_stages or stages
-        self.top = Stem()
+        stem = nn.Sequential(conv_unit(3, 64, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1))
+        self.top = nn.Sequential(OrderedDict(top=stem))
         self.multi_stage_mspn = nn.ModuleList(Stage(width, feeds_next=i < stages - 1) for i in range(stages))
-        self.predict_layers = nn.ModuleList(Predict(width, keypoints) for _ in range(4 * stages))
+        self.predict_layers = nn.ModuleList(_predict(width, keypoints) for _ in range(4 * stages))
 
     def forward(self, x: Tensor) -> Tensor:
         skips: list[Tensor] = []

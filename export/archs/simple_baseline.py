@@ -72,9 +72,9 @@ _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _DEMO = partial(PoseResNet, blocks=(2, 2, 2, 2), stem=32, planes=(16, 32, 64, 128), deconv=64)
 
 ARCHITECTURES = (
-    *(Architecture(f"pose_resnet_{depth}", partial(PoseResNet, blocks=blocks)) for depth, blocks in _BLOCKS.items()),
     *(
-        Architecture(f"pose_resnet_{depth}_caffe", partial(PoseResNet, blocks=blocks, caffe=True))
+        Architecture(f"pose_resnet_{depth}{'_caffe' * caffe}", partial(PoseResNet, blocks=blocks, caffe=caffe))
+        for caffe in (False, True)
         for depth, blocks in _BLOCKS.items()
     ),
     Architecture("pose_resnet_demo", _DEMO),
