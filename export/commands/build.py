@@ -24,8 +24,7 @@ from ._arguments import (
 )
 
 if TYPE_CHECKING:
-    from ..build.plan import Plan
-    from ..build.state import Build
+    from ..build.plan import Build, Plan
 
 # Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
 # size take a hundred times longer per person than the narrow demo.
