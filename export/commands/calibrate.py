@@ -48,13 +48,14 @@ def run(args: argparse.Namespace) -> int:
     write_cache(args.output, cache)
     partial_file(args.output).unlink(missing_ok=True)
     if args.json:
-        print(json.dumps(_summary(args.output, cache)))
+        found = {"output": str(args.output), "graph": cache.graph, "method": cache.method, "tensors": len(cache.ranges)}
+        found |= {"crops": cache.state.crops, "curve": cache.ranges.curve, "settled": cache.ranges.settled}
+        print(json.dumps(found))
         return 0
     images = sum(one["images"] for one in cache.sets)
-    print(
-        f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {cache.state.crops} people on "
-        f"{images} images\ngraph  {cache.graph} ({cache.model})"
-    )
+    people = f"{cache.state.crops} people on {images} images"
+    print(f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {people}")
+    print(f"graph  {cache.graph} ({cache.model})")
     for one in cache.sets:
         print(f"people {one['sha256']} ({one['data']})")
     print(settled_text(cache.ranges.curve, cache.ranges.settled))
@@ -72,14 +73,16 @@ def _merged(args: argparse.Namespace) -> CalibrationCache:
 
 
 def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
+    from ...calib.cache import read_cache
     from ...calib.methods import method as find_method
     from ..build.int8 import METHOD
-    from ..calibration import calibrate, read_partial
+    from ..calibration import calibrate, partial_file
 
     check_pair(args, "calib", "calib_images")
     method = args.method or METHOD
     find_method(method)  # refuses an unknown one before any work
-    before = read_partial(args.output)
+    partial = partial_file(args.output)
+    before = read_cache(partial) if partial.exists() else None
     with steps(console) as report:
         return calibrate(
             *_source(args, report),
@@ -105,9 +108,8 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
             raise PosertError("give either a bundle or a model (--arch or --model)")
         with Bundle(args.bundle) as bundle:
             if "fp32" not in bundle.artifacts:
-                raise PosertError(
-                    f"{args.bundle} contains {', '.join(bundle.artifacts)}; calibration needs its fp32 graph"
-                )
+                found = ", ".join(bundle.artifacts)
+                raise PosertError(f"{args.bundle} contains {found}; calibration needs its fp32 graph")
             data = bundle.read(bundle.artifacts["fp32"])
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
@@ -119,18 +121,6 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
     report("ONNX graph", 0, 0)
     data = with_crops(to_onnx(reference), reference.contract).SerializeToString()
     return name_of(row, args.stages), reference.contract, data, frames
-
-
-def _summary(path: Path, cache: CalibrationCache) -> dict[str, Any]:
-    return {
-        "output": str(path),
-        "graph": cache.graph,
-        "method": cache.method,
-        "tensors": len(cache.ranges),
-        "crops": cache.state.crops,
-        "curve": cache.ranges.curve,
-        "settled": cache.ranges.settled,
-    }
 
 
 COMMAND = Command(
