@@ -31,25 +31,15 @@ _FILES = {".onnx": "onnxruntime", ".pt": "torchscript"}
 
 @dataclass(frozen=True)
 class ModelRef:
-    """One model to compare.
+    """One model to compare."""
 
-    Attributes:
-        name: the text that names it.
-        precision: "fp32", "fp16", "int8" or "int8_gpu", which bounds how similar two models can be.
-        session: crops to heatmaps.
-        contract: of its bundle; None for a file that belongs to no bundle.
-        crops: `(M, H, W, 3)` uint8 BGR, the bundle's golden crops; None for a file.
-        graph: the ONNX graph, whose tensors can be compared; None for anything else.
-        reference: the PyTorch model; None for anything else.
-    """
-
-    name: str
-    precision: str
-    session: Session
-    contract: Contract | None = None
-    crops: NDArray[np.uint8] | None = None
-    graph: bytes | None = None
-    reference: Reference | None = None
+    name: str  # the text that names it
+    precision: str  # "fp32", "fp16", "int8" or "int8_gpu", which bounds how similar two models can be
+    session: Session  # crops to heatmaps
+    contract: Contract | None = None  # of its bundle
+    crops: NDArray[np.uint8] | None = None  # (M, H, W, 3) BGR, the bundle's golden crops
+    graph: bytes | None = None  # an ONNX graph, whose tensors can be compared
+    reference: Reference | None = None  # the PyTorch model
 
 
 class PlainSession:
@@ -72,11 +62,9 @@ def normalised(crops: NDArray[np.uint8], contract: Contract) -> NDArray[np.float
 
 
 def open_pair(first: str, second: str, weights: str | None = None) -> tuple[ModelRef, ModelRef]:
-    """Open both; a file uses the contract of the other one's bundle.
+    """Open both, which are named as the module says; a file uses the contract of the other one's bundle.
 
-    Args:
-        first, second: their names, see the module's docstring.
-        weights: the checkpoint for `BUNDLE:torch`, if the bundle was built from a file.
+    `weights` is the checkpoint for `BUNDLE:torch`, if the bundle was built from a file.
 
     Raises:
         PosertError: a name is not valid, or the model cannot run here.

@@ -143,11 +143,13 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return bundled
 
 
-def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray]) -> Outputs:
-    """Run a graph once in ONNX Runtime and return its outputs."""
+def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray], *, optimised: bool = True) -> Outputs:
+    """Run a graph once in ONNX Runtime, if asked without its graph optimisation, and return its outputs."""
     data = model if isinstance(model, bytes) else model.SerializeToString()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return tuple(session.run(None, feeds))
 
