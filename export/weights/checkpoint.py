@@ -97,8 +97,11 @@ def _shapes(build: Callable[..., nn.Module], keypoints: int) -> dict[str, tuple[
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> Any:
