@@ -24,6 +24,7 @@ from ..runtime.registry import unknown_name
 __all__ = ["Row", "failures", "find", "has_torch", "parse_imgsz", "row", "rows"]
 
 
+_AS_IN_CONTRACT = ["width", "height", "mean", "std", "enlarge", "padding", "udp", "decode", "kernel", "flip_shift"]
 _UNPUBLISHED: dict[str, Any] = {"url": None, "file": None, "metrics": {}}
 
 
@@ -128,23 +129,11 @@ class Row:
         stride = self.stride or architecture(self.arch).stride
         return Contract(
             dataset=joints.name,
-            keypoints=joints.keypoints,
-            flip_pairs=joints.flip_pairs,
-            skeleton=joints.skeleton,
-            sigmas=joints.sigmas,
-            width=self.width,
-            height=self.height,
+            **{name: getattr(joints, name) for name in ("keypoints", "flip_pairs", "skeleton", "sigmas")},
             heatmap_width=self.width // stride,
             heatmap_height=self.height // stride,
-            mean=self.mean,
-            std=self.std,
             model_color=self.color,
-            enlarge=self.enlarge,
-            padding=self.padding,
-            udp=self.udp,
-            decode=self.decode,
-            kernel=self.kernel,
-            flip_shift=self.flip_shift,
+            **{name: getattr(self, name) for name in _AS_IN_CONTRACT},
         )
 
 

@@ -17,9 +17,7 @@ from ._blocks import BasicBlock, conv_unit, residual_layer
 class Hourglass(nn.Module):
     """One level: a branch at full resolution plus one that goes down, through the next level, and up again.
 
-    Args:
-        widths: channels of this level and of all below it.
-        blocks: residual blocks of each of the same levels.
+    `widths` and `blocks` are the channels and residual blocks of this level and of all below it.
     """
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:

@@ -43,12 +43,7 @@ class Down(nn.Module):
 class UpUnit(nn.Module):
     """One level on the way up: the feature of this resolution plus, enlarged, what comes from below.
 
-    Args:
-        cin: channels of the feature.
-        cout: channels of the result.
-        deepest: whether nothing comes from below.
-        feeds_next: whether a next stage follows, which this level hands a feature.
-        cross: whether it hands on the next stage's input as well (the shallowest level does).
+    Where `feeds_next`, it hands a feature to the next stage; where `cross`, the next stage's input as well.
     """
 
     def __init__(self, cin: int, cout: int, deepest: bool, feeds_next: bool, cross: bool) -> None:

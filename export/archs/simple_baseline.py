@@ -51,11 +51,8 @@ class PoseResNet(nn.Module):
         self.layer4 = residual_layer(block, wide[2], inner[3], blocks[3], stride=2)
         layers: list[nn.Module] = []
         for cin in (wide[3], deconv, deconv):
-            layers += [
-                nn.ConvTranspose2d(cin, deconv, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(deconv),
-                nn.ReLU(inplace=True),
-            ]
+            enlarge = nn.ConvTranspose2d(cin, deconv, 4, stride=2, padding=1, bias=False)
+            layers += [enlarge, nn.BatchNorm2d(deconv), nn.ReLU(inplace=True)]
         self.deconv_layers = nn.Sequential(*layers)
         self.final_layer = nn.Conv2d(deconv, keypoints, 1)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from functools import cache
-from itertools import islice
+from functools import cache, partial
+from itertools import count, islice
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -103,13 +103,12 @@ class _Variants:
         """Write both graphs with these nodes in float."""
         if self._written is None or self._written[0] != float_nodes:
             for name, unsigned in _UNSIGNED.items():
-                fallback: Literal["float16", "float32"] = "float16" if self.half and not unsigned else "float32"
                 made = quantize(
                     self.fp32,
                     self.ranges,
                     float_nodes=float_nodes,
                     unsigned=unsigned,
-                    fallback_dtype=fallback,
+                    fallback_dtype="float16" if self.half and not unsigned else "float32",
                     keep_fp32=self.keep_fp32,
                 )
                 self.files[name].write_bytes(made.model.SerializeToString())
@@ -186,23 +185,16 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
     if first.drop <= max_drop:
         step = Step((), (), 0.0, first)
         return SearchResult(step, (step,)), []
-    report("int8: what each block costs", 0, 0)
+    progress = partial(report, "int8: what each block costs")
+    progress(0, 0)
     some = np.concatenate(list(islice(crops, _SENSITIVITY_BATCHES)))
-    blocks = block_sensitivity(
-        variants.fp32,
-        variants.ranges,
-        some,
-        build.contract,
-        progress=lambda done, total: report("int8: what each block costs", done, total),
-    )
-    tried = 0
+    blocks = block_sensitivity(variants.fp32, variants.ranges, some, build.contract, progress=progress)
+    tries = count(1)
 
     def attempt(float_nodes: tuple[str, ...]) -> Measurement:
-        nonlocal tried
         if not float_nodes:
             return first
-        tried += 1
-        return measure(float_nodes, f"int8: search, try {tried}, {len(float_nodes)} nodes in float")
+        return measure(float_nodes, f"int8: search, try {next(tries)}, {len(float_nodes)} nodes in float")
 
     return find_float_blocks(blocks, attempt, max_drop), blocks
 

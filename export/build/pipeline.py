@@ -50,10 +50,11 @@ def build_bundle(plan: Plan, report: Report = lambda what, done, total: None) ->
         if plan.plain is not None:
             with atomic_write(plan.plain) as file:
                 file.write(state.plain)
-        output = plan.output
-        if state.parity.verdict == "failed" and _holds_a_good_one(output):
+        parity, output = state.parity, plan.output
+        if parity.verdict == "failed" and _holds_a_good_one(output):
             output = output.with_suffix(f".failed{output.suffix}")
-        state.path = _write(state, output, _accuracy(state))
+        accuracy = {"verdict": parity.verdict, "max_drop": parity.max_drop, "data": parity.data, **state.published}
+        state.path = _write(state, output, {**accuracy, "rows": [row.to_json() for row in parity.rows]})
     return state
 
 
@@ -106,18 +107,6 @@ def _holds_a_good_one(path: Path) -> bool:
             return bool(bundle.accuracy["verdict"] != "failed")
     except PosertError:
         return False
-
-
-def _accuracy(state: Build) -> dict[str, Any]:
-    """The manifest's record of the gate."""
-    parity = state.parity
-    return {
-        "verdict": parity.verdict,
-        "max_drop": parity.max_drop,
-        "data": parity.data,
-        **state.published,
-        "rows": [row.to_json() for row in parity.rows],
-    }
 
 
 def _write(state: Build, path: Path, accuracy: dict[str, Any]) -> Path:

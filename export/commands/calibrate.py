@@ -29,9 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--samples", type=options.positive, metavar="N", help="people to calibrate on (default: 64)")
     add("--method", metavar="NAME", help="minmax, percentile, mse, entropy (default: mse)")
-    add(
-        "--output", type=Path, required=True, metavar="FILE", help="calibration cache to write, for build --calib-cache"
-    )
+    output = "calibration cache to write, for build --calib-cache"
+    add("--output", type=Path, required=True, metavar="FILE", help=output)
     add("--merge", type=Path, nargs="+", metavar="FILE", help="merge these calibration caches in place of calibrating")
 
 
@@ -98,10 +97,8 @@ def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
     """Name, contract and fp32 graph of the network, and the images to calibrate it on."""
     from ...runtime.bundle.archive import Bundle
-    from ..archs import on_meta
     from ..build.pipeline import load_reference, name_of
     from ..graph.to_onnx import to_onnx, with_crops
-    from ..weights.load import check_source
 
     if args.bundle is not None:
         if args.arch or args.model:
@@ -113,9 +110,6 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
             data = bundle.read(bundle.artifacts["fp32"])
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
-    if args.stages is not None:
-        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
-    check_source(row, args.weights)
     frames = calibration_frames(args, row.keypoints)
     row, reference, _ = load_reference(row, args.weights, args.stages, report)
     report("ONNX graph", 0, 0)
@@ -123,11 +117,5 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
     return name_of(row, args.stages), reference.contract, data, frames
 
 
-COMMAND = Command(
-    "Calibrate int8 activation ranges",
-    "make",
-    add_arguments,
-    run,
-    extra="export",
-    renamed={"--scales": "--output", "--people": "--samples"},
-)
+_RENAMED = {"--scales": "--output", "--people": "--samples"}
+COMMAND = Command("Calibrate int8 activation ranges", "make", add_arguments, run, "export", _RENAMED)

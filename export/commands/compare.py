@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from ...runtime.accuracy.frames import Frames
     from ...runtime.bundle.contract import Contract
-    from ..divergence.drift import Drift
-    from ..divergence.layers import LayerDivergence
-    from ..divergence.operands import ModelRef
 
 _IMAGES = 40
 _CROPS = 2  # whose layers are compared
@@ -34,9 +31,8 @@ _COLUMNS = {"p50": 10, "p95": 8, "max": 8}  # of the table of joints, with their
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add(
-        "first", help="BUNDLE:GRAPH[@BACKEND] with GRAPH torch, fp32, fp16, int8, ...; or an .onnx, .pt or .engine file"
-    )
+    graph = "BUNDLE:GRAPH[@BACKEND] with GRAPH torch, fp32, fp16, int8, ...; or an .onnx, .pt or .engine file"
+    add("first", help=graph)
     add("second", help="the same; errors are relative to the first")
     add("--weights", metavar="FILE", help="checkpoint for BUNDLE:torch, if the bundle was built from a file")
     add_labelled_images(parser, "of people to compare on", "synthetic people")
@@ -66,32 +62,13 @@ def run(args: argparse.Namespace) -> int:
     bound = max(HEATMAP_BOUND[a.precision], HEATMAP_BOUND[b.precision])
     crops = a.crops if a.crops is not None else b.crops
     crops = random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
-    report = summary(a, b, contract, frames, drift, compare_layers(a, b, crops, bound), bound)
-    if args.output is not None:
-        names = a.name, b.name
-        _write(args.output, report, [picture(p, frames.load_index(p.image), contract, names) for p in drift.worst])
-    print(json.dumps(report) if args.json else "\n".join(describe(report)))
-    return 0 if report["same"] else 1
-
-
-def summary(
-    a: ModelRef,
-    b: ModelRef,
-    contract: Contract,
-    frames: Frames,
-    drift: Drift,
-    found: LayerDivergence | None,
-    bound: float,
-) -> dict[str, Any]:
-    """The comparison as JSON values."""
-    layers: dict[str, Any] | None = None
-    if found is not None:
-        layers = {
-            "first": asdict(found.first) if found.first else None,
-            "jumps": [asdict(layer) for layer in found.jumps(_SHOWN)],
-            "all": [asdict(layer) for layer in found.layers],
-        }
-    return {
+    found = compare_layers(a, b, crops, bound)
+    layers = found and {
+        "first": asdict(found.first) if found.first else None,
+        "jumps": [asdict(layer) for layer in found.jumps(_SHOWN)],
+        "all": [asdict(layer) for layer in found.layers],
+    }
+    report = {
         "first": a.name,
         "second": b.name,
         "same": bool(drift.output["relative"] <= bound),
@@ -102,6 +79,11 @@ def summary(
         "joints": {rule: _joints(distances, contract) for rule, distances in drift.joints.items()},
         "layers": layers,
     }
+    if args.output is not None:
+        names = a.name, b.name
+        _write(args.output, report, [picture(p, frames.load_index(p.image), contract, names) for p in drift.worst])
+    print(json.dumps(report) if args.json else "\n".join(_describe(report)))
+    return 0 if report["same"] else 1
 
 
 def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dict[str, float | None]]:
@@ -116,7 +98,7 @@ def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dic
     return figures
 
 
-def describe(report: Mapping[str, Any]) -> list[str]:
+def _describe(report: Mapping[str, Any]) -> list[str]:
     """The comparison for a terminal."""
     h = report["heatmaps"]
     lines = [

@@ -39,19 +39,12 @@ class Person:
 
 @dataclass(frozen=True)
 class Drift:
-    """Two networks on the same people.
-
-    Attributes:
-        people: number of people.
-        output: error of the heatmaps: "max", "mean" and "p99" of the absolute differences, and "relative" (L2).
-        joints: per decode rule the distances `(N, K)` float32, px of the frame; NaN where the first is not sure.
-        worst: the people with the largest drift relative to their size.
-    """
+    """Two networks on the same people."""
 
     people: int
-    output: dict[str, float]
-    joints: dict[str, NDArray[np.float32]]
-    worst: list[Person]
+    output: dict[str, float]  # error of the heatmaps: max, mean and p99 of the absolute differences, and relative (L2)
+    joints: dict[str, NDArray[np.float32]]  # per decode rule distances (N, K), px of the frame; NaN: first not sure
+    worst: list[Person]  # with the largest drift relative to their size
 
 
 def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Drift:

@@ -32,21 +32,13 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Layer:
-    """The error of one tensor that both networks have.
+    """The error of one tensor that both networks have."""
 
-    Attributes:
-        name: of the node that produces it, such as "stage2.0.branches.1.0.conv2".
-        op: operator of that node, such as "Conv".
-        error: relative L2 error.
-        largest: largest absolute difference.
-        inherited: the largest error of the layers that it reads.
-    """
-
-    name: str
-    op: str
-    error: float
-    largest: float
-    inherited: float
+    name: str  # of the node that produces it, such as "stage2.0.branches.1.0.conv2"
+    op: str  # operator of that node, such as "Conv"
+    error: float  # relative L2 error
+    largest: float  # largest absolute difference
+    inherited: float  # the largest error of the layers that it reads
 
 
 @dataclass(frozen=True)

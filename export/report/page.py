@@ -30,6 +30,7 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    series = _series(parity)
     environment.filters |= {"number": words.number, "signed": words.signed, "interval": words.interval_text}
     return environment.get_template("page.html").render(
         parity=parity,
@@ -38,8 +39,8 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         bundle=meta.get("bundle", ""),
         headline=words.headline(parity),
         tiles=_tiles(parity),
-        plots=_plots(parity),
-        series=_series(parity),
+        plots=_plots(parity, series),
+        series=series,
         joints=_joints(parity, contract),
         int8=_int8(meta.get("calibration")),
         people=[_person(worst, contract) for worst in parity.worst],
@@ -84,9 +85,9 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
     ]
 
 
-def _plots(parity: Parity) -> dict[str, Markup]:
+def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     """Plots by name; those without data are missing."""
-    series, found = _series(parity), {}
+    found = {}
     judged = [r for r in parity.rows[1:] if r.ap_drop is not None and r.ap_drop_interval is not None]
     if judged:
         drops = [(r.ap_drop or 0.0, r.ap_drop_interval or (0.0, 0.0)) for r in judged]
