@@ -125,12 +125,8 @@ def _ranges(
     """Ranges, the record of where they come from, and who they rest on."""
     plan = build.plan
     if plan.scales is None:
-        tensors = place(fp32).tensors
-
-        def progress(done: int) -> None:
-            build.report("calibration", done, len(crops))
-
-        ranges = collect(fp32, crops, tensors, METHOD, progress=progress)
+        tensors, people = place(fp32).tensors, len(crops)
+        ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: build.report("calibration", done, people))
         ids = {person.annotation for person in crops.people}
         record = {"method": METHOD, "data": plan.calibration.note, **crops.provenance()}
         return ranges, record, lambda a: a["id"] in ids

@@ -118,12 +118,7 @@ class Build:
     ) -> None:
         """Add a graph file with its error on the golden crop, as the library that owns the format computes it.
 
-        Args:
-            file: in `folder`; its stem is the graph's name.
-            format: "onnx" or "torchscript".
-            precision: "fp32", "fp16" or "int8".
-            opset: ONNX operator set, None for TorchScript.
-            float_nodes: nodes that are not in `precision`, each with the reason.
+        The file's stem is the graph's name; `float_nodes` are the nodes that are not in `precision`, with the reasons.
         """
         data = file.read_bytes()
         session = load_backend(_LIBRARIES[format]).open(data, "int8_gpu" if file.stem == "int8_gpu" else precision)

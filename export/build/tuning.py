@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...calib.overlap import EvaluationImages
 from ...calib.search import Measurement
@@ -103,7 +102,7 @@ class Tuner:
         self._crop = np.full((1, contract.height, contract.width, 3), 127, np.uint8)
         self._float = load_backend(main).open(fp32, "fp32")
         self._float.infer(self._crop)
-        self.fp32_ms = 1e3 * statistics.median(_seconds(self._float, self._crop) for _ in range(_ROUNDS))
+        self.fp32_ms = 1e3 * statistics.median(self._seconds(self._float) for _ in range(_ROUNDS))
 
     def measure(self, variants: Mapping[str, bytes], what: str) -> Measurement:
         """The larger AP drop of the graphs "int8" and "int8_gpu", and the time of the former; `what` is reported."""
@@ -114,8 +113,15 @@ class Tuner:
             return Measurement(math.inf)
         # Timed in turn with the float32 graph: a machine that slows down slows both.
         session = load_backend(self.backends["int8"]).open(variants["int8"], "int8")
-        ms = self.fp32_ms * _ratio(session, self._float, self._crop)
-        return Measurement(worst.ap_drop, worst.ap_drop_interval, ms)
+        session.infer(self._crop)
+        pairs = [(self._seconds(session), self._seconds(self._float)) for _ in range(_ROUNDS)]
+        ratio = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+        return Measurement(worst.ap_drop, worst.ap_drop_interval, self.fp32_ms * ratio)
+
+    def _seconds(self, session: Session) -> float:
+        start = time.perf_counter()
+        session.infer(self._crop)
+        return time.perf_counter() - start
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
         session = partial(load_backend(backend).open, data, artifact)
@@ -131,15 +137,3 @@ def candidate(
         return PoseEstimator.from_session(contract, session(), Selection(backend, precision, "under test"))
 
     return Candidate(precision, backend, estimator, size / 1e6, artifact)
-
-
-def _seconds(session: Session, crop: NDArray[np.uint8]) -> float:
-    start = time.perf_counter()
-    session.infer(crop)
-    return time.perf_counter() - start
-
-
-def _ratio(one: Session, other: Session, crop: NDArray[np.uint8]) -> float:
-    one.infer(crop)
-    pairs = [(_seconds(one, crop), _seconds(other, crop)) for _ in range(_ROUNDS)]
-    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)

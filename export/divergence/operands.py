@@ -117,14 +117,14 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
         built = engine.metadata
         library = load_backend(built.backend).import_library()
         return ModelRef(text, built.precision, EngineSession(library, b"", built.precision, engine), contract)
-    data = path.read_bytes()
-    name = backend or _FILES[path.suffix]
-    precision = _precision(data) if path.suffix == ".onnx" else "fp32"
+    data, name = path.read_bytes(), backend or _FILES[path.suffix]
+    if path.suffix == ".pt":
+        return ModelRef(text, "fp32", load_backend(name).open(data, "fp32"), contract)
+    precision = _precision(data)
     session = load_backend(name).open(data, precision)
-    if path.suffix == ".onnx" and not takes_crops(data) and contract is not None:
+    if not takes_crops(data) and contract is not None:
         session = PlainSession(session, contract)
-    graph = data if path.suffix == ".onnx" and name == "onnxruntime" else None
-    return ModelRef(text, precision, session, contract, None, graph)
+    return ModelRef(text, precision, session, contract, None, data if name == "onnxruntime" else None)
 
 
 def takes_crops(graph: bytes) -> bool:

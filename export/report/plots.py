@@ -134,16 +134,10 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
         here = np.asarray(position.transform((p.cost, p.drop)))
         if all(abs(here[1] - other[1]) > 0.07 or abs(here[0] - other[0]) > 0.25 for other in labelled):
             labelled.append(here)
-            left = here[0] > 0.5
-            axes.annotate(
-                p.label,
-                (p.cost, p.drop),
-                xytext=(-8 if left else 8, 0),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                va="center",
-                zorder=5,
-            )
+            side: dict[str, Any] = {"xytext": (8, 0), "ha": "left"}
+            if here[0] > 0.5:
+                side = {"xytext": (-8, 0), "ha": "right"}
+            axes.annotate(p.label, (p.cost, p.drop), textcoords="offset points", va="center", zorder=5, **side)
     axes.set_ylabel("AP lost")
     axes.set_xlabel(unit, loc="right")
     return plot.svg()
