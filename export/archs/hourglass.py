@@ -41,10 +41,7 @@ class Hourglass(nn.Module):
 class HourglassNet(nn.Module):
     """Normalised images `(N, 3, H, W)` to heatmaps `(N, K, H/4, W/4)`; H and W are multiples of 128.
 
-    Args:
-        keypoints: K.
-        widths: channels of the levels, highest resolution first.
-        blocks: residual blocks of the levels.
+    `widths` and `blocks` are the channels and residual blocks of the levels, highest resolution first.
     """
 
     def __init__(

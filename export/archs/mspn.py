@@ -107,13 +107,7 @@ class MSPN(nn.Module):
     """Normalised images `(N, 3, H, W)` to heatmaps `(N, K, H/4, W/4)` that peak at 255; H and W are multiples of 32.
 
     The output is the shallowest level's map of the last stage; the other maps serve training and are not computed.
-    (The sources resize it to 64x48 at last, which for a 256x192 input is what it has.)
-
-    Args:
-        keypoints: K.
-        stages: stages that the network has.
-        run_stages: the one to stop after; None runs all.
-        width: channels on the way up.
+    (The sources resize it to 64x48 at last, which for a 256x192 input is what it has.) `width`: channels on the way up.
     """
 
     def __init__(self, keypoints: int, stages: int, run_stages: int | None = None, width: int = 256) -> None:

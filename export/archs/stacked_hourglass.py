@@ -58,11 +58,7 @@ class Hourglass(nn.Module):
 class StackedHourglass(nn.Module):
     """Images `(N, 3, H, W)` RGB in 0..1 to heatmaps `(N, K, H/4, W/4)` of the last stack; sizes are multiples of 64.
 
-    Args:
-        keypoints: K.
-        stages: stacks that the network has.
-        run_stages: the one to stop after; None runs all.
-        width: channels of the stacks.
+    A stage is a stack, with `width` channels.
     """
 
     def __init__(self, keypoints: int, stages: int, run_stages: int | None = None, width: int = 256) -> None:

@@ -57,19 +57,15 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
 def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
     """The images of --calib, with labels or with boxes only; without it synthetic people."""
     from ...runtime.accuracy.frames import box_frames, read_frames
+    from ...runtime.metrics.coco_files import read_json
     from ..demo.frames import demo_frames
 
     if not args.calib:
         return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
-    return (read_frames if _has_joints(args.calib) else box_frames)(args.calib, args.calib_images)
-
-
-def _has_joints(path: Path) -> bool:
-    from ...runtime.metrics.coco_files import read_json
-
-    content = None if path.suffix.lower() == ".csv" else read_json(path)
+    content = None if args.calib.suffix.lower() == ".csv" else read_json(args.calib)
     people = content.get("annotations") if isinstance(content, dict) else None
-    return isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
+    labelled = isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
+    return (read_frames if labelled else box_frames)(args.calib, args.calib_images)
 
 
 def add_labelled_images(group: argparse.ArgumentParser | argparse._ArgumentGroup, purpose: str, default: str) -> None:

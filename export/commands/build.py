@@ -74,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         report("report", 1, 1)
     if built.path != plan.output:
         console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
-    folder = _report_folder(args, built.path)
-    page = write_report(built.parity, built.contract, folder, {**built.meta(), "command": _command()})
+    given = sys.argv[2:] if sys.argv[1:2] == ["build"] else sys.argv[1:]
+    meta = {**built.meta(), "command": shlex.join(["posert", "build", *given])}
+    page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta)
     if args.json:
         files = {"bundle": str(built.path), "report": str(page)}
         verdicts = {"verdict": built.parity.verdict, "int8": built.calibration and built.calibration["verdict"]}
@@ -156,11 +157,6 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
 def _report_folder(args: argparse.Namespace, output: Path) -> Path:
     folder: Path = args.report or output.with_name(f"{output.stem}-report")
     return folder
-
-
-def _command() -> str:
-    given = sys.argv[1:]
-    return shlex.join(["posert", "build", *(given[1:] if given[:1] == ["build"] else given)])
 
 
 _RENAMED = {"--scales": "--calib-cache"}
