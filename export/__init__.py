@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .archs import Architecture as Architecture
     from .build.pipeline import build_bundle as build_bundle
+    from .build.plan import Build as Build
     from .build.plan import Plan as Plan
-    from .build.state import Build as Build
     from .catalog import Row as Row
     from .catalog import find as find
     from .catalog import rows as rows
 
 _HOME = {
     "Architecture": "archs",
-    "Build": "build.state",
+    "Build": "build.plan",
     "Plan": "build.plan",
     "Row": "catalog",
     "build_bundle": "build.pipeline",

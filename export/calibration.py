@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 
-from ..calib.cache import CalibrationCache, read_cache, write_cache
+from ..calib.cache import CalibrationCache, write_cache
 from ..calib.images import CalibrationSet, crops_from_coco
 from ..calib.overlap import phash
 from ..calib.placement import place
@@ -30,16 +30,6 @@ def partial_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def read_partial(path: Path) -> CalibrationCache | None:
-    """The state that an interrupted calibration to `path` left, if any.
-
-    Raises:
-        CalibrationError: the file cannot be read as one.
-    """
-    partial = partial_file(path)
-    return read_cache(partial) if partial.exists() else None
-
-
 def calibrate(
     name: str,
     contract: Contract,
@@ -53,19 +43,10 @@ def calibrate(
     report: Report,
     note: Callable[[str], None],
 ) -> CalibrationCache:
-    """Calibrate a graph; the state is saved beside `path` on the way.
+    """Calibrate the fp32 graph of the model `name`, which takes crops, on `samples` of the people in the frames.
 
-    Args:
-        name: of the model.
-        contract: of the model.
-        graph: its fp32 ONNX graph, which takes crops.
-        frames: images with people.
-        samples: how many people to use; None for the default number.
-        method: name of the range method.
-        path: where the caller will write the result.
-        before: from `read_partial`; the calibration resumes there.
-        report: shown the progress.
-        note: called with messages for the user.
+    The state is saved in `partial_file(path)` on the way; `before` is the state of an interrupted run to resume.
+    `note` is called with messages for the user.
 
     Raises:
         CalibrationError: `before` belongs to another graph, method or set of people.

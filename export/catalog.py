@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,10 @@ from ..runtime.pose.heads import head
 from ..runtime.registry import unknown_name
 
 __all__ = ["Row", "failures", "find", "has_torch", "parse_imgsz", "row", "rows"]
+
+
+_AS_IN_CONTRACT = ["width", "height", "mean", "std", "enlarge", "padding", "udp", "decode", "kernel", "flip_shift"]
+_UNPUBLISHED: dict[str, Any] = {"url": None, "file": None, "metrics": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +115,7 @@ class Row:
         if layout == self.layout:
             return self
         note = f"weights of the {layout} layout, not those of the published row {self.id}"
-        changes = _tuples(self.by_layout.get(layout, {}))
-        return replace(self, layout=layout, url=None, file=None, metrics={}, note=note, **changes)
+        return replace(self, layout=layout, note=note, **_UNPUBLISHED, **_tuples(self.by_layout.get(layout, {})))
 
     def contract(self) -> Contract:
         """What the network was trained to see and how its maps are read. Needs torch where `stride` is None.
@@ -126,23 +129,11 @@ class Row:
         stride = self.stride or architecture(self.arch).stride
         return Contract(
             dataset=joints.name,
-            keypoints=joints.keypoints,
-            flip_pairs=joints.flip_pairs,
-            skeleton=joints.skeleton,
-            sigmas=joints.sigmas,
-            width=self.width,
-            height=self.height,
+            **{name: getattr(joints, name) for name in ("keypoints", "flip_pairs", "skeleton", "sigmas")},
             heatmap_width=self.width // stride,
             heatmap_height=self.height // stride,
-            mean=self.mean,
-            std=self.std,
             model_color=self.color,
-            enlarge=self.enlarge,
-            padding=self.padding,
-            udp=self.udp,
-            decode=self.decode,
-            kernel=self.kernel,
-            flip_shift=self.flip_shift,
+            **{name: getattr(self, name) for name in _AS_IN_CONTRACT},
         )
 
 
@@ -152,11 +143,7 @@ def rows() -> dict[str, Row]:
 
 
 def row(id: str) -> Row:
-    """The row with this id.
-
-    Raises:
-        CatalogError: for an unknown id; the nearest and all known ids are listed.
-    """
+    """The row with this id. Raises CatalogError for an unknown one, with the nearest and all known ids."""
     known = _load()[0]
     if id not in known:
         raise CatalogError(unknown_name("model", id, known) + failures())
@@ -164,11 +151,10 @@ def row(id: str) -> Row:
 
 
 def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row:
-    """The published row for an architecture, and if wanted a data set and an input size.
+    """The first row of the catalog that fits an architecture, and if wanted a data set and an input size.
 
-    The first row of the catalog that fits is taken: COCO before other data sets, the smaller input before the larger,
-    MMPose's weights before the original repository's. So `find("hrnet_w32")` is MMPose's COCO 256x192 row; any other
-    can be asked for by its id.
+    COCO stands before other data sets, the smaller input before the larger, MMPose's weights before the original
+    repository's. So `find("hrnet_w32")` is MMPose's COCO 256x192 row.
 
     Args:
         arch: an architecture ("hrnet_w32"), another name of one ("pose_hrnet_w32") or the id of a row.
@@ -176,8 +162,7 @@ def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row
         imgsz: the crop as "HxW", for instance "256x192".
 
     Raises:
-        CatalogError: for a name that fits no architecture or several, or where no row has this data set and size;
-            the candidates are listed.
+        CatalogError: `arch` fits nothing or several, or no row has this data set and size; candidates are listed.
     """
     known, aliases, variants = _load()
     size = None if imgsz is None else parse_imgsz(imgsz)
@@ -192,23 +177,15 @@ def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row
         raise CatalogError(unknown_name("architecture", arch, names) + failures())
     fits = [r for r in pool if dataset in (None, r.dataset) and size in (None, (r.height, r.width))]
     if not fits:
-        wanted = " ".join(text for text in (dataset, imgsz) if text)
-        raise CatalogError(f"the catalog has no {arch} for {wanted}. It has:\n{_list(pool)}")
+        wanted = " ".join(filter(None, (dataset, imgsz)))
+        known_ones = "".join(f"\n  {r.arch} {r.dataset} {r.height}x{r.width}  ({r.id})" for r in pool)
+        raise CatalogError(f"the catalog has no {arch} for {wanted}. It has:{known_ones}")
     found = fits[0]
-    if name in variants:
-        return replace(
-            found,
-            id=f"{name}_{found.dataset}_{found.height}x{found.width}",
-            arch=name,
-            params=None,
-            macs=None,
-            macs_test_path=None,
-            url=None,
-            file=None,
-            metrics={},
-            note=f"no published weights; the contract is that of {found.id}",
-        )
-    return found
+    if name not in variants:
+        return found
+    id = f"{name}_{found.dataset}_{found.height}x{found.width}"
+    note = f"no published weights; the contract is that of {found.id}"
+    return replace(found, id=id, arch=name, note=note, params=None, macs=None, macs_test_path=None, **_UNPUBLISHED)
 
 
 def has_torch() -> bool:
@@ -217,11 +194,7 @@ def has_torch() -> bool:
 
 
 def parse_imgsz(text: str) -> tuple[int, int]:
-    """Height and width, px, from "256x192".
-
-    Raises:
-        CatalogError: for any other text.
-    """
+    """Height and width, px, from "256x192"; CatalogError for any other text."""
     found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text.strip().lower())
     if not found:
         raise CatalogError(f"the input size {text!r} is not HEIGHTxWIDTH; write for instance 256x192")
@@ -237,10 +210,6 @@ def failures() -> str:
     return "".join(f"\n{where} was skipped: {why}" for where, why in plugin_failures().items())
 
 
-def _list(candidates: Iterable[Row]) -> str:
-    return "\n".join(f"  {r.arch} {r.dataset} {r.height}x{r.width}  ({r.id})" for r in candidates)
-
-
 @cache
 def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str]]:
     """Rows by id, aliases and variants: catalog.json first, then the rows of architectures."""
@@ -252,9 +221,8 @@ def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str]]:
         for own in architectures().values():
             for id, entry in own.rows.items():
                 if id in known:
-                    raise CatalogError(
-                        f"two models are called {id!r}: of {known[id].arch} and of {own.name}; rename one"
-                    )
+                    owners = f"{known[id].arch} and of {own.name}"
+                    raise CatalogError(f"two models are called {id!r}: of {owners}; rename one")
                 known[id] = _row(id, {**entry, "arch": own.name})
     return known, content["aliases"], content["variants"]
 
@@ -275,12 +243,10 @@ def _row(id: str, entry: Mapping[str, Any]) -> Row:
         whole = {"fraction": 1, "percent": 100}[values.pop("metrics_unit", "fraction")]
         # Rounded because 97.1 / 100 is 0.9709999999999999.
         values["metrics"] = {name: round(value / whole, 6) for name, value in values.get("metrics", {}).items()}
-        url = values.pop("url", None)
-        values.update(
-            file=values.pop("file", url.rsplit("/", 1)[-1] if url else None),
-            macs_test_path=values.get("macs_test_path", values.get("macs")),
-        )
-        return Row(id=id, height=height, width=width, url=url, **_tuples(values))
+        if values.get("url"):
+            values.setdefault("file", values["url"].rsplit("/", 1)[-1])
+        values.setdefault("macs_test_path", values.get("macs"))
+        return Row(id=id, height=height, width=width, **_tuples(values))
     except (KeyError, TypeError, ValueError) as error:
         raise CatalogError(
             f"the catalog row {id} cannot be used ({type(error).__name__}: {error}); it needs dataset and input "

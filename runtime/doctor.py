@@ -59,7 +59,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to fix: `what` is wrong, `fix` is the line that fixes it.
+    """Something to fix, and the line that fixes it.
 
     `level` is "broken" (installed and does not work), "missing" (would make something work) or "slow".
     """
@@ -80,10 +80,9 @@ def probe(what: str, seconds: float = SECONDS) -> Probe:
     last = next((line for line in reversed(done.stdout.splitlines()) if line.startswith('{"state"')), None)
     if done.returncode == 0 and last:
         return Probe(**json.loads(last))
+    why = (done.stderr.strip().splitlines() or ["it ends without a message"])[-1]
     if done.returncode < 0:
         why = f"loading it ends the process by {signal.Signals(-done.returncode).name}"
-    else:
-        why = (done.stderr.strip().splitlines() or ["it ends without a message"])[-1]
     return Probe("broken", f"{why}. Reinstall it: {_fix(what)}")
 
 
@@ -96,10 +95,10 @@ def probe_all() -> dict[str, Probe]:
 
 def examine(machine: Machine, probes: Mapping[str, Probe]) -> dict[str, Any]:
     """The whole report, as `posert doctor --json` prints it; arguments as for `diagnose`."""
-    rows = []
-    for name in backends():
-        runs = precisions(name, probes[name], machine, probes["driver"])
-        rows.append({"backend": name, **asdict(probes[name]), "precisions": runs})
+    rows = [
+        {"backend": name, **asdict(seen), "precisions": precisions(name, seen, machine, probes["driver"])}
+        for name, seen in ((name, probes[name]) for name in backends())
+    ]
     return {
         "machine": asdict(machine),
         "opencv": asdict(probes["opencv"]),
@@ -239,10 +238,8 @@ def _look(what: str) -> Probe:
         return Probe("ready", facts={"failures": registry.plugin_failures() if registry else plugin_failures(what)})
     try:
         spec = load_backend(what)
-    except MissingBackend as error:
-        return Probe("missing", str(error))
     except BackendError as error:
-        return Probe("broken", str(error))
+        return Probe("missing" if isinstance(error, MissingBackend) else "broken", str(error))
     facts = {"version": spec.library_version().split("-")[0], "precisions": list(spec.precisions)}
     if lacking := spec.unavailable():
         return Probe("cannot run", lacking, facts)

@@ -37,10 +37,9 @@ class Registry(Generic[T]):
 
     Attributes:
         kind: what an entry is called in messages: "backend".
-        package: the folder, as a package: "posert.runtime.backends". A file's name is its spec's name; a leading
-            underscore hides a file.
+        package: the folder, "posert.runtime.backends". A file's name is its spec's name; a leading underscore hides it.
         attribute: the variable of a file that holds its spec: "BACKEND".
-        group: entry-point group of plug-ins: "posert.backends". An entry point's name is the spec's name, its value
+        group: entry-point group of plug-ins, "posert.backends". An entry point's name is the spec's name, its value
             the spec: "their_package.module:BACKEND".
         spec: the spec's class.
         error: raised for a name that is unknown or cannot be loaded.
@@ -71,9 +70,8 @@ class Registry(Generic[T]):
         if not givers:
             raise self.error(unknown_name(self.kind, name, self.names()))
         if len(givers) > 1:
-            raise self.error(
-                f"the {self.kind} {name!r} is given by {' and again by '.join(givers)}: rename or uninstall one of them"
-            )
+            told = " and again by ".join(givers)
+            raise self.error(f"the {self.kind} {name!r} is given by {told}: rename or uninstall one of them")
         if found:
             value = import_plugin(found[0], self.error)
         else:

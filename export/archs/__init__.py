@@ -8,18 +8,16 @@ is not read. An installed package adds its own through the entry-point group `po
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
 from typing import Any
 
 import torch
 from torch import nn
 
 from ...runtime.errors import CatalogError
-from ...runtime.registry import unknown_name
+from ...runtime.registry import label, module_names, plugins, unknown_name
 
 __all__ = ["GROUP", "Architecture", "architecture", "architectures", "build_arch", "on_meta", "plugin_failures"]
 
@@ -77,12 +75,9 @@ def architecture(name: str) -> Architecture:
 
 
 def build_arch(name: str, keypoints: int, stages: int | None = None) -> nn.Module:
-    """A freshly initialised network in evaluation mode.
+    """A freshly initialised network for K keypoints in evaluation mode; `stages`: stop after this one, None: run all.
 
-    Args:
-        name: the architecture.
-        keypoints: K.
-        stages: stop after this stage: faster and less accurate, with the same checkpoint. None runs all stages.
+    Stopping early is faster and less accurate, with the same checkpoint.
 
     Raises:
         CatalogError: the architecture is unknown, or does not have so many stages.
@@ -113,29 +108,28 @@ def _load() -> tuple[dict[str, Architecture], dict[str, str]]:
     origins: dict[str, str] = {}
     failures: dict[str, str] = {}
 
-    def add(given: Any, origin: str) -> None:
-        for found in _checked(given, origin):
+    def add(given: tuple[Architecture, ...], origin: str) -> None:
+        for found in given:
             if found.name in known:
                 raise CatalogError(
                     f"two architectures are called {found.name!r}: in {origins[found.name]} and in {origin}; rename one"
                 )
             known[found.name], origins[found.name] = found, origin
 
-    for module in sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")):
-        add(vars(importlib.import_module(f"{__name__}.{module}")).get("ARCHITECTURES"), f"export/archs/{module}.py")
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
-        origin = f"{point.name} ({point.dist.name if point.dist else point.value})"
+    for module in module_names(__name__):
+        file = f"export/archs/{module}.py"
+        add(_checked(vars(importlib.import_module(f"{__name__}.{module}")).get("ARCHITECTURES"), file), file)
+    for entry in sorted(plugins(GROUP), key=lambda entry: entry.name):
         try:
-            given = _checked(point.load(), f"{GROUP}: {origin}")
+            given = _checked(entry.load(), label(entry))
         except Exception as error:  # whatever an installed package raises must not stop the other architectures
-            failures[f"{GROUP}: {origin}"] = f"{type(error).__name__}: {error}"
-            continue
-        add(given, f"the package {origin}")
+            failures[label(entry)] = f"{type(error).__name__}: {error}"
+        else:
+            add(given, label(entry))
     return known, failures
 
 
 def _checked(given: Any, origin: str) -> tuple[Architecture, ...]:
-    """What a file or an entry point gives, as a tuple."""
     found = (given,) if isinstance(given, Architecture) else given
     if not isinstance(found, tuple) or not all(isinstance(one, Architecture) for one in found):
         raise CatalogError(

@@ -9,13 +9,7 @@ from torch import Tensor, nn
 
 def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1, *, relu: bool) -> nn.Sequential:
     """Convolution (same padding, no bias), batch-norm and, if asked, ReLU: keys 0.* and 1.*."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(cout),
-    ]
-    if relu:
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+    return nn.Sequential(*conv_unit(cin, cout, kernel, stride, relu=relu))
 
 
 def conv_unit(

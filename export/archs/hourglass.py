@@ -17,9 +17,7 @@ from ._blocks import BasicBlock, conv_unit, residual_layer
 class Hourglass(nn.Module):
     """One level: a branch at full resolution plus one that goes down, through the next level, and up again.
 
-    Args:
-        widths: channels of this level and of all below it.
-        blocks: residual blocks of each of the same levels.
+    `widths` and `blocks` are the channels and residual blocks of this level and of all below it.
     """
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
@@ -43,10 +41,7 @@ class Hourglass(nn.Module):
 class HourglassNet(nn.Module):
     """Normalised images `(N, 3, H, W)` to heatmaps `(N, K, H/4, W/4)`; H and W are multiples of 128.
 
-    Args:
-        keypoints: K.
-        widths: channels of the levels, highest resolution first.
-        blocks: residual blocks of the levels.
+    `widths` and `blocks` are the channels and residual blocks of the levels, highest resolution first.
     """
 
     def __init__(

@@ -17,10 +17,7 @@ from ._blocks import BasicBlock, Bottleneck, conv_bn, residual_layer
 class Exchange(nn.Module):
     """One HRNet module: parallel branches of residual blocks, then every output sums all branches.
 
-    Args:
-        widths: channels of each branch, highest resolution first; branch i has 1/2**i of the resolution.
-        blocks: residual blocks per branch.
-        outputs: how many branches come out (the last module of the network keeps only the first).
+    Branch i has `widths[i]` channels and 1/2**i of the resolution. The last module of the network has one output.
     """
 
     def __init__(self, widths: Sequence[int], blocks: int, outputs: int) -> None:

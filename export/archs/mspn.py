@@ -5,6 +5,7 @@ state_dict keys are MMPose's without their `backbone.` and `keypoint_head.`; Meg
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 
 from torch import Tensor, nn
@@ -42,12 +43,7 @@ class Down(nn.Module):
 class UpUnit(nn.Module):
     """One level on the way up: the feature of this resolution plus, enlarged, what comes from below.
 
-    Args:
-        cin: channels of the feature.
-        cout: channels of the result.
-        deepest: whether nothing comes from below.
-        feeds_next: whether a next stage follows, which this level hands a feature.
-        cross: whether it hands on the next stage's input as well (the shallowest level does).
+    Where `feeds_next`, it hands a feature to the next stage; where `cross`, the next stage's input as well.
     """
 
     def __init__(self, cin: int, cout: int, deepest: bool, feeds_next: bool, cross: bool) -> None:
@@ -101,47 +97,26 @@ class Stage(nn.Module):
         return y, skips, self.upsample["up4"].get_submodule("cross_conv")(y) if hand_on else y
 
 
-class Predict(nn.Module):
+def _predict(width: int, keypoints: int) -> nn.Sequential:
     """The map of one level. It ends in a batch-norm: there is no bias and no ReLU."""
-
-    def __init__(self, width: int, keypoints: int) -> None:
-        super().__init__()
-        self.conv_layers = nn.Sequential(conv_unit(width, width, 1), conv_unit(width, keypoints, 3, relu=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv_layers(x)
-
-
-class Stem(nn.Module):
-    """7x7 convolution and pooling, to a quarter of the resolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.top = nn.Sequential(conv_unit(3, 64, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.top(x)
+    layers = nn.Sequential(conv_unit(width, width, 1), conv_unit(width, keypoints, 3, relu=False))
+    return nn.Sequential(OrderedDict(conv_layers=layers))
 
 
 class MSPN(nn.Module):
     """Normalised images `(N, 3, H, W)` to heatmaps `(N, K, H/4, W/4)` that peak at 255; H and W are multiples of 32.
 
     The output is the shallowest level's map of the last stage; the other maps serve training and are not computed.
-    (The sources resize it to 64x48 at last, which for a 256x192 input is what it has.)
-
-    Args:
-        keypoints: K.
-        stages: stages that the network has.
-        run_stages: the one to stop after; None runs all.
-        width: channels on the way up.
+    (The sources resize it to 64x48 at last, which for a 256x192 input is what it has.) `width`: channels on the way up.
     """
 
     def __init__(self, keypoints: int, stages: int, run_stages: int | None = None, width: int = 256) -> None:
         super().__init__()
         self.run_stages = run_stages or stages
-        self.top = Stem()
+        stem = nn.Sequential(conv_unit(3, 64, 7, stride=2), nn.MaxPool2d(3, stride=2, padding=1))
+        self.top = nn.Sequential(OrderedDict(top=stem))
         self.multi_stage_mspn = nn.ModuleList(Stage(width, feeds_next=i < stages - 1) for i in range(stages))
-        self.predict_layers = nn.ModuleList(Predict(width, keypoints) for _ in range(4 * stages))
+        self.predict_layers = nn.ModuleList(_predict(width, keypoints) for _ in range(4 * stages))
 
     def forward(self, x: Tensor) -> Tensor:
         skips: list[Tensor] = []

@@ -65,12 +65,8 @@ class Hourglass(nn.Module):
 class PoseHourglass(nn.Module):
     """Normalised images `(N, 3, H, W)` to heatmaps `(N, K, H/4, W/4)` of the last stack; sizes are multiples of 64.
 
-    Args:
-        keypoints: K.
-        stages: stacks that the network has.
-        run_stages: the one to stop after; None runs all.
-        blocks: residual blocks wherever the stacked hourglass of Newell et al. has one.
-        mid: inner channels of the stacks' bottlenecks, half of their width.
+    A stage is a stack. It has `blocks` residual blocks wherever that of Newell et al. has one; `mid` is the number of
+    inner channels of their bottlenecks, half of the stack's width.
     """
 
     def __init__(

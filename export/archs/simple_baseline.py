@@ -51,11 +51,8 @@ class PoseResNet(nn.Module):
         self.layer4 = residual_layer(block, wide[2], inner[3], blocks[3], stride=2)
         layers: list[nn.Module] = []
         for cin in (wide[3], deconv, deconv):
-            layers += [
-                nn.ConvTranspose2d(cin, deconv, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(deconv),
-                nn.ReLU(inplace=True),
-            ]
+            enlarge = nn.ConvTranspose2d(cin, deconv, 4, stride=2, padding=1, bias=False)
+            layers += [enlarge, nn.BatchNorm2d(deconv), nn.ReLU(inplace=True)]
         self.deconv_layers = nn.Sequential(*layers)
         self.final_layer = nn.Conv2d(deconv, keypoints, 1)
 
@@ -72,9 +69,9 @@ _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _DEMO = partial(PoseResNet, blocks=(2, 2, 2, 2), stem=32, planes=(16, 32, 64, 128), deconv=64)
 
 ARCHITECTURES = (
-    *(Architecture(f"pose_resnet_{depth}", partial(PoseResNet, blocks=blocks)) for depth, blocks in _BLOCKS.items()),
     *(
-        Architecture(f"pose_resnet_{depth}_caffe", partial(PoseResNet, blocks=blocks, caffe=True))
+        Architecture(f"pose_resnet_{depth}{'_caffe' * caffe}", partial(PoseResNet, blocks=blocks, caffe=caffe))
+        for caffe in (False, True)
         for depth, blocks in _BLOCKS.items()
     ),
     Architecture("pose_resnet_demo", _DEMO),

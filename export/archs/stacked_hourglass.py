@@ -6,6 +6,7 @@ state_dict keys are those of Princeton's PyTorch repository, which takes picture
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from functools import partial
 
 from torch import Tensor, nn
@@ -54,25 +55,10 @@ class Hourglass(nn.Module):
         return self.up1(x) + self.up2(self.low3(self.low2(self.low1(self.pool1(x)))))
 
 
-class Merge(nn.Module):
-    """A 1x1 convolution that brings a result back to the width of the next stack's input."""
-
-    def __init__(self, cin: int, cout: int) -> None:
-        super().__init__()
-        self.conv = _conv(cin, cout, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
-
-
 class StackedHourglass(nn.Module):
     """Images `(N, 3, H, W)` RGB in 0..1 to heatmaps `(N, K, H/4, W/4)` of the last stack; sizes are multiples of 64.
 
-    Args:
-        keypoints: K.
-        stages: stacks that the network has.
-        run_stages: the one to stop after; None runs all.
-        width: channels of the stacks.
+    A stage is a stack, with `width` channels.
     """
 
     def __init__(self, keypoints: int, stages: int, run_stages: int | None = None, width: int = 256) -> None:
@@ -90,8 +76,8 @@ class StackedHourglass(nn.Module):
             nn.Sequential(Residual(width, width), conv_unit(width, width, 1, bias=True)) for _ in range(stages)
         )
         self.outs = nn.ModuleList(_conv(width, keypoints, 1) for _ in range(stages))
-        self.merge_features = nn.ModuleList(Merge(width, width) for _ in range(stages - 1))
-        self.merge_preds = nn.ModuleList(Merge(keypoints, width) for _ in range(stages - 1))
+        self.merge_features = nn.ModuleList(_merge(width, width) for _ in range(stages - 1))
+        self.merge_preds = nn.ModuleList(_merge(keypoints, width) for _ in range(stages - 1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pre(x)
@@ -104,6 +90,11 @@ class StackedHourglass(nn.Module):
 
 def _conv(cin: int, cout: int, kernel: int) -> nn.Sequential:
     return conv_unit(cin, cout, kernel, norm=False, relu=False, bias=True)
+
+
+def _merge(cin: int, cout: int) -> nn.Sequential:
+    """A 1x1 convolution that brings a result back to the width of the next stack's input."""
+    return nn.Sequential(OrderedDict(conv=_conv(cin, cout, 1)))
 
 
 ARCHITECTURES = tuple(

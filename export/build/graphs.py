@@ -17,7 +17,7 @@ from ...runtime.system.memory import trim_heap
 from ..graph.to_onnx import to_onnx, with_crops, with_free_size
 from ..graph.to_torchscript import to_torchscript
 from .int8 import make_int8
-from .state import Build
+from .plan import Build
 from .tuning import calibration_sample_size
 
 CALIBRATION_PEOPLE = 64
@@ -27,11 +27,8 @@ OVERFLOW_BATCHES = 2
 def make_graphs(build: Build, held_out: Frames) -> None:
     """Make all graphs that the plan asks for, as files in the build's folder.
 
-    Copies of the weights are released as soon as possible: they are most of the memory that a build needs.
-
-    Args:
-        build: has its row, reference and provenance; gets its golden crop, graphs, calibration, plain graph and macs.
-        held_out: the gate's images, which calibration must not see.
+    Copies of the weights are released as soon as possible: they are most of the memory that a build needs. Calibration
+    must not see the images of the gate, `held_out`.
     """
     plan, contract = build.plan, build.contract
     evaluation = EvaluationImages([record["file_name"] for record in held_out.coco["images"]], held_out.read)
@@ -44,9 +41,7 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     model = to_onnx(build.reference, plan.opset)
     build.macs = macs.of_graph(model)
     if plan.plain is not None:
-        plain = with_free_size(model, build.reference) if plan.dynamic_size else model
-        build.plain = plain.SerializeToString()
-        del plain
+        build.plain = (with_free_size(model, build.reference) if plan.dynamic_size else model).SerializeToString()
     fp32 = with_crops(model, contract)
     del model
     trim_heap()

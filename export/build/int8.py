@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
-from functools import cache
-from itertools import islice
+from functools import cache, partial
+from itertools import count, islice
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,9 +27,8 @@ from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
 from ...runtime.system.memory import trim_heap
 from ..report.words import int8_verdict
-from .plan import Plan
-from .state import Build
-from .tuning import InCalibrationSet, Tuner, Unproven, tuning_frames
+from .plan import Build, Plan
+from .tuning import InCalibrationSet, Tuner, tuning_frames
 
 METHOD = "mse"
 # One calibration, two graphs: CPUs are fastest with unsigned activations, TensorRT takes only signed ones. What is not
@@ -49,8 +48,8 @@ def make_int8(
     """Calibrate, or take the ranges that were given; add both int8 graphs; keep in float what `--max-drop` demands.
 
     Args:
-        build: gets the graphs and the record of the calibration; its graph "fp32" is `fp32`.
-        fp32: the graph with crops as input.
+        build: gets the graphs and the record of the calibration.
+        fp32: its graph "fp32", which takes crops.
         crops: the calibration set.
         held_out: the gate's images.
         keep_fp32: nodes whose values float16 cannot hold, each with the reason.
@@ -61,22 +60,23 @@ def make_int8(
     """
     plan, keep_fp32 = build.plan, dict(keep_fp32 or {})
     ranges, record, in_calibration_set = _ranges(build, fp32, crops, held_out)
+    record |= {"curve": ranges.curve, "settled": ranges.settled}
     build.report("int8 graphs", 0, 0)
     variants = _Variants(fp32, ranges, build.folder, keep_fp32)
     placement = variants.write(())
     frames = _frames(plan, in_calibration_set, held_out, build.contract)
     reasons: dict[str, str] = {}
-    if isinstance(frames, Unproven):
-        record["search"] = {"reason": frames.reason}
+    if isinstance(frames, str):
+        record["search"] = {"reason": frames}
     else:
         tuner = Tuner(fp32.SerializeToString(), build.contract, frames, plan.max_drop, build.report)
-        if tuner.data["labelled"]:
+        if tuner.gate.data["labelled"]:
             found, blocks = _search(build, tuner, variants, crops)
             placement = variants.write(found.best.float_nodes)
             reasons = {n: f"int8 costs accuracy in {b.name}" for b in blocks for n in b.nodes}
             record["search"] = _search_record(found, blocks, tuner, plan.max_drop)
         else:
-            record["search"] = {"reason": tuner.data["note"]}
+            record["search"] = {"reason": tuner.gate.data["note"]}
         del tuner
         trim_heap()
     record["int8_macs"] = placement.int8_macs
@@ -103,13 +103,12 @@ class _Variants:
         """Write both graphs with these nodes in float."""
         if self._written is None or self._written[0] != float_nodes:
             for name, unsigned in _UNSIGNED.items():
-                fallback: Literal["float16", "float32"] = "float16" if self.half and not unsigned else "float32"
                 made = quantize(
                     self.fp32,
                     self.ranges,
                     float_nodes=float_nodes,
                     unsigned=unsigned,
-                    fallback_dtype=fallback,
+                    fallback_dtype="float16" if self.half and not unsigned else "float32",
                     keep_fp32=self.keep_fp32,
                 )
                 self.files[name].write_bytes(made.model.SerializeToString())
@@ -126,15 +125,11 @@ def _ranges(
     """Ranges, the record of where they come from, and who they rest on."""
     plan = build.plan
     if plan.scales is None:
-        tensors = place(fp32).tensors
-
-        def progress(done: int) -> None:
-            build.report("calibration", done, len(crops))
-
-        ranges = collect(fp32, crops, tensors, METHOD, progress=progress)
+        tensors, people = place(fp32).tensors, len(crops)
+        ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: build.report("calibration", done, people))
         ids = {person.annotation for person in crops.people}
         record = {"method": METHOD, "data": plan.calibration.note, **crops.provenance()}
-        return ranges, _with_curve(record, ranges), lambda a: a["id"] in ids
+        return ranges, record, lambda a: a["id"] in ids
     scales = read_cache(plan.scales)
     scales.check_graph(build.graphs["fp32"][0].sha256, str(plan.scales))
     scales.check_held_out(held_out, str(plan.scales))
@@ -153,28 +148,24 @@ def _ranges(
         "sets": [{k: v for k, v in one.items() if k != "files"} for one in scales.sets],
         "files": {name: file["sha256"] for one in scales.sets for name, file in one["files"].items()},
     }
-    return scales.ranges, _with_curve(record, scales.ranges), lambda a: used(a["file_name"])
-
-
-def _with_curve(record: Mapping[str, Any], ranges: Ranges) -> dict[str, Any]:
-    return {**record, "curve": ranges.curve, "settled": ranges.settled}
+    return scales.ranges, record, lambda a: used(a["file_name"])
 
 
 def _frames(
     plan: Plan, in_calibration_set: InCalibrationSet, held_out: EvaluationImages, contract: Contract
-) -> Frames | Unproven:
+) -> Frames | str:
     """The people to tune on, or why there are none."""
+    if not plan.tunable and plan.weights == "random":
+        return "the weights are random"
     if not plan.tunable:
-        return Unproven(
+        return (
             "the labels of the calibration people say nothing about these weights; give labelled training images "
             "with --calib and --calib-images"
-            if plan.weights != "random"
-            else "the weights are random"
         )
     try:
         labelled = plan.calibration.with_joints_of(contract)
     except InputError as error:  # their boxes are enough for the ranges
-        return Unproven(str(error))
+        return str(error)
     return tuning_frames(labelled, in_calibration_set, held_out)
 
 
@@ -190,46 +181,36 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
     if first.drop <= max_drop:
         step = Step((), (), 0.0, first)
         return SearchResult(step, (step,)), []
-    report("int8: what each block costs", 0, 0)
+    progress = partial(report, "int8: what each block costs")
+    progress(0, 0)
     some = np.concatenate(list(islice(crops, _SENSITIVITY_BATCHES)))
-    blocks = block_sensitivity(
-        variants.fp32,
-        variants.ranges,
-        some,
-        build.contract,
-        progress=lambda done, total: report("int8: what each block costs", done, total),
-    )
-    tried = 0
+    blocks = block_sensitivity(variants.fp32, variants.ranges, some, build.contract, progress=progress)
+    tries = count(1)
 
     def attempt(float_nodes: tuple[str, ...]) -> Measurement:
-        nonlocal tried
         if not float_nodes:
             return first
-        tried += 1
-        return measure(float_nodes, f"int8: search, try {tried}, {len(float_nodes)} nodes in float")
+        return measure(float_nodes, f"int8: search, try {next(tries)}, {len(float_nodes)} nodes in float")
 
     return find_float_blocks(blocks, attempt, max_drop), blocks
 
 
 def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_drop: float) -> dict[str, Any]:
-    def plain(step: Step) -> dict[str, Any]:
-        m = step.measured
-        return {
-            "blocks": list(step.blocks),
-            "float_macs": step.float_macs,
-            "drop": m.drop if isfinite(m.drop) else None,
-            "interval": m.interval,
-            "ms": m.ms,
-        }
-
     return {
         "max_drop": max_drop,
-        "people": tuner.data["people"],
-        "images": tuner.data["images"],
-        "ap": tuner.row.ap,
+        "people": tuner.gate.data["people"],
+        "images": tuner.gate.data["images"],
+        "ap": tuner.gate.row.ap,
         "backends": tuner.backends,
         "fp32_ms": tuner.fp32_ms,
-        "steps": [plain(step) for step in found.curve],
+        "steps": [
+            {"blocks": list(step.blocks), "float_macs": step.float_macs, **_finite(step.measured)}
+            for step in found.curve
+        ],
         "best": found.curve.index(found.best),
         "blocks": [{**asdict(b), "nodes": len(b.nodes), "float": b.name in found.best.blocks} for b in blocks],
     }
+
+
+def _finite(measured: Measurement) -> dict[str, Any]:
+    return asdict(measured) | ({} if isfinite(measured.drop) else {"drop": None})

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import Candidate, judge
+from ...runtime.accuracy.gate import judge
 from ...runtime.backends import installed_backends
-from ...runtime.bundle.archive import Artifact, Bundle, write_bundle
+from ...runtime.bundle.archive import Bundle, write_bundle
 from ...runtime.errors import PosertError
-from ...runtime.estimator import PoseEstimator
-from ...runtime.selection import Selection, open_session
+from ...runtime.selection import open_session
 from ...runtime.system.environment import versions
 from ...runtime.system.files import atomic_write
 from ...runtime.system.memory import trim_heap
+from ...runtime.system.progress import Report
 from ..archs import build_arch
 from ..catalog import Row
 from ..graph.reference import Reference
 from ..weights.load import Provenance, load_weights
 from .graphs import make_graphs
-from .plan import Plan, Report
-from .state import Build
+from .plan import Build, Plan
+from .tuning import candidate
 
 
 def build_bundle(plan: Plan, report: Report = lambda what, done, total: None) -> Build:
@@ -48,10 +50,11 @@ def build_bundle(plan: Plan, report: Report = lambda what, done, total: None) ->
         if plan.plain is not None:
             with atomic_write(plan.plain) as file:
                 file.write(state.plain)
-        output = plan.output
-        if state.parity.verdict == "failed" and _holds_a_good_one(output):
+        parity, output = state.parity, plan.output
+        if parity.verdict == "failed" and _holds_a_good_one(output):
             output = output.with_suffix(f".failed{output.suffix}")
-        state.path = _write(state, output, _accuracy(state))
+        accuracy = {"verdict": parity.verdict, "max_drop": parity.max_drop, "data": parity.data, **state.published}
+        state.path = _write(state, output, {**accuracy, "rows": [row.to_json() for row in parity.rows]})
     return state
 
 
@@ -80,17 +83,14 @@ def name_of(row: Row, stages: int | None = None) -> str:
 def _judge(state: Build, held_out: Frames, draft: Path) -> None:
     """Compare every graph, on every installed backend that can run it, with the PyTorch model."""
     contract, reference = state.contract, state.reference
-
-    def open_reference() -> PoseEstimator:
-        return PoseEstimator.from_session(contract, reference, Selection("pytorch", "fp32", "the reference"))
-
-    size = sum(p.numel() * p.element_size() for p in reference.parameters()) / 1e6
-    candidates = [Candidate("fp32", "pytorch", open_reference, size)]
+    size = sum(p.numel() * p.element_size() for p in reference.parameters())
+    candidates = [candidate(contract, "pytorch", "fp32", lambda: reference, size)]
     with Bundle(draft) as bundle:
         for backend, spec in installed_backends().items():
             for precision, artifact in spec.runnable().items():
-                if artifact in bundle.artifacts:
-                    candidates.append(_candidate(bundle, backend, precision, bundle.artifacts[artifact]))
+                if record := bundle.artifacts.get(artifact):
+                    opened = partial(open_session, bundle, backend, precision)
+                    candidates.append(candidate(contract, backend, precision, opened, record.bytes, artifact))
         state.parity = judge(
             candidates,
             held_out,
@@ -100,14 +100,6 @@ def _judge(state: Build, held_out: Frames, draft: Path) -> None:
         )
 
 
-def _candidate(bundle: Bundle, backend: str, precision: str, artifact: Artifact) -> Candidate:
-    def open_candidate() -> PoseEstimator:
-        session = open_session(bundle, backend, precision)
-        return PoseEstimator.from_session(bundle.contract, session, Selection(backend, precision, "under test"))
-
-    return Candidate(precision, backend, open_candidate, artifact.bytes / 1e6, artifact.name)
-
-
 def _holds_a_good_one(path: Path) -> bool:
     """Whether there is a bundle whose gate did not fail."""
     try:
@@ -115,18 +107,6 @@ def _holds_a_good_one(path: Path) -> bool:
             return bool(bundle.accuracy["verdict"] != "failed")
     except PosertError:
         return False
-
-
-def _accuracy(state: Build) -> dict[str, Any]:
-    """The manifest's record of the gate."""
-    parity = state.parity
-    return {
-        "verdict": parity.verdict,
-        "max_drop": parity.max_drop,
-        "data": parity.data,
-        **state.published,
-        "rows": [row.to_json() for row in parity.rows],
-    }
 
 
 def _write(state: Build, path: Path, accuracy: dict[str, Any]) -> Path:
@@ -141,7 +121,7 @@ def _write(state: Build, path: Path, accuracy: dict[str, Any]) -> Path:
             "source": row.source,
             "stages": stages,
             "macs": state.macs,
-            "checkpoint": state.provenance.to_json(),
+            "checkpoint": asdict(state.provenance),
         },
         contract=state.contract,
         graphs=state.graphs,

@@ -1,19 +1,30 @@
-"""What a build is asked to do."""
+"""What a build is asked to do, and a build under way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ...runtime.accuracy.frames import Frames
+from ...runtime.accuracy.golden import relative_error
+from ...runtime.accuracy.verdict import Parity
+from ...runtime.backends import load_backend
+from ...runtime.bundle.archive import Artifact, Golden, describe
+from ...runtime.bundle.contract import Contract
+from ...runtime.system.environment import machine, versions
+from ...runtime.system.memory import trim_heap
+from ...runtime.system.progress import Report
 from ..catalog import Row
+from ..graph.reference import Reference
 from ..graph.to_onnx import OPSET
+from ..weights.load import Provenance
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
-Report = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
+_LIBRARIES = {"onnx": "onnxruntime", "torchscript": "torchscript"}
 
 
 @dataclass(frozen=True)
@@ -51,3 +62,90 @@ class Plan:
     dynamic_size: bool = False
     tunable: bool = False
     scales: Path | None = None
+
+
+@dataclass
+class Build:
+    """The state of a build: each step of `posert.export.build.pipeline.build_bundle` reads it and adds its results.
+
+    Attributes:
+        plan: what was asked.
+        report: told of progress.
+        folder: where graphs wait until they are packed, and not in memory.
+        row: the catalog row as it is for these weights.
+        reference: the PyTorch model with its weights.
+        provenance: where the weights come from.
+        golden: a crop and the reference's outputs for it, which every graph is compared with.
+        plain: the bytes of the plain ONNX graph, if it was asked for.
+        macs: multiply-adds per crop; None where they cannot be counted.
+        graphs: the bundle's graphs by name, as `write_bundle` takes them.
+        calibration: the manifest's record of the int8 calibration, None without int8.
+        parity: the result of the accuracy gate.
+        path: the bundle that was written.
+    """
+
+    plan: Plan
+    report: Report
+    folder: Path
+    row: Row = field(init=False)
+    reference: Reference = field(init=False)
+    provenance: Provenance = field(init=False)
+    golden: Golden = field(init=False)
+    plain: bytes = b""
+    macs: int | None = None
+    graphs: dict[str, tuple[Artifact, bytes | Path]] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
+    parity: Parity = field(init=False)
+    path: Path = field(init=False)
+
+    @property
+    def contract(self) -> Contract:
+        """What goes into the network and what comes out."""
+        return self.reference.contract
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """The published figures, and whether they are of these weights."""
+        return self.provenance.published(self.row, self.plan.stages)
+
+    def add_graph(
+        self,
+        file: Path,
+        format: str,
+        precision: str,
+        opset: int | None = None,
+        float_nodes: dict[str, str] | None = None,
+    ) -> None:
+        """Add a graph file with its error on the golden crop, as the library that owns the format computes it.
+
+        The file's stem is the graph's name; `float_nodes` are the nodes that are not in `precision`, with the reasons.
+        """
+        data = file.read_bytes()
+        session = load_backend(_LIBRARIES[format]).open(data, "int8_gpu" if file.stem == "int8_gpu" else precision)
+        error = relative_error(session.infer(self.golden.crops), self.golden.outputs)
+        record = describe(data)
+        del data, session
+        trim_heap()
+        artifact = Artifact(
+            file.stem,
+            format,
+            file.name,
+            **record,
+            precision=precision,
+            opset=opset,
+            float_nodes=float_nodes or {},
+            golden_error=error if np.isfinite(error) else None,  # the gate fails such a graph and says why
+        )
+        self.graphs[file.stem] = artifact, file
+
+    def meta(self) -> dict[str, Any]:
+        """What the report says about the making of the bundle."""
+        return {
+            "bundle": self.path.name,
+            "model": self.row.id,
+            "weights": asdict(self.provenance),
+            "versions": versions(),
+            "machine": machine(),
+            "calibration": self.calibration,
+            **self.published,
+        }

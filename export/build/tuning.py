@@ -10,50 +10,36 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...calib.overlap import EvaluationImages
 from ...calib.search import Measurement
 from ...runtime.accuracy.frames import Frames
 from ...runtime.accuracy.gate import MIN_PEOPLE_FOR_AP, AccuracyGate, Candidate
-from ...runtime.accuracy.verdict import Row
 from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import CalibrationError
 from ...runtime.estimator import PoseEstimator
 from ...runtime.selection import Selection
+from ...runtime.system.progress import Report
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
 _ROUNDS = 15
-
-
-@dataclass(frozen=True)
-class Unproven:
-    """Why there is nobody to tune on."""
-
-    reason: str
 
 
 InCalibrationSet = Callable[[Mapping[str, Any]], bool]
 """Whether the ranges rest on an annotation, which has its image's `file_name` in it."""
 
 
-def tuning_frames(
-    frames: Frames, in_calibration_set: InCalibrationSet, held_out: EvaluationImages
-) -> Frames | Unproven:
+def tuning_frames(frames: Frames, in_calibration_set: InCalibrationSet, held_out: EvaluationImages) -> Frames | str:
     """The labelled people of the calibration frames that the ranges do not rest on, at most `PEOPLE`.
 
-    Args:
-        frames: the calibration frames.
-        in_calibration_set: tells the people that the ranges rest on.
-        held_out: the gate's images, which must not be among these.
-
-    Raises:
-        CalibrationError: one of them is; it is named.
+    Where there are too few of them: the reason, as text. Raises CalibrationError if one of the gate's images,
+    `held_out`, is among them.
     """
     names = {record["id"]: record["file_name"] for record in frames.coco["images"]}
     free: dict[Any, list[dict[str, Any]]] = {}
@@ -62,7 +48,7 @@ def tuning_frames(
             free.setdefault(a["image_id"], []).append(a)
     count = sum(map(len, free.values()))
     if count < MIN_PEOPLE_FOR_AP:
-        return Unproven(
+        return (
             f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
             f"{MIN_PEOPLE_FOR_AP} are the least that AP can be measured on: give more (--calib, --calib-images)"
         )
@@ -87,27 +73,26 @@ def calibration_sample_size(frames: Frames, wanted: int) -> int:
 
 
 class Tuner:
-    """AP and time of int8 graphs against the float32 graph.
+    """AP and time of int8 graphs against the float32 graph `fp32`.
 
-    Args:
-        fp32: the float32 graph.
-        contract: of the network.
-        frames: labelled people, see `tuning_frames`.
-        max_drop: as for the gate.
-        report: called with (what is being done, steps done, steps in all).
-
-    Raises:
-        InputError: a frame or a box cannot be used.
+    Attributes:
+        gate: has judged the float32 graph on the people to tune on.
+        backends: the backend that measures each int8 graph.
+        fp32_ms: time of the float32 graph for one person.
     """
 
-    def __init__(
-        self, fp32: bytes, contract: Contract, frames: Frames, max_drop: float, report: Callable[[str, int, int], None]
-    ) -> None:
+    def __init__(self, fp32: bytes, contract: Contract, frames: Frames, max_drop: float, report: Report) -> None:
         self.contract = contract
-        self.backends = _backends()
+        # The backend that `auto` would take for each graph on a CPU. ONNX Runtime has both under the artifact's own
+        # name; engines of a GPU take minutes to build for each step.
+        specs = installed_backends()
+        self.backends = {
+            artifact: next(n for n, spec in specs.items() if spec.runnable().get(artifact) == artifact)
+            for artifact in ("int8", "int8_gpu")
+        }
         main = self.backends["int8"]
         self._what = "int8: float32 on people to tune on"
-        self._gate = AccuracyGate(
+        self.gate = AccuracyGate(
             self._candidate("fp32", main, fp32),
             frames,
             max_drop=max_drop,
@@ -117,60 +102,38 @@ class Tuner:
         self._crop = np.full((1, contract.height, contract.width, 3), 127, np.uint8)
         self._float = load_backend(main).open(fp32, "fp32")
         self._float.infer(self._crop)
-        self.fp32_ms = 1e3 * statistics.median(_seconds(self._float, self._crop) for _ in range(_ROUNDS))
-
-    @property
-    def row(self) -> Row:
-        """The gate's row of the float32 graph."""
-        return self._gate.row
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The people measured on; `labelled` is False where the network finds nobody, so that AP cannot fall."""
-        return self._gate.data
+        self.fp32_ms = 1e3 * statistics.median(self._seconds(self._float) for _ in range(_ROUNDS))
 
     def measure(self, variants: Mapping[str, bytes], what: str) -> Measurement:
-        """The larger AP drop of the two int8 graphs, both of which the gate measures, and the time of the one for CPUs.
-
-        Args:
-            variants: the graphs "int8" and "int8_gpu".
-            what: what is being done, for the report.
-        """
+        """The larger AP drop of the graphs "int8" and "int8_gpu", and the time of the former; `what` is reported."""
         self._what = what
-        rows = [self._gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in variants.items()]
+        rows = [self.gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in variants.items()]
         worst = max(rows, key=lambda row: math.inf if row.ap_drop is None else row.ap_drop)
         if worst.ap_drop is None:  # its output is NaN, or a backend refused it
             return Measurement(math.inf)
         # Timed in turn with the float32 graph: a machine that slows down slows both.
         session = load_backend(self.backends["int8"]).open(variants["int8"], "int8")
-        ms = self.fp32_ms * _ratio(session, self._float, self._crop)
-        return Measurement(worst.ap_drop, worst.ap_drop_interval, ms)
+        session.infer(self._crop)
+        pairs = [(self._seconds(session), self._seconds(self._float)) for _ in range(_ROUNDS)]
+        ratio = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+        return Measurement(worst.ap_drop, worst.ap_drop_interval, self.fp32_ms * ratio)
+
+    def _seconds(self, session: Session) -> float:
+        start = time.perf_counter()
+        session.infer(self._crop)
+        return time.perf_counter() - start
 
     def _candidate(self, artifact: str, backend: str, data: bytes) -> Candidate:
-        def open_it() -> PoseEstimator:
-            session = load_backend(backend).open(data, artifact)
-            return PoseEstimator.from_session(self.contract, session, Selection(backend, artifact, "tuned"))
-
-        return Candidate(artifact, backend, open_it, len(data) / 1e6, artifact)
+        session = partial(load_backend(backend).open, data, artifact)
+        return candidate(self.contract, backend, artifact, session, len(data), artifact)
 
 
-def _backends() -> dict[str, str]:
-    """The backend that measures each int8 graph: the one that `auto` would take for it on a CPU."""
-    installed = installed_backends()
-    found = {}
-    for artifact in ("int8", "int8_gpu"):
-        # ONNX Runtime has both under the artifact's own name; engines of a GPU take minutes to build for each step.
-        found[artifact] = next(n for n, spec in installed.items() if spec.runnable().get(artifact) == artifact)
-    return found
+def candidate(
+    contract: Contract, backend: str, precision: str, session: Callable[[], Session], size: int, artifact: str = ""
+) -> Candidate:
+    """A graph of `size` bytes for the gate, which opens its session."""
 
+    def estimator() -> PoseEstimator:
+        return PoseEstimator.from_session(contract, session(), Selection(backend, precision, "under test"))
 
-def _seconds(session: Session, crop: NDArray[np.uint8]) -> float:
-    start = time.perf_counter()
-    session.infer(crop)
-    return time.perf_counter() - start
-
-
-def _ratio(one: Session, other: Session, crop: NDArray[np.uint8]) -> float:
-    one.infer(crop)
-    pairs = [(_seconds(one, crop), _seconds(other, crop)) for _ in range(_ROUNDS)]
-    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+    return Candidate(precision, backend, estimator, size / 1e6, artifact)

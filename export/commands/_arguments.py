@@ -17,80 +17,65 @@ _CALIBRATION_IMAGES = 100
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which network, and its weights."""
     add = parser.add_argument_group("model").add_argument
     add("--arch", metavar="NAME", help="architecture; without --dataset and --imgsz its COCO 256x192 model")
     add("--model", metavar="ID", help="a published model, in place of --arch (posert models lists them)")
     add("--dataset", metavar="NAME", help="with --arch: coco, mpii, ...")
     add("--imgsz", metavar="HxW", help="with --arch: crop size, such as 384x288")
     add("--stages", type=options.positive, metavar="K", help="stop a network of several stages after stage K")
-    add(
-        "--weights",
-        default="auto",
-        metavar="FILE",
-        help="a checkpoint file, auto (download), demo or random (default: auto)",
-    )
+    weights = "a checkpoint file, auto (download), demo or random (default: auto)"
+    add("--weights", default="auto", metavar="FILE", help=weights)
 
 
 def row_of(args: argparse.Namespace) -> Row:
     """The catalog row that the arguments name.
 
     Raises:
-        PosertError: none, or more than one.
+        PosertError: they name none or more than one, a stage that does not exist, or weights that cannot be had.
     """
     from .. import catalog
+    from ..archs import on_meta
+    from ..weights.load import check_source
 
     if (args.model is None) == (args.arch is None):
         raise PosertError("which model? Give --arch NAME, such as hrnet_w32, or --model ID (posert models lists them)")
-    if args.model is not None:
-        if args.dataset or args.imgsz:
-            raise PosertError("--dataset and --imgsz go with --arch; --model already names one data set and size")
-        return catalog.row(args.model)
-    return catalog.find(args.arch, args.dataset, args.imgsz)
+    if args.model is not None and (args.dataset or args.imgsz):
+        raise PosertError("--dataset and --imgsz go with --arch; --model already names one data set and size")
+    row = catalog.row(args.model) if args.model is not None else catalog.find(args.arch, args.dataset, args.imgsz)
+    if args.stages is not None:
+        on_meta(row.arch, row.keypoints, args.stages)
+    check_source(row, args.weights)
+    return row
 
 
 def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
-    """Which images to calibrate int8 on."""
-    group.add_argument(
-        "--calib",
-        type=Path,
-        metavar="FILE",
-        help="training images to calibrate on: COCO keypoint annotations, or boxes as posert run --boxes takes them "
-        "(default: synthetic people)",
-    )
+    data = "COCO keypoint annotations, or boxes as posert run --boxes takes them (default: synthetic people)"
+    group.add_argument("--calib", type=Path, metavar="FILE", help=f"training images to calibrate on: {data}")
     group.add_argument("--calib-images", type=Path, metavar="DIR", help="folder of the images in --calib")
 
 
 def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
     """The images of --calib, with labels or with boxes only; without it synthetic people."""
     from ...runtime.accuracy.frames import box_frames, read_frames
+    from ...runtime.metrics.coco_files import read_json
     from ..demo.frames import demo_frames
 
-    if args.calib:
-        read = read_frames if _has_joints(args.calib) else box_frames
-        return read(args.calib, args.calib_images)
-    return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
-
-
-def _has_joints(path: Path) -> bool:
-    from ...runtime.metrics.coco_files import read_json
-
-    content = None if path.suffix.lower() == ".csv" else read_json(path)
+    if not args.calib:
+        return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
+    content = None if args.calib.suffix.lower() == ".csv" else read_json(args.calib)
     people = content.get("annotations") if isinstance(content, dict) else None
-    return isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
+    labelled = isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
+    return (read_frames if labelled else box_frames)(args.calib, args.calib_images)
 
 
 def add_labelled_images(group: argparse.ArgumentParser | argparse._ArgumentGroup, purpose: str, default: str) -> None:
-    """Labelled people on images, and how many images."""
-    group.add_argument(
-        "--annotations", type=Path, metavar="FILE", help=f"COCO keypoint annotations {purpose} (default: {default})"
-    )
+    text = f"COCO keypoint annotations {purpose} (default: {default})"
+    group.add_argument("--annotations", type=Path, metavar="FILE", help=text)
     group.add_argument("--images", type=Path, metavar="DIR", help="folder of the images in --annotations")
 
 
 def check_pair(args: argparse.Namespace, file: str, folder: str) -> None:
     """Refuse a file of annotations without the folder of its images, or the folder without the file."""
     if (getattr(args, file) is None) != (getattr(args, folder) is None):
-        raise PosertError(
-            f"--{file} FILE and --{folder.replace('_', '-')} DIR go together: annotations and their images"
-        )
+        options = f"--{file} FILE and --{folder.replace('_', '-')} DIR"
+        raise PosertError(f"{options} go together: annotations and their images")

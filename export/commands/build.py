@@ -7,25 +7,17 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...runtime.cli import options
 from ...runtime.cli.command import Command
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
 from ...runtime.system.progress import steps
-from ._arguments import (
-    add_calibration_arguments,
-    add_labelled_images,
-    add_model_arguments,
-    calibration_frames,
-    check_pair,
-    row_of,
-)
+from . import _arguments as arguments
 
 if TYPE_CHECKING:
     from ..build.plan import Plan
-    from ..build.state import Build
 
 # Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
 # size take a hundred times longer per person than the narrow demo.
@@ -33,11 +25,12 @@ _DEMO_IMAGES = {"small": 400, "large": 100}
 _SMALL_MACS = 1e9
 # Without meaningful labels only the heatmaps are compared, and a few people are enough.
 _UNLABELLED_IMAGES = 8
+_UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_model_arguments(parser)
+    arguments.add_model_arguments(parser)
     graphs = parser.add_argument_group("graphs").add_argument
     graphs("--precision", type=options.comma_list, metavar="NAME,...", help="fp32, fp16, int8 (default: fp32)")
     graphs("--half", action="store_true", help="add fp16 to --precision")
@@ -47,23 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     graphs("--onnx", type=Path, metavar="FILE", help="also write a plain ONNX graph, which takes normalised images")
     graphs("--dynamic-size", action="store_true", help="with --onnx: any height and width, not only any batch size")
     calibration = parser.add_argument_group("int8 calibration")
-    add_calibration_arguments(calibration)
-    calibration.add_argument(
-        "--calib-cache", type=Path, metavar="FILE", help="activation ranges from posert calibrate, in place of --calib"
-    )
+    arguments.add_calibration_arguments(calibration)
+    cache = "activation ranges from posert calibrate, in place of --calib"
+    calibration.add_argument("--calib-cache", type=Path, metavar="FILE", help=cache)
     gate = parser.add_argument_group("accuracy gate")
-    add_labelled_images(gate, "of held-out images to measure AP on", "none, so AP stays unproven")
-    gate.add_argument("--limit", type=options.positive, metavar="N", help="use at most N of these images")
-    gate.add_argument(
-        "--max-drop",
-        type=float,
-        default=0.005,
-        metavar="AP",
-        help="AP that fp16 and int8 may lose; int8 blocks stay in float until it holds (default: 0.005)",
-    )
-    gate.add_argument(
-        "--report", type=Path, metavar="DIR", help="folder for report.html and report.json (default: OUTPUT-report)"
-    )
+    arguments.add_labelled_images(gate, "of held-out images to measure AP on", "none, so AP stays unproven")
+    add = gate.add_argument
+    add("--limit", type=options.positive, metavar="N", help="use at most N of these images")
+    drop = "AP that fp16 and int8 may lose; int8 blocks stay in float until it holds (default: 0.005)"
+    add("--max-drop", type=float, default=0.005, metavar="AP", help=drop)
+    report = "folder for report.html and report.json (default: OUTPUT-report)"
+    add("--report", type=Path, metavar="DIR", help=report)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,10 +74,13 @@ def run(args: argparse.Namespace) -> int:
         report("report", 1, 1)
     if built.path != plan.output:
         console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
-    folder = _report_folder(args, built.path)
-    page = write_report(built.parity, built.contract, folder, {**built.meta(), "command": _command()})
+    given = sys.argv[2:] if sys.argv[1:2] == ["build"] else sys.argv[1:]
+    meta = {**built.meta(), "command": shlex.join(["posert", "build", *given])}
+    page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta)
     if args.json:
-        print(json.dumps(_summary(built, page)))
+        files = {"bundle": str(built.path), "report": str(page)}
+        verdicts = {"verdict": built.parity.verdict, "int8": built.calibration and built.calibration["verdict"]}
+        print(json.dumps({**files, **verdicts, "rows": [row.to_json() for row in built.parity.rows]}))
     else:
         print_table(built.parity, Console())
         if built.calibration:
@@ -100,28 +90,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """What to build.
-
-    Raises:
-        PosertError: a mistake in the arguments; all are found here, before any work.
-    """
+    """What to build. Raises PosertError for mistakes in the arguments: all are found here, before any work."""
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
-    from ..archs import on_meta
     from ..build.pipeline import name_of
     from ..build.plan import Plan
     from ..demo.frames import demo_frames
     from ..graph.to_onnx import OPSET, check_opset
-    from ..weights.load import DEMO_NOTE, check_source
+    from ..weights.load import DEMO_NOTE, RANDOM_NOTE
 
-    row = row_of(args)
+    row = arguments.row_of(args)
     precisions = _precisions(args)
-    if args.stages is not None:
-        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
     if args.dynamic_size and not args.onnx:
         raise PosertError("--dynamic-size applies to --onnx FILE; the crops of a bundle have one size")
-    check_pair(args, "annotations", "images")
-    check_pair(args, "calib", "calib_images")
+    arguments.check_pair(args, "annotations", "images")
+    arguments.check_pair(args, "calib", "calib_images")
     if args.calib_cache is not None:
         if "int8" not in precisions:
             raise PosertError("--calib-cache applies to int8: add --int8")
@@ -130,18 +113,18 @@ def make_plan(args: argparse.Namespace) -> Plan:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     opset = OPSET if args.opset is None else args.opset
     check_opset(opset)
-    check_source(row, args.weights)
     output = args.output or Path(f"{name_of(row, args.stages)}.pose")
     for path in (output, args.onnx, _report_folder(args, output) / "report.html"):
         if path is not None:
             check_writable(path)
     demo = args.weights == "demo"
-    size = "small" if row.macs_test_path is not None and row.macs_test_path < _SMALL_MACS else "large"
-    images = _DEMO_IMAGES[size] if demo else _UNLABELLED_IMAGES
+    small = row.macs_test_path is not None and row.macs_test_path < _SMALL_MACS
+    images = _DEMO_IMAGES["small" if small else "large"] if demo else _UNLABELLED_IMAGES
     if args.annotations:
         held_out, labelled = read_frames(args.annotations, args.images, args.limit), args.weights != "random"
     else:
-        note = f"{DEMO_NOTE}. Held-out synthetic people" if demo else _unproven(args.weights)
+        notes = {"demo": f"{DEMO_NOTE}. Held-out synthetic people", "random": RANDOM_NOTE}
+        note = notes.get(args.weights, _UNPROVEN)
         held_out, labelled = demo_frames(row.keypoints, "val", min(args.limit or images, images), note), demo
     return Plan(
         row=row,
@@ -150,7 +133,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         output=output,
         held_out=held_out,
         labelled=labelled,
-        calibration=calibration_frames(args, row.keypoints),
+        calibration=arguments.calibration_frames(args, row.keypoints),
         plain=args.onnx,
         opset=opset,
         max_drop=args.max_drop,
@@ -171,39 +154,10 @@ def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
     return tuple(p for p in PRECISIONS if p == "fp32" or p in asked)
 
 
-def _unproven(weights: str) -> str:
-    from ..weights.load import RANDOM_NOTE
-
-    if weights == "random":
-        return RANDOM_NOTE
-    return "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
-
-
-def _summary(built: Build, page: Path) -> dict[str, Any]:
-    return {
-        "bundle": str(built.path),
-        "report": str(page),
-        "verdict": built.parity.verdict,
-        "int8": built.calibration and built.calibration["verdict"],
-        "rows": [row.to_json() for row in built.parity.rows],
-    }
-
-
 def _report_folder(args: argparse.Namespace, output: Path) -> Path:
     folder: Path = args.report or output.with_name(f"{output.stem}-report")
     return folder
 
 
-def _command() -> str:
-    given = sys.argv[1:]
-    return shlex.join(["posert", "build", *(given[1:] if given[:1] == ["build"] else given)])
-
-
-COMMAND = Command(
-    "Build a checked bundle from a checkpoint",
-    "make",
-    add_arguments,
-    run,
-    extra="export",
-    renamed={"--scales": "--calib-cache"},
-)
+_RENAMED = {"--scales": "--calib-cache"}
+COMMAND = Command("Build a checked bundle from a checkpoint", "make", add_arguments, run, "export", _RENAMED)

@@ -29,9 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--samples", type=options.positive, metavar="N", help="people to calibrate on (default: 64)")
     add("--method", metavar="NAME", help="minmax, percentile, mse, entropy (default: mse)")
-    add(
-        "--output", type=Path, required=True, metavar="FILE", help="calibration cache to write, for build --calib-cache"
-    )
+    output = "calibration cache to write, for build --calib-cache"
+    add("--output", type=Path, required=True, metavar="FILE", help=output)
     add("--merge", type=Path, nargs="+", metavar="FILE", help="merge these calibration caches in place of calibrating")
 
 
@@ -48,13 +47,14 @@ def run(args: argparse.Namespace) -> int:
     write_cache(args.output, cache)
     partial_file(args.output).unlink(missing_ok=True)
     if args.json:
-        print(json.dumps(_summary(args.output, cache)))
+        found = {"output": str(args.output), "graph": cache.graph, "method": cache.method, "tensors": len(cache.ranges)}
+        found |= {"crops": cache.state.crops, "curve": cache.ranges.curve, "settled": cache.ranges.settled}
+        print(json.dumps(found))
         return 0
     images = sum(one["images"] for one in cache.sets)
-    print(
-        f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {cache.state.crops} people on "
-        f"{images} images\ngraph  {cache.graph} ({cache.model})"
-    )
+    people = f"{cache.state.crops} people on {images} images"
+    print(f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {people}")
+    print(f"graph  {cache.graph} ({cache.model})")
     for one in cache.sets:
         print(f"people {one['sha256']} ({one['data']})")
     print(settled_text(cache.ranges.curve, cache.ranges.settled))
@@ -72,14 +72,16 @@ def _merged(args: argparse.Namespace) -> CalibrationCache:
 
 
 def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
+    from ...calib.cache import read_cache
     from ...calib.methods import method as find_method
     from ..build.int8 import METHOD
-    from ..calibration import calibrate, read_partial
+    from ..calibration import calibrate, partial_file
 
     check_pair(args, "calib", "calib_images")
     method = args.method or METHOD
     find_method(method)  # refuses an unknown one before any work
-    before = read_partial(args.output)
+    partial = partial_file(args.output)
+    before = read_cache(partial) if partial.exists() else None
     with steps(console) as report:
         return calibrate(
             *_source(args, report),
@@ -95,25 +97,19 @@ def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
     """Name, contract and fp32 graph of the network, and the images to calibrate it on."""
     from ...runtime.bundle.archive import Bundle
-    from ..archs import on_meta
     from ..build.pipeline import load_reference, name_of
     from ..graph.to_onnx import to_onnx, with_crops
-    from ..weights.load import check_source
 
     if args.bundle is not None:
         if args.arch or args.model:
             raise PosertError("give either a bundle or a model (--arch or --model)")
         with Bundle(args.bundle) as bundle:
             if "fp32" not in bundle.artifacts:
-                raise PosertError(
-                    f"{args.bundle} contains {', '.join(bundle.artifacts)}; calibration needs its fp32 graph"
-                )
+                found = ", ".join(bundle.artifacts)
+                raise PosertError(f"{args.bundle} contains {found}; calibration needs its fp32 graph")
             data = bundle.read(bundle.artifacts["fp32"])
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     row = row_of(args)
-    if args.stages is not None:
-        on_meta(row.arch, row.keypoints, args.stages)  # refuses a stage that does not exist
-    check_source(row, args.weights)
     frames = calibration_frames(args, row.keypoints)
     row, reference, _ = load_reference(row, args.weights, args.stages, report)
     report("ONNX graph", 0, 0)
@@ -121,23 +117,5 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
     return name_of(row, args.stages), reference.contract, data, frames
 
 
-def _summary(path: Path, cache: CalibrationCache) -> dict[str, Any]:
-    return {
-        "output": str(path),
-        "graph": cache.graph,
-        "method": cache.method,
-        "tensors": len(cache.ranges),
-        "crops": cache.state.crops,
-        "curve": cache.ranges.curve,
-        "settled": cache.ranges.settled,
-    }
-
-
-COMMAND = Command(
-    "Calibrate int8 activation ranges",
-    "make",
-    add_arguments,
-    run,
-    extra="export",
-    renamed={"--scales": "--output", "--people": "--samples"},
-)
+_RENAMED = {"--scales": "--output", "--people": "--samples"}
+COMMAND = Command("Calibrate int8 activation ranges", "make", add_arguments, run, "export", _RENAMED)

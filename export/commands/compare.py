@@ -21,21 +21,18 @@ if TYPE_CHECKING:
 
     from ...runtime.accuracy.frames import Frames
     from ...runtime.bundle.contract import Contract
-    from ..divergence.drift import Drift
-    from ..divergence.layers import LayerDivergence
-    from ..divergence.operands import ModelRef
 
 _IMAGES = 40
 _CROPS = 2  # whose layers are compared
 _SHOWN = 5
+_COLUMNS = {"p50": 10, "p95": 8, "max": 8}  # of the table of joints, with their widths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add(
-        "first", help="BUNDLE:GRAPH[@BACKEND] with GRAPH torch, fp32, fp16, int8, ...; or an .onnx, .pt or .engine file"
-    )
+    graph = "BUNDLE:GRAPH[@BACKEND] with GRAPH torch, fp32, fp16, int8, ...; or an .onnx, .pt or .engine file"
+    add("first", help=graph)
     add("second", help="the same; errors are relative to the first")
     add("--weights", metavar="FILE", help="checkpoint for BUNDLE:torch, if the bundle was built from a file")
     add_labelled_images(parser, "of people to compare on", "synthetic people")
@@ -46,45 +43,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if they differ by more than the coarser of their precisions explains."""
     from ...runtime.accuracy.gate import HEATMAP_BOUND
-    from ..divergence.drift import measure, pictures
+    from ..divergence.drift import measure, picture
     from ..divergence.layers import compare_layers
     from ..divergence.operands import open_pair
+    from ..graph.reference import random_crops
 
     check_pair(args, "annotations", "images")
     a, b = open_pair(args.first, args.second, args.weights)
     contract = a.contract or b.contract
     if contract is None:
         raise InputError("expected at least one graph as BUNDLE:GRAPH, which says what crops and joints to compare")
-    _same_contract(a, b)
+    if a.contract and b.contract and a.contract != b.contract:
+        raise InputError(
+            f"{a.name} and {b.name} have different contracts (crops or joints): only graphs of one contract compare"
+        )
     frames = _frames(args, contract)
     drift = measure(a, b, contract, frames)
     bound = max(HEATMAP_BOUND[a.precision], HEATMAP_BOUND[b.precision])
-    layers = compare_layers(a, b, _crops(a, b, contract), bound)
-    report = summary(a, b, contract, frames, drift, layers, bound)
-    if args.output is not None:
-        _write(args.output, report, pictures(drift, frames, contract, (a.name, b.name)))
-    print(json.dumps(report) if args.json else "\n".join(describe(report)))
-    return 0 if report["same"] else 1
-
-
-def summary(
-    a: ModelRef,
-    b: ModelRef,
-    contract: Contract,
-    frames: Frames,
-    drift: Drift,
-    found: LayerDivergence | None,
-    bound: float,
-) -> dict[str, Any]:
-    """The comparison as JSON values."""
-    layers: dict[str, Any] | None = None
-    if found is not None:
-        layers = {
-            "first": asdict(found.first) if found.first else None,
-            "jumps": [asdict(layer) for layer in found.jumps(_SHOWN)],
-            "all": [asdict(layer) for layer in found.layers],
-        }
-    return {
+    crops = a.crops if a.crops is not None else b.crops
+    crops = random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
+    found = compare_layers(a, b, crops, bound)
+    layers = found and {
+        "first": asdict(found.first) if found.first else None,
+        "jumps": [asdict(layer) for layer in found.jumps(_SHOWN)],
+        "all": [asdict(layer) for layer in found.layers],
+    }
+    report = {
         "first": a.name,
         "second": b.name,
         "same": bool(drift.output["relative"] <= bound),
@@ -95,6 +79,11 @@ def summary(
         "joints": {rule: _joints(distances, contract) for rule, distances in drift.joints.items()},
         "layers": layers,
     }
+    if args.output is not None:
+        names = a.name, b.name
+        _write(args.output, report, [picture(p, frames.load_index(p.image), contract, names) for p in drift.worst])
+    print(json.dumps(report) if args.json else "\n".join(_describe(report)))
+    return 0 if report["same"] else 1
 
 
 def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dict[str, float | None]]:
@@ -104,12 +93,12 @@ def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dic
     figures: dict[str, dict[str, float | None]] = {}
     for name, column in columns.items():
         seen = column[np.isfinite(column)]
-        p50, p95, most = np.percentile(seen, [50, 95, 100]).tolist() if len(seen) else (None, None, None)
-        figures[name] = {"p50": p50, "p95": p95, "max": most}
+        levels = np.percentile(seen, [50, 95, 100]).tolist() if len(seen) else [None] * 3
+        figures[name] = dict(zip(_COLUMNS, levels, strict=True))
     return figures
 
 
-def describe(report: Mapping[str, Any]) -> list[str]:
+def _describe(report: Mapping[str, Any]) -> list[str]:
     """The comparison for a terminal."""
     h = report["heatmaps"]
     lines = [
@@ -120,18 +109,13 @@ def describe(report: Mapping[str, Any]) -> list[str]:
     ]
     found = report["joints"]
     heads = "".join(f"{rule:>26}" for rule in found)
-    lines += [f"{'':18}{heads}", f"{'':18}" + f"{'p50':>10}{'p95':>8}{'max':>8}" * len(found)]
+    columns = "".join(f"{name:>{width}}" for name, width in _COLUMNS.items())
+    lines += [f"{'':18}{heads}", f"{'':18}" + columns * len(found)]
     for joint in next(iter(found.values())):
-        cells = "".join("".join(_cell(found[rule][joint][k], w) for k, w in _COLUMNS) for rule in found)
+        cells = "".join("".join(_cell(found[rule][joint][k], w) for k, w in _COLUMNS.items()) for rule in found)
         lines.append(f"  {joint:16}{cells}")
-    if report["same"]:
-        lines.append(f"EQUAL within the bound of their precisions (relative error {report['bound']:g}).")
-    else:
-        lines.append(f"DIFFERENT by more than the bound of their precisions (relative error {report['bound']:g}).")
-    return lines
-
-
-_COLUMNS = (("p50", 10), ("p95", 8), ("max", 8))
+    told = "EQUAL within" if report["same"] else "DIFFERENT by more than"
+    return [*lines, f"{told} the bound of their precisions (relative error {report['bound']:g})."]
 
 
 def _cell(value: float | None, width: int) -> str:
@@ -145,31 +129,14 @@ def _layers(report: Mapping[str, Any]) -> list[str]:
     if not layers["all"]:
         return ["layers     not compared: they have no tensor names in common; graphs of one bundle do"]
     count, first = len(layers["all"]), layers["first"]
-    if first is None:
-        lines = [f"layers     {count} compared, none above the bound; layers that add most:"]
-    else:
-        lines = [
-            f"layers     {count} compared, diverging at {first['name']} ({first['op']}): error {first['error']:.2e}, "
-            f"of which {first['inherited']:.2e} is from its inputs. Layers that add most:"
-        ]
-    return lines + [
-        f"  {jump['name']:40} {jump['op']:15} {jump['inherited']:.2e} -> {jump['error']:.2e}"
-        for jump in layers["jumps"]
-    ]
-
-
-def _same_contract(a: ModelRef, b: ModelRef) -> None:
-    if a.contract and b.contract and a.contract != b.contract:
-        raise InputError(
-            f"{a.name} and {b.name} have different contracts (crops or joints): only graphs of one contract compare"
+    where = "none above the bound; layers that add most:"
+    if first is not None:
+        where = (
+            f"diverging at {first['name']} ({first['op']}): error {first['error']:.2e}, of which "
+            f"{first['inherited']:.2e} is from its inputs. Layers that add most:"
         )
-
-
-def _crops(a: ModelRef, b: ModelRef, contract: Contract) -> NDArray[np.uint8]:
-    from ..graph.reference import random_crops
-
-    crops = a.crops if a.crops is not None else b.crops
-    return random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
+    jumps = [f"  {j['name']:40} {j['op']:15} {j['inherited']:.2e} -> {j['error']:.2e}" for j in layers["jumps"]]
+    return [f"layers     {count} compared, {where}", *jumps]
 
 
 def _frames(args: argparse.Namespace, contract: Contract) -> Frames:

@@ -18,14 +18,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "pattern", nargs="?", default="", help="list only models whose id or architecture contains this"
-    )
-    parser.add_argument(
-        "--per-stage",
-        action="store_true",
-        help="list networks of several stages with their GMACs up to each stage (see posert build --stages)",
-    )
+    pattern = "list only models whose id or architecture contains this"
+    parser.add_argument("pattern", nargs="?", default="", help=pattern)
+    stages = "list networks of several stages with their GMACs up to each stage (see posert build --stages)"
+    parser.add_argument("--per-stage", action="store_true", help=stages)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
     width = max(len(r.id) for r in found)
     print(f"{'id':{width}}  {'architecture':17}  {'data set':14}  {'HxW':7}  {'params':>8}  {'GMACs':>7}  published")
     for r in found:
-        params, macs = _figure(r.params, 1e6, ".1f", "M"), _figure(r.macs_test_path, 1e9, ".2f")
-        print(
-            f"{r.id:{width}}  {r.arch:17}  {r.dataset:14}  {f'{r.height}x{r.width}':7}  {params:>8}  {macs:>7}  "
-            f"{_published(r)}"
-        )
+        params = "unknown" if r.params is None else f"{r.params / 1e6:.1f}M"
+        macs = "unknown" if r.macs_test_path is None else f"{r.macs_test_path / 1e9:.2f}"
+        published = ", ".join(f"{name} {value:.3f}" for name, value in list(r.metrics.items())[:2]) or "-"
+        model = f"{r.id:{width}}  {r.arch:17}  {r.dataset:14}  {f'{r.height}x{r.width}':7}"
+        print(f"{model}  {params:>8}  {macs:>7}  {published}")
     if not buildable:
         print('To build one, and to list added architectures, install torch: pip install "posert[export]"')
         return 0
@@ -70,9 +66,8 @@ def _print_stages(found: list[Row], as_json: bool) -> int:
     known = architectures()
     counted = {r.id: of_stages(r) for r in found if (known[r.arch].stages or 0) > 1}
     if not counted:
-        raise CatalogError(
-            f"{len(found)} models match, such as {found[0].id}, but none has a network of several stages"
-        )
+        matches = f"{len(found)} models match, such as {found[0].id}"
+        raise CatalogError(f"{matches}, but none has a network of several stages")
     if as_json:
         print(json.dumps(counted))
         return 0
@@ -83,14 +78,5 @@ def _print_stages(found: list[Row], as_json: bool) -> int:
     return 0
 
 
-def _figure(value: int | None, unit: float, form: str, suffix: str = "") -> str:
-    return "unknown" if value is None else format(value / unit, form) + suffix
-
-
-def _published(row: Row) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in list(row.metrics.items())[:2]) or "-"
-
-
-COMMAND = Command(
-    "List the published models", "make", add_arguments, run, extra="export", renamed={"--stages": "--per-stage"}
-)
+_RENAMED = {"--stages": "--per-stage"}
+COMMAND = Command("List the published models", "make", add_arguments, run, "export", _RENAMED)

@@ -28,44 +28,23 @@ _SURE = 0.5  # of a person's highest peak: the faint map of a hidden joint has n
 
 @dataclass(frozen=True)
 class Person:
-    """One person as both networks see them.
+    """One person as both networks see them; coordinates in px of the frame."""
 
-    Attributes:
-        image: index of the image in the annotations.
-        box: x1, y1, x2, y2, px of the frame.
-        xy: `(2, K, 2)` by the first and by the second network, px of the frame.
-        score: `(2, K)`.
-        drift: mean distance of the joints that the first network is sure of, px of the frame.
-    """
-
-    image: int
-    box: NDArray[np.float64]
-    xy: NDArray[np.float32]
-    score: NDArray[np.float32]
-    drift: float
+    image: int  # its index in the annotations
+    box: NDArray[np.float64]  # x1, y1, x2, y2
+    xy: NDArray[np.float32]  # (2, K, 2)
+    score: NDArray[np.float32]  # (2, K)
+    drift: float  # mean distance of the joints that the first network is sure of
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Two networks on the same people.
-
-    Attributes:
-        people: number of people.
-        output: error of the heatmaps: "max", "mean" and "p99" of the absolute differences, and "relative" (L2).
-        joints: per decode rule the distances `(N, K)` float32, px of the frame; NaN where the first is not sure.
-        worst: the people with the largest drift relative to their size.
-    """
+    """Two networks on the same people."""
 
     people: int
-    output: dict[str, float]
-    joints: dict[str, NDArray[np.float32]]
-    worst: list[Person]
-
-
-def rules(contract: Contract) -> list[str]:
-    """The contract's own decode rule, and DARK where it reads the same outputs."""
-    own, dark = head(contract.decode), head("udp" if contract.map_udp else "unbiased")
-    return list(dict.fromkeys([own.name, *([dark.name] if dark.shapes(contract) == own.shapes(contract) else [])]))
+    output: dict[str, float]  # error of the heatmaps: max, mean and p99 of the absolute differences, and relative (L2)
+    joints: dict[str, NDArray[np.float32]]  # per decode rule distances (N, K), px of the frame; NaN: first not sure
+    worst: list[Person]  # with the largest drift relative to their size
 
 
 def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Drift:
@@ -75,8 +54,11 @@ def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Dri
         InputError: heatmaps are not finite, or a frame cannot be read.
     """
     c = contract
-    distances: dict[str, list[NDArray[np.float32]]] = {rule: [] for rule in rules(c)}
-    sums = np.zeros(3)
+    # The contract's own decode rule, and DARK where it reads the same outputs.
+    own, dark = head(c.decode), head("udp" if c.map_udp else "unbiased")
+    rules = [own.name, dark.name] if dark.shapes(c) == own.shapes(c) else [own.name]
+    distances: dict[str, list[NDArray[np.float32]]] = {rule: [] for rule in rules}
+    sums = np.zeros(2)
     differences: list[NDArray[np.float32]] = []
     worst: list[Person] = []
     people = labelled_people(frames.coco)
@@ -89,9 +71,8 @@ def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Dri
 
     for step in estimate(people, frames.load_index, run):
         one, two = step.result
-        sums[2] += len(step.members)
         for first, second in zip(one, two, strict=True):
-            sums[:2] += float(np.square(second - first).sum()), float(np.square(first).sum())
+            sums += float(np.square(second - first).sum()), float(np.square(first).sum())
             differences.append(np.abs(second - first).ravel())
         for rule in distances:
             found = [decode(outputs, replace(c, decode=rule)) for outputs in (one, two)]
@@ -115,15 +96,11 @@ def measure(a: ModelRef, b: ModelRef, contract: Contract, frames: Frames) -> Dri
         "relative": float(np.sqrt(sums[0] / max(sums[1], 1e-24))),
     }
     joined = {rule: np.concatenate(rows) for rule, rows in distances.items()}
-    return Drift(int(sums[2]), output, joined, worst)
+    return Drift(len(joined[own.name]), output, joined, worst)
 
 
-def pictures(drift: Drift, frames: Frames, contract: Contract, names: Sequence[str]) -> list[NDArray[np.uint8]]:
-    """The worst people, drawn twice side by side: the joints of the first network left, of the second right."""
-    return [_picture(p, frames.load_index(p.image), contract, names) for p in drift.worst]
-
-
-def _picture(person: Person, frame: NDArray[np.uint8], contract: Contract, names: Sequence[str]) -> NDArray[np.uint8]:
+def picture(person: Person, frame: NDArray[np.uint8], contract: Contract, names: Sequence[str]) -> NDArray[np.uint8]:
+    """A person drawn twice side by side: the joints of the first network left, of the second right."""
     margin = _MARGIN * _size(person.box)
     left, top = (max(0, int(v - margin)) for v in person.box[:2])
     right, bottom = (int(v + margin) + 1 for v in person.box[2:])
@@ -148,9 +125,8 @@ def _picture(person: Person, frame: NDArray[np.uint8], contract: Contract, names
 
 
 def _label(panel: NDArray[np.uint8], text: str, row: int) -> None:
-    place = (6, row)
     for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(panel, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, width, cv2.LINE_AA)
+        cv2.putText(panel, text, (6, row), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, width, cv2.LINE_AA)
 
 
 def _size(box: NDArray[np.float64]) -> float:

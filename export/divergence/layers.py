@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
 from ..graph.reference import Reference
+from ..graph.to_onnx import run
 from .operands import ModelRef, normalised, takes_crops
 
 CHUNK = 160  # tensors at a time; each chunk needs its own session
@@ -32,50 +32,25 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Layer:
-    """The error of one tensor that both networks have.
+    """The error of one tensor that both networks have."""
 
-    Attributes:
-        name: of the node that produces it, such as "stage2.0.branches.1.0.conv2".
-        op: operator of that node, such as "Conv".
-        error: relative L2 error.
-        largest: largest absolute difference.
-        inherited: the largest error of the layers that it reads.
-    """
-
-    name: str
-    op: str
-    error: float
-    largest: float
-    inherited: float
+    name: str  # of the node that produces it, such as "stage2.0.branches.1.0.conv2"
+    op: str  # operator of that node, such as "Conv"
+    error: float  # relative L2 error
+    largest: float  # largest absolute difference
+    inherited: float  # the largest error of the layers that it reads
 
 
 @dataclass(frozen=True)
 class LayerDivergence:
-    """The errors of all layers.
-
-    Attributes:
-        layers: all tensors that both networks have, in the order of computation.
-        first: the first layer with an error above `bound`, or None.
-        bound: the relative L2 error allowed for the coarser of the two precisions.
-    """
+    """The errors of all tensors that both networks have, in the order of computation; `first` is above the bound."""
 
     layers: tuple[Layer, ...]
     first: Layer | None
-    bound: float
 
     def jumps(self, count: int = 5) -> list[Layer]:
         """The layers that add most to the error of their inputs."""
         return sorted(self.layers, key=lambda layer: layer.inherited - layer.error)[:count]
-
-
-class TensorSource(Protocol):
-    """A network whose tensors can be read."""
-
-    names: set[str]
-
-    def run(self, wanted: Sequence[str], crops: NDArray[np.uint8]) -> Arrays:
-        """The tensors of these names, computed from crops `(N, H, W, 3)` uint8 BGR."""
-        ...
 
 
 class GraphLayers:
@@ -90,20 +65,12 @@ class GraphLayers:
         self.names = set(self.nodes)
 
     def run(self, wanted: Sequence[str], crops: NDArray[np.uint8]) -> Arrays:
-        """See `TensorSource.run`."""
+        """The tensors of these names, computed from crops `(N, H, W, 3)` uint8 BGR."""
         graph = self._model.graph
-        kept = [onnx.ValueInfoProto.FromString(o.SerializeToString()) for o in graph.output]
         del graph.output[:]
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)  # ONNX Runtime infers the type
-        data = self._model.SerializeToString()
-        del graph.output[:]
-        graph.output.extend(kept)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         feed = normalised(crops, self._contract) if self._plain and self._contract else crops
-        return dict(zip(wanted, session.run(list(wanted), {session.get_inputs()[0].name: feed}), strict=True))
+        return dict(zip(wanted, run(self._model, {graph.input[0].name: feed}, optimised=False), strict=True))
 
     def sources(self, shared: set[str]) -> dict[str, set[str]]:
         """For each tensor its nearest predecessors that are in `shared`."""
@@ -135,7 +102,7 @@ class ModuleLayers:
         self.names = {tensor for node, tensor in tensors.items() if _CALL.sub("", node) in known or node in known}
 
     def run(self, wanted: Sequence[str], crops: NDArray[np.uint8]) -> Arrays:
-        """See `TensorSource.run`."""
+        """As `GraphLayers.run`."""
         kept: Arrays = {}
         calls: Counter[str] = Counter()
         made: dict[int, str] = {}
@@ -175,7 +142,7 @@ def compare_layers(a: ModelRef, b: ModelRef, crops: NDArray[np.uint8], bound: fl
     known = graphs[0] or graphs[1]
     if known is None:
         return None
-    networks: list[TensorSource] = []
+    networks: list[GraphLayers | ModuleLayers] = []
     for model, graph in zip((a, b), graphs, strict=True):
         if graph is not None:
             networks.append(graph)
@@ -186,9 +153,11 @@ def compare_layers(a: ModelRef, b: ModelRef, crops: NDArray[np.uint8], bound: fl
     shared = networks[0].names & networks[1].names
     order = [name for name in known.nodes if name in shared]
     errors: dict[str, tuple[float, float]] = {}
-    for names in _chunks(order, CHUNK):
-        one, two = (network.run(names, crops) for network in networks)
-        errors.update({n: _error(one[n], two[n]) for n in names if n in one and n in two and _floats(one[n], two[n])})
+    for start in range(0, len(order), CHUNK):
+        one, two = (network.run(order[start : start + CHUNK], crops) for network in networks)
+        for name in one.keys() & two.keys():
+            if one[name].dtype.kind == two[name].dtype.kind == "f" and one[name].shape == two[name].shape:
+                errors[name] = _error(one[name], two[name])
     sources = known.sources(set(errors))
     layers = tuple(
         Layer(
@@ -200,15 +169,7 @@ def compare_layers(a: ModelRef, b: ModelRef, crops: NDArray[np.uint8], bound: fl
         for name in order
         if name in errors
     )
-    return LayerDivergence(layers, next((layer for layer in layers if not layer.error <= bound), None), bound)
-
-
-def _chunks(names: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    return (names[i : i + size] for i in range(0, len(names), size))
-
-
-def _floats(one: NDArray[Any], two: NDArray[Any]) -> bool:
-    return one.dtype.kind == two.dtype.kind == "f" and one.shape == two.shape
+    return LayerDivergence(layers, next((layer for layer in layers if not layer.error <= bound), None))
 
 
 def _error(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:

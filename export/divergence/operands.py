@@ -31,25 +31,15 @@ _FILES = {".onnx": "onnxruntime", ".pt": "torchscript"}
 
 @dataclass(frozen=True)
 class ModelRef:
-    """One model to compare.
+    """One model to compare."""
 
-    Attributes:
-        name: the text that names it.
-        precision: "fp32", "fp16", "int8" or "int8_gpu", which bounds how similar two models can be.
-        session: crops to heatmaps.
-        contract: of its bundle; None for a file that belongs to no bundle.
-        crops: `(M, H, W, 3)` uint8 BGR, the bundle's golden crops; None for a file.
-        graph: the ONNX graph, whose tensors can be compared; None for anything else.
-        reference: the PyTorch model; None for anything else.
-    """
-
-    name: str
-    precision: str
-    session: Session
-    contract: Contract | None = None
-    crops: NDArray[np.uint8] | None = None
-    graph: bytes | None = None
-    reference: Reference | None = None
+    name: str  # the text that names it
+    precision: str  # "fp32", "fp16", "int8" or "int8_gpu", which bounds how similar two models can be
+    session: Session  # crops to heatmaps
+    contract: Contract | None = None  # of its bundle
+    crops: NDArray[np.uint8] | None = None  # (M, H, W, 3) BGR, the bundle's golden crops
+    graph: bytes | None = None  # an ONNX graph, whose tensors can be compared
+    reference: Reference | None = None  # the PyTorch model
 
 
 class PlainSession:
@@ -72,11 +62,9 @@ def normalised(crops: NDArray[np.uint8], contract: Contract) -> NDArray[np.float
 
 
 def open_pair(first: str, second: str, weights: str | None = None) -> tuple[ModelRef, ModelRef]:
-    """Open both; a file uses the contract of the other one's bundle.
+    """Open both, which are named as the module says; a file uses the contract of the other one's bundle.
 
-    Args:
-        first, second: their names, see the module's docstring.
-        weights: the checkpoint for `BUNDLE:torch`, if the bundle was built from a file.
+    `weights` is the checkpoint for `BUNDLE:torch`, if the bundle was built from a file.
 
     Raises:
         PosertError: a name is not valid, or the model cannot run here.
@@ -129,14 +117,14 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
         built = engine.metadata
         library = load_backend(built.backend).import_library()
         return ModelRef(text, built.precision, EngineSession(library, b"", built.precision, engine), contract)
-    data = path.read_bytes()
-    name = backend or _FILES[path.suffix]
-    precision = _precision(data) if path.suffix == ".onnx" else "fp32"
+    data, name = path.read_bytes(), backend or _FILES[path.suffix]
+    if path.suffix == ".pt":
+        return ModelRef(text, "fp32", load_backend(name).open(data, "fp32"), contract)
+    precision = _precision(data)
     session = load_backend(name).open(data, precision)
-    if path.suffix == ".onnx" and not takes_crops(data) and contract is not None:
+    if not takes_crops(data) and contract is not None:
         session = PlainSession(session, contract)
-    graph = data if path.suffix == ".onnx" and name == "onnxruntime" else None
-    return ModelRef(text, precision, session, contract, None, graph)
+    return ModelRef(text, precision, session, contract, None, data if name == "onnxruntime" else None)
 
 
 def takes_crops(graph: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import re
@@ -89,15 +90,16 @@ def with_free_size(model: onnx.ModelProto, reference: Reference) -> onnx.ModelPr
         ExportError: a node depends on the size.
     """
     c = reference.contract
-    freed = onnx.ModelProto()
-    freed.CopyFrom(model)
+    freed = copy.deepcopy(model)
     if len(freed.graph.output) > 1:
         raise ExportError("the network has several outputs, not one of maps: leave --dynamic-size out")
     mapped = (f"H/{c.height // c.heatmap_height}", f"W/{c.width // c.heatmap_width}")
     for value, names in ((freed.graph.input[0], ("H", "W")), (freed.graph.output[0], mapped)):
         for dim, name in zip(value.type.tensor_type.shape.dim[2:], names, strict=True):
             dim.dim_param = name
-    sized = sorted({n.op_type for n in freed.graph.node if n.op_type == "Reshape" or "sizes" in _resize_inputs(n)})
+    # A Resize may read four inputs: X, roi, scales and sizes.
+    sizes = {n.op_type for n in freed.graph.node if n.op_type == "Resize" and any(n.input[3:])}
+    sized = sorted(sizes | {n.op_type for n in freed.graph.node if n.op_type == "Reshape"})
     if sized:
         raise ExportError(f"the graph has {', '.join(sized)} of a fixed size: leave --dynamic-size out")
     onnx.checker.check_model(freed, full_check=True)
@@ -114,19 +116,14 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     Normalisation becomes one subtraction and one multiplication per channel. A BGR to RGB swap costs nothing: it is
     folded into the input channels of the first convolution.
     """
-    bundled = onnx.ModelProto()
-    bundled.CopyFrom(model)
+    bundled = copy.deepcopy(model)
     graph = bundled.graph
     mean, std = np.array(contract.mean), np.array(contract.std)
     if contract.model_color != contract.color:
         mean, std = mean[::-1], std[::-1]
         _swap_first_convolution(graph)
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array((255.0 * mean).astype(np.float32).reshape(1, 1, 1, 3), "normalise.mean"),
-            numpy_helper.from_array((1.0 / (255.0 * std)).astype(np.float32).reshape(1, 1, 1, 3), "normalise.scale"),
-        ]
-    )
+    for name, values in (("normalise.mean", 255.0 * mean), ("normalise.scale", 1.0 / (255.0 * std))):
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float32).reshape(1, 1, 1, 3), name))
     nodes = [
         helper.make_node("Cast", ["crops"], ["normalise.float"], "normalise.cast", to=TensorProto.FLOAT),
         helper.make_node("Sub", ["normalise.float", "normalise.mean"], ["normalise.centred"], "normalise.sub"),
@@ -143,19 +140,15 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return bundled
 
 
-def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray]) -> Outputs:
-    """Run a graph once in ONNX Runtime and return its outputs."""
+def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray], *, optimised: bool = True) -> Outputs:
+    """Run a graph once in ONNX Runtime, if asked without its graph optimisation, and return its outputs."""
     data = model if isinstance(model, bytes) else model.SerializeToString()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return tuple(session.run(None, feeds))
-
-
-def _resize_inputs(node: onnx.NodeProto) -> list[str]:
-    """Which of a Resize node's optional inputs are there."""
-    names = zip(("X", "roi", "scales", "sizes"), node.input, strict=False)
-    return [name for name, given in names if given] if node.op_type == "Resize" else []
 
 
 def _swap_first_convolution(graph: onnx.GraphProto) -> None:

@@ -31,12 +31,9 @@ def to_torchscript(reference: Reference, path: Path) -> None:
 
 
 def _freeze(reference: Reference, crops: torch.Tensor, path: Path) -> None:
-    """The archive, by way of files: each copy in memory would be another one of the weights.
-
-    The trace is saved and loaded before it is frozen: what is frozen in the process that traced it, weights included,
-    stays in PyTorch's own table of traced code for ever. The archive's debug records are left out: they hold the source
-    paths of the exporting machine.
-    """
+    # By way of files: each copy in memory would be another one of the weights. The trace is saved and loaded before it
+    # is frozen: what is frozen in the process that traced it, weights included, stays in PyTorch's own table of traced
+    # code for ever. The archive's debug records are left out: they hold the source paths of the exporting machine.
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
         draft = str(Path(folder, "module.pt"))
         torch.jit.save(torch.jit.trace(reference, (crops,), check_trace=False), draft)

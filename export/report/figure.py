@@ -27,24 +27,15 @@ _STYLE: dict[Any, Any] = {
     "axes.unicode_minus": False,
     "font.size": 12.5,
     "text.color": COLOR["ink"],
-    "axes.labelcolor": COLOR["soft"],
-    "axes.edgecolor": COLOR["rule"],
-    "xtick.color": COLOR["soft"],
-    "ytick.color": COLOR["soft"],
+    **dict.fromkeys(["axes.labelcolor", "xtick.color", "ytick.color"], COLOR["soft"]),
+    **dict.fromkeys(["axes.edgecolor", "grid.color"], COLOR["rule"]),
     "xtick.major.pad": 6,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "grid.color": COLOR["rule"],
+    **dict.fromkeys([f"{axis}tick.{kind}.size" for axis in "xy" for kind in ("major", "minor")], 0),
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.spines.bottom": False,
+    **dict.fromkeys([f"axes.spines.{side}" for side in ("left", "right", "top", "bottom")], False),
     "legend.frameon": False,
 }
 
@@ -100,7 +91,6 @@ def _local(name: str) -> str:
 
 
 def _for_page(style: str) -> str:
-    """An attribute with the page's colours and font."""
     for name, color in COLOR.items():
         style = style.replace(color, f"var(--{name})")
     return re.sub(r"font-family: [^;]*; ", "", style)

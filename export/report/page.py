@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ...runtime.accuracy.verdict import Parity, Row, Worst
+from ...runtime.accuracy.verdict import Parity, Worst
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.draw import SIDES, layout
 from . import plots, words
@@ -30,6 +30,7 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    series = _series(parity)
     environment.filters |= {"number": words.number, "signed": words.signed, "interval": words.interval_text}
     return environment.get_template("page.html").render(
         parity=parity,
@@ -38,8 +39,8 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         bundle=meta.get("bundle", ""),
         headline=words.headline(parity),
         tiles=_tiles(parity),
-        plots=_plots(parity),
-        series=_series(parity),
+        plots=_plots(parity, series),
+        series=series,
         joints=_joints(parity, contract),
         int8=_int8(meta.get("calibration")),
         people=[_person(worst, contract) for worst in parity.worst],
@@ -84,25 +85,22 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
     ]
 
 
-def _plots(parity: Parity) -> dict[str, Markup]:
+def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     """Plots by name; those without data are missing."""
-    series, found = _series(parity), {}
+    found = {}
     judged = [r for r in parity.rows[1:] if r.ap_drop is not None and r.ap_drop_interval is not None]
     if judged:
         drops = [(r.ap_drop or 0.0, r.ap_drop_interval or (0.0, 0.0)) for r in judged]
         found["drops"] = plots.forest([series[r.key] for r in judged], drops, parity.max_drop)
     ran = [r for r in parity.rows if not r.reason]
-    base = parity.rows[0].ms_per_person
-    notes = [_time(r, None if r is parity.rows[0] else base) for r in ran]
-    found["times"] = plots.bars([series[r.key] for r in ran], [r.ms_per_person for r in ran], notes, "ms per person")
+    times = [r.ms_per_person for r in ran]
+    speedups = ["", *(f" · {parity.rows[0].ms_per_person / ms:.1f}x" for ms in times[1:])]
+    notes = [f"{ms:.1f} ms{speedup}" for ms, speedup in zip(times, speedups, strict=True)]
+    found["times"] = plots.bars([series[r.key] for r in ran], times, notes, "ms per person")
     if parity.drift:
         samples = [d[np.isfinite(d)].astype(np.float64) for d in parity.drift.values()]
         found["drift"] = plots.cumulative([series[key] for key in parity.drift], samples)
     return {name: Markup(svg) for name, svg in found.items()}
-
-
-def _time(row: Row, base: float | None) -> str:
-    return f"{row.ms_per_person:.1f} ms" + ("" if base is None else f" · {base / row.ms_per_person:.1f}x")
 
 
 def _joints(parity: Parity, contract: Contract) -> dict[str, Any]:
@@ -116,10 +114,8 @@ def _joints(parity: Parity, contract: Contract) -> dict[str, Any]:
 
 
 def _tint(drift: float) -> float:
-    """From 0 at 0.03 px (rounding) to 1 at 10 px (another place)."""
-    if not np.isfinite(drift):
-        return 0.0
-    return float(np.clip(np.log10(max(drift, 1e-9) / 0.03) / np.log10(10 / 0.03), 0, 1))
+    """From 0 at 0.03 px (rounding) to 1 at 10 px (another place); 0 for NaN."""
+    return float(np.clip(np.log10(np.fmax(drift, 1e-9) / 0.03) / np.log10(10 / 0.03), 0, 1))
 
 
 def _int8(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -193,18 +189,14 @@ def _facts(parity: Parity, meta: Mapping[str, Any]) -> list[tuple[str, str]]:
     kinds = {"demo": "synthetic people, made by the demo's generator", "user": "the user's images"}
     people = f"{data['images']} images, {data['people']} people: {kinds.get(data['kind'], data['kind'])}"
     facts = {
-        "Command": meta.get("command"),
-        "Model": meta.get("model"),
-        "Weights": meta.get("weights"),
-        "Evaluated on": people,
-        "Int8 ranges": {k: v for k, v in (meta.get("calibration") or {}).items() if k in _SOURCE},
-        "Published": meta.get("published"),
-        "Machine": meta.get("machine"),
-        "Versions": meta.get("versions"),
+        **{key: meta.get(key) for key in ("command", "model", "weights")},
+        "evaluated_on": people,
+        "int8_ranges": {k: v for k, v in (meta.get("calibration") or {}).items() if k in _SOURCE},
+        **{key: meta.get(key) for key in ("published", "machine", "versions")},
     }
-    named = {"command", "model", "weights", "calibration", "published", "machine", "versions", "bundle"}
-    facts |= {key.replace("_", " ").capitalize(): value for key, value in meta.items() if key not in named}
-    return [(name, _plain(value)) for name, value in facts.items() if value not in (None, {})]
+    facts |= {key: value for key, value in meta.items() if key not in {*facts, "calibration", "bundle"}}
+    names = {key: key.replace("_", " ").capitalize() for key in facts}
+    return [(names[key], _plain(value)) for key, value in facts.items() if value not in (None, {})]
 
 
 def _plain(value: Any) -> str:

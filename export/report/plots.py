@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -16,49 +15,27 @@ from .figure import COLOR, Plot, styled
 DRIFT_FLOOR = 1e-3
 
 
-@dataclass(frozen=True)
-class Series:
-    """How one graph looks in every plot.
-
-    Attributes:
-        label: its name.
-        color: "fp32", "fp16", "int8", "other" or "reference".
-        dash: lengths of dashes and gaps; empty for a solid line.
-    """
+class Series(NamedTuple):
+    """How one graph looks in every plot."""
 
     label: str
-    color: str
-    dash: tuple[float, ...] = ()
+    color: str  # "fp32", "fp16", "int8", "other" or "reference"
+    dash: tuple[float, ...] = ()  # lengths of dashes and gaps; empty for a solid line
 
 
-@dataclass(frozen=True)
-class Point:
-    """One network of the trade-off.
-
-    Attributes:
-        label: what it is.
-        cost: time per person or share of operations in float.
-        drop: of AP.
-        interval: of the drop, or None.
-        kind: "best", "tried" or "float".
-    """
+class Point(NamedTuple):
+    """One network of the trade-off."""
 
     label: str
-    cost: float
-    drop: float
+    cost: float  # time per person or share of operations in float
+    drop: float  # of AP
     interval: tuple[float, float] | None
-    kind: str
+    kind: str  # "best", "tried" or "float"
 
 
 @styled
 def forest(series: Sequence[Series], drops: Sequence[tuple[float, tuple[float, float]]], limit: float) -> str:
-    """AP drops with their intervals, against the allowed drop.
-
-    Args:
-        series: the rows, N.
-        drops: N (drop, (low, high)).
-        limit: the allowed drop.
-    """
+    """AP drops with their intervals (low, high), a row per graph, against the allowed drop."""
     plot = Plot("drops", "AP drop of each graph with its interval", 60 + 24 * len(series))
     axes = plot.axes
     _rows(plot, series)
@@ -90,12 +67,7 @@ def bars(series: Sequence[Series], values: Sequence[float], notes: Sequence[str]
 
 @styled
 def cumulative(series: Sequence[Series], samples: Sequence[NDArray[np.floating]]) -> str:
-    """Share of joints that moved at most so far: one curve each, distance on a logarithmic axis.
-
-    Args:
-        series: the curves, N.
-        samples: N one-dimensional arrays of distances, px of the frame, finite.
-    """
+    """Share of joints that moved at most so far: a curve per sample of finite distances, px of the frame."""
     plot = Plot("drift", "share of joints against the distance they moved", 260 + 9 * len(series))
     axes = plot.axes
     filled = [s for s in samples if s.size]
@@ -130,13 +102,7 @@ def cumulative(series: Sequence[Series], samples: Sequence[NDArray[np.floating]]
 
 @styled
 def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
-    """AP lost against cost, one dot per network, with the allowed drop.
-
-    Args:
-        points: the networks.
-        limit: the allowed drop.
-        unit: of the cost.
-    """
+    """AP lost against cost, which is in `unit`: one dot per network, with the allowed drop."""
     plot = Plot("tradeoff", "AP lost against cost of each network that was measured", 280)
     axes = plot.axes
     # Linear within the allowed drop, logarithmic beyond: networks that failed by far do not flatten the others.
@@ -168,16 +134,10 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
         here = np.asarray(position.transform((p.cost, p.drop)))
         if all(abs(here[1] - other[1]) > 0.07 or abs(here[0] - other[0]) > 0.25 for other in labelled):
             labelled.append(here)
-            left = here[0] > 0.5
-            axes.annotate(
-                p.label,
-                (p.cost, p.drop),
-                xytext=(-8 if left else 8, 0),
-                textcoords="offset points",
-                ha="right" if left else "left",
-                va="center",
-                zorder=5,
-            )
+            side: dict[str, Any] = {"xytext": (8, 0), "ha": "left"}
+            if here[0] > 0.5:
+                side = {"xytext": (-8, 0), "ha": "right"}
+            axes.annotate(p.label, (p.cost, p.drop), textcoords="offset points", va="center", zorder=5, **side)
     axes.set_ylabel("AP lost")
     axes.set_xlabel(unit, loc="right")
     return plot.svg()
@@ -185,11 +145,7 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
 
 @styled
 def ranges(values: Mapping[str, Sequence[float]]) -> str:
-    """The range of each activation, in the order of the network, on a logarithmic axis.
-
-    Args:
-        values: (lo, hi) by tensor; lo <= 0 <= hi.
-    """
+    """The range (lo, hi) of each activation, lo <= 0 <= hi, in the order of the network, on a logarithmic axis."""
     plot = Plot("ranges", "range of each quantised activation", 260)
     sizes = np.abs(np.array(list(values.values()), np.float64)).reshape(-1)
     sizes = sizes[sizes > 0] if (sizes > 0).any() else np.ones(1)

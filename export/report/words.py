@@ -17,13 +17,12 @@ _NAMED = 4  # blocks in a sentence
 
 def headline(parity: Parity) -> str:
     """The verdict in one sentence, with its figures."""
-    reference, rows = parity.rows[0], parity.rows[1:]
-    people = f"{parity.data['people']} people"
+    rows = parity.rows[1:]
+    people, ap = f"{parity.data['people']} people", number(parity.rows[0].ap, "{:.4f}")
     failed = [row for row in rows if row.verdict == "failed"]
     if failed:
         more = f" {len(failed)} of {len(rows)} graphs failed." if len(rows) > 1 else ""
-        broken = [row for row in failed if row.reason]
-        if broken:
+        if broken := [row for row in failed if row.reason]:
             return f"{broken[0].key} could not be evaluated: {broken[0].reason}.{more}"
         worst = max(failed, key=lambda r: (r.ap_drop if r.ap_drop is not None else -1.0, r.heatmap_error))
         if worst.ap_drop is None:
@@ -31,10 +30,8 @@ def headline(parity: Parity) -> str:
                 f"The heatmaps of {worst.key} differ from the PyTorch model's by {worst.heatmap_error:.2g} (relative "
                 f"L2 error); {HEATMAP_BOUND[worst.precision]:g} is allowed for {worst.precision}.{more}"
             )
-        return (
-            f"{worst.key} loses {worst.ap_drop:.4f} of {number(reference.ap, '{:.4f}')} AP{_interval(worst)} on "
-            f"{people}; {parity.max_drop:g} is allowed.{more}"
-        )
+        lost = f"{worst.key} loses {worst.ap_drop:.4f} of {ap} AP{_interval(worst)} on {people}"
+        return f"{lost}; {parity.max_drop:g} is allowed.{more}"
     if not rows:
         return "Only the PyTorch model was measured."
     if parity.verdict == "unproven":
@@ -52,10 +49,8 @@ def headline(parity: Parity) -> str:
     )
     least = number(far.pixel_drift_p95).removeprefix("<")
     moved = "do not move" if far.pixel_drift_p95 == 0 else f"move by less than {least} px ({far.key})"
-    return (
-        f"Every graph keeps the AP of the PyTorch model, {number(reference.ap, '{:.4f}')} on {people}: {lost}; "
-        f"{parity.max_drop:g} is allowed. 95 % of the joints {moved}."
-    )
+    kept = f"Every graph keeps the AP of the PyTorch model, {ap} on {people}"
+    return f"{kept}: {lost}; {parity.max_drop:g} is allowed. 95 % of the joints {moved}."
 
 
 def int8_verdict(record: Mapping[str, Any]) -> str:
@@ -70,9 +65,8 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
         f"{_between(best['interval'])}; a loss of {found['max_drop']:g} is allowed"
     )
     if best["ms"] is not None:
-        seen += (
-            f". One person takes {best['ms']:.1f} ms, {found['fp32_ms']:.1f} ms in fp32 ({found['backends']['int8']})"
-        )
+        backend = found["backends"]["int8"]
+        seen += f". One person takes {best['ms']:.1f} ms, {found['fp32_ms']:.1f} ms in fp32 ({backend})"
     if not best["blocks"]:
         return f"{seen}. No block has to stay in float."
     names = ", ".join(best["blocks"][:_NAMED]) + (" and others" if len(best["blocks"]) > _NAMED else "")
@@ -94,32 +88,28 @@ def settled_text(curve: Sequence[Sequence[float]], settled: bool) -> str:
 
 def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
     """The limits of the figures."""
-    texts = []
-    if parity.data.get("note"):
-        texts.append(str(parity.data["note"]))
+    texts = [str(parity.data["note"])] if parity.data.get("note") else []
     texts += [f"{row.key} could not be evaluated: {row.reason}." for row in parity.rows if row.reason]
     if parity.rows[0].ap is None:
         texts.append("Accuracy on labelled people was not measured, so no graph is shown to be as accurate as PyTorch.")
-    wide = [r for r in parity.rows if r.verdict == "passed" and r.ap_drop_interval and _high(r) > parity.max_drop]
+    passed = [(r.key, r.ap_drop_interval) for r in parity.rows if r.verdict == "passed"]
+    wide = [key for key, interval in passed if interval and interval[1] > parity.max_drop]
     if wide:
-        names = ", ".join(row.key for row in wide)
         texts.append(
-            f"The interval of {names} extends beyond the allowed drop of {parity.max_drop:g}: "
+            f"The interval of {', '.join(wide)} extends beyond the allowed drop of {parity.max_drop:g}: "
             f"{parity.data['people']} people are too few to exclude a loss of that size. Evaluate on more."
         )
     if parity.rows[0].ap is not None:
         texts.append(
             "People were cropped at their annotated boxes. With a detector's boxes every graph is less accurate."
         )
-    backends = sorted({row.backend for row in parity.rows[1:]})
-    texts.append(
-        f"Measured on this machine with {', '.join(backends) or 'PyTorch only'}. Other processors round differently: "
-        f"check on them with `posert verify {meta.get('bundle', 'BUNDLE')}`."
-    )
-    texts.append(
-        "ms per person is the median during this check, with whatever else ran on the machine; it is not a benchmark."
-    )
-    return texts
+    backends = ", ".join(sorted({row.backend for row in parity.rows[1:]})) or "PyTorch only"
+    return [
+        *texts,
+        f"Measured on this machine with {backends}. Other processors round differently: check on them with "
+        f"`posert verify {meta.get('bundle', 'BUNDLE')}`.",
+        "ms per person is the median during this check, with whatever else ran on the machine; it is not a benchmark.",
+    ]
 
 
 def joint_drift(drift: NDArray[np.float32]) -> list[float]:
@@ -141,10 +131,7 @@ def number(value: float | None, form: str = "") -> str:
 
 def interval_text(row: Row) -> str:
     """The interval of a row's AP drop, or a dash."""
-    if row.ap_drop_interval is None:
-        return "–"
-    low, high = row.ap_drop_interval
-    return f"{signed(low)} to {signed(high)}"
+    return " to ".join(map(signed, row.ap_drop_interval)) if row.ap_drop_interval else "–"
 
 
 def signed(value: float | None) -> str:
@@ -166,7 +153,3 @@ def _between(interval: Sequence[float] | None) -> str:
 
 def _interval(row: Row) -> str:
     return f" (95 % interval {interval_text(row)})" if row.ap_drop_interval else ""
-
-
-def _high(row: Row) -> float:
-    return row.ap_drop_interval[1] if row.ap_drop_interval else math.nan

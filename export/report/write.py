@@ -25,7 +25,7 @@ _COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "refer
 
 
 def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[str], meta: Mapping[str, Any]) -> Path:
-    """Write `report.json` and `report.html` into a folder, which is created.
+    """Write `report.json` and `report.html` into a folder, which is created; return the path of the page.
 
     Args:
         parity: the gate's result.
@@ -33,9 +33,6 @@ def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[
         out_dir: the folder.
         meta: how it was made; JSON values. Known keys: model, bundle, command, weights, machine, versions,
             calibration, published.
-
-    Returns:
-        The path of the page, which needs neither other files nor a network.
     """
     folder = Path(out_dir)
     with atomic_write(folder / "report.json") as file:
@@ -48,19 +45,17 @@ def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[
 def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict[str, Any]:
     """The result as JSON values; figures that were not measured are null."""
     joints = {key: dict(zip(contract.keypoints, joint_drift(d), strict=True)) for key, d in parity.drift.items()}
-    values: dict[str, Any] = _finite(
-        {
-            "rows": [row.to_json() for row in parity.rows],
-            "verdict": parity.verdict,
-            "headline": headline(parity),
-            "max_drop": parity.max_drop,
-            "data": parity.data,
-            "limits": limits(parity, meta),
-            "joint_drift_p95": joints,
-            "meta": dict(meta),
-        }
-    )
-    return values
+    values = {
+        "rows": [row.to_json() for row in parity.rows],
+        "verdict": parity.verdict,
+        "headline": headline(parity),
+        "max_drop": parity.max_drop,
+        "data": parity.data,
+        "limits": limits(parity, meta),
+        "joint_drift_p95": joints,
+        "meta": meta,
+    }
+    return {key: _finite(value) for key, value in values.items()}
 
 
 def print_table(parity: Parity, console: Console) -> None:

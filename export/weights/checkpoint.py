@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
+from ...runtime.system.files import sha256
 from ..archs import architectures
 from .layouts import LAYOUTS, Layout, State, recognise, unwrap
 
@@ -27,17 +27,11 @@ _COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that fit a network.
+    """Weights that fit a network, and the file that they are from."""
 
-    Attributes:
-        state_dict: every entry that the network has, in its own names, float32.
-        layout: name of the layout in which the file was written.
-        sha256: hex digest of the file.
-    """
-
-    state_dict: State
-    layout: str
-    sha256: str
+    state_dict: State  # every entry that the network has, in its own names, float32
+    layout: str  # name of the layout of the file
+    sha256: str  # hex digest of the file
 
 
 def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
@@ -96,23 +90,12 @@ def looks_like(state: Mapping[str, Tensor]) -> str | None:
 
 @cache
 def _shapes(build: Callable[..., nn.Module], keypoints: int) -> dict[str, tuple[int, ...]]:
-    """Shape of each weight of an architecture."""
     with torch.device("meta"):
         state = build(keypoints).state_dict()
     return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read(path: Path) -> Any:
-    """What the file holds, on the CPU."""
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -170,6 +153,5 @@ def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> li
 
 
 def _some(names: Iterable[str]) -> str:
-    """The first few of many names."""
     names = list(names)
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -13,22 +13,14 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a code base spells the keys of its checkpoints.
+    """How a code base spells the keys of its checkpoints."""
 
-    Attributes:
-        name: family as in the catalog, and a version where it matters after a dash.
-        mark: pattern that some key of this layout matches, and no key of the layouts after it.
-        rules: (pattern, replacement) from its keys to those of the networks in `archs`; the first that matches a key
-            is applied; a key that none matches stays.
-        drop: pattern of entries that are no weights.
-        biased: the convolutions before a batch-norm have a bias; it is folded into the batch-norm's mean.
-    """
-
-    name: str
-    mark: str
+    name: str  # family as in the catalog, and a version where it matters after a dash
+    mark: str  # pattern that some key of this layout matches, and no key of the layouts after it
+    # From its keys to those of the networks in `archs`: the first pattern that matches a key is replaced.
     rules: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
-    drop: str = r"$^"
-    biased: bool = False
+    drop: str = r"$^"  # pattern of entries that are no weights
+    biased: bool = False  # convolutions before a batch-norm have a bias; it is folded into the batch-norm's mean
 
 
 def _megvii_head(m: re.Match[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,13 @@ RANDOM_NOTE = "random weights: the tools can be tried, the keypoints mean nothin
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the manifest says about the weights.
+    """What the manifest says about the weights."""
 
-    Attributes:
-        source: "auto", "file", "demo" or "random".
-        file: file name, None where there is none.
-        sha256: of the file, None where there is none.
-        layout: whose key names the file used.
-        note: what a reader of its figures must know.
-    """
-
-    source: str
-    file: str | None = None
+    source: str  # "auto", "file", "demo" or "random"
+    file: str | None = None  # its name
     sha256: str | None = None
-    layout: str | None = None
-    note: str = ""
+    layout: str | None = None  # whose key names the file used
+    note: str = ""  # what a reader of its figures must know
 
     def published(self, row: Row, stages: int | None) -> dict[str, Any]:
         """The published figures of a row, and whether they are of these weights.
@@ -54,16 +46,8 @@ class Provenance:
             own, whose = True, "this checkpoint"
         else:
             own, whose = False, f"another file of this row ({row.file})"
-        figures = dict(row.metrics)
-        return {
-            "published": figures if own else {},
-            "published_elsewhere": {} if own else figures,
-            "published_for": whose,
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
+        here, elsewhere = (dict(row.metrics), {}) if own else ({}, dict(row.metrics))
+        return {"published": here, "published_elsewhere": elsewhere, "published_for": whose}
 
 
 def check_source(row: Row, weights: str) -> None:
@@ -101,19 +85,15 @@ def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress 
         return Provenance("demo", layout="mmpose", note=DEMO_NOTE)
     path = fetch(row, progress) if weights == "auto" else Path(weights)
     found = checkpoint.load(path, network)
-    _refuse_other_row(path, found.sha256, row)
+    # Names and shapes show neither the data set nor the size of the crop, so the digest has to.
+    owners = sorted(r.id for r in catalog.rows().values() if r.sha256_prefix == found.sha256[:8])
+    if owners and row.sha256_prefix != found.sha256[:8]:
+        raise CheckpointError(
+            f"{path.name} is the published file of {' and '.join(owners)}, whose contract is not that of {row.id}: "
+            f"use --model {owners[0]}"
+        )
     network.load_state_dict(found.state_dict)
     return Provenance("auto" if weights == "auto" else "file", path.name, found.sha256, found.layout)
-
-
-def _refuse_other_row(path: Path, sha256: str, row: Row) -> None:
-    """Refuse the published file of another row: names and shapes show neither the data set nor the size of the crop."""
-    known = {r.id for r in catalog.rows().values() if r.sha256_prefix and sha256.startswith(r.sha256_prefix)}
-    if known and row.sha256_prefix != sha256[:8]:
-        raise CheckpointError(
-            f"{path.name} is the published file of {' and '.join(sorted(known))}, whose contract is not that of "
-            f"{row.id}: use --model {min(known)}"
-        )
 
 
 def random_weights(network: nn.Module, height: int = 128, width: int = 128, seed: int = 0) -> dict[str, Tensor]:
@@ -121,13 +101,8 @@ def random_weights(network: nn.Module, height: int = 128, width: int = 128, seed
 
     Convolutions as He et al. (ICCV 2015), other matrices so that they keep the variance. A batch-norm's variance is
     then one number for all channels, measured there on an image of noise: so sums of branches stay in range at any
-    depth, and no channel that noise hardly moves is a thousand times too large on another image. The same seed gives
-    the same weights.
-
-    Args:
-        network: maps images `(1, 3, height, width)`.
-        height, width: of the noise, px.
-        seed: of the random generator.
+    depth, and no channel that noise hardly moves is a thousand times too large on another image. The noise is an image
+    `(1, 3, height, width)`. The same seed gives the same weights.
     """
     generator = torch.Generator().manual_seed(seed)
 

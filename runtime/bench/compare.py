@@ -22,13 +22,7 @@ Key = tuple[str, str, str, int]
 
 @dataclass(frozen=True)
 class Verdict:
-    """The time of B in units of A's.
-
-    Attributes:
-        backend, precision, mode, people: the row that both have.
-        ratio: end to end.
-        inference: inference only, where both have it.
-    """
+    """The time of B in units of A's in a row that both have: end to end, and inference only where both have that."""
 
     backend: str
     precision: str
@@ -39,17 +33,12 @@ class Verdict:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A result of `posert bench --output`, also of posert 0.1.0-dev (schema 1).
-
-    Raises:
-        InputError: the file is not such a result.
-    """
+    """A result of `posert bench --output`, also of posert 0.1.0-dev (schema 1); InputError for another file."""
     try:
         result = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); make one with `posert bench BUNDLE --output FILE`"
-        ) from error
+        mend = "make one with `posert bench BUNDLE --output FILE`"
+        raise InputError(f"{path}: cannot be read ({error}); {mend}") from error
     if not isinstance(result, dict) or result.get("kind") != KIND or result.get("schema") not in (1, SCHEMA):
         raise InputError(f"{path}: not a result of `posert bench` of schema {SCHEMA} or 1; measure again with --output")
     if result["schema"] == 1:
@@ -66,32 +55,27 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Verdict]:
     Raises:
         InputError: they share no row, or have too few rounds.
     """
-    in_turn = a["session"] == b["session"]
     rows_a, rows_b = dict(_rows(a)), dict(_rows(b))
-    shared = [key for key in rows_a if key in rows_b and END_TO_END in rows_a[key] and END_TO_END in rows_b[key]]
+    shared = [key for key in rows_a if END_TO_END in rows_a[key] and END_TO_END in rows_b.get(key, ())]
     if not shared:
         errors = [f": {cell['error']}" for result in (a, b) for cell in result["cells"] if "error" in cell]
         raise InputError("the two results share no row that was measured in both" + "".join(errors[:1]))
     confidence = 1 - 0.05 / len(shared)
-
-    def one(key: Key, stage: str) -> Ratio | None:
-        if stage not in rows_a[key] or stage not in rows_b[key]:
-            return None
-        x, y = rows_a[key][stage], rows_b[key][stage]
-        try:
-            if not in_turn:
-                return ratio_apart(x, y, confidence)
-            n = min(np.size(x.seconds), np.size(y.seconds))  # one may have been interrupted
-            first, second, launches = (np.asarray(s)[:n] for s in (x.seconds, y.seconds, x.launches))
-            return ratio(first, second, launches, confidence=confidence)
-        except ValueError as error:
-            raise InputError(f"{' '.join(map(str, key))}: {error}; measure with --rounds 20 or more") from error
-
     found = []
     for key in shared:
-        end_to_end = one(key, END_TO_END)
-        assert end_to_end is not None
-        found.append(Verdict(*key, end_to_end, one(key, INFERENCE)))
+        seen = {}
+        for stage in rows_a[key].keys() & rows_b[key].keys():
+            x, y = rows_a[key][stage], rows_b[key][stage]
+            try:
+                if a["session"] != b["session"]:
+                    seen[stage] = ratio_apart(x, y, confidence)
+                    continue
+                n = min(np.size(x.seconds), np.size(y.seconds))  # one may have been interrupted
+                first, second, launches = (np.asarray(s)[:n] for s in (x.seconds, y.seconds, x.launches))
+                seen[stage] = ratio(first, second, launches, confidence=confidence)
+            except ValueError as error:
+                raise InputError(f"{' '.join(map(str, key))}: {error}; measure with --rounds 20 or more") from error
+        found.append(Verdict(*key, seen[END_TO_END], seen.get(INFERENCE)))
     return found
 
 
@@ -99,7 +83,10 @@ def lines(a: dict[str, Any], b: dict[str, Any], verdicts: list[Verdict]) -> list
     """The verdicts as text, with what a reader needs to judge them."""
     in_turn = a["session"] == b["session"]
     how = "timed in turn" if in_turn else "timed separately"
-    text = [f"B against A, {how}: times of B in units of A", *(f"  {x}  {_name(r)}" for x, r in (("A", a), ("B", b)))]
+    text = [f"B against A, {how}: times of B in units of A"]
+    for name, r in (("A", a), ("B", b)):
+        bundle = f"{r['bundle']['name']} ({r['bundle']['path']})"
+        text.append(f"  {name}  {bundle}, run by {r['python']}, {r['date']}")
     if a["machine"]["cpu"]["name"] != b["machine"]["cpu"]["name"] or a["machine"]["gpu"] != b["machine"]["gpu"]:
         text.append("  measured on different machines: the difference may be theirs")
     text.append(f"  {'':34}{END_TO_END:34}{INFERENCE}")
@@ -115,11 +102,9 @@ def lines(a: dict[str, Any], b: dict[str, Any], verdicts: list[Verdict]) -> list
 
 def summary(verdicts: list[Verdict]) -> str:
     """One verdict over all rows."""
-    slower = sum(v.ratio.verdict == "slower" for v in verdicts)
-    faster = sum(v.ratio.verdict == "faster" for v in verdicts)
-    if not slower and not faster:
-        return "no difference"
-    return ", ".join(f"{n} of {len(verdicts)} {word}" for n, word in ((slower, "slower"), (faster, "faster")) if n)
+    seen = [v.ratio.verdict for v in verdicts]
+    told = [f"{seen.count(word)} of {len(seen)} {word}" for word in ("slower", "faster") if word in seen]
+    return ", ".join(told) or "no difference"
 
 
 def to_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
@@ -129,11 +114,6 @@ def to_json(verdicts: list[Verdict]) -> list[dict[str, Any]]:
         return None if r is None else {"point": r.point, "low": r.low, "high": r.high, "verdict": r.verdict}
 
     return [{**vars(v), "ratio": values(v.ratio), "inference": values(v.inference)} for v in verdicts]
-
-
-def _name(result: dict[str, Any]) -> str:
-    bundle = result["bundle"]
-    return f"{bundle['name']} ({bundle['path']}), run by {result['python']}, {result['date']}"
 
 
 def _rows(result: dict[str, Any]) -> Iterator[tuple[Key, dict[str, Series]]]:

@@ -6,12 +6,13 @@ import json
 import math
 import random
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import PosertError
 from .meters import Meters
 from .process import JsonProcess, ProcessError
 from .scene import FRAME, boxes_of
@@ -19,6 +20,8 @@ from .stages import END_TO_END, INFERENCE, LEGACY_NAMES
 from .statistics import per_round, ratio
 
 Record = dict[str, Any]
+Cell = tuple[str, str, str]
+"""Backend, precision and mode."""
 
 LONG_BURST, STAGE_BURST, YARDSTICK_BURST = 0.2, 0.05, 0.05
 """Seconds for which a call is repeated within its turn: end to end and inference only, a stage, the yardstick."""
@@ -50,12 +53,7 @@ runpy.run_module(worker, run_name="__main__", alter_sys=True)
 
 @dataclass(frozen=True)
 class Side:
-    """What is measured: a bundle, in an install of posert.
-
-    Attributes:
-        bundle: a `.pose` file.
-        python: the install's interpreter.
-    """
+    """What is measured: a `.pose` file, in the install of posert that has this Python interpreter."""
 
     bundle: Path
     python: str = sys.executable
@@ -72,14 +70,6 @@ class Settings:
     flip_test: bool = False
 
 
-class WorkerError(ProcessError):
-    """A worker cannot measure; the message says why."""
-
-
-class AbsentError(WorkerError):
-    """The bundle does not hold this precision."""
-
-
 class Worker(JsonProcess):
     """A process of `posert.runtime.bench.worker`; `open` waits until it is ready.
 
@@ -87,7 +77,7 @@ class Worker(JsonProcess):
         stages: name and people of each stage, with its index in the worker and the frames of one call.
     """
 
-    def __init__(self, side: Side, cell: tuple[str, str, str], settings: Settings) -> None:
+    def __init__(self, side: Side, cell: Cell, settings: Settings) -> None:
         s = settings
         command = [side.python, "-c", _LAUNCH, ",".join(_WORKERS), str(side.bundle), *cell]
         command += ["--image", str(FRAME), "--boxes", json.dumps(boxes_of(max(s.people)).tolist())]
@@ -98,65 +88,36 @@ class Worker(JsonProcess):
         self.stages: dict[tuple[str, int], tuple[int, int]] = {}
 
     def open(self) -> None:
-        """Wait until it is ready.
-
-        Raises:
-            ProcessError: it cannot run this backend and precision here, or it ended.
-        """
+        """Wait until it is ready; PosertError where it cannot run backend and precision, ProcessError if it ended."""
         hello = self.read()
         if "error" in hello:
-            raise (AbsentError if hello["absent"] else WorkerError)(hello["error"])
-        self.stages = {
-            (LEGACY_NAMES.get(p["part"], p["part"]), p["people"]): (i, p["frames"])
-            for i, p in enumerate(hello["parts"])
-        }
+            raise PosertError(hello["error"])
+        for i, p in enumerate(hello["parts"]):
+            self.stages[LEGACY_NAMES.get(p["part"], p["part"]), p["people"]] = i, p["frames"]
 
 
-class Interrupted(Exception):
-    """The user has interrupted; `records` holds what was measured."""
-
-    def __init__(self, records: list[Record]) -> None:
-        super().__init__()
-        self.records = records
-
-
-def measure(
-    sides: Sequence[Side],
-    cell: tuple[str, str, str],
-    settings: Settings,
-    meters: Meters,
-    advance: Callable[[], None] = lambda: None,
-) -> list[Record]:
+def measure(sides: Sequence[Side], cell: Cell, settings: Settings, meters: Meters, records: Sequence[Record]) -> None:
     """Measure one backend, precision and mode on each side, in turn, in several launches of the processes.
 
-    Returns:
-        for each side a record: `rows` with the seconds of each call by round, `launches` of the rounds, or `error`.
-
-    Raises:
-        Interrupted: by the user; it holds the records so far.
+    The record of each side gets `rows` with the seconds of each call by round, `launches` of the rounds, or `error`;
+    after an interrupt it holds the rounds that were complete.
     """
-    records: list[Record] = [dict(zip(("backend", "precision", "mode"), cell, strict=True)) for _ in sides]
     throttled = meters.throttled()
     per_launch, total = _ROUNDS_IN_TURN if len(sides) > 1 else _ROUNDS, settings.rounds
     if cell[2] == "throughput":  # one call is many frames already
         per_launch, total = per_launch // 2, math.ceil(total / 2)
     done = 0
-    try:
-        while done < total or (done < _MAX_FACTOR * total and not precise_enough(records)):
-            rounds = min(per_launch, (total if done < total else _MAX_FACTOR * total) - done)
-            with ExitStack() as stack:
-                workers = _launch(sides, cell, settings, records, stack)
-                _rounds(workers, len(sides) > 1, rounds, math.ceil(done / per_launch), meters)
-            done += rounds
-            advance()
+    while done < total or (done < _MAX_FACTOR * total and not precise_enough(records)):
+        rounds = min(per_launch, (total if done < total else _MAX_FACTOR * total) - done)
+        with ExitStack() as stack:
+            workers = _launch(sides, cell, settings, records, stack)
             if not workers:
                 break
-    except KeyboardInterrupt:
-        raise Interrupted(records) from None
+            _rounds(workers, rounds, math.ceil(done / per_launch), meters)
+        done += rounds
     now = meters.throttled()
     for record in records:
         record["throttled"] = {name: count - throttled.get(name, 0) for name, count in now.items()}
-    return records
 
 
 def precise_enough(records: Sequence[Record]) -> bool:
@@ -165,71 +126,57 @@ def precise_enough(records: Sequence[Record]) -> bool:
     Only its width counts, not the verdict: repeating until something is "slower" would find it by chance.
     """
     measured = [r for r in records if "rows" in r]
-    for other in measured[1:]:
-        first = measured[0]
-        for a, b in zip(first["rows"], other["rows"], strict=True):
-            if a["stage"] != END_TO_END:
-                continue
-            try:
-                seen = ratio(per_round(a["seconds"]), per_round(b["seconds"]), first["launches"])
-            except ValueError:  # too few launches were asked for
-                return True
-            if max(seen.high / seen.point, seen.point / seen.low) > 1 + _PRECISE:
-                return False
+    for a, b in (pair for other in measured[1:] for pair in zip(measured[0]["rows"], other["rows"], strict=True)):
+        if a["stage"] != END_TO_END:
+            continue
+        try:
+            seen = ratio(per_round(a["seconds"]), per_round(b["seconds"]), measured[0]["launches"])
+        except ValueError:  # too few launches were asked for
+            return True
+        if max(seen.high / seen.point, seen.point / seen.low) > 1 + _PRECISE:
+            return False
     return True
 
 
 def _launch(
-    sides: Sequence[Side],
-    cell: tuple[str, str, str],
-    settings: Settings,
-    records: list[Record],
-    stack: ExitStack,
+    sides: Sequence[Side], cell: Cell, settings: Settings, records: Sequence[Record], stack: ExitStack
 ) -> list[tuple[Worker, Record]]:
     """Start and warm the workers of the sides that work, each with its record."""
-    started: list[tuple[Worker, Record]] = []
-    for side, record in zip(sides, records, strict=True):
-        if "error" not in record:
-            started.append((Worker(side, cell, settings), record))  # they get ready side by side
-            stack.callback(started[-1][0].close)
-    workers: list[tuple[Worker, Record]] = []
+    started = [  # they get ready side by side
+        (stack.enter_context(closing(Worker(side, cell, settings))), record)
+        for side, record in zip(sides, records, strict=True)
+        if "error" not in record
+    ]
     for worker, record in started:
         try:
             worker.open()
             # The first launch warms the machine up; in later ones a process needs one call of each stage.
-            if "rows" not in record:
-                record["steady"] = worker.ask(do="warm", seconds=_WARM_UP)["steady"]
-            else:
-                worker.ask(do="warm", seconds=0)
-        except ProcessError as error:
-            reason = str(error) if isinstance(error, WorkerError) else f"its process {error}"
-            record |= {"error": reason, "absent": isinstance(error, AbsentError)}
+            steady = worker.ask(do="warm", seconds=0 if "rows" in record else _WARM_UP)["steady"]
+        except PosertError as error:
+            record["error"] = f"its process {error}" if isinstance(error, ProcessError) else str(error)
             continue
-        workers.append((worker, record))
-    return workers
-
-
-def _rounds(workers: list[tuple[Worker, Record]], in_turn: bool, rounds: int, launch: int, meters: Meters) -> None:
-    if not workers:
-        return
-    rng = random.Random(launch)
-    # Stages explain one program; a comparison needs end to end and inference only.
-    wanted = [key for key in workers[0][0].stages if not in_turn or key[0] in _LONG]
-    for worker, record in workers:
         if "rows" not in record:
-            record["rows"] = [
-                {"stage": name, "people": people, "frames": worker.stages[name, people][1], "seconds": [], "joules": []}
-                for name, people in wanted
+            # Stages explain one program; a comparison needs end to end and inference only.
+            wanted = [
+                (*key, frames) for key, (_, frames) in worker.stages.items() if len(sides) == 1 or key[0] in _LONG
             ]
-            record |= {"launches": [], "yardstick": [], "moments": []}
+            rows = [{"stage": s, "people": n, "frames": f, "seconds": [], "joules": []} for s, n, f in wanted]
+            record |= {"rows": rows, "steady": steady, "launches": [], "yardstick": [], "moments": []}
+    return [(worker, record) for worker, record in started if "error" not in record]
+
+
+def _rounds(workers: list[tuple[Worker, Record]], rounds: int, launch: int, meters: Meters) -> None:
+    """Time every row of every record in each round."""
+    rng = random.Random(launch)
     for _ in range(rounds):
         done: list[tuple[Record, list[float], float | None]] = []
-        for i in rng.sample(range(len(wanted)), len(wanted)):
+        count = len(workers[0][1]["rows"])
+        for i in rng.sample(range(count), count):
             for worker, record in rng.sample(workers, len(workers)):
                 row = record["rows"][i]
-                before = meters.energy()
                 burst = LONG_BURST if row["stage"] in _LONG else STAGE_BURST
-                answer = worker.ask(do="time", part=worker.stages[wanted[i]][0], burst=burst)
+                before = meters.energy()
+                answer = worker.ask(do="time", part=worker.stages[row["stage"], row["people"]][0], burst=burst)
                 after = meters.energy()
                 spent = None if before is None or after is None else after - before
                 done.append((row, answer["seconds"], spent))

@@ -6,8 +6,6 @@ Everything is read from files of Linux and from NVIDIA's management library, NVM
 from __future__ import annotations
 
 import ctypes
-import os
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..system.machine import machine
+from ..system.machine import machine, processors, read_text
 
 _NOT = "not available: "
 # https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html, those that slow a GPU down.
@@ -25,8 +23,7 @@ _SLOWED = {0x04: "power cap", 0x08: "hardware", 0x20: "temperature", 0x40: "temp
 class Meters:
     """The meters of the machine whose files are under `root`.
 
-    Attributes:
-        energy_source: what `energy` counts, such as "RAPL package-0", or why it cannot.
+    `energy_source` says what `energy` counts, such as "RAPL package-0", or why it cannot.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -40,60 +37,45 @@ class Meters:
     def throttled(self) -> dict[str, int]:
         """How often the machine was throttled since it started, by the counter's name."""
         counts: dict[str, int] = {}
-        cpu = self._root / "sys/devices/system/cpu"
-        for name in ("core_throttle_count", "package_throttle_count"):
-            values = [_number(p) for p in cpu.glob(f"cpu[0-9]*/thermal_throttle/{name}")]
-            if any(v is not None for v in values):
-                counts[name] = sum(int(v) for v in values if v is not None)
-        for path in (self._root / "sys/class/hwmon").glob("hwmon*/oc*_event_cnt"):  # a Jetson's over-current alarms
-            value = _number(path)
-            if value is not None:
-                counts[path.name] = counts.get(path.name, 0) + int(value)
+        for pattern in (
+            "devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count",
+            "devices/system/cpu/cpu[0-9]*/thermal_throttle/package_throttle_count",
+            "class/hwmon/hwmon*/oc*_event_cnt",  # a Jetson's over-current alarms
+        ):
+            for path in (self._root / "sys").glob(pattern):
+                if (value := _number(path)) is not None:
+                    counts[path.name] = counts.get(path.name, 0) + int(value)
         return counts
 
     def moment(self) -> dict[str, Any]:
         """Now: the lowest clock of the processors in use, in MHz, the GPU's clock and what slows it down."""
-        seen: dict[str, Any] = {}
-        clocks = [c / 1e3 for i in _cpus() if (c := _number(self._cpufreq(i) / "scaling_cur_freq")) is not None]
-        if clocks:
-            seen["cpu_mhz"] = min(clocks)
-        if self._gpu:
-            seen |= self._gpu.moment()
-        return seen
+        clocks = self._clocks("scaling_cur_freq")
+        return ({"cpu_mhz": min(clocks)} if clocks else {}) | (self._gpu.moment() if self._gpu else {})
 
     def describe(self) -> dict[str, Any]:
         """The machine, for a result: its model, its settings, and what can be metered."""
         facts: dict[str, Any] = asdict(machine(self._root))
-        limits = [_number(self._cpufreq(i) / "scaling_max_freq") for i in _cpus()]
         return facts | {
             "gpu": self._gpu.name if self._gpu else f"{_NOT}{_Nvml.reason}",
             "cpu_mhz": self.moment().get("cpu_mhz", f"{_NOT}no cpufreq here (a virtual machine or a container)"),
-            "cpu_mhz_limit": max((v / 1e3 for v in limits if v), default=f"{_NOT}no cpufreq here"),
+            "cpu_mhz_limit": max(self._clocks("scaling_max_freq"), default=f"{_NOT}no cpufreq here"),
             "governor": facts["cpu"]["governor"] or f"{_NOT}no cpufreq here",
             "throttling": self.throttled() or f"{_NOT}no counters here",
             "energy": self.energy_source,
-            "load": self._load(),
+            # of other programs, if it is read before the measurement
+            "load": next(iter(read_text(self._root / "proc/loadavg").split()), f"{_NOT}no /proc/loadavg"),
         }
 
-    def _load(self) -> str:
-        """The load average: that of other programs, if it is read before the measurement."""
-        try:
-            return (self._root / "proc/loadavg").read_text().split()[0]
-        except OSError:
-            return f"{_NOT}no /proc/loadavg"
-
-    def _cpufreq(self, cpu: int) -> Path:
-        return self._root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq"
+    def _clocks(self, name: str) -> list[float]:
+        """MHz of the processors in use, as far as they can be read."""
+        cpus = self._root / "sys/devices/system/cpu"
+        return [c / 1e3 for i in processors() if (c := _number(cpus / f"cpu{i}/cpufreq/{name}")) is not None]
 
     def _find_energy(self) -> tuple[str, Callable[[], float] | None]:
-        rails = _Rails.find(self._root)
-        if rails:
-            return f"INA3221 {', '.join(rails.names)}", rails.joules
-        packages = [
-            p
-            for p in sorted((self._root / "sys/class/powercap").glob("intel-rapl:*"))
-            if re.fullmatch(r"intel-rapl:\d+", p.name) and _text(p / "name").startswith("package")
-        ]
+        if rails := _rails(self._root):
+            return f"INA3221 {', '.join(rails)}", _Rails(list(rails.values())).joules
+        zones = sorted((self._root / "sys/class/powercap").glob("intel-rapl:*"))
+        packages = [p for p in zones if p.name.count(":") == 1 and read_text(p / "name").startswith("package")]
         sources = [_Rapl(p) for p in packages if _number(p / "energy_uj") is not None]
         gpu = self._gpu.joules if self._gpu and self._gpu.joules() is not None else None
         if sources or gpu:
@@ -108,7 +90,7 @@ class _Rapl:
     """A processor's energy counter, which wraps around at `max_energy_range_uj`."""
 
     def __init__(self, folder: Path) -> None:
-        self._file, self.name = folder / "energy_uj", _text(folder / "name")
+        self._file, self.name = folder / "energy_uj", read_text(folder / "name")
         self._range = _number(folder / "max_energy_range_uj") or 0.0
         self._last, self._wraps = 0.0, 0
 
@@ -119,28 +101,27 @@ class _Rapl:
         return (self._wraps * self._range + now) * 1e-6
 
 
-class _Rails:
-    """A Jetson's power monitors: a thread reads watts and integrates them."""
+def _rails(root: Path) -> dict[str, tuple[Path, Path]]:
+    """A Jetson's power monitors, each with its voltage and its current (kernel.org, hwmon/ina3221).
 
-    def __init__(self, rails: list[tuple[Path, Path]], names: list[str]) -> None:
-        self._rails, self.names = rails, names
+    The board's input where it is a rail of its own, else all rails.
+    """
+    found: dict[str, tuple[Path, Path]] = {}
+    for label in sorted((root / "sys/class/hwmon").glob("hwmon*/in[123]_label")):
+        volt, ampere = label.with_name(f"{label.name[:3]}_input"), label.with_name(f"curr{label.name[2]}_input")
+        if read_text(label.with_name("name")) == "ina3221" and None not in (_number(volt), _number(ampere)):
+            found[read_text(label)] = volt, ampere
+    return {n: paths for n, paths in found.items() if n in ("VDD_IN", "POM_5V_IN")} or found
+
+
+class _Rails:
+    """Power monitors that a thread reads and integrates."""
+
+    def __init__(self, rails: list[tuple[Path, Path]]) -> None:
+        self._rails = rails
         self._total, self._lock = 0.0, threading.Lock()
         self._then, self._watts = time.perf_counter(), self._read()
         threading.Thread(target=self._run, name="posert-rails", daemon=True).start()
-
-    @classmethod
-    def find(cls, root: Path) -> _Rails | None:
-        """The board's input where it is a rail of its own, else all rails together (kernel.org, hwmon/ina3221)."""
-        found: dict[str, tuple[Path, Path]] = {}
-        for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-            if _text(folder / "name") != "ina3221":
-                continue
-            for label in sorted(folder.glob("in[123]_label")):
-                volt, ampere = folder / f"{label.name[:3]}_input", folder / f"curr{label.name[2]}_input"
-                if _number(volt) is not None and _number(ampere) is not None:
-                    found[_text(label)] = volt, ampere
-        names = [n for n in found if n in ("VDD_IN", "POM_5V_IN")] or list(found)
-        return cls([found[n] for n in names], names) if found else None
 
     def joules(self) -> float:
         with self._lock:
@@ -196,26 +177,14 @@ class _Nvml:
         seen: dict[str, Any] = {}
         if not self._library.nvmlDeviceGetClockInfo(self._device, 1, ctypes.byref(clock)):  # 1: the multiprocessors
             seen["gpu_mhz"] = clock.value
-        if not self._library.nvmlDeviceGetCurrentClocksThrottleReasons(self._device, ctypes.byref(reasons)):
-            slowed = sorted({why for bit, why in _SLOWED.items() if reasons.value & bit})
-            if slowed:
-                seen["gpu_slowed_by"] = ", ".join(slowed)
+        self._library.nvmlDeviceGetCurrentClocksThrottleReasons(self._device, ctypes.byref(reasons))
+        if slowed := sorted({why for bit, why in _SLOWED.items() if reasons.value & bit}):
+            seen["gpu_slowed_by"] = ", ".join(slowed)
         return seen
-
-
-def _cpus() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip().strip("\0")
-    except OSError:
-        return ""
 
 
 def _number(path: Path) -> float | None:
     try:
-        return float(_text(path))
+        return float(read_text(path))
     except ValueError:
         return None

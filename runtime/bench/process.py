@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -22,11 +23,7 @@ _TAIL = 15  # lines
 
 
 class ProcessError(PosertError):
-    """A child process ended, was ended, or does not answer.
-
-    Attributes:
-        output: the last lines it wrote to standard error.
-    """
+    """A child process ended, was ended, or does not answer; `output` has its last lines on standard error."""
 
     def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message)
@@ -69,7 +66,7 @@ class JsonProcess:
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer; raises `ProcessError`."""
+        """Send a request and `read` its answer."""
         self.send(**request)
         return self.read()
 
@@ -93,8 +90,7 @@ class JsonProcess:
         if not line:
             raise self._ended()
         self._signal("SIGSTOP")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return dict(json.loads(line))
 
     def close(self) -> None:
         """End the process."""
@@ -107,11 +103,11 @@ class JsonProcess:
         self._errors.close()
 
     def _wait(self) -> None:
-        end = None if self._patience is None else time.monotonic() + self._patience
+        end = time.monotonic() + self._patience if self._patience is not None else math.inf
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
             while not selector.select(_POLL):
-                if end is not None and time.monotonic() > end:
+                if time.monotonic() > end:
                     raise ProcessError(f"did not answer within {self._patience:g} s")
                 used = (resident_mb(self._process.pid) or 0.0) / 1e3
                 if self._memory_gb is not None and used > self._memory_gb:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..backends import AsyncSession, Request, Session
 from ..batching import CropBuffer, FrameJob
+from ..cuda.pipeline import Pipeline
 from ..estimator import PoseEstimator
 from ..pose.heads import Outputs
 from ..pose.preprocess import check_boxes, crop_regions
@@ -32,12 +33,11 @@ _PEOPLE, _FRAMES = 48, 4  # of one call in throughput mode, at least: they fill 
 
 @dataclass(frozen=True)
 class Stage:
-    """One thing that is timed.
+    """A call that is timed.
 
     Attributes:
         name: "end to end" (frame to keypoints), "inference only" (the network on crops that are ready), or a step.
         people: per frame; 0 for what does not depend on them.
-        call: what is timed.
         frames: how many one call processes.
     """
 
@@ -51,7 +51,6 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     """One frame at a time.
 
     Args:
-        pose: what is measured.
         image: file of a frame; reading it is the stage "decode image", which "end to end" does not include.
         boxes: `(N, 4)` xyxy, px of the frame.
         people: numbers of people to time, each at most N.
@@ -59,12 +58,18 @@ def latency(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]) -
     frame = _read(image)
     stages = [Stage(DECODE_IMAGE, 0, partial(_read, image))]
     for n in people:
-        on_gpu = pose.open_pipeline()  # of its own: it remembers its last run, whose steps are timed
+        on_gpu = _pipeline(pose, frame, boxes[:n])
         if on_gpu is not None:
-            on_gpu(frame, *crop_regions(check_boxes(boxes[:n]), pose.contract))
             stages += [Stage(name, n, partial(on_gpu.step, step, frame)) for name, step in _GPU_STEPS.items()]
         else:
-            stages += _cpu_steps(pose, frame, boxes[:n])
+            job = _job(pose, frame, boxes[:n])
+            crops = _crops(pose, job)
+            outputs = [tuple(output.copy() for output in pose.session.infer(batch)) for batch in crops]
+            stages += [
+                Stage("crop", n, partial(_cut, pose, frame, boxes[:n], CropBuffer(pose.contract))),
+                Stage(INFERENCE, n, partial(_each, pose.session.infer, crops)),
+                Stage("decode", n, partial(_each, job.decode, job.batches, outputs)),
+            ]
         stages.append(Stage(END_TO_END, n, partial(pose, frame, boxes[:n])))
     return stages
 
@@ -74,16 +79,13 @@ def throughput(pose: PoseEstimator, image: Path, boxes: Boxes, people: list[int]
     frame, stages = _read(image), []
     for n in people:
         frames = max(_FRAMES, math.ceil(_PEOPLE / n))
-        on_gpu = pose.open_pipeline()  # of its own: it remembers its last run, whose steps are timed
+        on_gpu = _pipeline(pose, frame, boxes[:n])
         if on_gpu is not None:
-            on_gpu(frame, *crop_regions(check_boxes(boxes[:n]), pose.contract))
-            inference: Callable[[], object] = partial(_repeat, partial(on_gpu.step, "network", frame), frames)
+            inference: Callable[[], object] = partial(_each, partial(on_gpu.step, "network"), [frame] * frames)
         else:
             inference = _inference_of_stream(pose, frame, boxes[:n], frames)
-        stages += [
-            Stage(INFERENCE, n, inference, frames),
-            Stage(END_TO_END, n, partial(_stream, pose, frame, boxes[:n], frames), frames),
-        ]
+        end_to_end = partial(_stream, pose, frame, boxes[:n], frames)
+        stages += [Stage(INFERENCE, n, inference, frames), Stage(END_TO_END, n, end_to_end, frames)]
     return stages
 
 
@@ -91,41 +93,32 @@ def _read(image: Path) -> Image:
     return np.asarray(cv2.imread(str(image)), np.uint8)
 
 
-def _cpu_steps(pose: PoseEstimator, frame: Image, boxes: Boxes) -> list[Stage]:
-    crops: list[Image] = []
-    cut = partial(_cut, pose, frame, boxes, CropBuffer(pose.contract))
-    cut(crops)
-    outputs = [tuple(output.copy() for output in pose.session.infer(batch)) for batch in crops]
-    calls = {
-        "crop": cut,
-        INFERENCE: partial(_infer, pose.session, crops),
-        "decode": partial(_decode, _job(pose, frame, boxes), outputs),
-    }
-    return [Stage(name, len(boxes), call) for name, call in calls.items()]
+def _pipeline(pose: PoseEstimator, frame: Image, boxes: Boxes) -> Pipeline | None:
+    """A GPU pipeline of its own: it remembers its last run, whose steps are timed. None where the CPU cuts crops."""
+    on_gpu = pose.open_pipeline()
+    if on_gpu is not None:
+        on_gpu(frame, *crop_regions(check_boxes(boxes), pose.contract))
+    return on_gpu
 
 
 def _job(pose: PoseEstimator, frame: Image, boxes: Boxes) -> FrameJob:
     return FrameJob(pose.contract, frame, *crop_regions(check_boxes(boxes), pose.contract), pose.flip_test)
 
 
-def _cut(
-    pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer, copies: list[Image] | None = None
-) -> None:
+def _crops(pose: PoseEstimator, job: FrameJob) -> list[Image]:
+    buffer = CropBuffer(pose.contract)
+    return [job.crop(batch, buffer).copy() for batch in job.batches]
+
+
+def _cut(pose: PoseEstimator, frame: Image, boxes: Boxes, buffer: CropBuffer) -> None:
     job = _job(pose, frame, boxes)
     for batch in job.batches:
-        crops = job.crop(batch, buffer)
-        if copies is not None:
-            copies.append(crops.copy())
+        job.crop(batch, buffer)
 
 
-def _infer(session: Session, batches: list[Image]) -> None:
-    for crops in batches:
-        session.infer(crops)
-
-
-def _decode(job: FrameJob, outputs: list[Outputs]) -> None:
-    for batch, some in zip(job.batches, outputs, strict=True):
-        job.decode(batch, some)
+def _each(call: Callable[..., object], *arguments: Sequence[object]) -> None:
+    for some in zip(*arguments, strict=True):
+        call(*some)
 
 
 def _stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> None:
@@ -133,17 +126,11 @@ def _stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> Non
         pass
 
 
-def _repeat(call: Callable[[], object], times: int) -> None:
-    for _ in range(times):
-        call()
-
-
 def _inference_of_stream(pose: PoseEstimator, frame: Image, boxes: Boxes, frames: int) -> Callable[[], object]:
     """The engine alone, with the same runs as the stream: as many at a time, with as many people in each."""
-    batches: list[Image] = []
-    _cut(pose, frame, boxes, CropBuffer(pose.contract), batches)
+    batches = _crops(pose, _job(pose, frame, boxes))
     if not isinstance(pose.session, AsyncSession):
-        return partial(_infer, pose.session, batches * frames)
+        return partial(_each, pose.session.infer, batches * frames)
     requests = pose.session.requests()
     sizes: list[int] = []
     recorder = _RecordingSession(pose.session, requests, sizes)

@@ -26,13 +26,7 @@ _MIN_ROUNDS, _MIN_LAUNCHES = 6, 5  # fewer say nothing about their own spread
 
 @dataclass(frozen=True)
 class Ratio:
-    """The time of B in units of A's.
-
-    Attributes:
-        point: median over the rounds.
-        low, high: ends of its interval.
-        margin: differences that count as none.
-    """
+    """The time of B in units of A's: median over the rounds, ends of its interval, and differences that are none."""
 
     point: float
     low: float
@@ -86,11 +80,8 @@ def ratio(
     of rounds as long as the cube root of their number. The interval is widened for the small number of blocks by
     Student's t (Hesterberg 2015, "expanded percentile interval").
 
-    Args:
-        a, b: `(rounds,)` seconds, in the order of the rounds.
-        launches: see `Series`.
-        margin: differences that count as none.
-        confidence: of the interval; `1 - 0.05 / m` for m ratios at once (Bonferroni).
+    `a`, `b`: `(rounds,)` seconds, in the order of the rounds. `confidence`: `1 - 0.05 / m` for m ratios at once
+    (Bonferroni).
 
     Raises:
         ValueError: fewer than 6 rounds or 5 launches, unequal numbers of rounds, or times that are not positive.
@@ -104,18 +95,20 @@ def ratio(
 
 
 def ratio_apart(a: Series, b: Series, confidence: float = _CONFIDENCE) -> Ratio:
-    """The ratio of times that were taken at two moments.
+    """The ratio of times that were taken at two moments; raises as `ratio`.
 
     Between two moments a machine changes by more than times from within one of them show. The yardstick shows by how
     much, but other work may have slowed down more or less. So the interval covers both the plain ratio and the ratio in
     units of the yardstick, and `MARGIN_APART` counts as no difference. Timing both in turn finds far smaller ones.
-
-    Raises:
-        ValueError: as `ratio`.
     """
-    plain = _difference(np.log(_times(a.seconds)), np.log(_times(b.seconds)), a, b, confidence)
-    relative = _difference(_in_yardsticks(a), _in_yardsticks(b), a, b, confidence)
-    return _ratio(relative[0], min(plain[1], relative[1]), max(plain[2], relative[2]), MARGIN_APART)
+    ends: list[float] = []
+    for unit_a, unit_b in ((1.0, 1.0), (_times(a.yardstick), _times(b.yardstick))):
+        x, y = np.log(_times(a.seconds) / unit_a), np.log(_times(b.seconds) / unit_b)
+        p, q = _blocks(x, a.launches), _blocks(y, b.launches)
+        differences = _resampled_medians(q, 1) - _resampled_medians(p)
+        ends += np.quantile(differences, _tails(min(len(p), len(q)), confidence)).tolist()
+        point = float(np.median(y) - np.median(x))
+    return _ratio(point, min(ends), max(ends), MARGIN_APART)
 
 
 def _times(values: ArrayLike) -> NDArray[np.float64]:
@@ -130,33 +123,17 @@ def _ratio(point: float, low: float, high: float, margin: float) -> Ratio:
     return Ratio(math.exp(point), math.exp(min(low, point)), math.exp(max(high, point)), margin)
 
 
-def _in_yardsticks(series: Series) -> NDArray[np.float64]:
-    logs: NDArray[np.float64] = np.log(_times(series.seconds) / _times(series.yardstick))
-    return logs
-
-
-def _difference(
-    x: NDArray[np.float64], y: NDArray[np.float64], a: Series, b: Series, confidence: float
-) -> tuple[float, float, float]:
-    """Difference of the medians of two samples of logarithms, and the ends of its interval."""
-    p, q = _blocks(x, a.launches), _blocks(y, b.launches)
-    differences = _resampled_medians(q, 1) - _resampled_medians(p)
-    low, high = np.quantile(differences, _tails(min(len(p), len(q)), confidence))
-    return float(np.median(y) - np.median(x)), float(low), float(high)
-
-
 def _blocks(values: NDArray[np.float64], launches: ArrayLike | None) -> NDArray[np.float64]:
     """What is resampled together, one row each, `(blocks, longest)`; shorter rows end with NaN."""
     if launches is None:
-        length = math.ceil(len(values) ** (1 / 3))
-        ids = np.arange(len(values)) // length
+        ids = np.arange(len(values)) // math.ceil(len(values) ** (1 / 3))
     else:
         ids = np.unique(np.asarray(launches)[: len(values)], return_inverse=True)[1]
         if ids.max() + 1 < _MIN_LAUNCHES:
             raise ValueError(f"{ids.max() + 1} launches: expected {_MIN_LAUNCHES} or more")
     blocks = np.full((ids.max() + 1, np.bincount(ids).max()), np.nan)
-    for i in range(len(blocks)):
-        blocks[i, : (ids == i).sum()] = values[ids == i]
+    for i, block in enumerate(blocks):
+        block[: (ids == i).sum()] = values[ids == i]
     return blocks
 
 
@@ -179,10 +156,5 @@ def _student(p: float, df: float) -> float:
     By hand because `posert bench` runs on an edge install, which has no scipy.
     """
     z = NormalDist().inv_cdf(p)
-    terms = (
-        z,
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return sum(term / df**i for i, term in enumerate(terms))
+    second, third = (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + (z**3 + z) / 4 / df + second / df**2 + third / df**3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import doctor
+from ..backends import BACKENDS
 from ..bundle.archive import Bundle
 from ..system.environment import versions
-from ..system.files import atomic_write
+from ..system.files import atomic_write, sha256
 from ..system.progress import track
 from .compare import KIND, SCHEMA
-from .measure import Interrupted, Record, Settings, Side, measure
+from .measure import Cell, Record, Settings, Side, measure
 from .meters import Meters
 
 Result = dict[str, Any]
@@ -29,26 +29,37 @@ Cells = tuple[str, str, list[str]]  # backend, precision or "all", modes
 def sweep(
     sides: Sequence[Side], settings: Settings, cells: list[Cells], outputs: Sequence[Path | None]
 ) -> list[Result]:
-    """Measure cells of one bundle, or of several sides in turn; the precision "all" stands for every one.
+    """Measure cells of one bundle, or of several sides in turn; the precision "all" stands for those in a bundle.
 
     Results are written after each cell, so that an interrupt keeps what was measured.
     """
     meters, session = Meters(), uuid.uuid4().hex
-    results = [_head(side, settings, meters, session) for side in sides]
-    expanded, start = list(_expand(cells, results)), time.monotonic()
-    for done, (cell, asked) in enumerate(track(expanded, "bench")):
-        _log(" ".join(cell), done, len(expanded), time.monotonic() - start)
+    results: list[Result] = []
+    held: set[str] = set()
+    for side in sides:
+        with Bundle(side.bundle) as bundle:
+            results.append(_head(side, bundle, settings, meters, session))
+            held |= set(bundle.artifacts)
+    expanded, start = list(_expand(cells, held, results)), time.monotonic()
+    for done, cell in enumerate(track(expanded, "bench")):
+        if not sys.stderr.isatty():  # a line for a log file; a terminal has a progress bar
+            left = (time.monotonic() - start) / max(1, done) * (len(expanded) - done) / 60
+            told = f", about {left:.0f} min left" if done else ""
+            print(f"bench {done + 1} of {len(expanded)}: {' '.join(cell)}{told}", file=sys.stderr, flush=True)
+        records: list[Record] = [dict(zip(("backend", "precision", "mode"), cell, strict=True)) for _ in sides]
+        interrupted = False
         try:
-            records = measure(sides, cell, settings, meters)
-        except Interrupted as stop:
-            records = stop.records
-            for result in results:
-                result["interrupted"] = True
-        for result, record in zip(results, records, strict=True):
-            if record.get("launches") or ("error" in record and (asked or not record["absent"])):
+            measure(sides, cell, settings, meters, records)
+        except KeyboardInterrupt:
+            interrupted = True
+        for result, record, path in zip(results, records, outputs, strict=True):
+            result["interrupted"] = interrupted
+            if record.get("launches") or "error" in record:
                 result["cells"].append(record | accuracy(result, record))
-        _write(results, outputs)
-        if results[0]["interrupted"]:
+            if path is not None:
+                with atomic_write(path) as file:
+                    file.write(json.dumps(result).encode())
+        if interrupted:
             break
     return results
 
@@ -65,40 +76,31 @@ def accuracy(result: Result, record: Record) -> Record:
     return {"ap": None, "ap_note": "not measured on this backend"}
 
 
-def _log(cell: str, done: int, total: int, seconds: float) -> None:
-    """A line for a log file; a terminal has a progress bar. A cell takes half a minute or more."""
-    if not sys.stderr.isatty():
-        left = f", about {seconds / done * (total - done) / 60:.0f} min left" if done else ""
-        print(f"bench {done + 1} of {total}: {cell}{left}", file=sys.stderr, flush=True)
-
-
-def _expand(cells: list[Cells], results: list[Result]) -> Iterator[tuple[tuple[str, str, str], bool]]:
-    """Cells with every precision by name, and whether it was asked for; backends that cannot run become rows."""
-    probes: dict[str, doctor.Probe] = {}
+def _expand(cells: list[Cells], held: set[str], results: list[Result]) -> Iterator[Cell]:
+    """Cells with every precision by name; backends that cannot run become rows of the results."""
+    probes = {backend: doctor.probe(backend) for backend in dict.fromkeys(backend for backend, _, _ in cells)}
+    for backend, probe in probes.items():
+        if probe.state != "ready":
+            for result in results:
+                result["cells"].append({"backend": backend, "error": f"{probe.state}: {probe.reason}"})
     for backend, precision, modes in cells:
-        if backend not in probes:
-            probes[backend] = probe = doctor.probe(backend)
-            if probe.state != "ready":
-                for result in results:
-                    result["cells"].append({"backend": backend, "error": f"{probe.state}: {probe.reason}"})
         if probes[backend].state == "ready":
-            known = list(probes[backend].facts["precisions"])
-            for name in known if precision == "all" else [precision]:
-                yield from (((backend, name, mode), precision != "all") for mode in modes)
+            artifacts = BACKENDS.load(backend).precisions
+            every = [name for name in probes[backend].facts["precisions"] if artifacts[name] in held]
+            for name in every if precision == "all" else [precision]:
+                yield from ((backend, name, mode) for mode in modes)
 
 
-def _head(side: Side, settings: Settings, meters: Meters, session: str) -> Result:
-    with Bundle(side.bundle) as bundle:
-        gate = bundle.accuracy
-        data = gate.get("data", {})
-        rows = [{k: r.get(k) for k in ("backend", "precision", "ap", "verdict")} for r in gate["rows"]]
-        facts = {"name": bundle.name, "path": str(side.bundle), "sha256": _sha256(side.bundle)}
+def _head(side: Side, bundle: Bundle, settings: Settings, meters: Meters, session: str) -> Result:
+    gate = bundle.accuracy
+    data = gate.get("data", {})
+    rows = [{k: r.get(k) for k in ("backend", "precision", "ap", "verdict")} for r in gate["rows"]]
     return {
         "kind": KIND,
         "schema": SCHEMA,
         "session": session,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "bundle": facts,
+        "bundle": {"name": bundle.name, "path": str(side.bundle), "sha256": sha256(side.bundle)},
         "accuracy": {"rows": rows, "people": data.get("people", 0), "kind": data.get("kind", "labelled")},
         "settings": asdict(settings),
         "python": side.python,
@@ -107,18 +109,3 @@ def _head(side: Side, settings: Settings, meters: Meters, session: str) -> Resul
         "interrupted": False,
         "cells": [],
     }
-
-
-def _write(results: list[Result], outputs: Sequence[Path | None]) -> None:
-    for result, path in zip(results, outputs, strict=True):
-        if path is not None:
-            with atomic_write(path) as file:
-                file.write(json.dumps(result).encode())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

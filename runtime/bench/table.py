@@ -14,14 +14,8 @@ _FEW = 100  # calls below which the 99th percentile is the longest one
 _HEAD = "", "people", "p50 ms", "p95", "p99", "ms/person", "people/s", "x inference", "J/person", "MB", "AP"
 _STAGES = DECODE_IMAGE, "crop", "upload", INFERENCE, "decode", "download"
 
-_SETTINGS = {
-    "GPU": "gpu",
-    "clock": "cpu_mhz",
-    "highest clock": "cpu_mhz_limit",
-    "governor": "governor",
-    "throttling counters": "throttling",
-    "energy": "energy",
-}
+_SETTINGS = {"GPU": "gpu", "clock": "cpu_mhz", "highest clock": "cpu_mhz_limit"}
+_SETTINGS |= {"governor": "governor", "throttling counters": "throttling", "energy": "energy"}
 
 Result = dict[str, Any]
 
@@ -32,9 +26,12 @@ def table(result: Result) -> list[str]:
     flip = "with flip test" if s["flip_test"] else "no flip test"
     threads = f", {s['threads']} threads" if s["threads"] else ""
     pinned = f", on processors {','.join(map(str, s['cpus']))}" if s["cpus"] else ""
+    cpu, j = m["cpu"], m["jetson"]
+    jetson = f", {j['name']}, power mode {j['power_mode']}, clocks {j['clocks']}" if j else ""
     lines = [
         f"{result['bundle']['name']}, end to end, {flip}, {s['rounds']} rounds{threads}{pinned}",
-        *_machine(result, m),
+        f"{result['date']}, {cpu['name']}, {cpu['cores']} cores{jetson}; load before: {m['load']}",
+        *(f"{name}: {_value(m[key])}" for name, key in _SETTINGS.items()),
         "",
     ]
     measured = [c for c in result["cells"] if c.get("rows")]
@@ -44,34 +41,16 @@ def table(result: Result) -> list[str]:
     stages = [row for cell in measured if cell["mode"] == "latency" for row in _stages(cell)]
     if stages:
         lines += [*aligned([("stages, ms", "people", *_STAGES), *stages]), ""]
-    notes = _notes(measured)
-    missing = [
-        f"not measured: {' '.join(c[k] for k in ('backend', 'precision', 'mode') if k in c)}: {c['error']}"
-        for c in result["cells"]
-        if "error" in c
-    ]
-    return [
-        *lines,
-        *notes,
-        *missing,
-        *(["interrupted: only these rows were measured"] if result["interrupted"] else []),
-    ]
+    lines += _notes(measured)
+    lines += [f"not measured: {_name(c)}: {c['error']}" for c in result["cells"] if "error" in c]
+    return [*lines, "interrupted: only these rows were measured"] if result["interrupted"] else lines
 
 
-def _machine(result: Result, m: dict[str, Any]) -> list[str]:
-    cpu = m["cpu"]
-    jetson = (
-        f", {m['jetson']['name']}, power mode {m['jetson']['power_mode']}, clocks {m['jetson']['clocks']}"
-        if m["jetson"]
-        else ""
-    )
-    return [
-        f"{result['date']}, {cpu['name']}, {cpu['cores']} cores{jetson}; load before: {m['load']}",
-        *(f"{name}: {_mhz(m[key])}" for name, key in _SETTINGS.items()),
-    ]
+def _name(cell: dict[str, Any]) -> str:
+    return " ".join(cell[key] for key in ("backend", "precision", "mode") if key in cell)
 
 
-def _mhz(value: Any) -> str:
+def _value(value: Any) -> str:
     return f"{value:.0f} MHz" if isinstance(value, float | int) else str(value)
 
 
@@ -81,15 +60,16 @@ def _figures(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         if stage != END_TO_END or not row["seconds"]:
             continue
         # A call in throughput mode is many frames: the latency of one of them is not seen there.
-        calls = np.concatenate([np.asarray(one) for one in row["seconds"]]) / row["frames"]
-        percentiles = np.percentile(calls, [50, 95, 99]) * 1e3
-        spent = [(j / len(s)) for j, s in zip(row["joules"], row["seconds"], strict=True) if j is not None]
+        calls = np.concatenate(row["seconds"]) / row["frames"]
+        p50, p95, p99 = np.percentile(calls, [50, 95, 99]) * 1e3
+        spent = [j / len(s) for j, s in zip(row["joules"], row["seconds"], strict=True) if j is not None]
         yield (
-            f"{cell['backend']} {cell['precision']} {cell['mode']}",
+            _name(cell),
             str(people),
-            f"{percentiles[0]:.2f}",
-            *((f"{percentiles[1]:.2f}", f"{percentiles[2]:.2f}{'*' if len(calls) < _FEW else ''}")),
-            f"{percentiles[0] / people:.2f}",
+            f"{p50:.2f}",
+            f"{p95:.2f}",
+            f"{p99:.2f}{'*' if len(calls) < _FEW else ''}",
+            f"{p50 / people:.2f}",
             f"{people / calls.mean():.1f}",
             _times_inference(rows.get((INFERENCE, people)), row),
             f"{np.mean(spent) / row['frames'] / people:.3f}" if spent else "",
@@ -109,11 +89,8 @@ def _times_inference(inference: dict[str, Any] | None, end_to_end: dict[str, Any
 
 
 def _stages(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    ms = {
-        (r["stage"], r["people"]): f"{1e3 * np.median(per_round(r['seconds'])):.2f}"
-        for r in cell["rows"]
-        if r["seconds"]
-    }
+    rows = [r for r in cell["rows"] if r["seconds"]]
+    ms = {(r["stage"], r["people"]): f"{1e3 * np.median(per_round(r['seconds'])):.2f}" for r in rows}
     for people in sorted({p for _, p in ms if p}):
         cells = (ms.get((stage, 0 if stage == DECODE_IMAGE else people), "") for stage in _STAGES)
         yield (f"{cell['backend']} {cell['precision']}", str(people), *cells)
@@ -127,7 +104,7 @@ def _notes(measured: list[dict[str, Any]]) -> Iterator[str]:
     if any(c["mode"] == "latency" for c in measured):
         yield "upload, download: empty where the network uses the host's memory"
     for c in measured:
-        name = f"{c['backend']} {c['precision']} {c['mode']}"
+        name = _name(c)
         if not c["steady"]:
             yield f"{name}: still changing by more than 5 % after the warm-up: the machine is not quiet"
         for unit in ("cpu_mhz", "gpu_mhz"):
@@ -142,11 +119,10 @@ def _notes(measured: list[dict[str, Any]]) -> Iterator[str]:
 
 def aligned(rows: list[tuple[str, ...]]) -> list[str]:
     """Lines of a table: the first and the last column to the left, the others to the right."""
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
-    return [
-        "  ".join(
-            c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))
-        ).rstrip()
+    padded = (
+        [c.ljust(w) if i in (0, last) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))]
         for r in rows
-    ]
+    )
+    return ["  ".join(cells).rstrip() for cells in padded]

@@ -14,34 +14,24 @@ Calls = Mapping[str, Callable[[], object]]
 _STABLE, _WINDOW, _LONG = 0.05, 3, 0.5
 
 
-def interleave(
-    calls: Calls, rounds: int, *, burst: float = 0.0, warm_up: float = 20.0, seed: int = 0
-) -> dict[str, list[list[float]]]:
-    """Time each call in each round, in a new order every round, after all are warm.
+def interleave(calls: Calls, rounds: int, *, burst: float = 0.0, warm_up: float = 20.0) -> dict[str, list[list[float]]]:
+    """Seconds of each call by name and round, in a new order every round.
 
-    Args:
-        calls: what is timed, by name.
-        rounds: how many.
-        burst: seconds for which a call is repeated within its turn; 0 calls it once.
-        warm_up: seconds spent at most before the first round.
-        seed: of the orders.
-
-    Returns:
-        seconds of each call, by name and round.
+    Before the first round all are warmed for at most `warm_up` seconds; `burst` as for `timed`.
     """
     seconds: dict[str, list[list[float]]] = {name: [] for name in calls}
-    warm(calls, warm_up, seed)
-    for order in orders(list(calls), rounds, seed):
+    warm(calls, warm_up)
+    for order in orders(list(calls), rounds):
         for name in order:
             seconds[name].append(timed(calls[name], burst))
     return seconds
 
 
-def warm(calls: Calls, limit: float = 20.0, seed: int = 0) -> bool:
+def warm(calls: Calls, limit: float = 20.0) -> bool:
     """Call all in turn until their times settle. Returns True if they did, False after `limit` seconds."""
     end = time.perf_counter() + limit
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for order in orders(list(calls), sys.maxsize, seed):
+    for order in orders(list(calls), sys.maxsize):
         for name in order:
             seconds[name].append(timed(calls[name])[0])
         if all(settled(times) for times in seconds.values()):
@@ -71,7 +61,7 @@ def timed(call: Callable[[], object], burst: float = 0.0) -> list[float]:
     return times
 
 
-def orders(names: list[str], rounds: int, seed: int = 0) -> Iterator[list[str]]:
+def orders(names: list[str], rounds: int) -> Iterator[list[str]]:
     """A random order for each round, so that nobody always follows the one that leaves its threads spinning."""
-    rng = random.Random(seed)
+    rng = random.Random(0)
     return (rng.sample(names, len(names)) for _ in range(rounds))

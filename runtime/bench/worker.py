@@ -17,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..backends import load_backend
 from ..bundle.archive import Bundle
 from ..errors import PosertError
 from ..estimator import PoseEstimator
@@ -47,7 +46,7 @@ def main() -> int:
     try:
         stages = _stages(args)
     except PosertError as error:
-        answer(error=str(error), absent=_absent(args))
+        answer(error=str(error))
         return error.exit_status
     answer(parts=[{"part": s.name, "people": s.people, "frames": s.frames} for s in stages])
     for line in sys.stdin:
@@ -70,16 +69,6 @@ def _stages(args: argparse.Namespace) -> list[Stage]:
         pose = PoseEstimator.from_session(bundle.contract, session, selected, args.flip_test)
     stages = latency if args.mode == "latency" else throughput
     return stages(pose, args.image, np.array(args.boxes, np.float64), args.people)
-
-
-def _absent(args: argparse.Namespace) -> bool:
-    """Whether the backend could run this precision and the bundle does not hold it."""
-    try:
-        artifact = load_backend(args.backend).runnable()[args.precision]
-        with Bundle(args.bundle) as bundle:
-            return artifact not in bundle.artifacts
-    except (PosertError, KeyError):
-        return False
 
 
 _NOISE = np.random.default_rng(0).integers(0, 256, (540, 960, 3)).astype(np.uint8)

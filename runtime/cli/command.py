@@ -3,14 +3,6 @@
 A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. Files
 whose name begins with `_` are helpers. `posert --help` imports all command files, so they import what is slow or may be
 missing (numpy, OpenCV, torch, rich, ...) inside their functions.
-
-Groups, with the commands planned for them:
-
-    group    commands                                  planned
-    make     build, calibrate, models                  contract, split
-    run      run                                       annotate, demo
-    check    inspect, verify, evaluate, compare, bench
-    deploy   compile, doctor                           export, serve, sign, card
 """
 
 from __future__ import annotations
@@ -65,11 +57,7 @@ class Command:
 
 
 def command_modules() -> dict[str, str]:
-    """Name and module of every command, without importing the modules.
-
-    Raises:
-        PosertError: two packages have a command of the same name.
-    """
+    """Name and module of every command, without importing the modules; PosertError for a name given twice."""
     found: dict[str, str] = {}
     for package in PACKAGES:
         for name in module_names(package):
@@ -80,12 +68,7 @@ def command_modules() -> dict[str, str]:
 
 
 def load_command(name: str) -> Command:
-    """Import one command.
-
-    Raises:
-        UsageError: no command has this name.
-        PosertError: its file does not define `COMMAND`.
-    """
+    """Import one command; UsageError for an unknown name, PosertError for a file without `COMMAND`."""
     modules = command_modules()
     if name not in modules:
         raise UsageError(unknown_name("command", name, modules))

@@ -41,12 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     who = "posert"
     with StopSignals() as stop:
         try:
-            if not arguments or arguments[0].startswith("-"):
-                status = _about(arguments[0] if arguments else "--help")
+            name, *rest = arguments or ["--help"]
+            if name.startswith("-"):
+                print(_about(name))
+                status = 0
             else:
-                command = load_command(arguments[0])
-                who = f"posert {arguments[0]}"
-                status = _run(command, who, arguments[1:])
+                command, who = load_command(name), f"posert {name}"
+                status = _run(command, who, rest)
             _flush_output()
             return stop.status if stop.number else status
         except BrokenPipeError:  # the reader of our output has stopped: `posert ... | head`
@@ -92,10 +93,9 @@ def _run(command: Command, prog: str, arguments: Sequence[str]) -> int:
         library = (error.name or "").split(".")[0]
         if library in ("", "posert"):
             raise
-        package = f'"posert[{command.extra}]"' if command.extra else "posert"
-        raise PosertError(
-            f"this command needs the Python package {library!r}, which is not installed: pip install {package}"
-        ) from error
+        pip = f'pip install "posert[{command.extra}]"' if command.extra else "pip install posert"
+        needed = f"the Python package {library!r}, which is not installed"
+        raise PosertError(f"this command needs {needed}: {pip}") from error
 
 
 def _nearest(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
@@ -104,15 +104,13 @@ def _nearest(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
     return f". Did you mean {' and '.join(near)}?" if near else ""
 
 
-def _about(option: str) -> int:
-    """Options in place of a command."""
+def _about(option: str) -> str:
+    """The answer to an option in place of a command."""
     if option in ("-h", "--help"):
-        print(_help())
-    elif option == "--version":
-        print(_version())
-    else:
-        raise UsageError(f"unknown option {option}; options follow a command: posert COMMAND --option")
-    return 0
+        return _help()
+    if option == "--version":
+        return _version()
+    raise UsageError(f"unknown option {option}; options follow a command: posert COMMAND --option")
 
 
 def _help() -> str:
@@ -139,9 +137,8 @@ def _report(who: str, error: PosertError | OSError, as_json: bool) -> int:
     """Print an error to standard error, and with --json to standard output; returns the exit status."""
     message = str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
-        message += (
-            f", for standard output or for temporary files in {tempfile.gettempdir()} (TMPDIR names another folder)"
-        )
+        where = f"temporary files in {tempfile.gettempdir()} (TMPDIR names another folder)"
+        message += f", for standard output or for {where}"
     print(f"{who}: {message}", file=sys.stderr)
     with contextlib.suppress(PosertError, OSError):  # standard output may be what cannot be written
         if as_json:

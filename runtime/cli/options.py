@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 AUTO = "auto"
 ALL = "all"
@@ -16,44 +17,21 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
 
 def add_session(parser: argparse.ArgumentParser) -> None:
     """Which graph to run, and where: for commands that run one."""
-    add = parser.add_argument
-    add(
-        "--backend",
-        default=AUTO,
-        metavar="NAME",
-        help=f"{_backends()} (default: auto, the first of these that can run here)",
-    )
-    add(
-        "--precision",
-        default=AUTO,
-        metavar="NAME",
-        help="fp32, bf16, fp16 or int8 (default: auto, the fastest that passed its accuracy gate)",
-    )
-    add_threads(parser)
+    precisions = "fp32, bf16, fp16 or int8 (default: auto, the fastest that passed its accuracy gate)"
+    _add_graphs(parser, "auto, the first of these that can run here", precisions, default=AUTO, metavar="NAME")
 
 
 def add_sessions(parser: argparse.ArgumentParser) -> None:
     """Which graphs to run, and where: for commands that run several."""
-    add = parser.add_argument
-    add(
-        "--backend",
-        default=[ALL],
-        type=comma_list,
-        metavar="NAME,...",
-        help=f"{_backends()} (default: all that can run here)",
-    )
-    add(
-        "--precision",
-        default=[ALL],
-        type=comma_list,
-        metavar="NAME,...",
-        help="fp32, bf16, fp16, int8 (default: all in the bundle)",
-    )
-    add_threads(parser)
+    precisions = "fp32, bf16, fp16, int8 (default: all in the bundle)"
+    _add_graphs(parser, "all that can run here", precisions, default=[ALL], type=comma_list, metavar="NAME,...")
 
 
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """The bound on CPU threads."""
+def _add_graphs(parser: argparse.ArgumentParser, backend: str, precisions: str, **how: Any) -> None:
+    from ..backends import backends
+
+    parser.add_argument("--backend", help=f"{', '.join(backends())} (default: {backend})", **how)
+    parser.add_argument("--precision", help=precisions, **how)
     parser.add_argument("--threads", type=positive, metavar="N", help="use at most N CPU threads")
 
 
@@ -71,9 +49,3 @@ def comma_list(text: str) -> list[str]:
     if not items:
         raise argparse.ArgumentTypeError(f"expected a comma-separated list, got {text!r}")
     return items
-
-
-def _backends() -> str:
-    from ..backends import backends
-
-    return ", ".join(backends())

@@ -14,15 +14,6 @@ _HAND_SIGMAS = (
 )
 
 
-def _hand_skeleton(root: int) -> tuple[tuple[int, int], ...]:
-    """Five fingers of four joints, each hanging from the root."""
-    return tuple(
-        (root if joint == 1 else root + 4 * finger + joint - 1, root + 4 * finger + joint)
-        for finger in range(5)
-        for joint in (1, 2, 3, 4)
-    )
-
-
 DATASET = Dataset(
     name="coco_wholebody",
     keypoints=(
@@ -43,8 +34,8 @@ DATASET = Dataset(
     skeleton=(
         *COCO.skeleton,
         (15, 17), (15, 18), (15, 19), (16, 20), (16, 21), (16, 22),
-        *_hand_skeleton(91),
-        *_hand_skeleton(112),
+        # five fingers of four joints, each hanging from the hand's root
+        *((root if i % 4 == 0 else root + i, root + i + 1) for root in (91, 112) for i in range(20)),
     ),
     sigmas=(
         *COCO.sigmas,

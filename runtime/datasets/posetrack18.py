@@ -2,6 +2,7 @@
 
 from ..metrics.poseval import POSEVAL
 from . import Dataset
+from .coco import DATASET as COCO
 
 # Tables are kept in rows.
 # fmt: off
@@ -19,10 +20,7 @@ DATASET = Dataset(
         (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
         (0, 1), (0, 2), (1, 5), (1, 6),
     ),
-    sigmas=(
-        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087,
-        0.089, 0.089,
-    ),
+    sigmas=COCO.sigmas,
     metric=POSEVAL,
     boxes="either",
     detection_threshold=0.4,

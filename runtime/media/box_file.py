@@ -26,10 +26,9 @@ _PERSON = 1  # COCO's category; a detector's list holds cars and dogs too
 
 
 class BoxFile:
-    """Boxes by image name or frame number.
+    """Boxes by image name or frame number, from a file of one of `FORMATS`.
 
-    The file is JSON (COCO annotations, a COCO list of detections, or an object of lists) or CSV. Of COCO files only
-    people are used, and no crowd regions; detections with a score below `min_score` are left out.
+    Of COCO files only people are used, and no crowd regions; boxes with a score below `min_score` are left out.
 
     Raises:
         InputError: the file is in none of the formats, or a box does not have four numbers.
@@ -52,9 +51,6 @@ class BoxFile:
                 )
             found.setdefault(key, []).extend(box[:4] for box in boxes if len(box) < 5 or float(box[4]) >= min_score)
         self._boxes = {key: np.array(boxes, np.float32).reshape(-1, 4) for key, boxes in found.items()}
-
-    def __len__(self) -> int:
-        return len(self._boxes)
 
     def of(self, key: str | int) -> NDArray[np.float32]:
         """Boxes `(N, 4)` float32 xyxy, px of the frame, of an image name or a frame number; empty if it has none.
@@ -85,10 +81,9 @@ class BoxFile:
         boxed = [key for key, boxes in self._boxes.items() if len(boxes)]
         lost = [key for key in boxed if key not in known]
         warnings = []
-        if lost and not images:
-            warnings.append(f"boxes of {len(lost)} of {len(boxed)} frames are not used, such as of {lost[0]}: {wanted}")
-        elif lost and len(images) > 1:  # one image is often picked from the folder that the boxes are for
-            warnings.append(f"boxes of {len(lost)} of {len(boxed)} images are not used, such as of {lost[0]}")
+        if lost and len(images) != 1:  # one image is often picked from the folder that the boxes are for
+            kind, hint = ("images", "") if images else ("frames", f": {wanted}")
+            warnings.append(f"boxes of {len(lost)} of {len(boxed)} {kind} are not used, such as of {lost[0]}{hint}")
         if None in keys:
             warnings.append(f"{keys.count(None)} of {len(images)} images have no boxes")
         if warnings:
@@ -96,15 +91,10 @@ class BoxFile:
 
     def _key(self, image: str | int) -> str | None:
         """The name of an image or a frame in the file; None if it is not there."""
-        return next((name for name in self._names(image) if name in self._boxes), None)
-
-    @staticmethod
-    def _names(key: str | int) -> list[str]:
-        if isinstance(key, int):
-            return [str(key)]
-        stem = Path(key).stem
+        stem = Path(str(image)).stem
         digits = stem[len(stem.rstrip("0123456789")) :]
-        return [key, stem, *([str(int(digits))] if digits else [])]
+        names = [str(image), stem, *([str(int(digits))] if digits else [])]
+        return next((name for name in names if name in self._boxes), None)
 
     def _csv(self, text: str) -> Iterator[tuple[str, list[Any]]]:
         reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
@@ -114,9 +104,10 @@ class BoxFile:
             raise InputError(f"{self.path}: the header is {names}; expected file,x1,y1,x2,y2 or frame,x1,y1,x2,y2")
         columns = ["x1", "y1", "x2", "y2", *(["score"] if "score" in names else [])]
         for row in reader:
+            line = f"line {reader.line_num}"
             if not row[key]:
-                raise InputError(f"{self.path}: line {reader.line_num} has no {key}")
-            yield row[key], [self._numbers(f"line {reader.line_num}", [row[c] for c in columns])]
+                raise InputError(f"{self.path}: {line} has no {key}")
+            yield row[key], [self._numbers(line, [row[c] for c in columns])]
 
     def _json(self, text: str) -> Iterator[tuple[str, list[Any]]]:
         try:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,25 +21,16 @@ from .sources import IMAGES, Source
 
 _VIDEOS = (".mp4", ".avi", ".mov", ".mkv")
 _DEFAULT_FPS = 25.0  # for cameras that do not report a rate
+_dump = partial(json.dumps, allow_nan=False)
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files a run writes.
-
-    Attributes:
-        json: the keypoints.
-        video: the drawn video, if any.
-        images: the drawn images by the file name of their source.
-    """
+    """The files a run writes: the keypoints, the drawn video if any, drawn images by the file name of their source."""
 
     json: Path
     video: Path | None
     images: Mapping[str, Path]
-
-    @property
-    def draws(self) -> bool:
-        return bool(self.video or self.images)
 
 
 def output_files(source: Source, target: Path, inputs: Iterable[Path]) -> Files:
@@ -86,10 +78,9 @@ def _image_name(key: str) -> str:
 def open_outputs(
     files: Files, head: Mapping[str, Any], fps: float, summary: Callable[[], Mapping[str, Any]]
 ) -> Iterator[Outputs]:
-    """Open the outputs of a run.
+    """Open the outputs of a run; they are completed when the block ends, also by an exception or an interrupt.
 
-    The files are completed when the block ends, also when an exception or an interrupt ends it. They are removed if it
-    ends with an exception and the summary counts no `frames`.
+    They are removed if it ends with an exception and the summary counts no `frames`.
 
     Args:
         files: what to write.
@@ -104,9 +95,8 @@ def open_outputs(
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(_Video(files.video, fps)) if files.video else None
         outputs = Outputs(files, stack.enter_context(atomic_write(files.json)), video)
-        outputs.write(
-            "{" + "".join(f"{_dump(name)}: {_dump(value)},\n" for name, value in head.items()) + '"frames": ['
-        )
+        fields = [f"{_dump(name)}: {_dump(value)},\n" for name, value in head.items()]
+        outputs.write(f'{{{"".join(fields)}"frames": [')
         try:
             yield outputs
         finally:
@@ -117,19 +107,11 @@ def open_outputs(
 
 
 class Outputs:
-    """The open files of a run; see `open_outputs`.
-
-    Attributes:
-        files: their paths.
-        broken: whether a write of the keypoints failed.
-    """
+    """The open files of a run; see `open_outputs`. `broken` tells whether a write of the keypoints failed."""
 
     def __init__(self, files: Files, keypoints: BinaryIO, video: _Video | None) -> None:
-        self.files = files
-        self.broken = False
-        self._separator = "\n"
-        self._keypoints = keypoints
-        self._video = video
+        self.files, self._keypoints, self._video = files, keypoints, video
+        self.broken, self._separator = False, "\n"
         self._images: list[Path] = []
 
     def add(self, record: Mapping[str, Any], key: str | int, frame: NDArray[np.uint8] | None) -> None:
@@ -171,16 +153,14 @@ class _Video:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps or _DEFAULT_FPS
-        self._part = path.with_name(
-            f".{path.stem}.{os.getpid()}{path.suffix}"
-        )  # OpenCV takes the format from the suffix
+        # OpenCV takes the format from the suffix
+        self._part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         self._shape: tuple[int, ...] = ()
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         if self._writer is None:
-            self._shape = frame.shape
-            size = (frame.shape[1], frame.shape[0])
+            self._shape, size = frame.shape, (frame.shape[1], frame.shape[0])
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
             if not self._writer.isOpened():
                 raise InputError(f"{self._path}: OpenCV {cv2.__version__} cannot write an MP4 video of {size} here")
@@ -208,7 +188,3 @@ def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
         raise InputError(f"{path}: OpenCV cannot encode this image as {path.suffix}")
     with atomic_write(path) as file:
         file.write(data.tobytes())
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, allow_nan=False)

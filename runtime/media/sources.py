@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import os
 import queue
@@ -61,14 +63,12 @@ class Source:
             for key, path in zip(self.keys, self.files(), strict=True):
                 yield key, read_pixels(path)
             return
-        number = 0
         try:
-            while True:
+            for number in itertools.count():
                 good, frame = self._capture.read()
                 if not good:
                     return
                 yield number, np.asarray(frame, np.uint8)
-                number += 1
         finally:
             self._capture.release()
 
@@ -128,19 +128,15 @@ def _prefetch(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
 
     def put(item: Frame | BaseException | None) -> bool:
         while not closed.is_set():
-            try:
+            with contextlib.suppress(queue.Full):
                 ready.put(item, timeout=0.1)
                 return True
-            except queue.Full:
-                continue
         return False
 
     def read() -> None:
         try:
-            for frame in frames:
-                if not put(frame):
-                    return
-            put(None)
+            if all(map(put, frames)):
+                put(None)
         except BaseException as error:  # raised again in the consumer's thread
             put(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import shutil
@@ -41,6 +42,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         descriptor, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
         os.close(descriptor)
         os.unlink(probe)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -95,11 +105,7 @@ def _reporting(path: Path, why: str = "") -> Iterator[None]:
 
 
 def _existing_folder(path: Path) -> Path:
-    """The nearest existing folder above a path.
-
-    Raises:
-        InputError: it is not a folder, or the path itself exists and is not a file.
-    """
+    """The nearest existing folder above a path; InputError if that is no folder, or the path is there and no file."""
     folder = next((p for p in path.absolute().parents if p.exists()), path)  # the root has no parents
     if path.is_dir():
         reason = "it is a folder"

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 
 class Journal:
-    """JSON values in a file, one per line, each written as soon as it is added.
+    """JSON values in a file, one per line, each written as soon as it is added; `records` holds them all.
 
-    The first line is a key. A file with the same key is continued; any other file is started over. A last line that was
-    cut short, and whatever follows a line that is not JSON, is dropped.
-
-    Args:
-        path: the file; its folder is created.
-        key: JSON value that says what the records belong to.
-
-    Attributes:
-        records: the values that the file held, and those added since.
+    The first line is a key: a JSON value that says what the records belong to. A file with the same key is continued;
+    any other file is started over. A last line that was cut short, and whatever follows a line that is not JSON, is
+    dropped. The file's folder is created.
     """
 
     def __init__(self, path: Path, key: Any) -> None:
@@ -47,9 +40,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def add(self, record: Any) -> None:

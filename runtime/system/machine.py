@@ -11,7 +11,6 @@ import platform
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -93,14 +92,16 @@ def machine(root: Path = Path("/")) -> Machine:
     """Read the machine whose files lie under `root`."""
     system = _find(r'^PRETTY_NAME="?([^"\n]+)', root / "etc/os-release")
     total = _find(r"MemTotal:\s+(\d+) kB", root / "proc/meminfo")
-    cards = _folders(root / "sys/bus/pci/devices")
+    cards = (root / "sys/bus/pci/devices").glob("*")
     return Machine(
         system=system or f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         python=platform.python_version(),
         memory_gb=round(int(total) * 1024 / 1e9, 1) if total else None,
         cpu=cpu(root),
-        nvidia_gpus=sum(_text(c / "vendor") == _NVIDIA and _text(c / "class").startswith(_DISPLAY) for c in cards),
+        nvidia_gpus=sum(
+            read_text(c / "vendor") == _NVIDIA and read_text(c / "class").startswith(_DISPLAY) for c in cards
+        ),
         # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 ..."
         driver=_find(r"Kernel Module[^\n]*?\s(\d+\.\d+(?:\.\d+)?)", root / "proc/driver/nvidia/version"),
         tensorrt=tuple(sorted({v for p in root.glob(_TENSORRT) if "." in (v := p.name.split(".so.")[1])})),
@@ -116,7 +117,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
         ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
         ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        most, now = _text(root / folder / limit), _text(root / folder / used)
+        most, now = read_text(root / folder / limit), read_text(root / folder / used)
         if most.isdigit() and now.isdigit():  # "max" is no limit
             # cached files count as used, and are dropped when memory is short
             free.append(int(most) - int(now) + int(_find(rf"^{cached} (\d+)", root / folder / "memory.stat") or 0))
@@ -126,11 +127,15 @@ def free_memory(root: Path = Path("/")) -> int | None:
 @cache
 def jetson_table() -> dict[str, Any]:
     """`jetson.json`: chips, modules and releases of Jetson Linux, with the sources."""
-    table: dict[str, Any] = json.loads((resources.files(__package__) / "jetson.json").read_text())
-    return table
+    return dict(json.loads(Path(__file__).with_name("jetson.json").read_text()))
 
 
-def _text(path: Path) -> str:
+def processors() -> list[int]:
+    """Numbers of the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def read_text(path: Path) -> str:
     """A small file, "" if it is absent or may not be read; strings of a device tree end in a zero byte."""
     try:
         return path.read_bytes().decode(errors="replace").replace("\0", "\n").strip()
@@ -140,44 +145,36 @@ def _text(path: Path) -> str:
 
 def _find(pattern: str, path: Path) -> str | None:
     """The first group of a pattern in a small file."""
-    found = re.search(pattern, _text(path), re.MULTILINE)
+    found = re.search(pattern, read_text(path), re.MULTILINE)
     return found[1] if found else None
-
-
-def _folders(path: Path) -> list[Path]:
-    try:
-        return sorted(path.iterdir())
-    except OSError:
-        return []
 
 
 def cpu(root: Path = Path("/")) -> Cpu:
     """The processor of the machine whose files lie under `root`."""
     name = _find(r"^model name\s*:\s*(.+)", root / "proc/cpuinfo")
     flags = (_find(r"^(?:flags|Features)\s*:\s*(.+)", root / "proc/cpuinfo") or "").split()
-    governors = {_text(p / "cpufreq/scaling_governor") for p in (root / "sys/devices/system/cpu").glob("cpu[0-9]*")}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    governors = {read_text(p / "cpufreq/scaling_governor") for p in (root / "sys/devices/system/cpu").glob("cpu[0-9]*")}
     return Cpu(
         name=name or platform.processor() or platform.machine(),
-        cores=cores,
+        cores=len(processors()),
         features=tuple(f for f in _FEATURES if f in flags),
         governor=", ".join(sorted(governors - {""})) or None,
     )
 
 
 def _jetson(root: Path) -> Jetson | None:
-    compatible = _text(root / "proc/device-tree/compatible").splitlines()
+    compatible = read_text(root / "proc/device-tree/compatible").splitlines()
     soc = next((c.split(",")[1] for c in compatible if c.startswith("nvidia,tegra")), None)
     if soc is None:
         return None
     table = jetson_table()
     parts = re.findall(r"p\d{4}-\d{4}", " ".join(compatible))
     module = next((table["modules"][p] for p in parts if p in table["modules"]), None)
-    kit = _text(root / "proc/device-tree/model").removeprefix("NVIDIA ")
+    kit = read_text(root / "proc/device-tree/model").removeprefix("NVIDIA ")
     known = table["socs"].get(soc)
-    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
+    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", read_text(root / "etc/nv_tegra_release"))
     l4t = f"{release[1]}.{release[2]}" if release else None
-    found = re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", _text(root / "etc/nvpmodel.conf"), re.MULTILINE)
+    found = re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)", read_text(root / "etc/nvpmodel.conf"), re.MULTILINE)
     modes = {int(number): name for number, name in found}
     mode = _find(r"pmode:(\d+)", root / "var/lib/nvpmodel/status")
     return Jetson(
@@ -204,15 +201,15 @@ def _release(l4t: str | None, releases: dict[str, dict[str, str]]) -> dict[str, 
         pairs = zip_longest(release.split("."), l4t.split("."), fillvalue="0")
         return [abs(int(a) - int(b)) for a, b in pairs]
 
-    nearest = min(kin, key=distance)
-    return {**releases[nearest], "jetpack": f"near {releases[nearest]['jetpack']}"}
+    nearest = releases[min(kin, key=distance)]
+    return {**nearest, "jetpack": f"near {nearest['jetpack']}"}
 
 
 def _clocks(root: Path) -> str | None:
     """`jetson_clocks` sets the lowest clock of the GPU to its highest."""
-    for device in _folders(root / "sys/class/devfreq"):
-        names = device.name.split(".")[-1], _text(device / "device/of_node/name")
+    for device in sorted((root / "sys/class/devfreq").glob("*")):
+        names = device.name.split(".")[-1], read_text(device / "device/of_node/name")
         if any(name in _GPU_CLOCKS or name.startswith("gpu-gpc") for name in names):
-            low, high = _text(device / "min_freq"), _text(device / "max_freq")
+            low, high = read_text(device / "min_freq"), read_text(device / "max_freq")
             return ("locked" if low == high else "free") if low and high else None
     return None

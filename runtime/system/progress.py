@@ -56,14 +56,7 @@ def steps(console: Console) -> Iterator[Report]:
 
 
 def _progress(console: Console, *, transient: bool) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as p
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=transient)
+    columns = (p.TextColumn("{task.description}"), p.BarColumn(), p.MofNCompleteColumn(), p.TimeElapsedColumn())
+    return p.Progress(*columns, p.TimeRemainingColumn(), console=console, transient=transient)

@@ -21,11 +21,7 @@ class StopSignals:
     signal only sets `number`, so that a loop can finish its current item; a second Ctrl-C raises.
 
     Handlers of a host program stay in place, and threads other than the main one, where Python allows no handlers, get
-    none.
-
-    Attributes:
-        number: the signal that was received, in this block or in one inside it; 0 if none was.
-        status: the exit status a shell expects for it, 128 + number.
+    none. `number` is the signal that was received, in this block or in one inside it; 0 if none was.
     """
 
     def __init__(self, *, deferred: bool = False) -> None:
@@ -34,6 +30,7 @@ class StopSignals:
 
     @property
     def status(self) -> int:
+        """The exit status a shell expects for the signal."""
         return 128 + self.number
 
     def __enter__(self) -> StopSignals:

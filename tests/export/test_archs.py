@@ -173,7 +173,7 @@ class TestInstalledPackages:
                     f"from torch import nn\nfrom posert.export.archs import Architecture\n{source}\n"
                 )
             points = [metadata.EntryPoint(name, f"{name}:ARCHITECTURES", archs.GROUP) for name in modules]
-            monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == archs.GROUP else [])
+            monkeypatch.setattr(archs, "plugins", lambda group: points)
             archs._load.cache_clear()
             catalog._load.cache_clear()
 
@@ -203,7 +203,7 @@ class TestInstalledPackages:
         assert {"right", "hrnet_w32"} <= archs.architectures().keys()
         failures = archs.plugin_failures()
         assert len(failures) == 3
-        broken = failures["posert.archs: posert_test_broken (posert_test_broken:ARCHITECTURES)"]
+        broken = failures["posert.archs: posert_test_broken (unknown package)"]
         assert broken == "ModuleNotFoundError: No module named 'a_library_that_nobody_has'"
         assert "expected ARCHITECTURES, a tuple of posert.export.archs.Architecture" in str(failures)
         with pytest.raises(CatalogError, match="(?s)unknown architecture 'broken'.*posert_test_broken.* was skipped"):

@@ -39,9 +39,8 @@ def processors(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected a list such as 0,2-3, got {text!r}") from None
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
     if not set(found) <= allowed or not found:
-        raise argparse.ArgumentTypeError(
-            f"expected some of {sorted(allowed)}, which this process may use, got {text!r}"
-        )
+        what = f"some of {sorted(allowed)}, which this process may use"
+        raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
     return tuple(found)
 
 
@@ -56,20 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("bundle", nargs="?", type=Path, help="a .pose file (or compare results with --compare)")
     options.add_sessions(parser)
-    add(
-        "--mode",
-        type=options.comma_list,
-        default=list(MODES),
-        metavar="NAME,...",
-        help=f"{', '.join(MODES)} (default: both)",
-    )
+    modes = f"{', '.join(MODES)} (default: both)"
+    add("--mode", type=options.comma_list, default=list(MODES), metavar="NAME,...", help=modes)
     add("--people", type=_counts, default=(1, 5, 20), metavar="N,...", help="people per frame (default: 1,5,20)")
-    add(
-        "--rounds",
-        type=options.positive,
-        metavar="N",
-        help=f"rounds to time (default: {_ROUNDS}; {_ROUNDS_AGAINST} with --against)",
-    )
+    rounds = f"rounds to time (default: {_ROUNDS}; {_ROUNDS_AGAINST} with --against)"
+    add("--rounds", type=options.positive, metavar="N", help=rounds)
     add("--cpus", type=processors, metavar="LIST", help="pin to these processors, such as 0,2-3")
     add("--flip-test", action="store_true", help="run each crop's mirror image too")
     add("--output", type=Path, metavar="FILE", help="write the time of every call as JSON")
@@ -92,11 +82,14 @@ def run(args: argparse.Namespace) -> int:
     sides = [Side(args.bundle)]
     if args.against or args.against_python:
         if args.against_python and shutil.which(args.against_python) is None:
-            raise InputError(
-                f"--against-python {args.against_python}: no such program; expected ENVIRONMENT/bin/python"
-            )
+            expected = "expected ENVIRONMENT/bin/python"
+            raise InputError(f"--against-python {args.against_python}: no such program; {expected}")
         sides.append(Side(args.against or args.bundle, args.against_python or sys.executable))
-    outputs = _outputs(args.output, len(sides))
+    outputs: list[Path | None] = [None] * len(sides)
+    if args.output:  # one file, and one beside it for --against
+        outputs = [args.output, args.output.with_suffix(f".against{args.output.suffix}")][: len(sides)]
+        for path in filter(None, outputs):
+            check_writable(path)
     results = sweep(sides, settings(args), _cells(args), outputs)
     if len(results) == 2 and not results[0]["interrupted"]:
         new, old = results
@@ -107,11 +100,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def settings(args: argparse.Namespace) -> Settings:
-    """How to measure.
-
-    Raises:
-        InputError: too few rounds for a comparison.
-    """
+    """How to measure; InputError for too few rounds to compare."""
     from ...bench.measure import MIN_ROUNDS, Settings
 
     against = bool(args.against or args.against_python)
@@ -125,25 +114,12 @@ def _cells(args: argparse.Namespace) -> list[Cells]:
     from ...backends import backends
     from ...bench import MODES
 
-    for kind, names, known in (
-        ("backend", args.backend, [options.ALL, *backends()]),
-        ("mode", args.mode, MODES),
-    ):
+    for kind, names, known in (("backend", args.backend, [options.ALL, *backends()]), ("mode", args.mode, MODES)):
         for name in names:
             if name not in known:
                 raise InputError(unknown_name(kind, name, known))
     wanted = backends() if options.ALL in args.backend else args.backend
     return [(backend, precision, args.mode) for backend in wanted for precision in args.precision]
-
-
-def _outputs(output: Path | None, count: int) -> list[Path | None]:
-    """One file, and one beside it for --against."""
-    if output is None:
-        return [None] * count
-    paths = [output, output.with_suffix(f".against{output.suffix}")][:count]
-    for path in paths:
-        check_writable(path)
-    return list(paths)
 
 
 def _report(a: Result, b: Result, as_json: bool) -> int:

@@ -26,39 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     options.add_bundle(parser)
-    add(
-        "--backend",
-        choices=BACKENDS,
-        default=BACKENDS[0],
-        help=f"library that runs the engines (default: {BACKENDS[0]})",
-    )
-    add(
-        "--precision",
-        type=options.comma_list,
-        default=["fp16"],
-        metavar="NAME,...",
-        help="fp32, bf16, fp16, int8 (default: fp16)",
-    )
-    add(
-        "--batch",
-        default="1:8:32",
-        metavar="MIN:OPT:MAX,...",
-        help="optimization profiles: people per batch, smallest, typical and largest (default: 1:8:32)",
-    )
+    backend = f"library that runs the engines (default: {BACKENDS[0]})"
+    add("--backend", choices=BACKENDS, default=BACKENDS[0], help=backend)
+    precisions = "fp32, bf16, fp16, int8 (default: fp16)"
+    add("--precision", type=options.comma_list, default=["fp16"], metavar="NAME,...", help=precisions)
+    batch = "optimization profiles: people per batch, smallest, typical and largest (default: 1:8:32)"
+    add("--batch", default="1:8:32", metavar="MIN:OPT:MAX,...", help=batch)
     output = "folder for the engines (default: the cache, where posert finds them)"
     add("--output", type=Path, metavar="DIR", help=output)
     add("--workspace", metavar="SIZE", help="limit of scratch memory per engine, such as 512M or 2G")
     rtx = parser.add_argument_group("tensorrt_rtx, which builds without a GPU")
-    rtx.add_argument(
-        "--target", metavar="SM,...", help="GPUs by compute capability, sm75 to sm121 (default: Ampere and later)"
-    )
+    target = "GPUs by compute capability, sm75 to sm121 (default: Ampere and later)"
+    rtx.add_argument("--target", metavar="SM,...", help=target)
     full = parser.add_argument_group("tensorrt, which builds for the GPU of this machine")
-    full.add_argument(
-        "--compatibility",
-        default="none",
-        metavar="NAME",
-        help="also run on other GPUs, more slowly: ampere_plus or same_compute_capability (default: none)",
-    )
+    compatibility = "also run on other GPUs, more slowly: ampere_plus or same_compute_capability (default: none)"
+    full.add_argument("--compatibility", default="none", metavar="NAME", help=compatibility)
     full.add_argument("--version-compatible", action="store_true", help="also run on later releases, more slowly")
     full.add_argument("--timing-cache", type=Path, metavar="FILE", help="read and extended (default: in the cache)")
 
@@ -95,20 +77,11 @@ def run(args: argparse.Namespace) -> int:
             )
             path = (args.output or cache_folder()) / engine.metadata.file_name
             write_engine(path, engine)
-            built.append(
-                {
-                    "file": str(path),
-                    "precision": precision,
-                    "backend": args.backend,
-                    "version": engine.metadata.version,
-                    "devices": list(engine.metadata.devices),
-                    "batch": [":".join(map(str, b)) for b in engine.metadata.batch],
-                    "bytes": len(engine.plan),
-                    "timing_cache": engine.metadata.timing_cache,
-                    "seconds": round(time.perf_counter() - start, 2),
-                    "layers": engine.metadata.layers,
-                }
-            )
+            m = engine.metadata
+            row = {"file": str(path), "precision": precision, "backend": args.backend, "version": m.version}
+            row |= {"devices": list(m.devices), "batch": [":".join(map(str, b)) for b in m.batch]}
+            row |= {"bytes": len(engine.plan), "timing_cache": m.timing_cache}
+            built.append(row | {"seconds": round(time.perf_counter() - start, 2), "layers": m.layers})
     if args.json:
         print(json.dumps({"engines": built}))
     else:
@@ -125,14 +98,12 @@ def _settings(args: argparse.Namespace) -> Options:
     try:
         ranges = [tuple(int(n) for n in part.split(":")) for part in args.batch.split(",")]
     except ValueError:
-        raise InputError(
-            f"--batch {args.batch}: expected MIN:OPT:MAX such as 1:8:32, or a comma list of these"
-        ) from None
+        expected = "MIN:OPT:MAX such as 1:8:32, or a comma list of these"
+        raise InputError(f"--batch {args.batch}: expected {expected}") from None
     targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
     if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
-        raise InputError(
-            f"--target {', '.join(wrong)}: expected a compute capability such as sm89, or a comma list of these"
-        )
+        expected = "a compute capability such as sm89, or a comma list of these"
+        raise InputError(f"--target {', '.join(wrong)}: expected {expected}")
     return Options(
         batch=tuple(3 * b if len(b) == 1 else b for b in ranges),  # type: ignore[misc]  # Options checks: three each
         workspace=_bytes(args.workspace) if args.workspace else None,

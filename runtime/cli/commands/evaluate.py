@@ -24,18 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--results", metavar="FILE", help="results file to score in place of a bundle")
     add("--detections", metavar="FILE", help="COCO detections to use as boxes (default: the annotated boxes)")
     add("--flip-test", action="store_true", help="average with the mirrored crop; reports figures with and without")
-    add(
-        "--protocol",
-        default=PROTOCOLS[0],
-        metavar="NAME",
-        help="legacy: as in the published tables; v029: as in MMPose 0.29 (default: legacy)",
-    )
-    add(
-        "--output",
-        metavar="FILE",
-        help="results file to write; an interrupted run resumes (default: out/evaluate/NAME.BACKEND.PRECISION.json, "
-        "with --flip-test .flip.json)",
-    )
+    protocols = "legacy: as in the published tables; v029: as in MMPose 0.29 (default: legacy)"
+    add("--protocol", default=PROTOCOLS[0], metavar="NAME", help=protocols)
+    output = "out/evaluate/NAME.BACKEND.PRECISION.json, with --flip-test .flip.json"
+    add("--output", metavar="FILE", help=f"results file to write; an interrupted run resumes (default: {output})")
     options.add_session(parser)
     add("--workers", type=options.positive, default=2, metavar="N", help="threads that decode images (default: 2)")
 
@@ -52,8 +44,7 @@ def run(args: argparse.Namespace) -> int:
         if args.dataset is None:
             raise InputError(f"--results needs --dataset, one of {', '.join(datasets())}")
         of_bundles = ("images", "detections", "flip_test", "output")
-        unused = [f"--{name.replace('_', '-')}" for name in of_bundles if getattr(args, name)]
-        if unused:
+        if unused := [f"--{name.replace('_', '-')}" for name in of_bundles if getattr(args, name)]:
             raise InputError(f"{', '.join(unused)}: only for a bundle; leave out with --results")
         report = score_file(args.dataset, args.annotations, args.results, args.protocol)
     else:

@@ -34,26 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     options.add_bundle(parser)
     add("source", help="an image, a folder of images, a video, a camera number or a URL")
-    add(
-        "--boxes",
-        type=Path,
-        metavar="FILE",
-        help="boxes of the people: COCO annotations, COCO detections, a JSON object of [x1, y1, x2, y2] lists by image "
-        "name or frame number, or CSV with the header file,x1,y1,x2,y2 or frame,x1,y1,x2,y2 (default: each frame is "
-        "one person)",
+    boxes = (
+        "boxes of the people: COCO annotations, COCO detections, a JSON object of [x1, y1, x2, y2] lists by image name "
+        "or frame number, or CSV with the header file,x1,y1,x2,y2 or frame,x1,y1,x2,y2 (default: each frame is one "
+        "person)"
     )
+    add("--boxes", type=Path, metavar="FILE", help=boxes)
     add("--box-score", type=float, default=0.3, metavar="S", help="ignore boxes with a lower score (default: 0.3)")
-    add(
-        "--joint-score", type=float, default=0.3, metavar="S", help="do not draw joints below this score (default: 0.3)"
+    joints = "do not draw joints below this score (default: 0.3)"
+    add("--joint-score", type=float, default=0.3, metavar="S", help=joints)
+    output = (
+        "a folder for the drawn frames and keypoints.json (default: out/run); an image or .mp4 file, with a .json "
+        "beside it; or a .json file, to draw nothing"
     )
-    add(
-        "--output",
-        type=Path,
-        default=Path("out/run"),
-        metavar="PATH",
-        help="a folder for the drawn frames and keypoints.json (default: out/run); an image or .mp4 file, with a .json "
-        "beside it; or a .json file, to draw nothing",
-    )
+    add("--output", type=Path, default=Path("out/run"), metavar="PATH", help=output)
     options.add_session(parser)
 
 
@@ -102,7 +96,7 @@ def _process(
     frames = iter(track(source, source.name, source.total))
 
     def read() -> Iterator[Frame]:
-        while not tally.interrupted:
+        while not tally.stop.number:
             tally.lap("pose")
             frame = next(frames, None)
             tally.lap("read")
@@ -129,7 +123,7 @@ def _process(
             # A video keeps its length: the frame goes in undrawn.
             outputs.add(tally.failed[-1], key, image if source.video else None)
         else:
-            if outputs.files.draws:
+            if outputs.files.video or outputs.files.images:
                 draw(image, people, pose.contract, threshold=joint_score, boxes=boxes is not None)
                 tally.lap("draw")
             size = {"width": image.shape[1], "height": image.shape[0]}
@@ -165,10 +159,6 @@ class _Tally:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "pose", "draw", "write"), 0.0))
     _last: float = field(default_factory=time.perf_counter)
 
-    @property
-    def interrupted(self) -> bool:
-        return self.stop.number != 0
-
     def lap(self, stage: str) -> None:
         """Add the time since the last lap to a stage."""
         now = time.perf_counter()
@@ -181,20 +171,17 @@ class _Tally:
         _print(f"{where}: {record['error']}")
 
     def check(self) -> None:
-        """Check at the end that there were frames, and as many as the source declares.
-
-        Raises:
-            InputError: no frame could be used.
-            KeyboardInterrupt: a signal came before the first frame.
-        """
-        if self.interrupted:
+        """Check at the end that there were frames, and as many as the source declares."""
+        if self.stop.number:
             if not self.frames:
                 raise KeyboardInterrupt
             return
-        name, read, declared = self.source.name, self.frames + len(self.failed), self.source.total
+        read, declared = self.frames + len(self.failed), self.source.total
         if not self.frames:
-            first = f"no frame could be used; the first error: {self.failed[0]['error']}" if self.failed else ""
-            raise InputError(f"{name}: {first or 'no frame could be read; does another program use it?'}")
+            why = "no frame could be read; does another program use it?"
+            if self.failed:
+                why = f"no frame could be used; the first error: {self.failed[0]['error']}"
+            raise InputError(f"{self.source.name}: {why}")
         if self.source.video and declared and read < _TRUNCATED * declared:
             self.fail({"error": f"only {read} of {declared} frames could be read; the file may be truncated"})
 
@@ -204,7 +191,7 @@ class _Tally:
             "frames": self.frames,
             "people": self.people,
             "failed": self.failed,
-            "interrupted": self.interrupted,
+            "interrupted": self.stop.number != 0,
             "seconds": round(seconds, 3),
             "frames_per_second": round(self.frames / max(seconds, 1e-9), 2),
             "ms_per_frame": {k: round(1e3 * v / max(1, self.frames), 3) for k, v in self.seconds.items()},
@@ -214,9 +201,8 @@ class _Tally:
     def lines(self) -> list[str]:
         """The summary for a terminal."""
         s = self.summary()
-        counts = f"frames {self.frames}, people {self.people}"
-        counts += f", failed {len(self.failed)}" if self.failed else ""
-        counts += ", interrupted" if self.interrupted else ""
+        failed = f", failed {len(self.failed)}" if self.failed else ""
+        counts = f"frames {self.frames}, people {self.people}{failed}{', interrupted' if self.stop.number else ''}"
         stages = " + ".join(f"{name} {ms:.1f}" for name, ms in s["ms_per_frame"].items())
         per_person = f"; pose per person {s['ms_per_person']:.1f}" if self.people else ""
         return [

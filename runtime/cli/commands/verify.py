@@ -56,11 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pairs(bundle: Bundle, names: list[str], precisions: list[str]) -> list[tuple[str, str]]:
-    """Backends and precisions to check.
-
-    Raises:
-        PosertError: one that is asked for by name cannot run here, or nothing can.
-    """
+    """Backends and precisions to check; PosertError if one asked for by name cannot run here, or nothing can."""
     from ...backends import usable_backends
     from ...selection import select
 

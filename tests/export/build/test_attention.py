@@ -44,7 +44,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (tmp_path / "posert_test_attention.py").write_text(SOURCE)
     point = metadata.EntryPoint("attention", "posert_test_attention:ARCHITECTURES", archs.GROUP)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == archs.GROUP else [])
+    monkeypatch.setattr(archs, "plugins", lambda group: [point])
     for cached in (archs._load, catalog._load):
         cached.cache_clear()
     yield

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from posert.runtime import PoseEstimator
-from posert.runtime.bench import measure
+from posert.runtime.backends import load_backend
+from posert.runtime.bench import measure, sweep
 from posert.runtime.bench.compare import compare, load, summary
 from posert.runtime.bench.measure import Settings, Side, Worker
 from posert.runtime.bench.process import ProcessError
 from posert.runtime.bench.scene import crowd
 from posert.runtime.bench.table import table
+from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.commands import bench
 from posert.runtime.cli.commands.bench import processors
 from posert.runtime.cli.main import main
@@ -76,7 +78,7 @@ def test_the_stages_do_the_work_of_a_call(narrow_bundle: Path, tmp_path: Path):
     cv2.imwrite(str(tmp_path / "frame.png"), frame)
     pose = PoseEstimator(narrow_bundle, backend="openvino", precision="fp32", flip_test=True)
     stages = {(s.name, s.people): s.call for s in latency(pose, tmp_path / "frame.png", boxes, [2])}
-    read = stages["decode", 2].args[0]  # type: ignore[attr-defined] - people whose joints the stage reads
+    read = stages["decode", 2].args[0].__self__  # type: ignore[attr-defined] - people whose joints the stage reads
     stages["decode", 2]()
     np.testing.assert_array_equal(read.xy, pose(frame, boxes).xy)
     np.testing.assert_array_equal(stages["decode image", 0](), frame)
@@ -112,6 +114,16 @@ def test_what_cannot_run_is_a_row(narrow_bundle: Path, capsys: pytest.CaptureFix
     assert "not measured: tensorrt: missing" in text and 'pip install "posert[tensorrt]"' in text
     assert "not measured: openvino int8 latency: " in text and "posert build --precision int8" in text
     assert "openvino fp32 latency" in text
+
+
+def test_all_precisions_are_those_that_the_bundle_holds(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(sweep, "measure", lambda sides, cell, *_: asked.append(cell))
+    sweep.sweep([Side(narrow_bundle)], Settings(), [("openvino", "all", ["latency"])], [None])
+    with Bundle(narrow_bundle) as bundle:
+        runs = load_backend("openvino").runnable()
+        held = [precision for precision, artifact in runs.items() if artifact in bundle.artifacts]
+    assert asked == [("openvino", precision, "latency") for precision in held] and len(held) < len(runs)
 
 
 def test_a_worker_that_dies_says_how(narrow_bundle: Path):
@@ -185,7 +197,7 @@ def test_a_noisy_machine_takes_more_rounds(
             record.setdefault("launches", [])
         return list(zip("ab", records, strict=False))
 
-    def rounds_of(workers: list[Any], in_turn: bool, rounds: int, launch: int, meters: Any) -> None:
+    def rounds_of(workers: list[Any], rounds: int, launch: int, meters: Any) -> None:
         for side, record in workers:
             times = 0.02 * (1.3 if side == "b" else 1) * np.exp(rng.normal(0, noise, rounds))
             record["rows"][0]["seconds"] += [[t] for t in times.tolist()]
@@ -195,10 +207,11 @@ def test_a_noisy_machine_takes_more_rounds(
     monkeypatch.setattr(measure, "_rounds", rounds_of)
     sides, settings = [Side(narrow_bundle)] * 2, Settings((1,), rounds=40)
     meters = measure.Meters()
-    a, b = measure.measure(sides, ("openvino", "fp32", "latency"), settings, meters)
+    a, b, alone = records = [{}, {}, {}]
+    measure.measure(sides, ("openvino", "fp32", "latency"), settings, meters, records[:2])
     assert len(a["rows"][0]["seconds"]) == len(b["launches"]) == rounds
     assert len(set(a["launches"])) == rounds // 2
-    (alone,) = measure.measure(sides[:1], ("openvino", "fp32", "latency"), settings, meters)
+    measure.measure(sides[:1], ("openvino", "fp32", "latency"), settings, meters, [alone])
     assert len(alone["launches"]) == 40
 
 
