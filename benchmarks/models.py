@@ -24,8 +24,8 @@ from posert.benchmarks.child import ToolError, call
 from posert.benchmarks.journal import open_journal
 from posert.benchmarks.script import log, markdown, run
 from posert.export import catalog
-from posert.export.build.pipeline import build_bundle
-from posert.export.build.plan import PRECISIONS, Plan
+from posert.export.builder.pipeline import build_bundle
+from posert.export.builder.plan import PRECISIONS, Plan
 from posert.export.demo.frames import demo_frames
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.system.environment import machine, versions
@@ -108,7 +108,7 @@ class _Clock:
         self.steps: list[tuple[str, float, float]] = []
 
     def step(self, name: str, done: int, total: int) -> None:
-        """As `posert.export.build.pipeline.Report`."""
+        """As `posert.export.builder.pipeline.Report`."""
         if name != self.name:
             now = time.process_time()
             self.steps.append((self.name, now - self.start, (peak_mb() or math.nan) / 1e3))

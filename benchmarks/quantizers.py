@@ -19,7 +19,7 @@ from typing import Any
 from posert.benchmarks.journal import open_journal
 from posert.benchmarks.quantizer_bench import MAX_DROP, QuantizerBench, Tool
 from posert.benchmarks.script import markdown, run
-from posert.export.build.int8 import METHOD
+from posert.export.builder.int8 import METHOD
 from posert.export.catalog import find
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import InputError

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .archs import Architecture as Architecture
-    from .build.pipeline import build_bundle as build_bundle
-    from .build.plan import Build as Build
-    from .build.plan import Plan as Plan
+    from .builder.pipeline import build_bundle as build_bundle
+    from .builder.plan import Build as Build
+    from .builder.plan import Plan as Plan
     from .catalog import Row as Row
     from .catalog import find as find
     from .catalog import rows as rows
 
 _HOME = {
     "Architecture": "archs",
-    "Build": "build.plan",
-    "Plan": "build.plan",
+    "Build": "builder.plan",
+    "Plan": "builder.plan",
     "Row": "catalog",
-    "build_bundle": "build.pipeline",
+    "build_bundle": "builder.pipeline",
     "find": "catalog",
     "rows": "catalog",
 }

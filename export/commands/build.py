@@ -17,7 +17,7 @@ from ...runtime.system.progress import steps
 from . import _arguments as arguments
 
 if TYPE_CHECKING:
-    from ..build.plan import Plan
+    from ..builder.plan import Plan
 
 # Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
 # size take a hundred times longer per person than the narrow demo.
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Returns 1 if the accuracy gate failed."""
     from rich.console import Console
 
-    from ..build.pipeline import build_bundle
+    from ..builder.pipeline import build_bundle
     from ..report.write import print_blocks, print_table, write_report
 
     plan = make_plan(args)
@@ -93,8 +93,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """What to build. Raises PosertError for mistakes in the arguments: all are found here, before any work."""
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
-    from ..build.pipeline import name_of
-    from ..build.plan import Plan
+    from ..builder.pipeline import name_of
+    from ..builder.plan import Plan
     from ..demo.frames import demo_frames
     from ..graph.to_onnx import OPSET, check_opset
     from ..weights.load import DEMO_NOTE, RANDOM_NOTE
@@ -145,7 +145,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 
 
 def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
-    from ..build.plan import PRECISIONS
+    from ..builder.plan import PRECISIONS
 
     asked = [p.lower() for p in args.precision or ["fp32"]] + ["fp16"] * args.half + ["int8"] * args.int8
     unknown = sorted(set(asked) - set(PRECISIONS))

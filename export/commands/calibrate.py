@@ -74,7 +74,7 @@ def _merged(args: argparse.Namespace) -> CalibrationCache:
 def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
     from ...calib.cache import read_cache
     from ...calib.methods import method as find_method
-    from ..build.int8 import METHOD
+    from ..builder.int8 import METHOD
     from ..calibration import calibrate, partial_file
 
     check_pair(args, "calib", "calib_images")
@@ -97,7 +97,7 @@ def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
     """Name, contract and fp32 graph of the network, and the images to calibrate it on."""
     from ...runtime.bundle.archive import Bundle
-    from ..build.pipeline import load_reference, name_of
+    from ..builder.pipeline import load_reference, name_of
     from ..graph.to_onnx import to_onnx, with_crops
 
     if args.bundle is not None:

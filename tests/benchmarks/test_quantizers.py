@@ -19,7 +19,7 @@ from posert.benchmarks.quantizer_bench import QuantizerBench, Tool
 from posert.benchmarks.quantizer_tools import Validation
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
-from posert.export.build.int8 import METHOD
+from posert.export.builder.int8 import METHOD
 from posert.export.catalog import find
 from posert.runtime.bench.timing import interleave
 

@@ -26,8 +26,8 @@ from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
 from posert.export.archs import build_arch
 from posert.export.build import graphs, int8, pipeline, tuning
-from posert.export.build.plan import PRECISIONS, Plan
-from posert.export.build.tuning import Tuner
+from posert.export.builder.plan import PRECISIONS, Plan
+from posert.export.builder.tuning import Tuner
 from posert.export.commands import _arguments as arguments_module
 from posert.export.commands import build as build_module
 from posert.export.demo import demo_weights

@@ -27,9 +27,9 @@ from posert.calib.images import crops_from_coco
 from posert.calib.overlap import EvaluationImages
 from posert.calib.placement import place
 from posert.calib.ranges import CalibrationState, Ranges, collect
-from posert.export.build.int8 import make_int8
-from posert.export.build.plan import Build, Plan
-from posert.export.build.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, calibration_sample_size, tuning_frames
+from posert.export.builder.int8 import make_int8
+from posert.export.builder.plan import Build, Plan
+from posert.export.builder.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, calibration_sample_size, tuning_frames
 from posert.export.catalog import find
 from posert.export.graph.reference import Reference
 from posert.export.graph.to_onnx import run

@@ -66,7 +66,7 @@ class Plan:
 
 @dataclass
 class Build:
-    """The state of a build: each step of `posert.export.build.pipeline.build_bundle` reads it and adds its results.
+    """The state of a build: each step of `posert.export.builder.pipeline.build_bundle` reads it and adds its results.
 
     Attributes:
         plan: what was asked.
