@@ -24,6 +24,7 @@ from posert.benchmarks.child import ToolError, call
 from posert.benchmarks.journal import open_journal
 from posert.benchmarks.script import log, markdown, run
 from posert.export import catalog
+from posert.export.builder.model import PublishedModel
 from posert.export.builder.pipeline import build_bundle
 from posert.export.builder.plan import PRECISIONS, Plan
 from posert.export.demo.frames import demo_frames
@@ -74,7 +75,9 @@ def measure(id: str) -> dict[str, Any]:
         held_out = demo_frames(row.keypoints, "val", _IMAGES, "synthetic people")
         calibration = demo_frames(row.keypoints, "calib", _IMAGES, "synthetic people")
         path = Path(folder, "model.pose")
-        built = build_bundle(Plan(row, "random", PRECISIONS, path, held_out, False, calibration), clock.step)
+        built = build_bundle(
+            Plan(PublishedModel(row, "random"), PRECISIONS, path, held_out, False, calibration), clock.step
+        )
         clock.step("end", 0, 0)
         with Bundle(path) as bundle:
             nodes = len(onnx.load_from_string(bundle.read(bundle.artifacts["fp32"])).graph.node)

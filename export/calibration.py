@@ -19,8 +19,8 @@ from ..runtime.accuracy.frames import Frames
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
 from ..runtime.system.progress import Report
-from .build.tuning import calibration_sample_size
 from .builder.graphs import CALIBRATION_PEOPLE
+from .builder.tuning import calibration_sample_size
 
 _SAVE_EVERY = 32  # crops; 300 histograms are saved in a third of a second
 

@@ -14,6 +14,7 @@ from ...calib.ranges import collect
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.archive import Golden
 from ...runtime.system.memory import trim_heap
+from ..graph.reference import Reference
 from ..graph.to_onnx import to_onnx, with_crops, with_free_size
 from ..graph.to_torchscript import to_torchscript
 from .int8 import make_int8
@@ -38,10 +39,13 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     build.golden = Golden(golden_crops, build.reference.infer(golden_crops))
 
     build.report("ONNX graph", 0, 0)
-    model = to_onnx(build.reference, plan.opset)
+    reference = build.reference
+    model = to_onnx(reference, plan.opset) if isinstance(reference, Reference) else reference.model
     build.macs = macs.of_graph(model)
     if plan.plain is not None:
-        build.plain = (with_free_size(model, build.reference) if plan.dynamic_size else model).SerializeToString()
+        plain = with_free_size(model, reference) if plan.dynamic_size and isinstance(reference, Reference) else model
+        build.plain = plain.SerializeToString()
+        del plain
     fp32 = with_crops(model, contract)
     del model
     trim_heap()
@@ -59,13 +63,15 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     del fp32
     trim_heap()
 
-    build.report("TorchScript", 0, 0)
-    file = build.folder / "torchscript.pt"
-    to_torchscript(build.reference, file)
-    build.add_graph(file, "torchscript", "fp32")
+    if isinstance(reference, Reference):
+        build.report("TorchScript", 0, 0)
+        file = build.folder / "torchscript.pt"
+        to_torchscript(reference, file)
+        build.add_graph(file, "torchscript", "fp32")
 
 
 def _add_onnx(build: Build, precision: str, model: onnx.ModelProto, float_nodes: dict[str, str] | None = None) -> None:
     file = build.folder / f"{precision}.onnx"
     file.write_bytes(model.SerializeToString())
-    build.add_graph(file, "onnx", precision, build.plan.opset, float_nodes)
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    build.add_graph(file, "onnx", precision, opset, float_nodes)

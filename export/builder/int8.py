@@ -155,7 +155,7 @@ def _frames(
     plan: Plan, in_calibration_set: InCalibrationSet, held_out: EvaluationImages, contract: Contract
 ) -> Frames | str:
     """The people to tune on, or why there are none."""
-    if not plan.tunable and plan.weights == "random":
+    if not plan.tunable and plan.model.weights == "random":
         return "the weights are random"
     if not plan.tunable:
         return (

@@ -18,10 +18,6 @@ from ...runtime.system.environment import versions
 from ...runtime.system.files import atomic_write
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
-from ..archs import build_arch
-from ..catalog import Row
-from ..graph.reference import Reference
-from ..weights.load import Provenance, load_weights
 from .graphs import make_graphs
 from .plan import Build, Plan
 from .tuning import candidate
@@ -36,11 +32,11 @@ def build_bundle(plan: Plan, report: Report = lambda what, done, total: None) ->
     Raises:
         PosertError: a step failed; nothing has been written then.
     """
-    held_out = plan.held_out.with_joints_of(plan.row.contract())
+    held_out = plan.held_out.with_joints_of(plan.model.contract)
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
         state = Build(plan, report, Path(folder))
         report("weights", 0, 0)
-        state.row, state.reference, state.provenance = load_reference(plan.row, plan.weights, plan.stages, report)
+        state.loaded = plan.model.load(report)
         make_graphs(state, held_out)
         # The gate runs the very file that is shipped, through the same code as the user's.
         draft = _write(state, Path(folder) / plan.output.name, {"rows": []})
@@ -53,38 +49,20 @@ def build_bundle(plan: Plan, report: Report = lambda what, done, total: None) ->
         parity, output = state.parity, plan.output
         if parity.verdict == "failed" and _holds_a_good_one(output):
             output = output.with_suffix(f".failed{output.suffix}")
-        accuracy = {"verdict": parity.verdict, "max_drop": parity.max_drop, "data": parity.data, **state.published}
+        accuracy = {
+            "verdict": parity.verdict,
+            "max_drop": parity.max_drop,
+            "data": parity.data,
+            **state.loaded.published,
+        }
         state.path = _write(state, output, {**accuracy, "rows": [row.to_json() for row in parity.rows]})
     return state
 
 
-def load_reference(row: Row, weights: str, stages: int | None, report: Report) -> tuple[Row, Reference, Provenance]:
-    """The network with its weights; the row is what these weights were trained for.
-
-    Raises:
-        CheckpointError: the weights cannot be had, or do not fit.
-        ExportError: the output of the network differs from what the catalog says.
-    """
-    network = build_arch(row.arch, row.channels, stages)
-    provenance = load_weights(row, network, weights, lambda done, total: report("download", done, total or 0))
-    if provenance.layout is not None:
-        # Colour order and decode rule follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's saw BGR.
-        row = row.with_layout(provenance.layout)
-    reference = Reference(network, row.contract())
-    reference.check_output()
-    return row, reference, provenance
-
-
-def name_of(row: Row, stages: int | None = None) -> str:
-    """The bundle's name, such as "hrnet_w32-coco-256x192" or "mspn_50_4-coco-256x192-stage2"."""
-    return f"{row.arch}-{row.dataset}-{row.height}x{row.width}" + (f"-stage{stages}" if stages else "")
-
-
 def _judge(state: Build, held_out: Frames, draft: Path) -> None:
-    """Compare every graph, on every installed backend that can run it, with the PyTorch model."""
+    """Compare every graph, on every installed backend that can run it, with the reference."""
     contract, reference = state.contract, state.reference
-    size = sum(p.numel() * p.element_size() for p in reference.parameters())
-    candidates = [candidate(contract, "pytorch", "fp32", lambda: reference, size)]
+    candidates = [candidate(contract, reference.backend, "fp32", lambda: reference, reference.size)]
     with Bundle(draft) as bundle:
         for backend, spec in installed_backends().items():
             for precision, artifact in spec.runnable().items():
@@ -110,19 +88,11 @@ def _holds_a_good_one(path: Path) -> bool:
 
 
 def _write(state: Build, path: Path, accuracy: dict[str, Any]) -> Path:
-    row, stages = state.row, state.plan.stages
+    loaded = state.loaded
     return write_bundle(
         path,
-        name=name_of(row, stages),
-        model={
-            "id": row.id,
-            "arch": row.arch,
-            "dataset": row.dataset,
-            "source": row.source,
-            "stages": stages,
-            "macs": state.macs,
-            "checkpoint": asdict(state.provenance),
-        },
+        name=state.plan.model.name,
+        model={**loaded.facts, "macs": state.macs, "checkpoint": asdict(loaded.provenance)},
         contract=state.contract,
         graphs=state.graphs,
         golden=state.golden,

@@ -17,10 +17,10 @@ from ...runtime.bundle.contract import Contract
 from ...runtime.system.environment import machine, versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
-from ..catalog import Row
+from ..graph.onnx_reference import OnnxReference
 from ..graph.reference import Reference
 from ..graph.to_onnx import OPSET
-from ..weights.load import Provenance
+from .model import Loaded, Model
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -32,14 +32,12 @@ class Plan:
     """What to build.
 
     Attributes:
-        row: the model's catalog row.
-        weights: "auto", "demo", "random" or a file.
+        model: the network, its weights and its contract.
         precisions: of `PRECISIONS`; "fp32" is always built, the others come from it.
         output: the bundle to write.
         plain: where to write the plain ONNX graph, whose input is normalised images, or None.
         opset: ONNX operator set.
         max_drop: the largest AP drop that the gate accepts, a fraction.
-        stages: stop a network of several stages after this one; None runs them all.
         dynamic_size: the plain graph takes any height and width.
         held_out: labelled frames for the accuracy gate.
         labelled: whether AP on `held_out` says something about these weights.
@@ -48,8 +46,7 @@ class Plan:
         scales: file of ranges that `posert calibrate` found, or None to find them.
     """
 
-    row: Row
-    weights: str
+    model: Model
     precisions: tuple[str, ...]
     output: Path
     held_out: Frames
@@ -58,7 +55,6 @@ class Plan:
     plain: Path | None = None
     opset: int = OPSET
     max_drop: float = 0.005
-    stages: int | None = None
     dynamic_size: bool = False
     tunable: bool = False
     scales: Path | None = None
@@ -72,9 +68,7 @@ class Build:
         plan: what was asked.
         report: told of progress.
         folder: where graphs wait until they are packed, and not in memory.
-        row: the catalog row as it is for these weights.
-        reference: the PyTorch model with its weights.
-        provenance: where the weights come from.
+        loaded: the network with its weights.
         golden: a crop and the reference's outputs for it, which every graph is compared with.
         plain: the bytes of the plain ONNX graph, if it was asked for.
         macs: multiply-adds per crop; None where they cannot be counted.
@@ -87,9 +81,7 @@ class Build:
     plan: Plan
     report: Report
     folder: Path
-    row: Row = field(init=False)
-    reference: Reference = field(init=False)
-    provenance: Provenance = field(init=False)
+    loaded: Loaded = field(init=False)
     golden: Golden = field(init=False)
     plain: bytes = b""
     macs: int | None = None
@@ -99,14 +91,14 @@ class Build:
     path: Path = field(init=False)
 
     @property
+    def reference(self) -> Reference | OnnxReference:
+        """What every graph is compared with."""
+        return self.loaded.reference
+
+    @property
     def contract(self) -> Contract:
         """What goes into the network and what comes out."""
         return self.reference.contract
-
-    @property
-    def published(self) -> dict[str, Any]:
-        """The published figures, and whether they are of these weights."""
-        return self.provenance.published(self.row, self.plan.stages)
 
     def add_graph(
         self,
@@ -142,10 +134,10 @@ class Build:
         """What the report says about the making of the bundle."""
         return {
             "bundle": self.path.name,
-            "model": self.row.id,
-            "weights": asdict(self.provenance),
+            "model": self.loaded.facts["id"],
+            "weights": asdict(self.loaded.provenance),
             "versions": versions(),
             "machine": machine(),
             "calibration": self.calibration,
-            **self.published,
+            **self.loaded.published,
         }

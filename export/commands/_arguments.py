@@ -11,7 +11,7 @@ from ...runtime.errors import PosertError
 
 if TYPE_CHECKING:
     from ...runtime.accuracy.frames import Frames
-    from ..catalog import Row
+    from ..builder.model import PublishedModel
 
 _CALIBRATION_IMAGES = 100
 
@@ -27,14 +27,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", default="auto", metavar="FILE", help=weights)
 
 
-def row_of(args: argparse.Namespace) -> Row:
-    """The catalog row that the arguments name.
+def model_of(args: argparse.Namespace) -> PublishedModel:
+    """The model that the arguments name.
 
     Raises:
         PosertError: they name none or more than one, a stage that does not exist, or weights that cannot be had.
     """
     from .. import catalog
     from ..archs import on_meta
+    from ..builder.model import PublishedModel
     from ..weights.load import check_source
 
     if (args.model is None) == (args.arch is None):
@@ -45,7 +46,7 @@ def row_of(args: argparse.Namespace) -> Row:
     if args.stages is not None:
         on_meta(row.arch, row.keypoints, args.stages)
     check_source(row, args.weights)
-    return row
+    return PublishedModel(row, args.weights, args.stages)
 
 
 def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:

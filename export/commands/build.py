@@ -61,14 +61,10 @@ def run(args: argparse.Namespace) -> int:
     from ..report.write import print_blocks, print_table, write_report
 
     plan = make_plan(args)
-    row = plan.row
     console = Console(stderr=True, markup=False)  # a path may contain brackets
-    console.print(
-        f"{row.id}: {row.arch} on {row.dataset}, {f'stage {plan.stages}, ' if plan.stages else ''}crop {row.height}x"
-        f"{row.width} (height x width), weights {plan.weights}, {', '.join(plan.precisions)} -> {plan.output}"
-    )
-    if row.note:
-        console.print(f"note: {row.note}")
+    console.print(f"{plan.model.title}, {', '.join(plan.precisions)} -> {plan.output}")
+    if plan.model.note:
+        console.print(f"note: {plan.model.note}")
     with steps(console) as report:
         built = build_bundle(plan, report)
         report("report", 1, 1)
@@ -93,13 +89,13 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """What to build. Raises PosertError for mistakes in the arguments: all are found here, before any work."""
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
-    from ..builder.pipeline import name_of
     from ..builder.plan import Plan
     from ..demo.frames import demo_frames
     from ..graph.to_onnx import OPSET, check_opset
     from ..weights.load import DEMO_NOTE, RANDOM_NOTE
 
-    row = arguments.row_of(args)
+    model = arguments.model_of(args)
+    joints = len(model.contract.keypoints)
     precisions = _precisions(args)
     if args.dynamic_size and not args.onnx:
         raise PosertError("--dynamic-size applies to --onnx FILE; the crops of a bundle have one size")
@@ -113,31 +109,30 @@ def make_plan(args: argparse.Namespace) -> Plan:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     opset = OPSET if args.opset is None else args.opset
     check_opset(opset)
-    output = args.output or Path(f"{name_of(row, args.stages)}.pose")
+    output = args.output or Path(f"{model.name}.pose")
     for path in (output, args.onnx, _report_folder(args, output) / "report.html"):
         if path is not None:
             check_writable(path)
     demo = args.weights == "demo"
-    small = row.macs_test_path is not None and row.macs_test_path < _SMALL_MACS
+    macs = model.row.macs_test_path if demo else None
+    small = macs is not None and macs < _SMALL_MACS
     images = _DEMO_IMAGES["small" if small else "large"] if demo else _UNLABELLED_IMAGES
     if args.annotations:
         held_out, labelled = read_frames(args.annotations, args.images, args.limit), args.weights != "random"
     else:
         notes = {"demo": f"{DEMO_NOTE}. Held-out synthetic people", "random": RANDOM_NOTE}
         note = notes.get(args.weights, _UNPROVEN)
-        held_out, labelled = demo_frames(row.keypoints, "val", min(args.limit or images, images), note), demo
+        held_out, labelled = demo_frames(joints, "val", min(args.limit or images, images), note), demo
     return Plan(
-        row=row,
-        weights=args.weights,
+        model=model,
         precisions=precisions,
         output=output,
         held_out=held_out,
         labelled=labelled,
-        calibration=arguments.calibration_frames(args, row.keypoints),
+        calibration=arguments.calibration_frames(args, joints),
         plain=args.onnx,
         opset=opset,
         max_drop=args.max_drop,
-        stages=args.stages,
         dynamic_size=args.dynamic_size,
         tunable=demo or (args.calib is not None and args.weights != "random"),
         scales=args.calib_cache,

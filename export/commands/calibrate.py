@@ -12,7 +12,7 @@ from ...runtime.cli.command import Command
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
 from ...runtime.system.progress import Report, steps
-from ._arguments import add_calibration_arguments, add_model_arguments, calibration_frames, check_pair, row_of
+from ._arguments import add_calibration_arguments, add_model_arguments, calibration_frames, check_pair, model_of
 
 if TYPE_CHECKING:
     from ...calib.cache import CalibrationCache
@@ -97,7 +97,7 @@ def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
 def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, bytes, Frames]:
     """Name, contract and fp32 graph of the network, and the images to calibrate it on."""
     from ...runtime.bundle.archive import Bundle
-    from ..builder.pipeline import load_reference, name_of
+    from ..graph.reference import Reference
     from ..graph.to_onnx import to_onnx, with_crops
 
     if args.bundle is not None:
@@ -109,12 +109,12 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
                 raise PosertError(f"{args.bundle} contains {found}; calibration needs its fp32 graph")
             data = bundle.read(bundle.artifacts["fp32"])
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
-    row = row_of(args)
-    frames = calibration_frames(args, row.keypoints)
-    row, reference, _ = load_reference(row, args.weights, args.stages, report)
+    model = model_of(args)
+    frames = calibration_frames(args, len(model.contract.keypoints))
+    reference = model.load(report).reference
     report("ONNX graph", 0, 0)
-    data = with_crops(to_onnx(reference), reference.contract).SerializeToString()
-    return name_of(row, args.stages), reference.contract, data, frames
+    plain = to_onnx(reference) if isinstance(reference, Reference) else reference.model
+    return model.name, reference.contract, with_crops(plain, reference.contract).SerializeToString(), frames
 
 
 _RENAMED = {"--scales": "--output", "--people": "--samples"}

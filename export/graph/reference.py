@@ -26,6 +26,7 @@ class Reference(nn.Module):
 
     mean: Tensor
     std: Tensor
+    backend = "pytorch"  # how the gate's first row calls it
 
     def __init__(self, network: nn.Module, contract: Contract) -> None:
         super().__init__()
@@ -35,6 +36,11 @@ class Reference(nn.Module):
         self.register_buffer("mean", torch.tensor(contract.mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(contract.std).reshape(1, 3, 1, 1), persistent=False)
         self.eval()
+
+    @property
+    def size(self) -> int:
+        """Of the weights, bytes."""
+        return sum(p.numel() * p.element_size() for p in self.parameters())
 
     def normalise(self, crops: Tensor) -> Tensor:
         """Crops to the network's input `(N, 3, H, W)` float32."""
@@ -59,15 +65,18 @@ class Reference(nn.Module):
             ExportError: the network gives other shapes, or NaN.
         """
         c = self.contract
-        seen = self.infer(np.zeros((1, c.height, c.width, 3), np.uint8))
-        expected = [(1, *shape) for shape in head(c.decode).shapes(c)]
-        finite = all(bool(np.isfinite(output).all()) for output in seen)
-        if [output.shape for output in seen] != expected or not finite:
-            shapes = ", ".join(str(output.shape) for output in seen)
-            raise ExportError(
-                f"the network gives {shapes}, finite: {finite}; the decode rule {c.decode!r} reads "
-                f"{', '.join(map(str, expected))}"
-            )
+        check_shapes(self.infer(np.zeros((1, c.height, c.width, 3), np.uint8)), c)
+
+
+def check_shapes(seen: Outputs, contract: Contract) -> None:
+    """Raise ExportError unless the outputs for one crop are finite and have the shapes that the contract reads."""
+    expected = [(1, *shape) for shape in head(contract.decode).shapes(contract)]
+    finite = all(bool(np.isfinite(output).all()) for output in seen)
+    if [output.shape for output in seen] != expected or not finite:
+        raise ExportError(
+            f"the network gives {', '.join(str(output.shape) for output in seen)}, finite: {finite}; the decode rule "
+            f"{contract.decode!r} reads {', '.join(map(str, expected))}"
+        )
 
 
 def arrays_of(outputs: Tensor | tuple[Tensor, ...]) -> Outputs:

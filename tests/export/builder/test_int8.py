@@ -28,11 +28,13 @@ from posert.calib.overlap import EvaluationImages
 from posert.calib.placement import place
 from posert.calib.ranges import CalibrationState, Ranges, collect
 from posert.export.builder.int8 import make_int8
+from posert.export.builder.model import Loaded, PublishedModel
 from posert.export.builder.plan import Build, Plan
 from posert.export.builder.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, calibration_sample_size, tuning_frames
 from posert.export.catalog import find
 from posert.export.graph.reference import Reference
 from posert.export.graph.to_onnx import run
+from posert.export.weights.load import Provenance
 from posert.runtime.accuracy.frames import Frames
 from posert.runtime.bundle.archive import Golden
 from posert.runtime.bundle.contract import Contract
@@ -135,7 +137,9 @@ NOBODY = EvaluationImages([], lambda name: b"")
 
 
 def plan(**changes: Any) -> Plan:
-    base = Plan(find("hrnet_demo"), "file.pth", ("fp32", "int8"), Path("x"), FRAMES, True, FRAMES, tunable=True)
+    base = Plan(
+        PublishedModel(find("hrnet_demo"), "file.pth"), ("fp32", "int8"), Path("x"), FRAMES, True, FRAMES, tunable=True
+    )
     return replace(base, max_drop=0.05, **changes)
 
 
@@ -143,7 +147,7 @@ def make(folder: Path, model: onnx.ModelProto, asked: Plan, people: int = 32) ->
     """A build that has its float32 graph, after the int8 step; and the names of what it reported."""
     told: list[str] = []
     build = Build(asked, lambda what, *_: told.append(what), folder)
-    build.reference = Reference(torch.nn.Identity(), CONTRACT)
+    build.loaded = Loaded(Reference(torch.nn.Identity(), CONTRACT), Provenance("file"), {})
     crops = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people)
     some = next(iter(crops))[:1]
     build.golden = Golden(some, run(model, {"crops": some}))

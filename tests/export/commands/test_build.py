@@ -25,7 +25,7 @@ from posert.calib.methods import METHODS
 from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
 from posert.export.archs import build_arch
-from posert.export.build import graphs, int8, pipeline, tuning
+from posert.export.builder import graphs, int8, pipeline, tuning
 from posert.export.builder.plan import PRECISIONS, Plan
 from posert.export.builder.tuning import Tuner
 from posert.export.commands import _arguments as arguments_module
