@@ -17,9 +17,8 @@ from typing import Any
 
 from posert.benchmarks.average_precision import keypoint_results
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import digest, open_journal
 from posert.benchmarks.scaling_cells import end_to_end
-from posert.benchmarks.script import run
+from posert.benchmarks.script import digest, open_journal, parser, run
 from posert.export.demo.people import write as write_people
 from posert.runtime import doctor
 from posert.runtime.accuracy.frames import Frames, read_frames
@@ -37,16 +36,14 @@ _PEOPLE = 5  # in the frame that is timed
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if nothing could be measured."""
-    return run(__doc__, "out/accuracy.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundles", nargs="+", type=Path)
-    parser.add_argument("--annotations", type=Path, help="COCO keypoint file (default: synthetic people)")
-    parser.add_argument("--images", type=Path, help="its folder of images")
-    parser.add_argument("--limit", type=int, default=400, help="images at most (400)")
-    parser.add_argument("--backend", default="all", help="comma list (default: all that can run here)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
+    arguments = parser(__doc__, "out/accuracy.jsonl")
+    arguments.add_argument("bundles", nargs="+", type=Path)
+    arguments.add_argument("--annotations", type=Path, help="COCO keypoint file (default: synthetic people)")
+    arguments.add_argument("--images", type=Path, help="its folder of images")
+    arguments.add_argument("--limit", type=int, default=400, help="images at most (400)")
+    arguments.add_argument("--backend", default="all", help="comma list (default: all that can run here)")
+    arguments.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:

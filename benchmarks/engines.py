@@ -23,8 +23,7 @@ from typing import Any
 import onnx
 
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import open_journal
-from posert.benchmarks.script import log, markdown, run
+from posert.benchmarks.script import log, markdown, open_journal, parser, run
 from posert.calib.fp16 import to_fp16
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
@@ -60,11 +59,9 @@ _CROPS = 2  # of noise: the question is whether the builder takes the graph, not
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if an engine could not be built, or one of hrnet_w32 took more than it may."""
-    return run(__doc__, "out/engines.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("families", nargs="*", default=FAMILIES, help=f"architectures ({' '.join(FAMILIES)})")
+    arguments = parser(__doc__, "out/engines.jsonl")
+    arguments.add_argument("families", nargs="*", default=FAMILIES, help=f"architectures ({' '.join(FAMILIES)})")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:

@@ -30,10 +30,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posert.benchmarks.journal import digest, open_journal
 from posert.benchmarks.pytorch_baseline import Half, pytorch_pipeline
 from posert.benchmarks.roofline import ceilings, place, work_of
-from posert.benchmarks.script import markdown, numbers, run
+from posert.benchmarks.script import digest, markdown, numbers, open_journal, parser, run
 from posert.export.archs import build_arch
 from posert.export.graph.reference import Reference
 from posert.runtime.backends import backends, load_backend
@@ -79,16 +78,14 @@ class NoNetwork:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints tables."""
-    return run(__doc__, "out/gpu.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--people", type=numbers, default=[1, 2, 4, 8, 16, 32], help="comma list (1,2,4,8,16,32)")
-    parser.add_argument("--rounds", type=int, default=100, help="rounds to time (100)")
-    parser.add_argument("--backends", help="comma list (all that run on a GPU)")
-    parser.add_argument("--precision", default="fp32,fp16,int8", help="comma list (all that a backend has)")
-    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    arguments = parser(__doc__, "out/gpu.jsonl")
+    arguments.add_argument("bundle", type=Path)
+    arguments.add_argument("--people", type=numbers, default=[1, 2, 4, 8, 16, 32], help="comma list (1,2,4,8,16,32)")
+    arguments.add_argument("--rounds", type=int, default=100, help="rounds to time (100)")
+    arguments.add_argument("--backends", help="comma list (all that run on a GPU)")
+    arguments.add_argument("--precision", default="fp32,fp16,int8", help="comma list (all that a backend has)")
+    arguments.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:

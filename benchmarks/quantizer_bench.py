@@ -33,8 +33,7 @@ from ..runtime.selection import Selection
 from ..runtime.system.environment import versions
 from ..runtime.system.files import atomic_write
 from .average_precision import part_of
-from .child import call
-from .environments import environment
+from .child import call, environment
 from .script import log
 
 MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold

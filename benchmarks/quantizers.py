@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from posert.benchmarks.journal import open_journal
 from posert.benchmarks.quantizer_bench import MAX_DROP, QuantizerBench, Tool
-from posert.benchmarks.script import markdown, run
+from posert.benchmarks.script import markdown, open_journal, parser, run
 from posert.export.build.int8 import METHOD
 from posert.export.catalog import find
 from posert.runtime.bundle.contract import Contract
@@ -37,16 +36,14 @@ _HEAD = "graph | AP lost (95 % interval) | drift median / p95, px | s | peak MB 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints a Markdown table and how ours ranks."""
-    return run(__doc__, "out/quantizers.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--arch", default="hrnet_demo", help="an architecture (hrnet_demo)")
-    parser.add_argument("--weights", default="demo", help="demo, or a checkpoint file of synthetic people (demo)")
-    parser.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
-    parser.add_argument("--images", type=int, help="held-out images (1000; 60 for large networks)")
-    parser.add_argument("--rounds", type=int, default=30, help="rounds to time (30)")
-    parser.add_argument("--memory", type=float, default=8.0, help="GB above which a tool is ended (8)")
+    arguments = parser(__doc__, "out/quantizers.jsonl")
+    arguments.add_argument("--arch", default="hrnet_demo", help="an architecture (hrnet_demo)")
+    arguments.add_argument("--weights", default="demo", help="demo, or a checkpoint file of synthetic people (demo)")
+    arguments.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
+    arguments.add_argument("--images", type=int, help="held-out images (1000; 60 for large networks)")
+    arguments.add_argument("--rounds", type=int, default=30, help="rounds to time (30)")
+    arguments.add_argument("--memory", type=float, default=8.0, help="GB above which a tool is ended (8)")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:

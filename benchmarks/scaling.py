@@ -15,9 +15,8 @@ from typing import Any
 
 from posert.benchmarks.child import ToolError, call
 from posert.benchmarks.cold_start import STAGES
-from posert.benchmarks.journal import digest, open_journal
 from posert.benchmarks.scaling_cells import cores
-from posert.benchmarks.script import run
+from posert.benchmarks.script import digest, open_journal, parser, run
 from posert.runtime.bench.meters import Meters
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.selection import select
@@ -30,14 +29,12 @@ FRAMES = ((360, 640), (720, 1280), (1080, 1920), (2160, 3840))  # height, width
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if a cell could not be measured."""
-    return run(__doc__, "out/scaling.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
-    parser.add_argument("--backend", default="auto", help="one backend (auto)")
-    parser.add_argument("--precision", default="auto", help="one precision (auto)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
+    arguments = parser(__doc__, "out/scaling.jsonl")
+    arguments.add_argument("bundle")
+    arguments.add_argument("--backend", default="auto", help="one backend (auto)")
+    arguments.add_argument("--precision", default="auto", help="one precision (auto)")
+    arguments.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:

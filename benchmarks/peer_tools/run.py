@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,8 @@ from ...runtime.bench.process import JsonProcess, ProcessError
 from ...runtime.errors import PosertError
 from ...runtime.pose.keypoints import Keypoints
 from ...runtime.system.journal import Journal
-from ..child import ToolError, start
+from ..child import ToolError, environment, start
 from .inputs import PEOPLE, prepare
-from .registry import PeerTool
 
 BURST = 0.3
 """Seconds for which a tool is called again within its turn."""
@@ -27,6 +28,31 @@ PATIENCE = 600.0
 """Seconds until a tool that does not answer is given up."""
 # Limits on threads in the environment: every tool chooses its threads as it does for its users.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class PeerTool:
+    """A tool to time.
+
+    Attributes:
+        name: of its row.
+        adapter: "package.module:function" that opens it, see `adapter.Adapter`.
+        options: added to the adapter's inputs.
+        requirements: of an environment of its own, as pip takes them; None runs in ours.
+        bare: packages without their dependencies, see `child.environment`.
+    """
+
+    name: str
+    adapter: str
+    options: dict[str, Any] = field(default_factory=dict)
+    requirements: Sequence[str] | None = None
+    bare: Sequence[str] = ()
+
+    def python(self) -> Path:
+        """The interpreter it runs in; its environment is made if need be, which may raise `ToolError`."""
+        if self.requirements is None:
+            return Path(sys.executable)
+        return environment(self.adapter.partition(":")[2], self.requirements, bare=self.bare)
 
 
 def run_tools(
@@ -63,12 +89,13 @@ def run_tools(
         log("preparing the frame, the weights and the graph")
         inputs, reference = prepare(bundle, weights, folder, max(people))
         processes: dict[str, JsonProcess] = {}
+        env = {name: value for name, value in os.environ.items() if name not in _THREADS}
         for tool in tools:
             log(f"opening {tool.name}")
             try:
-                process = _start(tool)
+                process = start(tool.python(), f"{__package__}.adapter:serve", paused=True, patience=PATIENCE, env=env)
                 stack.callback(process.close)
-                hello = process.ask(module=tool.module, inputs=inputs | tool.options)
+                hello = process.ask(function=tool.adapter, inputs=inputs | tool.options)
                 if "error" in hello:
                     raise ToolError(hello["error"])
                 joints = process.ask(do="joints", people=PEOPLE)
@@ -85,11 +112,6 @@ def run_tools(
                 answers = _round(n, number, processes, journal, log)
                 record = {key: {name: a[key] for name, a in answers.items()} for key in ("seconds", "peak_mb")}
                 journal.add({"people": n, **record})
-
-
-def _start(tool: PeerTool) -> JsonProcess:
-    env = {name: value for name, value in os.environ.items() if name not in _THREADS}
-    return start(tool.python(), f"{__package__}.adapter:serve", paused=True, patience=PATIENCE, env=env)
 
 
 def _round(
