@@ -114,13 +114,12 @@ class _Clock:
 
     def result(self) -> dict[str, float]:
         """Of the steps of an fp32 build, and of all."""
-        fp32 = [s for s in self.steps if not any(word in s[0] for word in _HALF)]
-        return {
-            "seconds_fp32": sum(s[1] for s in fp32),
-            "seconds": sum(s[1] for s in self.steps),
-            "gigabytes_fp32": max(s[2] for s in fp32),
-            "gigabytes": max(s[2] for s in self.steps),
-        }
+        fp32 = [step for step in self.steps if not any(word in step[0] for word in _HALF)]
+        found: dict[str, float] = {}
+        for suffix, steps in (("_fp32", fp32), ("", self.steps)):
+            _, seconds, gigabytes = zip(*steps, strict=True)
+            found |= {f"seconds{suffix}": sum(seconds), f"gigabytes{suffix}": max(gigabytes)}
+        return found
 
 
 def problems(record: Mapping[str, Any]) -> str:
