@@ -160,11 +160,7 @@ def observe(
 
 def mean_change(before: Mapping[str, Range], now: Mapping[str, Range]) -> float:
     """Mean relative change of the largest magnitudes."""
-    return float(np.mean([_change(before[name], now[name]) for name in now]))
-
-
-def _change(before: Range, now: Range) -> float:
-    return abs(now.amax - before.amax) / now.amax if now.amax > 0 else 0.0
+    return float(np.mean([abs(r.amax - before[name].amax) / r.amax if r.amax > 0 else 0.0 for name, r in now.items()]))
 
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str], threads: int) -> onnxruntime.InferenceSession:
