@@ -46,26 +46,19 @@ class ToolError(PosertError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a function in another process returned.
+    """What a function in another process returned."""
 
-    Attributes:
-        value: JSON values.
-        seconds: that the function ran, without imports.
-        peak_mb: peak resident memory of the process.
-    """
-
-    value: Any
-    seconds: float
-    peak_mb: float
+    value: Any  # JSON values
+    seconds: float  # that the function ran, without imports
+    peak_mb: float  # peak resident memory of the process
 
 
 def call(python: str | Path, function: str, arguments: Mapping[str, Any], *, memory_gb: float | None = None) -> Answer:
     """Call a function in a process of its own.
 
     Args:
-        python: interpreter of the environment it runs in; `sys.executable` is this one.
-        function: "package.module:function"; takes and returns JSON values.
-        arguments: by keyword.
+        python: interpreter of the environment it runs in.
+        function: "package.module:function"; takes JSON values by keyword, and returns some.
         memory_gb: the process is ended when its resident memory exceeds this (Linux).
 
     Raises:

@@ -98,20 +98,18 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
 
     Returns:
         facts about the run; by number of people "rows" and "moments".
-
-    Raises:
-        BackendError: there is no GPU.
-        InputError: a number of people that no network takes at once.
     """
     reason = no_driver()
     if reason:
         raise BackendError(reason)
     if max(args.people) > NoNetwork.largest:
         raise InputError(f"--people {args.people}: expected numbers up to {NoNetwork.largest}, such as 1,8")
+    on_gpu = [name for name in backends() if load_backend(name).device == "cuda"]
+    wanted = args.backends.split(",") if args.backends else on_gpu
     device, meters = Device(), Meters()
     with Bundle(args.bundle) as bundle:
         c, name, work = bundle.contract, bundle.name, work_of(bundle)
-        networks, left_out = _open(bundle, _backends(args.backends), args.precision.split(","))
+        networks, left_out = _open(bundle, wanted, args.precision.split(","))
         arch = bundle.manifest["model"]["arch"]
         single, half = (Reference(build_arch(arch, len(c.keypoints)), c).cuda() for _ in range(2))
     modules = {"fp32": single, "tf32": single, "fp16": Half(half)}
@@ -145,10 +143,6 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
         gc.collect()  # its buffers and graphs, before the next ones are made
     facts = {"date": datetime.now(timezone.utc).date().isoformat(), "machine": meters.describe()}
     return {**key, **facts, "ceilings": asdict(roof), "left out": left_out}, {n: measured[n] for n in args.people}
-
-
-def _backends(names: str | None) -> list[str]:
-    return names.split(",") if names else [name for name in backends() if load_backend(name).device == "cuda"]
 
 
 def _open(bundle: Bundle, backends: list[str], precisions: list[str]) -> tuple[dict[str, Network], dict[str, str]]:

@@ -63,48 +63,35 @@ def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool
     return time.perf_counter() - start
 
 
-def nncf(model: str, crops: str, target: str, preset: str) -> float:
-    """NNCF's post-training quantisation of the OpenVINO model, for CPUs."""
-    import nncf as tool
-    import openvino as ov
-
-    start = time.perf_counter()
-    batches = list(_batches(crops, 1))
-    quantized = tool.quantize(
-        ov.Core().read_model(model),
-        tool.Dataset(batches),
-        preset=tool.QuantizationPreset[preset],
-        subset_size=len(batches),
-        target_device=tool.TargetDevice.CPU,
-    )
-    ov.save_model(quantized, target, compress_to_fp16=False)
-    return time.perf_counter() - start
-
-
-def nncf_accuracy(
-    model: str, crops: str, target: str, validation: str, contract: dict[str, Any], max_drop: float
+def nncf(
+    model: str, crops: str, target: str, preset: str, accuracy: tuple[str, dict[str, Any], float] | None = None
 ) -> float:
-    """NNCF's quantisation with accuracy control: AP on validation images may fall by `max_drop`, absolute."""
+    """NNCF's post-training quantisation of the OpenVINO model, for CPUs.
+
+    With `accuracy`, a folder of validation images, a contract and a drop, it is the one with accuracy control: AP on
+    the images may fall by the drop, absolute.
+    """
     import nncf as tool
     import openvino as ov
 
     start = time.perf_counter()
-    held_out, batches = Validation(validation, contract), list(_batches(crops, 1))
+    batches, network = list(_batches(crops, 1)), ov.Core().read_model(model)
+    data, options = tool.Dataset(batches), {"preset": tool.QuantizationPreset[preset], "subset_size": len(batches)}
+    options["target_device"] = tool.TargetDevice.CPU
+    if accuracy is None:
+        quantized = tool.quantize(network, data, **options)
+    else:
+        validation, contract, max_drop = accuracy
+        held_out = Validation(validation, contract)
 
-    def score(compiled: ov.CompiledModel, indices: Iterable[int]) -> tuple[float, None]:
-        return held_out.average_precision(compiled, list(indices)), None
+        def score(compiled: ov.CompiledModel, indices: Iterable[int]) -> tuple[float, None]:
+            return held_out.average_precision(compiled, list(indices)), None
 
-    quantized = tool.quantize_with_accuracy_control(
-        ov.Core().read_model(model),
-        calibration_dataset=tool.Dataset(batches),
-        validation_dataset=tool.Dataset(range(len(held_out))),
-        validation_fn=score,
-        max_drop=max_drop,
-        drop_type=tool.DropType.ABSOLUTE,
-        preset=tool.QuantizationPreset.PERFORMANCE,
-        subset_size=len(batches),
-        target_device=tool.TargetDevice.CPU,
-    )
+        everybody = tool.Dataset(range(len(held_out)))
+        absolute = tool.DropType.ABSOLUTE
+        quantized = tool.quantize_with_accuracy_control(
+            network, data, everybody, score, max_drop=max_drop, drop_type=absolute, **options
+        )
     ov.save_model(quantized, target, compress_to_fp16=False)
     return time.perf_counter() - start
 

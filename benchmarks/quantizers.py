@@ -109,8 +109,8 @@ def tools(contract: Contract, validation: Path) -> dict[str, Tool]:
             found[f"ONNX Runtime, {name}, {kind}"] = Tool("onnxruntime", arguments)
     for preset in ("performance", "mixed"):
         found[f"NNCF, {preset}"] = Tool("nncf", {"preset": preset.upper()}, _NNCF, "xml")
-    arguments = {"validation": str(validation), "contract": contract.to_json(), "max_drop": MAX_DROP}
-    found["NNCF, accuracy control"] = Tool("nncf_accuracy", arguments, _NNCF, "xml")
+    controlled = {"preset": "PERFORMANCE", "accuracy": (str(validation), contract.to_json(), MAX_DROP)}
+    found["NNCF, accuracy control"] = Tool("nncf", controlled, _NNCF, "xml")
     return found
 
 
@@ -163,19 +163,12 @@ def ranks(rows: Rows) -> list[str]:
 
 @dataclass(frozen=True)
 class Tool:
-    """A row of the table.
+    """A row of the table."""
 
-    Attributes:
-        function: of `quantizer_tools.py`.
-        arguments: of it, beside the graph, the crops and the target.
-        requirements: of its environment; none means that it runs in ours.
-        extension: of the format that it writes.
-    """
-
-    function: str
-    arguments: Mapping[str, Any]
-    requirements: tuple[str, ...] = ()
-    extension: str = "onnx"
+    function: str  # of `quantizer_tools.py`
+    arguments: Mapping[str, Any]  # of it, beside the graph, the crops and the target
+    requirements: tuple[str, ...] = ()  # of its environment; none means that it runs in ours
+    extension: str = "onnx"  # of the format that it writes
 
 
 class QuantizerBench:

@@ -22,31 +22,21 @@ from ...runtime.system.journal import Journal
 from ..child import ToolError, environment, start
 from .inputs import PEOPLE, prepare
 
-BURST = 0.3
-"""Seconds for which a tool is called again within its turn."""
-PATIENCE = 600.0
-"""Seconds until a tool that does not answer is given up."""
+BURST = 0.3  # seconds for which a tool is called again within its turn
+PATIENCE = 600.0  # seconds until a tool that does not answer is given up
 # Limits on threads in the environment: every tool chooses its threads as it does for its users.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class PeerTool:
-    """A tool to time.
+    """A tool to time."""
 
-    Attributes:
-        name: of its row.
-        adapter: "package.module:function" that opens it, see `adapter.Adapter`.
-        options: added to the adapter's inputs.
-        requirements: of an environment of its own, as pip takes them; None runs in ours.
-        bare: packages without their dependencies, see `child.environment`.
-    """
-
-    name: str
-    adapter: str
-    options: dict[str, Any] = field(default_factory=dict)
-    requirements: Sequence[str] | None = None
-    bare: Sequence[str] = ()
+    name: str  # of its row
+    adapter: str  # "package.module:function" that opens it, see `adapter.Adapter`
+    options: dict[str, Any] = field(default_factory=dict)  # added to the adapter's inputs
+    requirements: Sequence[str] | None = None  # of an environment of its own; None runs in ours
+    bare: Sequence[str] = ()  # see `child.environment`
 
     def python(self) -> Path:
         """The interpreter it runs in; its environment is made if need be, which may raise `ToolError`."""
@@ -64,22 +54,11 @@ def run_tools(
     weights: str | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Add the rounds that the journal lacks. What goes wrong with a tool is its record.
+    """Add the rounds that the journal lacks, `rounds` of each number of people; errors as for `inputs.prepare`.
 
-    Each tool is a process; while one is timed the others are stopped, since threads that spin on would slow it down.
-
-    Args:
-        bundle: a `.pose` file.
-        journal: gets {"tool": name, "description", "agreement" or "missing"} and
-            {"people": n, "seconds": {name: calls}, "peak_mb": {name: MB}} for each round.
-        tools: what is timed.
-        people: numbers of people per frame.
-        rounds: how many there are to be of each number.
-        weights: see `inputs.prepare`.
-        log: gets a line about what is being done.
-
-    Raises:
-        PosertError: the bundle cannot be used.
+    The journal gets {"tool": name, "description", "agreement" or "missing"}, and {"people": n, "seconds": {name:
+    calls}, "peak_mb": {name: MB}} for each round. Each tool is a process; while one is timed the others are stopped,
+    since threads that spin on would slow it down.
     """
     missing = {n: rounds - sum(r.get("people") == n for r in journal.records) for n in people}
     if max(missing.values()) <= 0:
@@ -135,12 +114,7 @@ def _give_up(journal: Journal, name: str, error: Exception, log: Callable[[str],
 
 
 def agreement(reference: Keypoints, sigmas: ArrayLike, xy: Any, score: Any) -> dict[str, Any]:
-    """How far joints are from the reference's.
-
-    Args:
-        reference: N people.
-        sigmas: `(K,)` of the dataset.
-        xy, score: `(N, K, 2)` px of the frame, and `(N, K)`.
+    """How far joints `(N, K, 2)`, px of the frame, and scores `(N, K)` are from the reference's.
 
     Returns:
         px: median, 95th percentile and maximum over joints that the reference scores above 0.3; score: largest
