@@ -24,10 +24,8 @@ from ...runtime.pose.keypoints import Keypoints
 from ...runtime.selection import Selection
 from .adapter import Inputs
 
-PEOPLE = 25
-"""On whom keypoints are compared."""
-SDK_BATCHES = (1, 16)
-"""One by one, as MMDeploy's exporter writes it, and batches."""
+PEOPLE = 25  # on whom keypoints are compared
+SDK_BATCHES = (1, 16)  # one by one, as MMDeploy's exporter writes it, and batches
 # mmdeploy-runtime contains ONNX Runtime 1.15, which crashes on the operator set of bundles.
 _OPSET, _IR = 17, 8
 
@@ -36,9 +34,7 @@ def prepare(bundle: Path, weights: str | None, folder: Path, people: int) -> tup
     """Write everything that the tools read into a folder.
 
     Args:
-        bundle: a `.pose` file.
-        weights: file of its weights, if it was built from one.
-        folder: to write into.
+        weights: file of the bundle's weights, if it was built from one.
         people: the most that are timed.
 
     Returns:
@@ -118,14 +114,8 @@ def write_sdk_folder(plain: onnx.ModelProto, contract: Contract, folder: Path, b
         task(net, "Net", ["prepared"], "maps", is_batched=True, input_map={"img": "input"}, output_map={}),
         task("postprocess", "mmpose", ["prepared", "maps"], "joints", **decoder),
     ]
-    model: dict[str, Any] = {
-        "name": net,
-        "net": "end2end.onnx",
-        "weights": "",
-        "backend": "onnxruntime",
-        "precision": "FP32",
-    }
-    model |= {"batch_size": batch, "dynamic_shape": True}
+    runtime = {"backend": "onnxruntime", "precision": "FP32", "batch_size": batch, "dynamic_shape": True}
+    model = {"name": net, "net": "end2end.onnx", "weights": "", **runtime}
     files: dict[str, Any] = {
         "deploy.json": {"version": "1.3.1", "task": "PoseDetection", "models": [model], "customs": []},
         "detail.json": {"version": "1.3.1", "codebase": {"task": "PoseDetection", "codebase": "mmpose"}},
