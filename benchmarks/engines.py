@@ -33,8 +33,8 @@ from posert.export.graph.reference import Reference, random_crops
 from posert.export.graph.to_onnx import OPSET, to_onnx, with_crops
 from posert.export.weights.load import load_weights
 from posert.runtime.engines.builder import Options, build
-from posert.runtime.system.environment import machine
 from posert.runtime.system.files import atomic_write
+from posert.runtime.system.machine import processor
 from posert.runtime.system.memory import peak_mb
 from posert.runtime.system.progress import track
 
@@ -134,7 +134,7 @@ def measure(path: str) -> dict[str, Any]:
         "peak_gb": (peak_mb() or math.nan) / 1e3,
         "version": engine.metadata.version,
         "date": date.today().isoformat(),
-        "machine": machine(),
+        "machine": processor(),
     }
 
 

@@ -27,7 +27,7 @@ from posert.export.build.pipeline import build_bundle
 from posert.export.build.plan import PRECISIONS, Plan
 from posert.export.demo.frames import demo_frames
 from posert.runtime.bundle.archive import Bundle
-from posert.runtime.system.environment import machine, versions
+from posert.runtime.system.machine import processor, versions
 from posert.runtime.system.memory import peak_mb
 from posert.runtime.system.progress import track
 
@@ -92,7 +92,7 @@ def measure(id: str) -> dict[str, Any]:
         "errors": errors,
         "failed": [r.key for r in built.parity.rows if r.verdict == "failed"],
         **clock.result(),
-        "machine": machine(),
+        "machine": processor(),
         "versions": versions(),
     }
 

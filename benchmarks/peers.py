@@ -22,8 +22,8 @@ from posert.benchmarks.peer_tools.run import PeerTool, run_tools
 from posert.benchmarks.script import digest, log, numbers, open_journal, parser, run
 from posert.runtime.bench.statistics import per_round, ratio
 from posert.runtime.errors import InputError
-from posert.runtime.system.environment import machine, versions
 from posert.runtime.system.journal import Journal
+from posert.runtime.system.machine import processor, versions
 
 Records = Sequence[Mapping[str, Any]]
 _OURS = ("posert fp32", "posert bf16", "posert int8")
@@ -93,7 +93,7 @@ def peer_tools() -> list[PeerTool]:
 def journal_of(bundle: Path, output: Path, tools: Sequence[PeerTool]) -> Journal:
     """The journal of these tools, this bundle, machine and versions."""
     names = [tool.name for tool in tools]
-    key = {"bundle": bundle.name, "sha256": digest(bundle), "machine": machine(), "versions": versions()}
+    key = {"bundle": bundle.name, "sha256": digest(bundle), "machine": processor(), "versions": versions()}
     return open_journal(output, "peers", tools=names, **key)
 
 
@@ -119,7 +119,7 @@ def summary(records: Records, people: int) -> dict[str, dict[str, Any]]:
 
 def table(bundle: str, records: Records, people: Sequence[int]) -> str:
     """Figures for each number of people, distances from PyTorch's joints, and a description of each row."""
-    tools, peaks, facts = _by_tool(records), dict[str, float](), machine()
+    tools, peaks, facts = _by_tool(records), dict[str, float](), processor()
     for record in records:
         peaks |= record.get("peak_mb", {})
     figures = {n: summary(records, n) for n in people}

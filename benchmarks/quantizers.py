@@ -43,8 +43,8 @@ from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import InputError, PosertError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.selection import Selection
-from posert.runtime.system.environment import machine, versions
 from posert.runtime.system.files import atomic_write
+from posert.runtime.system.machine import processor, versions
 from posert.runtime.system.progress import track
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -90,7 +90,7 @@ def _work(args: argparse.Namespace) -> int:
         rows[name] = record
     load = os.getloadavg()[0]
     times = bench.time({name: r["file"] for name, r in rows.items() if "failed" not in r}, args.rounds)
-    m, v = machine(), versions()
+    m, v = processor(), versions()
     print(
         f"{row.id} ({args.weights} weights), {bench.data['people']} held-out synthetic people, {args.people} to "
         f"calibrate on; {m['cpu']}, {m['cores']} cores, load {load:.1f} before timing; OpenVINO {v['openvino']}, "

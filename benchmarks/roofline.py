@@ -61,11 +61,7 @@ class Place:
 
 
 def work_of(bundle: Bundle) -> Work:
-    """Counted on the fp32 graph.
-
-    Raises:
-        InputError: the bundle holds none, or one whose sizes are not static.
-    """
+    """Counted on the fp32 graph. Raises InputError: the bundle holds none, or one whose sizes are not static."""
     if "fp32" not in bundle.artifacts:
         raise InputError(f"{bundle.name} holds no fp32 graph to count on: posert build --precision fp32")
     model = onnx.load_from_string(bundle.read(bundle.artifacts["fp32"]))

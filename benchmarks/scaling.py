@@ -30,7 +30,7 @@ from posert.runtime.bench.timing import timed, warm
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.selection import open_session, select
-from posert.runtime.system.environment import versions
+from posert.runtime.system.machine import versions
 from posert.runtime.system.memory import peak_mb
 from posert.runtime.system.progress import track
 

@@ -49,8 +49,7 @@ def run(
 def open_journal(path: Path, benchmark: str, **key: Any) -> Journal:
     """The journal of a benchmark with this key; one with another key is started over.
 
-    Raises:
-        InputError: the file is something else, which would be overwritten.
+    Raises InputError: the file is something else, which would be overwritten.
     """
     if path.exists() and not path.read_text(errors="replace").startswith('{"benchmark": '):
         raise InputError(f"{path} holds no results of a benchmark: remove it or choose another --output")
@@ -58,11 +57,7 @@ def open_journal(path: Path, benchmark: str, **key: Any) -> Journal:
 
 
 def digest(path: str | Path) -> str:
-    """The sha256 of a file, for a key.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """The sha256 of a file, for a key. Raises InputError: it cannot be read."""
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:

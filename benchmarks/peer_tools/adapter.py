@@ -63,11 +63,9 @@ def described(
 
 
 def serve(function: str, inputs: Inputs) -> Iterator[dict[str, Any]]:
-    """Open an adapter and answer requests, see `child.start`.
+    """Open the adapter by "package.module:function" and answer requests, see `child.start`.
 
-    Args:
-        function: "package.module:function" that opens the adapter.
-        inputs: of the adapter; `frame.npy` and `boxes.npy` are in their "folder".
+    `frame.npy` and `boxes.npy` are in the "folder" of its inputs.
     """
     if sys.platform == "linux":  # stopped between its turns, it could not notice that its parent was killed
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

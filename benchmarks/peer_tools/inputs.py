@@ -31,17 +31,10 @@ _OPSET, _IR = 17, 8
 
 
 def prepare(bundle: Path, weights: str | None, folder: Path, people: int) -> tuple[Inputs, Keypoints]:
-    """Write everything that the tools read into a folder.
+    """Write all that the tools read into a folder; the inputs of adapters, and the PyTorch reference's keypoints.
 
-    Args:
-        weights: file of the bundle's weights, if it was built from one.
-        people: the most that are timed.
-
-    Returns:
-        the inputs of every adapter, and the keypoints of the PyTorch reference.
-
-    Raises:
-        PosertError: the bundle cannot be used, or its weights cannot be found.
+    `weights` is the file that the bundle was built from, if any; `people` the most that are timed. Raises PosertError:
+    the bundle cannot be used, or its weights cannot be found.
     """
     with Bundle(bundle) as opened:
         model, c = opened.manifest["model"], opened.contract

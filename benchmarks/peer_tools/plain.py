@@ -69,8 +69,7 @@ def _by_hand(
 def pipeline(inputs: Inputs, network: Network) -> Callable[[Image, Boxes], Joints]:
     """Frame and boxes to joints around a network, images `(N, 3, H, W)` float32 to heatmaps `(N, K, h, w)`.
 
-    Raises:
-        UnavailableError: the model needs other rules than these.
+    Raises UnavailableError: the model needs other rules than these.
     """
     if inputs["decode"] != "default" or inputs["udp"]:
         rule = inputs["decode"]

@@ -79,12 +79,7 @@ def sample_appearance(rng: StableRng) -> Appearance:
 def draw_person(
     canvas: Canvas, body: Body, appearance: Appearance, place: Callable[[Vector], Vector], size: float
 ) -> None:
-    """Draw in the canvas's current layer.
-
-    Args:
-        place: statures -> x, y, z in px of the frame.
-        size: px of the frame per stature.
-    """
+    """Draw in the current layer; `place` maps statures to x, y, z in px of the frame, of which one has `size`."""
     at = {name: place(point) for name, point in body.points.items()}
     mirror = np.diag([1.0, -1.0, 1.0])  # y is up in the body and down in the frame
     parts: list[tuple[float, Callable[[], None]]] = []  # far to near, so that soft edges blend with what is behind

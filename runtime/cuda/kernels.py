@@ -154,10 +154,8 @@ class DecodeArguments(ctypes.Structure):
         """Arguments that decode up to `slots` people by the contract's rule, from heatmaps of `dtype`.
 
         `heatmaps`, `batch` and `keypoints` are addresses of buffers, `flip_index` that of `(K,)` int32: for each joint
-        the one that stands for it in the mirror; 0 without a flip test.
-
-        Raises:
-            BackendError: the rule has no kernel, or the heatmaps are of another type or higher than it can blur.
+        the one that stands for it in the mirror; 0 without a flip test. Raises BackendError: the rule has no kernel, or
+        the heatmaps are of another type or higher than it can blur.
         """
         c, rule = contract, head(contract.decode)
         if rule.cuda is None:
@@ -193,8 +191,7 @@ def image_index() -> dict[str, Any]:
 def images(capability: tuple[int, int]) -> list[bytes]:
     """The compiled kernels for a GPU, the best first: machine code, where some fits, then PTX for the driver.
 
-    Raises:
-        BackendError: the GPU is older than everything that ships.
+    Raises BackendError: the GPU is older than everything that ships.
     """
     major, minor = capability
     index = image_index()

@@ -31,10 +31,8 @@ class Network(Protocol):
     def output(self, crop: tuple[int, ...]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Shape `(C, h, w)` and type, float32 or float16, of the heatmaps of one crop `(H, W, 3)`.
 
-        It is called before `bind`.
-
-        Raises:
-            BackendError: it does not take such crops, or has more than one output (`check_one_output`).
+        It is called before `bind`. Raises BackendError: it does not take such crops, or has more than one output
+        (`check_one_output`).
         """
         ...
 
@@ -48,11 +46,7 @@ class Network(Protocol):
 
 
 def check_one_output(outputs: int) -> None:
-    """Refuse networks with several outputs, which only the CPU backends run.
-
-    Raises:
-        BackendError: there are several.
-    """
+    """Refuse networks with several outputs, which only the CPU backends run. Raises BackendError: there are several."""
     if outputs != 1:
         raise BackendError(
             f"the network has {outputs} outputs, and the GPU backends run networks with one: use a CPU backend, "
@@ -63,8 +57,7 @@ def check_one_output(outputs: int) -> None:
 def bucket_of(people: int, largest: int) -> int:
     """The batch size in which so many people run, of those that the network takes.
 
-    Raises:
-        InputError: more than `largest`.
+    Raises InputError: more than `largest`.
     """
     if people > largest:
         raise InputError(f"{people} people at once; the network takes {largest}")
