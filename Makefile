@@ -51,9 +51,12 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
 		tests/runtime/cuda/test_images.py tests/runtime/engines/test_names.py tests/runtime/engines/test_tensorrt_rtx.py
 
+# Of these families alone, such as `make engines FAMILIES="hrnet_w32 mspn_50_1"`; empty: of all.
+FAMILIES ?=
+
 engines: $(STAMP) ## engines of every family of networks, without a GPU: the table of docs/engines.md; a few minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
-	$(BIN)/python -m posert.benchmarks.engines
+	$(BIN)/python -m posert.benchmarks.engines $(FAMILIES)
 
 check: $(STAMP) types ## lint, types, import rules
 	$(BIN)/ruff check .

@@ -12,17 +12,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from posert.benchmarks.average_precision import keypoint_results
+import numpy as np
+
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import digest, open_journal
-from posert.benchmarks.scaling_cells import end_to_end
-from posert.benchmarks.script import run
+from posert.benchmarks.scaling import end_to_end
+from posert.benchmarks.script import digest, open_journal, parser, run
 from posert.export.demo.people import write as write_people
 from posert.runtime import doctor
+from posert.runtime.accuracy.estimation import estimate
 from posert.runtime.accuracy.frames import Frames, read_frames
+from posert.runtime.accuracy.people import labelled_people
+from posert.runtime.accuracy.results import person_scores
 from posert.runtime.backends import backends, load_backend
 from posert.runtime.bench.meters import Meters
 from posert.runtime.bundle.archive import Bundle
@@ -37,16 +41,14 @@ _PEOPLE = 5  # in the frame that is timed
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if nothing could be measured."""
-    return run(__doc__, "out/accuracy.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundles", nargs="+", type=Path)
-    parser.add_argument("--annotations", type=Path, help="COCO keypoint file (default: synthetic people)")
-    parser.add_argument("--images", type=Path, help="its folder of images")
-    parser.add_argument("--limit", type=int, default=400, help="images at most (400)")
-    parser.add_argument("--backend", default="all", help="comma list (default: all that can run here)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
+    arguments = parser(__doc__, "out/accuracy.jsonl")
+    arguments.add_argument("bundles", nargs="+", type=Path)
+    arguments.add_argument("--annotations", type=Path, help="COCO keypoint file (default: synthetic people)")
+    arguments.add_argument("--images", type=Path, help="its folder of images")
+    arguments.add_argument("--limit", type=int, default=400, help="images at most (400)")
+    arguments.add_argument("--backend", default="all", help="comma list (default: all that can run here)")
+    arguments.add_argument("--seconds", type=float, default=3.0, help="for which a cell is timed once it is warm (3)")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -155,6 +157,27 @@ def _score(rows: list[dict[str, Any]], frames: Frames) -> None:
         same = (j for j in evaluated if rows[j]["bundle"] == rows[i]["bundle"] and not rows[j]["flip_test"])
         base = next((j for j in same if rows[j]["precision"] == "fp32"), None)
         rows[i]["change"] = None if base in (None, i) else paired_interval(seen, evaluated[base])
+
+
+def keypoint_results(pose: PoseEstimator, frames: Frames) -> list[dict[str, Any]]:
+    """Results in COCO's format of everyone labelled, at their annotated boxes."""
+    people, annotations = labelled_people(frames.coco), frames.coco["annotations"]
+    results: list[dict[str, Any]] = []
+    for one in estimate(people, frames.load_index, lambda frame, members: pose(frame, people.xyxy[members])):
+        found = one.result
+        joints = np.concatenate([found.xy, found.score[..., None]], axis=2).astype(np.float64)
+        scores = person_scores(found.score, people.box_score[one.members])
+        for i, j, score in zip(one.members, joints, scores, strict=True):
+            row = {"image_id": people.image_ids[i], "category_id": annotations[people.source[i]].get("category_id", 1)}
+            results.append({**row, "keypoints": j.ravel().tolist(), "score": float(score)})
+    return results
+
+
+def part_of(frames: Frames, images: list[dict[str, Any]]) -> Frames:
+    """Some of the images, by their records, with their annotations."""
+    kept = {r["id"] for r in images}
+    annotations = [a for a in frames.coco["annotations"] if a["image_id"] in kept]
+    return replace(frames, coco={**frames.coco, "images": images, "annotations": annotations})
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import venv
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ from ..runtime.bench.process import JsonProcess, ProcessError, answer_channel
 from ..runtime.errors import PosertError
 from ..runtime.system.memory import peak_mb
 
+ROOT = Path("out/environments")
+_TAIL = 15  # lines of pip's output that an error repeats
 _PACKAGE = Path(__file__).resolve().parents[1]
 # The package is the folder it is in, whatever that is called.
 _MAIN = """
@@ -41,26 +46,19 @@ class ToolError(PosertError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a function in another process returned.
+    """What a function in another process returned."""
 
-    Attributes:
-        value: JSON values.
-        seconds: that the function ran, without imports.
-        peak_mb: peak resident memory of the process.
-    """
-
-    value: Any
-    seconds: float
-    peak_mb: float
+    value: Any  # JSON values
+    seconds: float  # that the function ran, without imports
+    peak_mb: float  # peak resident memory of the process
 
 
 def call(python: str | Path, function: str, arguments: Mapping[str, Any], *, memory_gb: float | None = None) -> Answer:
     """Call a function in a process of its own.
 
     Args:
-        python: interpreter of the environment it runs in; `sys.executable` is this one.
-        function: "package.module:function"; takes and returns JSON values.
-        arguments: by keyword.
+        python: interpreter of the environment it runs in.
+        function: "package.module:function"; takes JSON values by keyword, and returns some.
         memory_gb: the process is ended when its resident memory exceeds this (Linux).
 
     Raises:
@@ -76,8 +74,8 @@ def call(python: str | Path, function: str, arguments: Mapping[str, Any], *, mem
 def start(python: str | Path, function: str, **options: Any) -> JsonProcess:
     """A process around a function, which the first request calls with its values as arguments.
 
-    A generator function answers many requests: it reads them from standard input, one JSON line each, and yields the
-    answers. `options` are those of `JsonProcess`.
+    A generator function answers many requests: it reads them with `requests` and yields the answers. `options` are
+    those of `JsonProcess`.
     """
     return JsonProcess([str(python), "-c", _MAIN, str(_PACKAGE), function], **options)
 
@@ -85,8 +83,7 @@ def start(python: str | Path, function: str, **options: Any) -> JsonProcess:
 def main(function: str) -> None:
     """The child's side."""
     answer = answer_channel()
-    module, name = function.split(":")
-    wanted = getattr(importlib.import_module(module), name)
+    wanted = find(function)
     arguments = json.loads(sys.stdin.readline())
     begin = time.perf_counter()
     value = wanted(**arguments)
@@ -94,10 +91,45 @@ def main(function: str) -> None:
         for one in value:
             answer(**one)
     else:
-        seconds = time.perf_counter() - begin
-        answer(value=value, seconds=seconds, peak_mb=peak_mb())
+        answer(value=value, seconds=time.perf_counter() - begin, peak_mb=peak_mb())
+
+
+def find(function: str) -> Any:
+    """The function of "package.module:function"."""
+    module, name = function.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def requests() -> Iterator[dict[str, Any]]:
     """For a generator function in a child: what it is asked, until the parent closes."""
     return (json.loads(line) for line in sys.stdin)
+
+
+def environment(name: str, requirements: Sequence[str], root: Path = ROOT, bare: Sequence[str] = ()) -> Path:
+    """The Python of a virtual environment with these requirements; made if there is none, or one with others.
+
+    Args:
+        name: of the tool, whose pins disturb neither ours nor another's.
+        requirements: as pip takes them, pinned.
+        root: where environments are kept.
+        bare: packages to install without their dependencies, which cannot be had and are not needed.
+
+    Raises:
+        ToolError: pip could not install them; with the end of its output.
+    """
+    folder = root.absolute() / name
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    finished = folder / "installed.txt"  # written last
+    wanted = "\n".join([sys.version, *requirements, "--no-deps", *bare])
+    if finished.exists() and finished.read_text() == wanted:
+        return python
+    venv.create(folder, clear=True, with_pip=True)
+    for packages in (requirements, ["--no-deps", *bare] if bare else ()):
+        if packages:
+            command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                tail = "\n".join(done.stderr.strip().splitlines()[-_TAIL:])
+                raise ToolError(f"{name} cannot be installed: pip install {' '.join(packages)}\n{tail}")
+    finished.write_text(wanted)
+    return python

@@ -24,7 +24,7 @@ _COMMAND = "from posert.benchmarks.cold_start import first_keypoints; first_keyp
 
 def measure(bundle: str, backend: str, precision: str, people: int, rounds: int = 5) -> dict[str, dict[str, Any]]:
     """Medians of the seconds by stage, in "total" and of "cpu", and the largest peak in MB; of "cold" and "warm"."""
-    job = {"bundle": bundle, "backend": backend, "precision": precision, "people": people}
+    job = json.dumps({"bundle": bundle, "backend": backend, "precision": precision, "people": people})
     with tempfile.TemporaryDirectory(prefix="posert-") as folder:
         cold = [_start(job, Path(folder, str(i))) for i in range(max(1, rounds // 3))]
         _start(job, Path(folder, "0"))  # so that what was just written is in the page cache
@@ -32,12 +32,10 @@ def measure(bundle: str, backend: str, precision: str, people: int, rounds: int 
     return {"cold": _medians(cold), "warm": _medians(warm)}
 
 
-def _start(job: dict[str, Any], cache: Path) -> dict[str, Any]:
+def _start(job: str, cache: Path) -> Any:
     env = {**os.environ, "POSERT_CACHE": str(cache)}
-    command = [sys.executable, "-c", _COMMAND, json.dumps(job), repr(time.monotonic())]
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    command = [sys.executable, "-c", _COMMAND, job, repr(time.monotonic())]
+    return json.loads(subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from typing import Any
 import onnx
 
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import open_journal
-from posert.benchmarks.script import log, markdown, run
+from posert.benchmarks.script import log, markdown, open_journal, parser, run
 from posert.calib.fp16 import to_fp16
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
@@ -34,8 +33,8 @@ from posert.export.graph.reference import Reference, random_crops
 from posert.export.graph.to_onnx import OPSET, to_onnx, with_crops
 from posert.export.weights.load import load_weights
 from posert.runtime.engines.builder import Options, build
-from posert.runtime.system.environment import machine
 from posert.runtime.system.files import atomic_write
+from posert.runtime.system.machine import processor
 from posert.runtime.system.memory import peak_mb
 from posert.runtime.system.progress import track
 
@@ -50,6 +49,8 @@ FAMILIES = (
     "hourglass_8",
 )
 OLD_OPSET = 17  # the oldest that `posert build --opset` takes; its scales are float32
+NAMES = ("fp16", "int8-half", "int8", f"int8-opset{OLD_OPSET}")
+"""The graphs of a family."""
 SECONDS, GIGABYTES = 20.0, 1.5
 """What building an engine of hrnet_w32 may take."""
 
@@ -60,17 +61,15 @@ _CROPS = 2  # of noise: the question is whether the builder takes the graph, not
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if an engine could not be built, or one of hrnet_w32 took more than it may."""
-    return run(__doc__, "out/engines.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("families", nargs="*", default=FAMILIES, help=f"architectures ({' '.join(FAMILIES)})")
+    arguments = parser(__doc__, "out/engines.jsonl")
+    arguments.add_argument("families", nargs="*", default=FAMILIES, help=f"architectures ({' '.join(FAMILIES)})")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
     journal = open_journal(args.output, "engines")
     rows = {row["key"]: row for row in journal.records}
-    wanted = [f"{family}-{name}" for family in args.families for name in names()]
+    wanted = [f"{family}-{name}" for family in args.families for name in NAMES]
     for family in track(list(args.families), "engines"):
         try:
             for row in _build_family(family, rows, args.output.with_suffix("")):
@@ -85,7 +84,7 @@ def _work(args: argparse.Namespace) -> int:
 
 def _build_family(family: str, rows: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of a family that are not finished."""
-    wanted = [f"{family}-{name}" for name in names() if f"{family}-{name}" not in rows]
+    wanted = [f"{family}-{name}" for name in NAMES if f"{family}-{name}" not in rows]
     if any(not (folder / f"{key}.onnx").exists() for key in wanted):
         arguments = {"family": family, "folder": str(folder)}
         call(sys.executable, "posert.benchmarks.engines:write_graphs", arguments)
@@ -95,18 +94,13 @@ def _build_family(family: str, rows: Mapping[str, Any], folder: Path) -> Iterato
         graph.unlink()
 
 
-def names() -> Iterator[str]:
-    """The graphs of a family."""
-    yield from ("fp16", "int8-half", "int8", f"int8-opset{OLD_OPSET}")
-
-
 def write_graphs(family: str, folder: str) -> None:
     """Export a network and write its graphs as `FAMILY-NAME.onnx`; runs in a process of its own."""
     row = catalog.find(family)
     network = build_arch(row.arch, row.keypoints)
     load_weights(row, network, "random")
     reference = Reference(network, row.contract())
-    for opset, graphs in ((OPSET, ("fp16", "int8-half", "int8")), (OLD_OPSET, (f"int8-opset{OLD_OPSET}",))):
+    for opset, graphs in ((OPSET, NAMES[:3]), (OLD_OPSET, NAMES[3:])):
         model = with_crops(to_onnx(reference, opset), reference.contract)
         ranges = collect(model, [random_crops(reference.contract, _CROPS)], place(model).tensors)
         for name in graphs:
@@ -140,7 +134,7 @@ def measure(path: str) -> dict[str, Any]:
         "peak_gb": (peak_mb() or math.nan) / 1e3,
         "version": engine.metadata.version,
         "date": date.today().isoformat(),
-        "machine": machine(),
+        "machine": processor(),
     }
 
 
@@ -150,9 +144,10 @@ def problem(row: Mapping[str, Any]) -> str:
         return f"{count(row, ' of INT8')} of {row['int8']} quantised convolutions are int8"
     if count(row, "") != row["convolutions"]:
         return f"the parser kept {count(row, '')} of {row['convolutions']} convolutions"
-    if row["model"].endswith("hrnet_w32_coco_256x192") and row["cpu_seconds"] > SECONDS:
+    bounded = row["model"].endswith("hrnet_w32_coco_256x192")
+    if bounded and row["cpu_seconds"] > SECONDS:
         return f"{row['cpu_seconds']:.0f} s of the processor, more than {SECONDS:.0f}"
-    if row["model"].endswith("hrnet_w32_coco_256x192") and row["peak_gb"] > GIGABYTES:
+    if bounded and row["peak_gb"] > GIGABYTES:
         return f"{row['peak_gb']:.1f} GB, more than {GIGABYTES}"
     return ""
 
@@ -167,12 +162,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as Markdown, with the machine and the versions."""
     if not rows:
         return "No engine was built."
-    first, days = rows[0], sorted({row["date"] for row in rows})
-    builders, when = (
-        ", ".join(sorted({row["version"] for row in rows})),
-        " to ".join(dict.fromkeys((days[0], days[-1]))),
-    )
-    facts = f"TensorRT-RTX {builders}, {when}, {first['machine']['cores']} cores of {first['machine']['cpu']}."
+    here, days = rows[0]["machine"], sorted({row["date"] for row in rows})
+    builders = ", ".join(sorted({row["version"] for row in rows}))
+    when = " to ".join(dict.fromkeys((days[0], days[-1])))
+    facts = f"TensorRT-RTX {builders}, {when}, {here['cores']} cores of {here['cpu']}."
     bad = [f"* {row['key']}: {problem(row)}" for row in rows if problem(row)]
     return "\n\n".join([facts, markdown(_HEAD, map(_cells, rows)), *(["\n".join(bad)] if bad else [])])
 

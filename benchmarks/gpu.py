@@ -30,10 +30,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posert.benchmarks.journal import digest, open_journal
 from posert.benchmarks.pytorch_baseline import Half, pytorch_pipeline
 from posert.benchmarks.roofline import ceilings, place, work_of
-from posert.benchmarks.script import markdown, numbers, run
+from posert.benchmarks.script import digest, markdown, numbers, open_journal, parser, run
 from posert.export.archs import build_arch
 from posert.export.graph.reference import Reference
 from posert.runtime.backends import backends, load_backend
@@ -80,16 +79,14 @@ class NoNetwork:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints tables."""
-    return run(__doc__, "out/gpu.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--people", type=numbers, default=[1, 2, 4, 8, 16, 32], help="comma list (1,2,4,8,16,32)")
-    parser.add_argument("--rounds", type=int, default=100, help="rounds to time (100)")
-    parser.add_argument("--backends", help="comma list (all that run on a GPU)")
-    parser.add_argument("--precision", default="fp32,fp16,int8", help="comma list (all that a backend has)")
-    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    arguments = parser(__doc__, "out/gpu.jsonl")
+    arguments.add_argument("bundle", type=Path)
+    arguments.add_argument("--people", type=numbers, default=[1, 2, 4, 8, 16, 32], help="comma list (1,2,4,8,16,32)")
+    arguments.add_argument("--rounds", type=int, default=100, help="rounds to time (100)")
+    arguments.add_argument("--backends", help="comma list (all that run on a GPU)")
+    arguments.add_argument("--precision", default="fp32,fp16,int8", help="comma list (all that a backend has)")
+    arguments.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -102,20 +99,18 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
 
     Returns:
         facts about the run; by number of people "rows" and "moments".
-
-    Raises:
-        BackendError: there is no GPU.
-        InputError: a number of people that no network takes at once.
     """
     reason = no_driver()
     if reason:
         raise BackendError(reason)
     if max(args.people) > NoNetwork.largest:
         raise InputError(f"--people {args.people}: expected numbers up to {NoNetwork.largest}, such as 1,8")
+    on_gpu = [name for name in backends() if load_backend(name).device == "cuda"]
+    wanted = args.backends.split(",") if args.backends else on_gpu
     device, meters = Device(), Meters()
     with Bundle(args.bundle) as bundle:
         c, name, work = bundle.contract, bundle.name, work_of(bundle)
-        networks, left_out = _open(bundle, _backends(args.backends), args.precision.split(","))
+        networks, left_out = _open(bundle, wanted, args.precision.split(","))
         arch = bundle.manifest["model"]["arch"]
         single, half = (Reference(build_arch(arch, len(c.keypoints)), c).cuda() for _ in range(2))
     modules = {"fp32": single, "tf32": single, "fp16": Half(half)}
@@ -149,10 +144,6 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
         gc.collect()  # its buffers and graphs, before the next ones are made
     facts = {"date": datetime.now(timezone.utc).date().isoformat(), "machine": meters.describe()}
     return {**key, **facts, "ceilings": asdict(roof), "left out": left_out}, {n: measured[n] for n in args.people}
-
-
-def _backends(names: str | None) -> list[str]:
-    return names.split(",") if names else [name for name in backends() if load_backend(name).device == "cuda"]
 
 
 def _open(bundle: Bundle, backends: list[str], precisions: list[str]) -> tuple[dict[str, Network], dict[str, str]]:

@@ -21,15 +21,14 @@ from typing import Any
 import onnx
 
 from posert.benchmarks.child import ToolError, call
-from posert.benchmarks.journal import open_journal
-from posert.benchmarks.script import log, markdown, run
+from posert.benchmarks.script import log, markdown, open_journal, parser, run
 from posert.export import catalog
 from posert.export.builder.model import PublishedModel
 from posert.export.builder.pipeline import build_bundle
 from posert.export.builder.plan import PRECISIONS, Plan
 from posert.export.demo.frames import demo_frames
 from posert.runtime.bundle.archive import Bundle
-from posert.runtime.system.environment import machine, versions
+from posert.runtime.system.machine import processor, versions
 from posert.runtime.system.memory import peak_mb
 from posert.runtime.system.progress import track
 
@@ -45,11 +44,9 @@ _HEAD += " | fp32 s | GB | all s | GB | "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 1 if a row failed or took more than it may."""
-    return run(__doc__, "out/models.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pattern", nargs="?", default="", help="only rows whose id contains this")
+    arguments = parser(__doc__, "out/models.jsonl")
+    arguments.add_argument("pattern", nargs="?", default="", help="only rows whose id contains this")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -98,7 +95,7 @@ def measure(id: str) -> dict[str, Any]:
         "errors": errors,
         "failed": [r.key for r in built.parity.rows if r.verdict == "failed"],
         **clock.result(),
-        "machine": machine(),
+        "machine": processor(),
         "versions": versions(),
     }
 
@@ -120,13 +117,12 @@ class _Clock:
 
     def result(self) -> dict[str, float]:
         """Of the steps of an fp32 build, and of all."""
-        fp32 = [s for s in self.steps if not any(word in s[0] for word in _HALF)]
-        return {
-            "seconds_fp32": sum(s[1] for s in fp32),
-            "seconds": sum(s[1] for s in self.steps),
-            "gigabytes_fp32": max(s[2] for s in fp32),
-            "gigabytes": max(s[2] for s in self.steps),
-        }
+        fp32 = [step for step in self.steps if not any(word in step[0] for word in _HALF)]
+        found: dict[str, float] = {}
+        for suffix, steps in (("_fp32", fp32), ("", self.steps)):
+            _, seconds, gigabytes = zip(*steps, strict=True)
+            found |= {f"seconds{suffix}": sum(seconds), f"gigabytes{suffix}": max(gigabytes)}
+        return found
 
 
 def problems(record: Mapping[str, Any]) -> str:

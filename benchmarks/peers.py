@@ -11,36 +11,40 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posert.benchmarks.journal import digest, open_journal
-from posert.benchmarks.peer_tools.registry import PeerTool, peer_tools
-from posert.benchmarks.peer_tools.run import run_tools
-from posert.benchmarks.script import log, numbers, run
+from posert.benchmarks.peer_tools.inputs import SDK_BATCHES
+from posert.benchmarks.peer_tools.run import PeerTool, run_tools
+from posert.benchmarks.script import digest, log, numbers, open_journal, parser, run
 from posert.runtime.bench.statistics import per_round, ratio
 from posert.runtime.errors import InputError
-from posert.runtime.system.environment import machine, versions
 from posert.runtime.system.journal import Journal
+from posert.runtime.system.machine import processor, versions
 
 Records = Sequence[Mapping[str, Any]]
 _OURS = ("posert fp32", "posert bf16", "posert int8")
 _WIDTHS = (15, 9, 21, 21, 21)
+# What mmpose and mmdet import; xtcocotools was compiled for numpy 1.
+_MMPOSE = """mmengine==0.10.7 numpy==1.26.4 opencv-python==4.11.0.86 opencv-python-headless==4.11.0.86
+    xtcocotools==1.14.3 json_tricks==3.17.3 munkres==3.0.0 scipy==1.17.1 pillow==13.0.0 six==1.17.0 setuptools==80.10.2
+    pycocotools==2.0.11 shapely==2.2.0 terminaltables==3.1.10 tqdm==4.70.1"""
+# mmpose requires chumpy, which no longer builds and is not imported; mmcv-lite is mmcv without compiled code.
+_MMPOSE_BARE = ("mmcv-lite==2.1.0", "mmdet==3.3.0", "mmpose==1.3.2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints a table."""
-    return run(__doc__, "out/peers.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--people", type=numbers, default=[1, 8], help="people per frame, comma list (1,8)")
-    parser.add_argument("--rounds", type=int, default=12, help="rounds to time (12); ratios need 6")
-    parser.add_argument("--only", metavar="TEXT,...", help="only rows whose name contains one of these")
-    parser.add_argument("--weights", help="file of the weights, if the bundle was built from one")
+    arguments = parser(__doc__, "out/peers.jsonl")
+    arguments.add_argument("bundle", type=Path)
+    arguments.add_argument("--people", type=numbers, default=[1, 8], help="people per frame, comma list (1,8)")
+    arguments.add_argument("--rounds", type=int, default=12, help="rounds to time (12); ratios need 6")
+    arguments.add_argument("--only", metavar="TEXT,...", help="only rows whose name contains one of these")
+    arguments.add_argument("--weights", help="file of the weights, if the bundle was built from one")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -57,10 +61,39 @@ def _work(args: argparse.Namespace) -> int:
     return 0
 
 
+def peer_tools() -> list[PeerTool]:
+    """Ours first. Where a tool uses a library that we use, it has the same version of it."""
+    package = "posert.benchmarks.peer_tools"
+    ort, torch = (f"{name}=={version(name).split('+')[0]}" for name in ("onnxruntime", "torch"))  # without the build
+    # OpenCV 5 cuts other crops than the models were trained on.
+    rtmlib = ("rtmlib==0.0.16", ort, "opencv-python==4.14.0.94", "opencv-contrib-python==4.14.0.94")
+    sdk = ("mmdeploy-runtime==1.3.1", "numpy==1.26.4")
+
+    def ours(name: str, precision: str, mode: str) -> PeerTool:
+        return PeerTool(f"posert {name}", f"{package}.projects:posert", {"precision": precision, "mode": mode})
+
+    def plain(name: str, library: str, **options: str) -> PeerTool:
+        return PeerTool(f"plain {name}", f"{package}.plain:{library}", options)
+
+    return [
+        *(ours(precision, precision, "latency") for precision in ("int8", "bf16", "fp16", "fp32")),
+        *(ours(f"{precision}, video", precision, "throughput") for precision in ("int8", "bf16")),
+        *(plain(f"OpenVINO {precision}", "openvino", precision=precision) for precision in ("bf16", "fp32")),
+        plain("ONNX Runtime", "onnxruntime"),
+        plain("PyTorch", "pytorch"),
+        PeerTool("rtmlib", f"{package}.projects:rtmlib", requirements=rtmlib),
+        *(
+            PeerTool(name, f"{package}.projects:mmdeploy", {"batch": batch}, sdk)
+            for name, batch in zip(("mmdeploy-runtime", "mmdeploy-runtime, batch"), SDK_BATCHES, strict=True)
+        ),
+        PeerTool("MMPose", f"{package}.projects:mmpose", requirements=(torch, *_MMPOSE.split()), bare=_MMPOSE_BARE),
+    ]
+
+
 def journal_of(bundle: Path, output: Path, tools: Sequence[PeerTool]) -> Journal:
     """The journal of these tools, this bundle, machine and versions."""
     names = [tool.name for tool in tools]
-    key = {"bundle": bundle.name, "sha256": digest(bundle), "machine": machine(), "versions": versions()}
+    key = {"bundle": bundle.name, "sha256": digest(bundle), "machine": processor(), "versions": versions()}
     return open_journal(output, "peers", tools=names, **key)
 
 
@@ -86,7 +119,7 @@ def summary(records: Records, people: int) -> dict[str, dict[str, Any]]:
 
 def table(bundle: str, records: Records, people: Sequence[int]) -> str:
     """Figures for each number of people, distances from PyTorch's joints, and a description of each row."""
-    tools, peaks, facts = _by_tool(records), dict[str, float](), machine()
+    tools, peaks, facts = _by_tool(records), dict[str, float](), processor()
     for record in records:
         peaks |= record.get("peak_mb", {})
     figures = {n: summary(records, n) for n in people}

@@ -34,16 +34,10 @@ def posert(model: str, crops: str, target: str, contract: dict[str, Any], method
 
 def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool) -> float:
     """ONNX Runtime's `quantize_static`: Q/DQ, int8 weights per channel; activations int8 symmetric or uint8."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    import onnxruntime.quantization as ort
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(CalibrationDataReader):
+    class Reader(ort.CalibrationDataReader):
         def __init__(self) -> None:
             self._batches = _batches(crops, 1)
 
@@ -55,64 +49,49 @@ def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool
     with tempfile.TemporaryDirectory() as folder:
         prepared = f"{folder}/prepared.onnx"
         quant_pre_process(model, prepared, skip_symbolic_shape=True)  # it cannot follow HRNet's shapes
-        quantize_static(
+        ort.quantize_static(
             prepared,
             target,
             Reader(),
-            quant_format=QuantFormat.QDQ,
+            quant_format=ort.QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod[method],
+            activation_type=ort.QuantType.QUInt8 if unsigned else ort.QuantType.QInt8,
+            weight_type=ort.QuantType.QInt8,
+            calibrate_method=ort.CalibrationMethod[method],
             extra_options={"ActivationSymmetric": not unsigned, "WeightSymmetric": True},
         )
     return time.perf_counter() - start
 
 
-def nncf(model: str, crops: str, target: str, preset: str) -> float:
-    """NNCF's post-training quantisation of the OpenVINO model, for CPUs."""
-    import nncf as tool
-    import openvino as ov
-
-    start = time.perf_counter()
-    data = tool.Dataset(list(_batches(crops, 1)))
-    count = len(np.load(crops, mmap_mode="r"))
-    quantized = tool.quantize(
-        ov.Core().read_model(model),
-        data,
-        preset=tool.QuantizationPreset[preset],
-        subset_size=count,
-        target_device=tool.TargetDevice.CPU,
-    )
-    ov.save_model(quantized, target, compress_to_fp16=False)
-    return time.perf_counter() - start
-
-
-def nncf_accuracy(
-    model: str, crops: str, target: str, validation: str, contract: dict[str, Any], max_drop: float
+def nncf(
+    model: str, crops: str, target: str, preset: str, accuracy: tuple[str, dict[str, Any], float] | None = None
 ) -> float:
-    """NNCF's quantisation with accuracy control: AP on validation images may fall by `max_drop`, absolute."""
+    """NNCF's post-training quantisation of the OpenVINO model, for CPUs.
+
+    With `accuracy`, a folder of validation images, a contract and a drop, it is the one with accuracy control: AP on
+    the images may fall by the drop, absolute.
+    """
     import nncf as tool
     import openvino as ov
 
     start = time.perf_counter()
-    held_out = Validation(validation, contract)
+    batches, network = list(_batches(crops, 1)), ov.Core().read_model(model)
+    data, options = tool.Dataset(batches), {"preset": tool.QuantizationPreset[preset], "subset_size": len(batches)}
+    options["target_device"] = tool.TargetDevice.CPU
+    if accuracy is None:
+        quantized = tool.quantize(network, data, **options)
+    else:
+        validation, contract, max_drop = accuracy
+        held_out = Validation(validation, contract)
 
-    def score(compiled: ov.CompiledModel, indices: Iterable[int]) -> tuple[float, None]:
-        return held_out.average_precision(compiled, list(indices)), None
+        def score(compiled: ov.CompiledModel, indices: Iterable[int]) -> tuple[float, None]:
+            return held_out.average_precision(compiled, list(indices)), None
 
-    count = len(np.load(crops, mmap_mode="r"))
-    quantized = tool.quantize_with_accuracy_control(
-        ov.Core().read_model(model),
-        calibration_dataset=tool.Dataset(list(_batches(crops, 1))),
-        validation_dataset=tool.Dataset(range(len(held_out))),
-        validation_fn=score,
-        max_drop=max_drop,
-        drop_type=tool.DropType.ABSOLUTE,
-        preset=tool.QuantizationPreset.PERFORMANCE,
-        subset_size=count,
-        target_device=tool.TargetDevice.CPU,
-    )
+        everybody = tool.Dataset(range(len(held_out)))
+        absolute = tool.DropType.ABSOLUTE
+        quantized = tool.quantize_with_accuracy_control(
+            network, data, everybody, score, max_drop=max_drop, drop_type=absolute, **options
+        )
     ov.save_model(quantized, target, compress_to_fp16=False)
     return time.perf_counter() - start
 
@@ -140,7 +119,7 @@ class Validation:
         from ..runtime.estimator import PoseEstimator
         from ..runtime.metrics.oks import evaluate_oks
         from ..runtime.selection import Selection
-        from .average_precision import keypoint_results, part_of
+        from .accuracy import keypoint_results, part_of
 
         class Compiled:
             def infer(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:

@@ -11,19 +11,40 @@ steps of a quarter of a cell, which hides most of the differences.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from posert.benchmarks.journal import open_journal
-from posert.benchmarks.quantizer_bench import MAX_DROP, QuantizerBench, Tool
-from posert.benchmarks.script import markdown, run
+import numpy as np
+
+from posert import calib
+from posert.benchmarks.accuracy import part_of
+from posert.benchmarks.child import call, environment
+from posert.benchmarks.script import log, markdown, open_journal, parser, run
+from posert.calib.images import crops_from_coco
+from posert.export.archs import build_arch
 from posert.export.builder.int8 import METHOD
-from posert.export.catalog import find
+from posert.export.catalog import Row, find
+from posert.export.demo.frames import demo_frames
+from posert.export.graph.reference import Reference
+from posert.export.graph.to_onnx import to_onnx, with_crops
+from posert.export.weights.load import DEMO_NOTE, load_weights
+from posert.runtime.accuracy.gate import AccuracyGate, Candidate
+from posert.runtime.backends import Session, load_backend
+from posert.runtime.bench.statistics import per_round, ratio
+from posert.runtime.bench.timing import interleave
 from posert.runtime.bundle.contract import Contract
-from posert.runtime.errors import InputError
-from posert.runtime.system.environment import machine, versions
+from posert.runtime.errors import InputError, PosertError
+from posert.runtime.estimator import PoseEstimator
+from posert.runtime.selection import Selection
+from posert.runtime.system.files import atomic_write
+from posert.runtime.system.machine import processor, versions
 from posert.runtime.system.progress import track
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -33,20 +54,21 @@ _SMALL_MACS = 1e9
 _IMAGES = {"small": 1000, "large": 60}  # held-out images: 1000 tell differences of 0.002 of AP
 _NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "numpy==2.4.6", "opencv-python-headless==4.14.0.94")
 _HEAD = "graph | AP lost (95 % interval) | drift median / p95, px | s | peak MB | ms per person | x fastest"
+MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
+_TIMED_PEOPLE = 8
+_FIGURES = ("ap", "ap_drop", "ap_drop_interval", "pixel_drift_median", "pixel_drift_p95", "heatmap_error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints a Markdown table and how ours ranks."""
-    return run(__doc__, "out/quantizers.jsonl", _add_arguments, _work, argv)
-
-
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--arch", default="hrnet_demo", help="an architecture (hrnet_demo)")
-    parser.add_argument("--weights", default="demo", help="demo, or a checkpoint file of synthetic people (demo)")
-    parser.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
-    parser.add_argument("--images", type=int, help="held-out images (1000; 60 for large networks)")
-    parser.add_argument("--rounds", type=int, default=30, help="rounds to time (30)")
-    parser.add_argument("--memory", type=float, default=8.0, help="GB above which a tool is ended (8)")
+    arguments = parser(__doc__, "out/quantizers.jsonl")
+    arguments.add_argument("--arch", default="hrnet_demo", help="an architecture (hrnet_demo)")
+    arguments.add_argument("--weights", default="demo", help="demo, or a checkpoint file of synthetic people (demo)")
+    arguments.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
+    arguments.add_argument("--images", type=int, help="held-out images (1000; 60 for large networks)")
+    arguments.add_argument("--rounds", type=int, default=30, help="rounds to time (30)")
+    arguments.add_argument("--memory", type=float, default=8.0, help="GB above which a tool is ended (8)")
+    return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -55,8 +77,8 @@ def _work(args: argparse.Namespace) -> int:
     journal = open_journal(args.output, "quantizers")
     folder = args.output.with_suffix("") / row.id
     bench = QuantizerBench(row, args.weights, args.people, images, folder)
-    if not bench.judgeable:
-        raise InputError(f"--images {images}: {bench.note}")
+    if not bench.data["labelled"]:
+        raise InputError(f"--images {images}: {bench.data['note']}")
     finished = {record["key"]: record for record in journal.records}
     rows: dict[str, dict[str, Any]] = {}
     for name, tool in track(list({FLOAT: None, **tools(bench.contract, folder / "validation")}.items()), "tools"):
@@ -66,12 +88,13 @@ def _work(args: argparse.Namespace) -> int:
             if "failed" not in record:
                 journal.add(record)
         rows[name] = record
+    load = os.getloadavg()[0]
     times = bench.time({name: r["file"] for name, r in rows.items() if "failed" not in r}, args.rounds)
-    m, tool_versions = machine(), versions()
+    m, v = processor(), versions()
     print(
-        f"{row.id} ({args.weights} weights), {bench.people} held-out synthetic people, {args.people} to calibrate on; "
-        f"{m['cpu']}, {m['cores']} cores, load {bench.load:.1f} before timing; OpenVINO {tool_versions['openvino']}, "
-        f"ONNX Runtime {tool_versions['onnxruntime']}, {_NNCF[0].replace('==', ' ')}\n"
+        f"{row.id} ({args.weights} weights), {bench.data['people']} held-out synthetic people, {args.people} to "
+        f"calibrate on; {m['cpu']}, {m['cores']} cores, load {load:.1f} before timing; OpenVINO {v['openvino']}, "
+        f"ONNX Runtime {v['onnxruntime']}, {_NNCF[0].replace('==', ' ')}\n"
     )
     print(table({name: {**r, **times.get(name, {})} for name, r in rows.items()}))
     return 0
@@ -86,8 +109,8 @@ def tools(contract: Contract, validation: Path) -> dict[str, Tool]:
             found[f"ONNX Runtime, {name}, {kind}"] = Tool("onnxruntime", arguments)
     for preset in ("performance", "mixed"):
         found[f"NNCF, {preset}"] = Tool("nncf", {"preset": preset.upper()}, _NNCF, "xml")
-    arguments = {"validation": str(validation), "contract": contract.to_json(), "max_drop": MAX_DROP}
-    found["NNCF, accuracy control"] = Tool("nncf_accuracy", arguments, _NNCF, "xml")
+    controlled = {"preset": "PERFORMANCE", "accuracy": (str(validation), contract.to_json(), MAX_DROP)}
+    found["NNCF, accuracy control"] = Tool("nncf", controlled, _NNCF, "xml")
     return found
 
 
@@ -136,6 +159,115 @@ def ranks(rows: Rows) -> list[str]:
     ours = "with ours" if OURS in unclear else "without ours"
     lines.append(f"- AP: the intervals of {len(unclear)} of {len(done)} graphs, {ours}, include no loss")
     return lines
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A row of the table."""
+
+    function: str  # of `quantizer_tools.py`
+    arguments: Mapping[str, Any]  # of it, beside the graph, the crops and the target
+    requirements: tuple[str, ...] = ()  # of its environment; none means that it runs in ours
+    extension: str = "onnx"  # of the format that it writes
+
+
+class QuantizerBench:
+    """The graph and crops that all tools are given, in files of a folder, and the measurements of their results.
+
+    Args:
+        row: of the catalog.
+        weights: see `posert.export.weights.load`.
+        people: to calibrate on.
+        images: number of synthetic ones to judge on, which are others.
+        folder: for files.
+
+    Attributes:
+        contract: with DARK as the decode rule.
+        data: whom graphs are judged on, see `AccuracyGate`.
+    """
+
+    def __init__(self, row: Row, weights: str, people: int, images: int, folder: Path) -> None:
+        self._folder = folder
+        network = build_arch(row.arch, row.keypoints)
+        load_weights(row, network, weights)
+        self.contract = replace(row.contract(), decode="unbiased")
+        reference = Reference(network, self.contract)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._graph, self._crops = str(folder / "float32.onnx"), str(folder / "crops.npy")
+        with atomic_write(self._graph) as file:
+            file.write(with_crops(to_onnx(reference), self.contract).SerializeToString())
+        frames = demo_frames(row.keypoints, "calib", 400, "synthetic people")
+        calibration, validation = (part_of(frames, frames.coco["images"][i : i + 200]) for i in (0, 200))
+        crops = crops_from_coco(calibration.coco, calibration.read, self.contract, people)
+        with atomic_write(self._crops) as file:
+            np.save(file, np.concatenate(list(crops)))
+        with atomic_write(folder / "validation" / "annotations.json") as file:  # for a tool that measures AP itself
+            file.write(json.dumps(validation.coco).encode())
+        for record in validation.coco["images"]:
+            with atomic_write(folder / "validation" / "images" / record["file_name"]) as file:
+                file.write(validation.read(record["file_name"]))
+        digest = hashlib.sha256(f"{images} {weights}".encode())
+        for path in (self._graph, self._crops):
+            digest.update(Path(path).read_bytes())
+        self._digest = digest.hexdigest()
+        held_out = demo_frames(row.keypoints, "val", images, DEMO_NOTE)
+        candidate = Candidate("fp32", "pytorch", partial(self._estimator, reference), 0)
+        self._gate = AccuracyGate(candidate, held_out, max_drop=MAX_DROP, labelled=True)
+        self.data = self._gate.data
+
+    def key(self, tool: Tool | None) -> str:
+        """Changes when a finished row is no longer valid."""
+        seen: list[Any] = [self._digest, tool and asdict(tool)]
+        if tool is not None and not tool.requirements:
+            seen.append(versions())
+        if tool is not None and tool.function == "posert":
+            seen += [p.read_text() for p in sorted(Path(str(calib.__file__)).parent.glob("*.py"))]
+        return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+    def run(self, name: str, tool: Tool | None, memory_gb: float) -> dict[str, Any]:
+        """Quantise and judge: "file", "seconds", "peak_mb", AP and drift against the PyTorch model; or "failed".
+
+        Without a tool it is the float32 graph that is judged.
+        """
+        row: dict[str, Any] = {"file": self._graph}
+        if tool is not None:
+            target = self._folder / f"{name.replace(', ', '-').replace(' ', '-')}.{tool.extension}"
+            arguments = {"model": self._graph, "crops": self._crops, "target": str(target), **tool.arguments}
+            try:
+                python = environment("nncf", tool.requirements) if tool.requirements else sys.executable
+                function = f"posert.benchmarks.quantizer_tools:{tool.function}"
+                answer = call(python, function, arguments, memory_gb=memory_gb)
+            except PosertError as error:
+                log(f"{name}: {error}")
+                return {"failed": str(error)}
+            log(f"{name}: {answer.value:.1f} s, {answer.peak_mb:.0f} MB")
+            row = {"file": str(target), "seconds": answer.value, "peak_mb": answer.peak_mb}
+        judged = self._gate.evaluate(Candidate("int8", name, lambda: self._estimator(_session(row["file"])), 0))[0]
+        if judged.reason:
+            return {"failed": f"OpenVINO: {judged.reason}"}
+        return row | {field: getattr(judged, field) for field in _FIGURES}
+
+    def time(self, files: Mapping[str, str], rounds: int) -> dict[str, dict[str, Any]]:
+        """By graph: milliseconds per person, and their ratio to the fastest one's."""
+        crops = np.ascontiguousarray(np.load(self._crops)[:_TIMED_PEOPLE])
+        calls = interleave({name: partial(_session(file).infer, crops) for name, file in files.items()}, rounds)
+        times = {name: per_round(one) for name, one in calls.items()}
+        # Compared within the rounds, as `ratio` does it: medians over all rounds mix slow and fast moments. The second
+        # comparison is of the ratios that will be shown.
+        typical = np.exp(np.mean([np.log(seconds) for seconds in times.values()], axis=0))
+        fastest = min(times, key=lambda name: float(np.median(times[name] / typical)))
+        base = times[fastest]
+        fastest = min(times, key=lambda name: float(np.median(times[name] / base)))
+        ms = {name: 1e3 * float(np.median(seconds)) / len(crops) for name, seconds in times.items()}
+        return {name: {"ms_per_person": ms[name], "ratio": asdict(ratio(times[fastest], times[name]))} for name in ms}
+
+    def _estimator(self, session: Session) -> PoseEstimator:
+        return PoseEstimator.from_session(self.contract, session, Selection("openvino", "int8", "under test"))
+
+
+def _session(file: str) -> Session:
+    """posert's own session; given a path, OpenVINO reads its own format as well as ONNX."""
+    return load_backend("openvino").open(file, "int8")  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

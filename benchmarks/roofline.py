@@ -15,8 +15,8 @@ from functools import partial
 
 import onnx
 import torch
-from onnx import shape_inference
 
+from ..calib.macs import of_node, shapes_of_one
 from ..runtime.bundle.archive import Bundle
 from ..runtime.errors import InputError
 
@@ -61,30 +61,20 @@ class Place:
 
 
 def work_of(bundle: Bundle) -> Work:
-    """Counted on the fp32 graph.
-
-    Raises:
-        InputError: the bundle holds none, or one whose sizes are not static.
-    """
+    """Counted on the fp32 graph. Raises InputError: the bundle holds none, or one whose sizes are not static."""
     if "fp32" not in bundle.artifacts:
         raise InputError(f"{bundle.name} holds no fp32 graph to count on: posert build --precision fp32")
-    graph = shape_inference.infer_shapes(onnx.load_from_string(bundle.read(bundle.artifacts["fp32"]))).graph
-    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    shapes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim[1:]]
-        for value in (*graph.input, *graph.value_info, *graph.output)
-    }
-    flops = activations = parameters = 0
-    for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose"):
-            continue
-        before, after, kernel = shapes[node.input[0]], shapes[node.output[0]], weights[node.input[1]]
-        if 0 in before or 0 in after:
-            raise InputError(f"{bundle.name}: the size of {node.name} is not static")
-        flops += 2 * math.prod(kernel) * math.prod((after if node.op_type == "Conv" else before)[1:])
-        activations += math.prod(before) + math.prod(after)
-        parameters += math.prod(kernel)
-    return Work(flops, activations, parameters)
+    model = onnx.load_from_string(bundle.read(bundle.artifacts["fp32"]))
+    shapes = shapes_of_one(model)
+    work = Work(0, 0, 0)
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "ConvTranspose"):
+            macs = of_node(node, shapes)
+            if macs is None:
+                raise InputError(f"{bundle.name}: the size of {node.name} is not static")
+            before, kernel, after = (math.prod(shapes[name]) for name in (*node.input[:2], node.output[0]))
+            work = Work(work.flops + 2 * macs, work.activations + before + after, work.weights + kernel)
+    return work
 
 
 def place(work: Work, batch: int, precision: str, ms: float, ceilings: Ceilings) -> Place:

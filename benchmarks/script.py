@@ -1,42 +1,40 @@
-"""What the scripts of benchmarks/ share: arguments, messages and exit statuses."""
+"""What the scripts of benchmarks/ share: arguments, the journal of results, messages and exit statuses."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..runtime.errors import PosertError
+from ..runtime.errors import InputError, PosertError
 from ..runtime.system.files import check_writable
+from ..runtime.system.journal import Journal
 
 
-def run(
-    doc: str | None,
-    output: str,
-    add_arguments: Callable[[argparse.ArgumentParser], None],
-    work: Callable[[argparse.Namespace], int],
-    argv: Sequence[str] | None = None,
-) -> int:
-    """Parse the arguments of a script, do its work, and end with a message and an exit status.
-
-    Args:
-        doc: the script's docstring, shown by --help.
-        output: default of --output, the journal of finished results.
-        add_arguments: adds the script's own arguments.
-        work: the script; returns its exit status. An error of posert has its own, an interrupt 130.
-        argv: arguments; None takes the command line's.
-    """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    parser.add_argument(
+def parser(doc: str | None, output: str) -> argparse.ArgumentParser:
+    """A parser that shows the script's docstring and knows --output, the journal of finished results."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument(
         "--output",
         type=Path,
         default=Path(output),
         metavar="FILE",
         help=f"results as JSON lines; the same command resumes after an interrupt ({output})",
     )
-    args = parser.parse_args(argv)
+    return made
+
+
+def run(
+    arguments: argparse.ArgumentParser, work: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
+) -> int:
+    """Parse `argv` (None: the command line) and do the work, which returns the exit status.
+
+    An error of posert ends with its message and its status, an interrupt with 130.
+    """
+    args = arguments.parse_args(argv)
     try:
         check_writable(args.output)
         return work(args)
@@ -46,6 +44,24 @@ def run(
     except KeyboardInterrupt:
         print(f"interrupted; finished results are in {args.output}, the same command resumes", file=sys.stderr)
         return 130
+
+
+def open_journal(path: Path, benchmark: str, **key: Any) -> Journal:
+    """The journal of a benchmark with this key; one with another key is started over.
+
+    Raises InputError: the file is something else, which would be overwritten.
+    """
+    if path.exists() and not path.read_text(errors="replace").startswith('{"benchmark": '):
+        raise InputError(f"{path} holds no results of a benchmark: remove it or choose another --output")
+    return Journal(path, {"benchmark": benchmark, **key})
+
+
+def digest(path: str | Path) -> str:
+    """The sha256 of a file, for a key. Raises InputError: it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
 
 
 def numbers(text: str) -> list[int]:

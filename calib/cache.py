@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,7 @@ _SHAPE: dict[str, Any] = {
     "crops": int,
     "sets": [
         {
-            **dict.fromkeys(("sha256", "data"), str),
-            **dict.fromkeys(("people", "images"), int),
+            **{"sha256": str, "data": str, "people": int, "images": int},
             "strata": {"*": int},
             "files": {"*": {"sha256": str, "phash": (str, type(None))}},
         }
@@ -112,11 +111,11 @@ def write_cache(path: str | os.PathLike[str], cache: CalibrationCache) -> None:
         "sets": list(c.sets),
         "curve": [list(point) for point in (c.ranges.curve if c.finished else c.state.curve)],
         "settled": c.ranges.settled,
-        "ranges": _ranges_to_json(c.ranges),
+        "ranges": {name: asdict(r) for name, r in c.ranges.items()},
         "observers": {name: one.to_json() for name, one in c.state.observers.items()},
     }
     if not c.finished:
-        before = _ranges_to_json(c.state.before)
+        before = {name: asdict(r) for name, r in c.state.before.items()}
         values["unfinished"] = {"chunk": c.state.chunk, "due": c.state.due, "before": before}
     with atomic_write(path) as file:
         file.write(json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
@@ -155,15 +154,9 @@ def read_cache(path: str | os.PathLike[str]) -> CalibrationCache:
         raise CalibrationError(
             f"{path} is not a calibration cache of this version ({error}); make it again with posert calibrate"
         ) from error
-    return CalibrationCache(
-        values["model"],
-        values["graph"],
-        values["method"],
-        tuple(values["sets"]),
-        Ranges(_ranges_from_json(values["ranges"]), state.curve),
-        state,
-        "unfinished" not in values,
-    )
+    model, graph, method, sets = (values[name] for name in ("model", "graph", "method", "sets"))
+    ranges = Ranges(_ranges_from_json(values["ranges"]), curve)
+    return CalibrationCache(model, graph, method, tuple(sets), ranges, state, "unfinished" not in values)
 
 
 def merge_caches(parts: Sequence[tuple[str, CalibrationCache]]) -> CalibrationCache:
@@ -204,13 +197,11 @@ def merge_caches(parts: Sequence[tuple[str, CalibrationCache]]) -> CalibrationCa
         sets += other.sets
     for name, part in parts:
         if not part.finished:
-            raise CalibrationError(
-                f"{name} is unfinished ({part.state.crops} crops); run posert calibrate to finish it"
-            )
+            crops = part.state.crops
+            raise CalibrationError(f"{name} is unfinished ({crops} crops); run posert calibrate to finish it")
     observer, range_of = find_method(first.method)
-    observers = {}
-    for tensor in first.ranges:
-        observers[tensor] = observer()
+    observers = {tensor: observer() for tensor in first.ranges}
+    for tensor in observers:
         for _, part in parts:
             observers[tensor].merge(part.state.observers[tensor])
     crops = sum(part.state.crops for _, part in parts)
@@ -224,10 +215,6 @@ def _images(cache: CalibrationCache) -> dict[str, str]:
     """File names by sha256. The cache does not say which people of an image were sampled, so a shared image counts as
     shared people."""
     return {file["sha256"]: name for one in cache.sets for name, file in one["files"].items()}
-
-
-def _ranges_to_json(ranges: Mapping[str, Range]) -> dict[str, dict[str, float]]:
-    return {name: {"lo": r.lo, "hi": r.hi} for name, r in ranges.items()}
 
 
 def _ranges_from_json(values: Mapping[str, Any]) -> dict[str, Range]:

@@ -63,9 +63,7 @@ def to_fp16(model: onnx.ModelProto, keep_fp32: Collection[str] = ()) -> onnx.Mod
 def overflows(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, str]:
     """Nodes that must stay float32 because an activation would overflow, each with the reason; for `keep_fp32`.
 
-    Args:
-        model: the float32 graph.
-        ranges: of `activations(model)`, collected over calibration crops.
+    `ranges` are those of `activations(model)`, collected over calibration crops.
     """
     graph = Graph(model)
     keep: dict[str, str] = {}

@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -112,23 +113,17 @@ class CalibrationSet:
 
     def provenance(self) -> dict[str, Any]:
         """The origin of the set, for the manifest: files with sha256, people per stratum, and a hash over all of it."""
-        files = {p.file_name: self._digest(p.file_name) for p in self.people}
-        strata: dict[str, int] = {}
-        for p in self.people:
-            strata[p.stratum] = strata.get(p.stratum, 0) + 1
+        for name in {p.file_name for p in self.people} - self._sha256.keys():
+            self._sha256[name] = hashlib.sha256(self._bytes(name)).hexdigest()
+        files = {p.file_name: self._sha256[p.file_name] for p in self.people}
         boxes = "".join(f"{p.file_name} {files[p.file_name]} {p.annotation} {p.box}\n" for p in self.people)
         return {
             "people": len(self),
             "images": len(files),
-            "strata": dict(sorted(strata.items())),
+            "strata": dict(sorted(Counter(p.stratum for p in self.people).items())),
             "files": files,
             "sha256": hashlib.sha256(boxes.encode()).hexdigest(),
         }
-
-    def _digest(self, name: str, data: bytes | None = None) -> str:
-        if name not in self._sha256:
-            self._sha256[name] = hashlib.sha256(self._bytes(name) if data is None else data).hexdigest()
-        return self._sha256[name]
 
     def _bytes(self, name: str) -> bytes:
         try:
@@ -145,7 +140,7 @@ class CalibrationSet:
                 f"calibration image {name!r} is also in the evaluation set, as {copied}: accuracy measured there would "
                 "be too high. Calibrate on training images."
             )
-        self._digest(name, data)
+        self._sha256[name] = hashlib.sha256(data).hexdigest()
         # Rotated by its EXIF tag, as the gate and the runtime read images.
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if frame is None:
@@ -211,14 +206,9 @@ def crops_from_coco(
         )
     rng = np.random.default_rng(seed)
     queues = [[group[i] for i in rng.permutation(len(group))] for _, group in sorted(strata.items())]
-    drawn: list[int] = []
-    while len(drawn) < count and queues:
-        for queue in queues:
-            if len(drawn) < count:
-                drawn.append(queue.pop())
-        queues = [queue for queue in queues if queue]
+    drawn = [i for turn in zip_longest(*map(reversed, queues)) for i in turn if i is not None]
     people = []
-    for i in drawn:
+    for i in drawn[:count]:
         a, name = records[i], file_of(i)
         x1, y1, x2, y2 = everybody.xyxy[i].tolist()
         w, h = (float(v) for v in a["bbox"][2:])

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping
 
 import onnx
-from onnx import helper, shape_inference
+from onnx import shape_inference
 
-from .graph import without_weights
-
-__all__ = ["by_node", "of_graph", "of_node", "shapes_of_one"]
+from .graph import attribute, without_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,19 +35,14 @@ def of_node(node: onnx.NodeProto, shapes: Shapes) -> int | None:
     """Multiply-adds of a convolution or a matrix product; None for an unknown shape or any other operator."""
     if node.op_type not in _COUNTED or any(name not in shapes for name in (*node.input[:2], node.output[0])):
         return None
-    first, second, result = (
-        shapes[name] for name in (node.input[0], node.input[min(1, len(node.input) - 1)], node.output[0])
-    )
+    first, second, result = shapes[node.input[0]], shapes[node.input[:2][-1]], shapes[node.output[0]]
     if node.op_type in ("Conv", "ConvTranspose"):
         # Each position of a convolution's output, or of a deconvolution's input, meets every weight once.
         swept = result if node.op_type == "Conv" else first
         return swept[0] * math.prod(second) * math.prod(swept[2:])
     if node.op_type == "Einsum":
-        return _einsum(
-            next(helper.get_attribute_value(a) for a in node.attribute).decode(), first, second, len(node.input)
-        )
-    transposed = any(a.name == "transA" and a.i for a in node.attribute)  # of Gemm
-    return math.prod(result) * first[0 if transposed else -1]
+        return _einsum(attribute(node, "equation"), first, second, len(node.input))
+    return math.prod(result) * first[0 if attribute(node, "transA") else -1]  # transA: of Gemm
 
 
 def _einsum(equation: str, first: tuple[int, ...], second: tuple[int, ...], operands: int) -> int | None:

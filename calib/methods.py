@@ -105,8 +105,7 @@ METHODS: dict[str, tuple[Callable[[], MinMaxObserver], Callable[[Any], Range]]] 
 def method(name: str) -> tuple[Callable[[], MinMaxObserver], Callable[[Any], Range]]:
     """The observer of a method and its function from observer to range; "percentile:99.99" sets the percentile.
 
-    Raises:
-        CalibrationError: the method is unknown or the percentile impossible.
+    Raises CalibrationError: the method is unknown or the percentile impossible.
     """
     kind, _, argument = name.partition(":")
     if kind not in METHODS:

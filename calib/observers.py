@@ -65,8 +65,7 @@ class MinMaxObserver:
     def load_json(self, values: Mapping[str, Any]) -> None:
         """Take over the state that `to_json` returned.
 
-        Raises:
-            ValueError: the values are not such a state (or KeyError, TypeError).
+        Raises ValueError: the values are not such a state (or KeyError, TypeError).
         """
         lo, hi = float(values["lo"]), float(values["hi"])
         if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):

@@ -17,7 +17,7 @@ from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
 from .graph import float_tensors
 from .methods import method as find_method
-from .observers import MinMaxObserver, Range
+from .observers import Range
 
 _SETTLED = 0.02  # mean relative change: less than a fortieth of a bit, which moves few values to another level
 _CHUNK_BYTES = 16 << 20  # of observed tensors alive at once; larger ones are not faster
@@ -93,35 +93,6 @@ def collect(
             named).
     """
     observer, range_of = find_method(method)
-    so_far = state or CalibrationState()
-
-    def advance(done: int, observers: Mapping[str, Any]) -> None:
-        if done >= so_far.due:
-            now = {name: range_of(one) for name, one in observers.items()}
-            if so_far.before:
-                so_far.curve.append((done, mean_change(so_far.before, now)))
-            so_far.before, so_far.due = now, 2 * done
-        if progress is not None:
-            progress(done)
-
-    observers = observe(model, batches, tensors, observer, advance=advance, threads=threads, state=so_far)
-    return Ranges({name: range_of(one) for name, one in observers.items()}, so_far.curve)
-
-
-def observe(
-    model: onnx.ModelProto,
-    batches: Iterable[NDArray[Any]],
-    tensors: Iterable[str],
-    observer: Callable[[], MinMaxObserver],
-    *,
-    advance: Callable[[int, Mapping[str, Any]], None] | None = None,
-    threads: int = 0,
-    state: CalibrationState | None = None,
-) -> dict[str, Any]:
-    """Feed every crop's tensors to observers, one `observer()` per tensor; other arguments and errors as for `collect`.
-
-    `advance` is called with the number of crops observed and the observers at that time.
-    """
     wanted = list(dict.fromkeys(tensors))
     known = float_tensors(model)
     for name in wanted:
@@ -151,20 +122,21 @@ def observe(
             state.crops += len(chunk)
             bytes_per_crop = sum(v.nbytes for v in values.values()) // len(chunk)
             state.chunk = max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
-            if advance is not None:
-                advance(state.crops, observers)
+            if state.crops >= state.due:
+                now = {name: range_of(one) for name, one in observers.items()}
+                if state.before:
+                    state.curve.append((state.crops, mean_change(state.before, now)))
+                state.before, state.due = now, 2 * state.crops
+            if progress is not None:
+                progress(state.crops)
     if state.crops == 0:
         raise CalibrationError("the calibration set is empty: ranges need at least one crop; a few hundred are usual")
-    return observers
+    return Ranges({name: range_of(one) for name, one in observers.items()}, state.curve)
 
 
 def mean_change(before: Mapping[str, Range], now: Mapping[str, Range]) -> float:
     """Mean relative change of the largest magnitudes."""
-    return float(np.mean([_change(before[name], now[name]) for name in now]))
-
-
-def _change(before: Range, now: Range) -> float:
-    return abs(now.amax - before.amax) / now.amax if now.amax > 0 else 0.0
+    return float(np.mean([abs(r.amax - before[name].amax) / r.amax if r.amax > 0 else 0.0 for name, r in now.items()]))
 
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str], threads: int) -> onnxruntime.InferenceSession:

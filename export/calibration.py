@@ -45,11 +45,9 @@ def calibrate(
 ) -> CalibrationCache:
     """Calibrate the fp32 graph of the model `name`, which takes crops, on `samples` of the people in the frames.
 
-    The state is saved in `partial_file(path)` on the way; `before` is the state of an interrupted run to resume.
-    `note` is called with messages for the user.
-
-    Raises:
-        CalibrationError: `before` belongs to another graph, method or set of people.
+    The state is saved in `partial_file(path)` on the way; `before` is the state of an interrupted run to resume. `note`
+    is called with messages for the user. Raises CalibrationError: `before` belongs to another graph, method or set of
+    people.
     """
     frames = frames.with_joints_of(contract)
     crops = crops_from_coco(

@@ -94,8 +94,7 @@ class FrameJob:
     def decode(self, batch: slice, outputs: Outputs) -> None:
         """Take the joints of a batch out of the network's outputs for it.
 
-        Raises:
-            InputError: the outputs hold NaN or infinity, or do not have the shapes that the decode rule reads.
+        Raises InputError: the outputs hold NaN or infinity, or do not have the shapes that the decode rule reads.
         """
         c = self._contract
         if self._merge is not None:

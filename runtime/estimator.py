@@ -253,8 +253,7 @@ class PoseEstimator:
 def check_frame(frame: ArrayLike) -> NDArray[np.uint8]:
     """The frame as an array `(H, W, 3)` uint8, without a copy.
 
-    Raises:
-        InputError: anything else; the message holds the line that converts it.
+    Raises InputError: anything else; the message holds the line that converts it.
     """
     if type(frame) is np.ndarray and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3 and frame.size:
         return frame

@@ -59,10 +59,9 @@ class Registry(Generic[T]):
     def load(self, name: str) -> T:
         """One spec.
 
-        Raises:
-            PosertError: as `self.error`: the name is unknown (the nearest names are offered) or given twice, the
-                plug-in does not import, or what it gives is no spec of this name. What a file of the folder raises when
-                it is imported is raised as it is.
+        Raises PosertError: as `self.error`: the name is unknown (the nearest names are offered) or given twice, the
+        plug-in does not import, or what it gives is no spec of this name. What a file of the folder raises when it is
+        imported is raised as it is.
         """
         own = [f"{self.package}.{name}"] if name in module_names(self.package) else []
         found = [entry for entry in plugins(self.group) if entry.name == name]
@@ -118,8 +117,7 @@ def label(entry: EntryPoint) -> str:
 def import_plugin(entry: EntryPoint, error: type[PosertError] = PosertError) -> object:
     """The object that an entry point names.
 
-    Raises:
-        PosertError: as `error`, where its import fails, for whatever reason: the plug-in is named.
+    Raises PosertError: as `error`, where its import fails, for whatever reason: the plug-in is named.
     """
     try:
         return entry.load()

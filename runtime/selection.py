@@ -29,10 +29,8 @@ def select(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Se
 
     `auto` takes the first backend that can run here and, on it, the fastest precision that passed the bundle's accuracy
     gate, timed where no rule says which that is; where none is proven, full precision. A precision that failed the gate
-    runs only when it is asked for by name.
-
-    Raises:
-        BackendError: nothing fits; the message says what is missing and the line that fixes it.
+    runs only when it is asked for by name. Raises BackendError: nothing fits; the message says what is missing and the
+    line that fixes it.
     """
     known = backends()
     if backend != "auto" and backend not in known:

@@ -43,12 +43,13 @@ hypothesis.settings.load_profile("local")
 # More than five seconds each, and something quicker proves nearly the same in `make test`: another family of networks,
 # another graph, the same function on less. `make test-slow`, which .ci/run runs, has them all. Beginnings of node ids.
 SLOW = (
-    "tests/benchmarks/harness/test_environments.py",
-    "tests/benchmarks/harness/test_roofline.py::test_counts_of_a_graph",
+    "tests/benchmarks/test_child.py::test_an_environment_is_made_once",
+    "tests/benchmarks/test_child.py::test_posert_can_be_imported_there",
     "tests/benchmarks/test_engines.py::test_graphs_of_a_family",
     "tests/benchmarks/test_quantizers.py::test_finished_rows_are_kept",
     "tests/benchmarks/test_quantizers.py::test_the_graph_itself",
-    "tests/benchmarks/test_scaling.py::test_a_cell_is_measured_for_real",
+    "tests/benchmarks/test_roofline.py::test_counts_of_a_graph",
+    "tests/benchmarks/test_scaling.py::test_cells_are_measured_for_real",
     "tests/calib/test_demo_network.py::test_entropy_ruins_a_heatmap",
     "tests/export/commands/test_build.py::TestOwnData::test_judged_and_calibrated",
     "tests/export/commands/test_build.py::TestTheGateFails::test_a_graph_that_gives_nan",

@@ -118,3 +118,15 @@ def test_private_imports_are_seen() -> None:
 def test_files_are_short() -> None:
     lines = {relative(p): len(p.read_text(encoding="utf-8").splitlines()) for p in modules(*PRODUCT, "benchmarks")}
     assert not {name: count for name, count in lines.items() if count > MAX_LINES}
+
+
+def test_what_is_marked_slow_is_there() -> None:
+    """A test that is renamed would else leave `make test-slow` and join the suite that people wait for."""
+    tree = ast.parse((ROOT / "tests" / "conftest.py").read_text())
+    named = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    gone = []
+    for name in ast.literal_eval(named["SLOW"]):
+        file, _, tests = name.partition("::")
+        text = (ROOT / file).read_text()
+        gone += [name for test in tests.split("::") if test.partition("[")[0] not in text]
+    assert not gone

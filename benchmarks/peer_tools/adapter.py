@@ -1,4 +1,4 @@
-"""What an adapter file is, and the process in which one runs: it opens the tool and calls it when asked.
+"""What an adapter is, and the process in which one runs: it opens the tool and calls it when asked.
 
 Only the standard library, numpy and the adapter's own file are imported, since a tool's environment has no more.
 """
@@ -6,7 +6,6 @@ Only the standard library, numpy and the adapter's own file are imported, since 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -20,16 +19,18 @@ from numpy.typing import NDArray
 
 from ...runtime.bench.timing import timed
 from ...runtime.system.memory import peak_mb
-from ..child import requests
+from ..child import find, requests
 
 Inputs = dict[str, Any]
 """Of every adapter, see `inputs.prepare`, with its own options."""
+Image = NDArray[np.uint8]
+Boxes = NDArray[np.float64]
 Joints = tuple[NDArray[np.floating], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A tool that is ready; an adapter file defines `open_adapter(inputs) -> Adapter`.
+    """A tool that is ready, as a function of `Inputs` opens it.
 
     Attributes:
         call: `(frame (H, W, 3) uint8 BGR, boxes (N, 4) float64 xyxy)` to xy `(N, K, 2)`, px of the frame, and score
@@ -38,7 +39,7 @@ class Adapter:
         frames: that one call processes.
     """
 
-    call: Callable[[NDArray[np.uint8], NDArray[np.float64]], Joints]
+    call: Callable[[Image, Boxes], Joints]
     description: dict[str, Any] = field(default_factory=dict)
     frames: int = 1
 
@@ -47,16 +48,29 @@ class UnavailableError(Exception):
     """The tool cannot run here, or not this model; the message says why."""
 
 
-def serve(module: str, inputs: Inputs) -> Iterator[dict[str, Any]]:
-    """Open an adapter and answer requests, see `child.start`.
+def described(
+    tool: str,
+    decode: str,
+    pipeline: str,
+    *,
+    precision: str = "fp32",
+    threads: int | str = "default",
+    people: str = "a batch",
+) -> dict[str, Any]:
+    """An adapter's description."""
+    how = {"precision": precision, "threads": threads, "people": people}
+    return {"tool": tool, **how, "decode": decode, "pipeline": pipeline}
 
-    Args:
-        module: of the adapter, ".name" in this package.
-        inputs: `frame.npy` and `boxes.npy` are in their "folder".
+
+def serve(function: str, inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """Open the adapter by "package.module:function" and answer requests, see `child.start`.
+
+    `frame.npy` and `boxes.npy` are in the "folder" of its inputs.
     """
-    _end_with_parent()
+    if sys.platform == "linux":  # stopped between its turns, it could not notice that its parent was killed
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     try:
-        adapter: Adapter = importlib.import_module(module, __package__).open_adapter(inputs)
+        adapter: Adapter = find(function)(inputs)
     except (UnavailableError, ImportError) as error:
         yield {"error": str(error)}
         return
@@ -71,9 +85,3 @@ def serve(module: str, inputs: Inputs) -> Iterator[dict[str, Any]]:
             if adapter.frames == 1:
                 call()  # others have used the caches since its last turn
             yield {"seconds": [s / adapter.frames for s in timed(call, request["burst"])], "peak_mb": peak_mb()}
-
-
-def _end_with_parent() -> None:
-    """A process that is stopped between its turns could not notice that its parent was killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -24,28 +24,17 @@ from ...runtime.pose.keypoints import Keypoints
 from ...runtime.selection import Selection
 from .adapter import Inputs
 
-PEOPLE = 25
-"""On whom keypoints are compared."""
-SDK_BATCHES = (1, 16)
-"""One by one, as MMDeploy's exporter writes it, and batches."""
+PEOPLE = 25  # on whom keypoints are compared
+SDK_BATCHES = (1, 16)  # one by one, as MMDeploy's exporter writes it, and batches
 # mmdeploy-runtime contains ONNX Runtime 1.15, which crashes on the operator set of bundles.
 _OPSET, _IR = 17, 8
 
 
 def prepare(bundle: Path, weights: str | None, folder: Path, people: int) -> tuple[Inputs, Keypoints]:
-    """Write everything that the tools read into a folder.
+    """Write all that the tools read into a folder; the inputs of adapters, and the PyTorch reference's keypoints.
 
-    Args:
-        bundle: a `.pose` file.
-        weights: file of its weights, if it was built from one.
-        folder: to write into.
-        people: the most that are timed.
-
-    Returns:
-        the inputs of every adapter, and the keypoints of the PyTorch reference.
-
-    Raises:
-        PosertError: the bundle cannot be used, or its weights cannot be found.
+    `weights` is the file that the bundle was built from, if any; `people` the most that are timed. Raises PosertError:
+    the bundle cannot be used, or its weights cannot be found.
     """
     with Bundle(bundle) as opened:
         model, c = opened.manifest["model"], opened.contract
@@ -118,14 +107,8 @@ def write_sdk_folder(plain: onnx.ModelProto, contract: Contract, folder: Path, b
         task(net, "Net", ["prepared"], "maps", is_batched=True, input_map={"img": "input"}, output_map={}),
         task("postprocess", "mmpose", ["prepared", "maps"], "joints", **decoder),
     ]
-    model: dict[str, Any] = {
-        "name": net,
-        "net": "end2end.onnx",
-        "weights": "",
-        "backend": "onnxruntime",
-        "precision": "FP32",
-    }
-    model |= {"batch_size": batch, "dynamic_shape": True}
+    runtime = {"backend": "onnxruntime", "precision": "FP32", "batch_size": batch, "dynamic_shape": True}
+    model = {"name": net, "net": "end2end.onnx", "weights": "", **runtime}
     files: dict[str, Any] = {
         "deploy.json": {"version": "1.3.1", "task": "PoseDetection", "models": [model], "customs": []},
         "detail.json": {"version": "1.3.1", "codebase": {"task": "PoseDetection", "codebase": "mmpose"}},

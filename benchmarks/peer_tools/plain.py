@@ -8,27 +8,17 @@ MMPose's, so the keypoints must be those of the reference.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .adapter import Adapter, Inputs, Joints, UnavailableError
+from .adapter import Adapter, Boxes, Image, Inputs, Joints, UnavailableError, described
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def open_adapter(inputs: Inputs) -> Adapter:
-    """The library in the option `library`, with default settings."""
-    network, description = {"openvino": _openvino, "onnxruntime": _onnxruntime, "pytorch": _pytorch}[inputs["library"]](
-        inputs
-    )
-    by_hand = {"people": "a batch", "decode": "argmax and a quarter offset", "pipeline": "OpenCV and numpy, by hand"}
-    return Adapter(pipeline(inputs, network), description | by_hand)
-
-
-def _openvino(inputs: Inputs) -> tuple[Network, dict[str, Any]]:
+def openvino(inputs: Inputs) -> Adapter:
     """Compiled for latency, in the option `precision`: "fp32" or "bf16"."""
     import openvino as ov
 
@@ -37,20 +27,19 @@ def _openvino(inputs: Inputs) -> tuple[Network, dict[str, Any]]:
         raise UnavailableError("this CPU does not compute in bf16")
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision]}
     compiled = core.compile_model(inputs["onnx"], "CPU", hints)
-    threads = compiled.get_property("INFERENCE_NUM_THREADS")
-    description = {"tool": f"OpenVINO {ov.__version__.split('-')[0]}", "precision": precision, "threads": threads}
-    return lambda images: compiled(images)[0], description
+    tool, threads = f"OpenVINO {ov.__version__.split('-')[0]}", compiled.get_property("INFERENCE_NUM_THREADS")
+    return _by_hand(inputs, lambda images: compiled(images)[0], tool, precision, threads)
 
 
-def _onnxruntime(inputs: Inputs) -> tuple[Network, dict[str, Any]]:
+def onnxruntime(inputs: Inputs) -> Adapter:
+    """With default settings."""
     import onnxruntime as ort
 
     session = ort.InferenceSession(inputs["onnx"], providers=["CPUExecutionProvider"])
-    description = {"tool": f"ONNX Runtime {ort.__version__}", "precision": "fp32", "threads": "default"}
-    return lambda images: session.run(None, {"images": images})[0], description
+    return _by_hand(inputs, lambda images: session.run(None, {"images": images})[0], f"ONNX Runtime {ort.__version__}")
 
 
-def _pytorch(inputs: Inputs) -> tuple[Network, dict[str, Any]]:
+def pytorch(inputs: Inputs) -> Adapter:
     """Eager mode."""
     import torch
 
@@ -65,14 +54,22 @@ def _pytorch(inputs: Inputs) -> tuple[Network, dict[str, Any]]:
             heatmaps: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
         return heatmaps
 
-    return run, {"tool": f"PyTorch {torch.__version__}", "precision": "fp32", "threads": torch.get_num_threads()}
+    return _by_hand(inputs, run, f"PyTorch {torch.__version__}", threads=torch.get_num_threads())
 
 
-def pipeline(inputs: Inputs, network: Network) -> Callable[[NDArray[np.uint8], NDArray[np.float64]], Joints]:
+def _by_hand(
+    inputs: Inputs, network: Network, tool: str, precision: str = "fp32", threads: int | str = "default"
+) -> Adapter:
+    how = described(
+        tool, "argmax and a quarter offset", "OpenCV and numpy, by hand", precision=precision, threads=threads
+    )
+    return Adapter(pipeline(inputs, network), how)
+
+
+def pipeline(inputs: Inputs, network: Network) -> Callable[[Image, Boxes], Joints]:
     """Frame and boxes to joints around a network, images `(N, 3, H, W)` float32 to heatmaps `(N, K, h, w)`.
 
-    Raises:
-        UnavailableError: the model needs other rules than these.
+    Raises UnavailableError: the model needs other rules than these.
     """
     if inputs["decode"] != "default" or inputs["udp"]:
         rule = inputs["decode"]
@@ -80,7 +77,7 @@ def pipeline(inputs: Inputs, network: Network) -> Callable[[NDArray[np.uint8], N
     width, height = inputs["width"], inputs["height"]
     mean, std = np.array(inputs["mean"], np.float32), np.array(inputs["std"], np.float32)
 
-    def call(frame: NDArray[np.uint8], boxes: NDArray[np.float64]) -> Joints:
+    def call(frame: Image, boxes: Boxes) -> Joints:
         images, centers, sizes = [], [], []
         for x1, y1, x2, y2 in boxes:
             w, h = x2 - x1, y2 - y1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,30 @@ from ...runtime.bench.process import JsonProcess, ProcessError
 from ...runtime.errors import PosertError
 from ...runtime.pose.keypoints import Keypoints
 from ...runtime.system.journal import Journal
-from ..child import ToolError, start
+from ..child import ToolError, environment, start
 from .inputs import PEOPLE, prepare
-from .registry import PeerTool
 
-BURST = 0.3
-"""Seconds for which a tool is called again within its turn."""
-PATIENCE = 600.0
-"""Seconds until a tool that does not answer is given up."""
+BURST = 0.3  # seconds for which a tool is called again within its turn
+PATIENCE = 600.0  # seconds until a tool that does not answer is given up
 # Limits on threads in the environment: every tool chooses its threads as it does for its users.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class PeerTool:
+    """A tool to time."""
+
+    name: str  # of its row
+    adapter: str  # "package.module:function" that opens it, see `adapter.Adapter`
+    options: dict[str, Any] = field(default_factory=dict)  # added to the adapter's inputs
+    requirements: Sequence[str] | None = None  # of an environment of its own; None runs in ours
+    bare: Sequence[str] = ()  # see `child.environment`
+
+    def python(self) -> Path:
+        """The interpreter it runs in; its environment is made if need be, which may raise `ToolError`."""
+        if self.requirements is None:
+            return Path(sys.executable)
+        return environment(self.adapter.partition(":")[2], self.requirements, bare=self.bare)
 
 
 def run_tools(
@@ -38,22 +54,11 @@ def run_tools(
     weights: str | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Add the rounds that the journal lacks. What goes wrong with a tool is its record.
+    """Add the rounds that the journal lacks, `rounds` of each number of people; errors as for `inputs.prepare`.
 
-    Each tool is a process; while one is timed the others are stopped, since threads that spin on would slow it down.
-
-    Args:
-        bundle: a `.pose` file.
-        journal: gets {"tool": name, "description", "agreement" or "missing"} and
-            {"people": n, "seconds": {name: calls}, "peak_mb": {name: MB}} for each round.
-        tools: what is timed.
-        people: numbers of people per frame.
-        rounds: how many there are to be of each number.
-        weights: see `inputs.prepare`.
-        log: gets a line about what is being done.
-
-    Raises:
-        PosertError: the bundle cannot be used.
+    The journal gets {"tool": name, "description", "agreement" or "missing"}, and {"people": n, "seconds": {name:
+    calls}, "peak_mb": {name: MB}} for each round. Each tool is a process; while one is timed the others are stopped,
+    since threads that spin on would slow it down.
     """
     missing = {n: rounds - sum(r.get("people") == n for r in journal.records) for n in people}
     if max(missing.values()) <= 0:
@@ -63,12 +68,13 @@ def run_tools(
         log("preparing the frame, the weights and the graph")
         inputs, reference = prepare(bundle, weights, folder, max(people))
         processes: dict[str, JsonProcess] = {}
+        env = {name: value for name, value in os.environ.items() if name not in _THREADS}
         for tool in tools:
             log(f"opening {tool.name}")
             try:
-                process = _start(tool)
+                process = start(tool.python(), f"{__package__}.adapter:serve", paused=True, patience=PATIENCE, env=env)
                 stack.callback(process.close)
-                hello = process.ask(module=tool.module, inputs=inputs | tool.options)
+                hello = process.ask(function=tool.adapter, inputs=inputs | tool.options)
                 if "error" in hello:
                     raise ToolError(hello["error"])
                 joints = process.ask(do="joints", people=PEOPLE)
@@ -85,11 +91,6 @@ def run_tools(
                 answers = _round(n, number, processes, journal, log)
                 record = {key: {name: a[key] for name, a in answers.items()} for key in ("seconds", "peak_mb")}
                 journal.add({"people": n, **record})
-
-
-def _start(tool: PeerTool) -> JsonProcess:
-    env = {name: value for name, value in os.environ.items() if name not in _THREADS}
-    return start(tool.python(), f"{__package__}.adapter:serve", paused=True, patience=PATIENCE, env=env)
 
 
 def _round(
@@ -113,12 +114,7 @@ def _give_up(journal: Journal, name: str, error: Exception, log: Callable[[str],
 
 
 def agreement(reference: Keypoints, sigmas: ArrayLike, xy: Any, score: Any) -> dict[str, Any]:
-    """How far joints are from the reference's.
-
-    Args:
-        reference: N people.
-        sigmas: `(K,)` of the dataset.
-        xy, score: `(N, K, 2)` px of the frame, and `(N, K)`.
+    """How far joints `(N, K, 2)`, px of the frame, and scores `(N, K)` are from the reference's.
 
     Returns:
         px: median, 95th percentile and maximum over joints that the reference scores above 0.3; score: largest

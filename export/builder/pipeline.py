@@ -14,8 +14,8 @@ from ...runtime.backends import installed_backends
 from ...runtime.bundle.archive import Bundle, write_bundle
 from ...runtime.errors import PosertError
 from ...runtime.selection import open_session
-from ...runtime.system.environment import versions
 from ...runtime.system.files import atomic_write
+from ...runtime.system.machine import versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
 from .graphs import make_graphs

@@ -14,7 +14,7 @@ from ...runtime.accuracy.verdict import Parity
 from ...runtime.backends import load_backend
 from ...runtime.bundle.archive import Artifact, Golden, describe
 from ...runtime.bundle.contract import Contract
-from ...runtime.system.environment import machine, versions
+from ...runtime.system.machine import processor, versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
 from ..graph.onnx_reference import OnnxReference
@@ -137,7 +137,7 @@ class Build:
             "model": self.loaded.facts["id"],
             "weights": asdict(self.loaded.provenance),
             "versions": versions(),
-            "machine": machine(),
+            "machine": processor(),
             "calibration": self.calibration,
             **self.loaded.published,
         }

@@ -30,8 +30,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def model_of(args: argparse.Namespace) -> PublishedModel:
     """The model that the arguments name.
 
-    Raises:
-        PosertError: they name none or more than one, a stage that does not exist, or weights that cannot be had.
+    Raises PosertError: they name none or more than one, a stage that does not exist, or weights that cannot be had.
     """
     from .. import catalog
     from ..archs import on_meta

@@ -6,12 +6,12 @@ so a mirrored image with exchanged labels is as valid as the original.
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .mannequin import SIDES, Body, Vector
 from .raster import Canvas, Floats, Texture
@@ -41,11 +41,7 @@ class Appearance:
 
 def hsv(hue: float, saturation: float, value: float) -> Floats:
     """BGR 0..255 of a colour given by three numbers in [0, 1]."""
-    sector, rest = int(hue * 6) % 6, hue * 6 - int(hue * 6)
-    p, q, t = value * (1 - saturation), value * (1 - rest * saturation), value * (1 - (1 - rest) * saturation)
-    v = value
-    r, g, b = ((v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q))[sector]
-    return np.array([b, g, r], np.float32) * 255
+    return np.array(colorsys.hsv_to_rgb(hue, saturation, value)[::-1], np.float32) * 255
 
 
 def sample_cloth(rng: StableRng) -> Floats:
@@ -83,21 +79,14 @@ def sample_appearance(rng: StableRng) -> Appearance:
 def draw_person(
     canvas: Canvas, body: Body, appearance: Appearance, place: Callable[[Vector], Vector], size: float
 ) -> None:
-    """Draw in the canvas's current layer.
-
-    Args:
-        place: statures -> x, y, z in px of the frame.
-        size: px of the frame per stature.
-    """
+    """Draw in the current layer; `place` maps statures to x, y, z in px of the frame, of which one has `size`."""
     at = {name: place(point) for name, point in body.points.items()}
     mirror = np.diag([1.0, -1.0, 1.0])  # y is up in the body and down in the frame
     parts: list[tuple[float, Callable[[], None]]] = []  # far to near, so that soft edges blend with what is behind
 
     def limb(a: str, b: str, radius_a: float, radius_b: float, paint: Floats | Texture, girth: float = 1.0) -> None:
-        depth = (at[a][2] + at[b][2]) / 2
-        parts.append(
-            (depth, partial(canvas.capsule, at[a], at[b], radius_a * size * girth, radius_b * size * girth, paint))
-        )
+        draw = partial(canvas.capsule, at[a], at[b], radius_a * size * girth, radius_b * size * girth, paint)
+        parts.append(((at[a][2] + at[b][2]) / 2, draw))
 
     def ball(a: str, radius: float, color: Floats, girth: float = 1.0, lift: float = 0.0) -> None:
         radius *= size * girth
@@ -108,23 +97,14 @@ def draw_person(
 
     girth = appearance.girth
     neck, pelvis = body.points["neck"], body.points["pelvis"]
-    shirt = partial(_shirt, appearance)
-    solid(
-        place(neck * 0.66 + pelvis * 0.34 + body.chest @ np.array([0, 0, 0.005])),
-        body.chest,
-        (0.112 * girth, 0.125, 0.075 * girth),
-        shirt,
-    )
+    shirt, pants = partial(_shirt, appearance), partial(_plain, appearance.pants)
+    upper = place(neck * 0.66 + pelvis * 0.34 + body.chest @ np.array([0, 0, 0.005]))
+    solid(upper, body.chest, (0.112 * girth, 0.125, 0.075 * girth), shirt)
     solid(place(neck * 0.34 + pelvis * 0.66), body.chest, (0.090 * girth, 0.125, 0.070 * girth), shirt)
-    solid(
-        place(pelvis + body.root @ np.array([0, 0.012, 0])),
-        body.root,
-        (0.098 * girth, 0.075, 0.075 * girth),
-        partial(_plain, appearance.pants),
-    )
-    parts.append(
-        (at["neck"][2], partial(canvas.capsule, at["neck"], at["head"], 0.033 * size, 0.033 * size, appearance.skin))
-    )
+    hips = place(pelvis + body.root @ np.array([0, 0.012, 0]))
+    solid(hips, body.root, (0.098 * girth, 0.075, 0.075 * girth), pants)
+    throat = partial(canvas.capsule, at["neck"], at["head"], 0.033 * size, 0.033 * size, appearance.skin)
+    parts.append((at["neck"][2], throat))
     solid(at["head"], body.head, body.head_radii, partial(_head, appearance))
     ball("nose", 0.015, NOSE)
     outward, forward = mirror @ body.root[:, 0], mirror @ body.root[:, 2]
@@ -177,15 +157,7 @@ def _head(appearance: Appearance, x: Floats, y: Floats, z: Floats) -> Floats:
     return colors
 
 
-def _leg(
-    base: Floats,
-    trim: Floats,
-    outward: NDArray[np.float64],
-    forward: NDArray[np.float64],
-    nx: Floats,
-    ny: Floats,
-    nz: Floats,
-) -> Floats:
+def _leg(base: Floats, trim: Floats, outward: Vector, forward: Vector, nx: Floats, ny: Floats, nz: Floats) -> Floats:
     """A stripe on the outer face and a dark calf: cues for left and right that are the same on both legs."""
     out, front = outward.astype(np.float32), forward.astype(np.float32)
     colors = np.empty((*nx.shape, 3), np.float32)

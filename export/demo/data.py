@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...runtime.system.files import cache_folder
+from ...runtime.system.files import atomic_write, cache_folder
 from . import people
 from .people import Image
 
@@ -21,14 +19,11 @@ def cached(split: str, count: int, seed: int = 0) -> tuple[Image, dict[str, Any]
     folder = folder_of_images()
     pixels, labels = folder / f"{split}-{seed}-{count}.npy", folder / f"{split}-{seed}-{count}.json"
     if not (pixels.exists() and labels.exists()):
-        folder.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed: two processes that start together both end with a whole file.
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            images, found = people.generate(split, count, seed)
-            np.save(Path(beside, "images.npy"), images)
-            Path(beside, "labels.json").write_text(json.dumps(found))
-            os.replace(Path(beside, "images.npy"), pixels)
-            os.replace(Path(beside, "labels.json"), labels)
+        images, found = people.generate(split, count, seed)
+        with atomic_write(pixels) as file:  # two processes that start together both end with a whole file
+            np.save(file, images)
+        with atomic_write(labels) as file:
+            file.write(json.dumps(found).encode())
     return np.load(pixels, mmap_mode="r"), json.loads(labels.read_text())
 
 

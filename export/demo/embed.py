@@ -20,13 +20,9 @@ _MODULE = re.compile(r"(stage\d)\.(\d+)\.(.*)")
 
 
 def embed(narrow: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:
-    """Weights of `arch` that compute what the narrow network computes.
+    """Weights of `arch` that compute what the network with the state dict `narrow` computes.
 
-    Args:
-        narrow: state_dict of a network of the same family, nowhere wider or deeper than `arch`.
-
-    Raises:
-        CheckpointError: a weight of the narrow network has no place in `arch`.
+    It is of the same family, nowhere wider or deeper than `arch`. Raises CheckpointError: a weight has no place there.
     """
     with torch.device("meta"):
         wide = build_arch(arch, keypoints=len(narrow["final_layer.weight"])).state_dict()

@@ -41,19 +41,13 @@ class Body:
     head_radii: Vector
 
 
-def rotate_x(angle: float) -> Vector:
+def rotate(axis: str, angle: float) -> Vector:
+    """About x, y or z."""
     c, s = math.cos(angle), math.sin(angle)
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-
-
-def rotate_y(angle: float) -> Vector:
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-
-
-def rotate_z(angle: float) -> Vector:
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    plane = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
+    rotation = np.eye(3)
+    rotation[np.ix_(plane, plane)] = [[c, -s], [s, c]]
+    return rotation
 
 
 def rotate_about(axis: Vector, angle: float) -> Vector:
@@ -72,12 +66,7 @@ def sample_pose(rng: StableRng) -> Pose:
     stride = rng.uniform(-1, 1)
     limbs = [_sample_limbs(rng, activity, side * stride) for _, side in SIDES]
     view = rng.uniform(0, 1)
-    if view < 0.74:
-        yaw = rng.bell(0, 38)
-    elif view < 0.94:
-        yaw = rng.bell(180, 32)
-    else:
-        yaw = rng.uniform(0, 360)
+    yaw = rng.bell(0, 38) if view < 0.74 else rng.bell(180, 32) if view < 0.94 else rng.uniform(0, 360)
     pitch = rng.uniform(-6, 18)
     roll = rng.bell(0, 5) if rng.chance(0.88) else rng.uniform(-40, 40)
     return Pose(
@@ -115,7 +104,7 @@ def build_body(pose: Pose, rng: StableRng) -> Body:
         return length * (1 + rng.uniform(-spread, spread))
 
     yaw, pitch, roll = pose.facing
-    root = rotate_z(roll) @ rotate_x(pitch) @ rotate_y(yaw)
+    root = rotate("z", roll) @ rotate("x", pitch) @ rotate("y", yaw)
     chest = root @ _bend(pose.spine)
     head = chest @ _bend(pose.head)
     hip, shoulder, torso = bone(0.058), bone(0.108), bone(0.285)
@@ -130,7 +119,7 @@ def build_body(pose: Pose, rng: StableRng) -> Body:
     for (name, side), (raise_, spread, elbow, twist) in zip(SIDES, pose.arms, strict=True):
         points[f"{name}_eye"] = skull + head @ (radii * [side * 0.38, 0.14, math.sqrt(1 - 0.38**2 - 0.14**2)])
         points[f"{name}_ear"] = skull + head @ (radii * [side, -0.03, -0.02])
-        swing = rotate_z(side * spread)
+        swing = rotate("z", side * spread)
         along = swing @ _down(raise_)
         bend = rotate_about(along, side * twist) @ swing @ _ahead(raise_)
         lower = chest @ (math.cos(elbow) * along + math.sin(elbow) * bend)
@@ -141,7 +130,7 @@ def build_body(pose: Pose, rng: StableRng) -> Body:
         points[f"{name}_wrist"] = at_elbow + lower * forearm
         points[f"{name}_hand"] = at_elbow + lower * (forearm + 0.045)
     for (name, side), (raise_, spread, knee) in zip(SIDES, pose.legs, strict=True):
-        swing = root @ rotate_z(side * spread)
+        swing = root @ rotate("z", side * spread)
         below = raise_ - knee
         at_hip = root @ np.array([side * hip, 0, 0])
         at_knee = at_hip + swing @ _down(raise_) * thigh
@@ -156,7 +145,7 @@ def build_body(pose: Pose, rng: StableRng) -> Body:
 
 def _bend(angles: tuple[float, ...]) -> Vector:
     forward, twist, sideways = angles
-    return rotate_y(twist) @ rotate_x(forward) @ rotate_z(sideways)
+    return rotate("y", twist) @ rotate("x", forward) @ rotate("z", sideways)
 
 
 def _down(flexion: float) -> Vector:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.datasets.coco import DATASET
+from ...runtime.system.files import atomic_write
 from .appearance import Appearance, draw_person, sample_appearance
 from .mannequin import Body, Vector, build_body, sample_pose
 from .raster import EMPTY, Canvas
@@ -59,12 +59,8 @@ def render(split: str, index: int, seed: int = 0) -> tuple[Image, list[Annotatio
     canvas = Canvas(background(rng, WIDTH, HEIGHT), light)
     people = _sample_people(rng)
     depths = _draw_scene(canvas, rng, people)
-    annotations = [
-        annotation
-        for owner, person, depth in depths
-        if (annotation := _annotate(rng, canvas, owner, person, depth)) is not None
-    ]
-    return _photograph(rng, canvas.image), annotations
+    annotations = [_annotate(rng, canvas, owner, person, depth) for owner, person, depth in depths]
+    return _photograph(rng, canvas.image), [annotation for annotation in annotations if annotation is not None]
 
 
 def _sample_people(rng: StableRng) -> list[_Person]:
@@ -172,11 +168,6 @@ def _photograph(rng: StableRng, image: NDArray[np.float32]) -> Image:
     return photograph
 
 
-def stream(split: str, count: int, seed: int = 0) -> Iterator[tuple[Image, list[Annotation]]]:
-    """The first `count` images of a split, one at a time."""
-    return (render(split, index, seed) for index in range(count))
-
-
 def coco(annotations: list[list[Annotation]]) -> dict[str, Any]:
     """The COCO file of images whose annotations are given, in order; ids count from 1."""
     person = {
@@ -201,8 +192,8 @@ def coco(annotations: list[list[Annotation]]) -> dict[str, Any]:
 def generate(split: str, count: int, seed: int = 0) -> tuple[Image, dict[str, Any]]:
     """The first `count` images of a split: BGR `(count, 240, 320, 3)` uint8, and their COCO annotations."""
     images, annotations = np.empty((count, HEIGHT, WIDTH, 3), np.uint8), []
-    for index, (image, found) in enumerate(stream(split, count, seed)):
-        images[index] = image
+    for index in range(count):
+        images[index], found = render(split, index, seed)
         annotations.append(found)
     return images, coco(annotations)
 
@@ -212,13 +203,13 @@ def write(folder: str | os.PathLike[str], split: str, count: int, seed: int = 0)
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     annotations = []
-    for index, (image, found) in enumerate(stream(split, count, seed)):
+    for index in range(count):
+        image, found = render(split, index, seed)
         cv2.imwrite(str(folder / "images" / f"{index:06d}.png"), image)
         annotations.append(found)
     path = folder / "annotations.json"
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(coco(annotations)))
-    os.replace(beside, path)
+    with atomic_write(path) as file:
+        file.write(json.dumps(coco(annotations)).encode())
     return path
 
 

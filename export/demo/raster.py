@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Texture = Callable[[Floats, Floats, Floats], Floats]  # x, y, z of the surface, (h, w) each -> BGR (h, w, 3)
 
 EMPTY = np.float32(-1e9)
@@ -23,7 +24,7 @@ class Canvas:
         depth: `(H, W)` float32 of the current layer, EMPTY where it has drawn nothing.
     """
 
-    def __init__(self, image: Floats, light: NDArray[np.float64]) -> None:
+    def __init__(self, image: Floats, light: Doubles) -> None:
         self.image = image
         self.height, self.width = image.shape[:2]
         self.owner = np.zeros((self.height, self.width), np.int32)
@@ -36,14 +37,7 @@ class Canvas:
         self._owner = owner
         self.depth = np.full((self.height, self.width), EMPTY, np.float32)
 
-    def capsule(
-        self,
-        a: NDArray[np.float64],
-        b: NDArray[np.float64],
-        radius_a: float,
-        radius_b: float,
-        paint: Floats | Texture,
-    ) -> None:
+    def capsule(self, a: Doubles, b: Doubles, radius_a: float, radius_b: float, paint: Floats | Texture) -> None:
         """A limb from `a` to `b` (x, y, z), its colour or its texture over the surface normal."""
         radius = max(radius_a, radius_b)
         patch = self._patch(np.minimum(a, b)[:2] - radius, np.maximum(a, b)[:2] + radius)
@@ -62,15 +56,13 @@ class Canvas:
         nx, ny = ex * inverse, ey * inverse
         nz = np.sqrt(np.maximum(1 - distance2 * inverse * inverse, 0))
         color = paint(nx, ny, nz) if callable(paint) else paint
-        self._blend(patch, alpha, np.float32(a[2]) + along * dz + nz * radii, nx, ny, nz, color)
+        self._blend(patch, alpha, np.float32(a[2]) + along * dz + nz * radii, (nx, ny, nz), color)
         if a is not b and length2 < 0.25 * float(dz * dz):
             # Seen end-on, the profile above cuts the nearer cap flat: draw it round.
             end, radius = (a, radius_a) if a[2] > b[2] else (b, radius_b)
             self.capsule(end, end, radius, radius, paint)
 
-    def ellipsoid(
-        self, centre: NDArray[np.float64], axes: NDArray[np.float64], radii: NDArray[np.float64], texture: Texture
-    ) -> None:
+    def ellipsoid(self, centre: Doubles, axes: Doubles, radii: Doubles, texture: Texture) -> None:
         """`axes` (3, 3) holds the directions in its columns; the texture is over the unit ball."""
         extent = np.sqrt(((axes * radii) ** 2).sum(1))
         patch = self._patch(centre[:2] - extent[:2], centre[:2] + extent[:2])
@@ -92,7 +84,7 @@ class Canvas:
         nx, ny, nz = (m[0, k] * unit[0] + m[1, k] * unit[1] + m[2, k] * unit[2] for k in range(3))
         scale = 1 / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
         color = texture(unit[0], unit[1], unit[2])
-        self._blend(patch, alpha, z + np.float32(centre[2]), nx * scale, ny * scale, nz * scale, color)
+        self._blend(patch, alpha, z + np.float32(centre[2]), (nx * scale, ny * scale, nz * scale), color)
 
     def flat(self, coverage: NDArray[np.uint8], color: Floats, owner: int) -> None:
         """A flat thing over everything: coverage `(H, W)` 0..255, BGR colour that broadcasts to the image."""
@@ -100,22 +92,15 @@ class Canvas:
         self.image += alpha * (np.minimum(color, 255) - self.image)
         self.owner[coverage > 127] = owner
 
-    def _patch(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[slice, slice] | None:
+    def _patch(self, low: Doubles, high: Doubles) -> tuple[slice, slice] | None:
         x0, y0 = max(0, math.floor(low[0]) - 1), max(0, math.floor(low[1]) - 1)
         x1, y1 = min(self.width, math.ceil(high[0]) + 2), min(self.height, math.ceil(high[1]) + 2)
         return (slice(y0, y1), slice(x0, x1)) if x0 < x1 and y0 < y1 else None
 
     def _blend(
-        self,
-        patch: tuple[slice, slice],
-        alpha: Floats,
-        z: Floats,
-        nx: Floats,
-        ny: Floats,
-        nz: Floats,
-        color: Floats,
+        self, patch: tuple[slice, slice], alpha: Floats, z: Floats, normal: tuple[Floats, Floats, Floats], color: Floats
     ) -> None:
-        depth = self.depth[patch]
+        (nx, ny, nz), depth = normal, self.depth[patch]
         alpha = alpha * (z > depth)
         lx, ly, lz = self._light
         lit = np.maximum(nx * lx + ny * ly + nz * lz, 0)

@@ -61,8 +61,7 @@ class Reference(nn.Module):
     def check_output(self) -> None:
         """Run one crop and compare the outputs' shapes with those that the contract's decode rule reads.
 
-        Raises:
-            ExportError: the network gives other shapes, or NaN.
+        Raises ExportError: the network gives other shapes, or NaN.
         """
         c = self.contract
         check_shapes(self.infer(np.zeros((1, c.height, c.width, 3), np.uint8)), c)
@@ -93,8 +92,7 @@ def random_crops(contract: Contract, count: int, seed: int = 0) -> NDArray[np.ui
 def compare(name: str, seen: Outputs, expected: Outputs) -> float:
     """Largest absolute difference of a float32 graph's outputs from the reference's.
 
-    Raises:
-        ExportError: one is larger than float32 arithmetic in another order explains, or the shapes differ.
+    Raises ExportError: one is larger than float32 arithmetic in another order explains, or the shapes differ.
     """
     shapes, wanted = (", ".join(str(output.shape) for output in outputs) for outputs in (seen, expected))
     if shapes != wanted:  # numpy would broadcast

@@ -41,10 +41,8 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
 
     The outputs of a network that has several are called `heatmaps`, `output_1`, ... Weights are embedded, batch-norm is
     folded into the convolutions, N is dynamic, H and W are static. The graph is compared with PyTorch on random input
-    before it is returned.
-
-    Raises:
-        ExportError: the exporter failed, or the graph does not compute what the network computes.
+    before it is returned. Raises ExportError: the exporter failed, or the graph does not compute what the network
+    computes.
     """
     check_opset(opset)
     c = reference.contract
@@ -84,10 +82,8 @@ def with_free_size(model: onnx.ModelProto, reference: Reference) -> onnx.ModelPr
     """A plain graph for images of any height and width that the network can halve often enough.
 
     Its nodes hold no sizes (convolution, pooling, and resizing by factors), so only the declared shapes of the input
-    and the output change. The result is compared with PyTorch on larger images than the contract's.
-
-    Raises:
-        ExportError: a node depends on the size.
+    and the output change. The result is compared with PyTorch on larger images than the contract's. Raises ExportError:
+    a node depends on the size.
     """
     c = reference.contract
     freed = copy.deepcopy(model)

@@ -16,8 +16,7 @@ from .reference import Reference, arrays_of, compare, random_crops
 def to_torchscript(reference: Reference, path: Path) -> None:
     """Trace and freeze the reference into a file; it is compared with it at a batch size it was not traced with.
 
-    Raises:
-        ExportError: the traced module does not compute what the network computes.
+    Raises ExportError: the traced module does not compute what the network computes.
     """
     c = reference.contract
     crops = torch.from_numpy(random_crops(c, 3))

@@ -37,10 +37,9 @@ class Checkpoint:
 def load(path: str | os.PathLike[str], network: nn.Module) -> Checkpoint:
     """Read a .pth, .pt or .safetensors file and fit it to a network. Nothing in the file is executed.
 
-    Raises:
-        CheckpointError: the file cannot be read, holds other things than weights, holds NaN or infinity, or does not
-            fit; the message lists what is missing, unexpected and of another shape, and names the architecture that
-            the file looks like.
+    Raises CheckpointError: the file cannot be read, holds other things than weights, holds NaN or infinity, or does not
+    fit; the message lists what is missing, unexpected and of another shape, and names the architecture that the file
+    looks like.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,9 +58,7 @@ def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[Sta
     """Map a state dict of any layout to a network's, by names and shapes alone; `file` is its name in the message.
 
     A state dict with the network's own names is taken as it is, even if they look like those of another code base.
-
-    Raises:
-        CheckpointError: it does not fit; the message names the architecture that it looks like.
+    Raises CheckpointError: it does not fit; the message names the architecture that it looks like.
     """
     expected = network.state_dict()
     state, layout = unwrap(state), LAYOUTS[-1]

@@ -53,8 +53,7 @@ class Provenance:
 def check_source(row: Row, weights: str) -> None:
     """Refuse before any work what `load_weights` would refuse.
 
-    Raises:
-        CheckpointError: there is no such file, or there are no demo weights for this row.
+    Raises CheckpointError: there is no such file, or there are no demo weights for this row.
     """
     if weights == "demo" and row.dataset != "coco":
         raise CheckpointError(
@@ -72,8 +71,7 @@ def check_source(row: Row, weights: str) -> None:
 def load_weights(row: Row, network: nn.Module, weights: str, progress: Progress | None = None) -> Provenance:
     """Fill a network with the weights that `--weights` names: "auto", "demo", "random" or a file.
 
-    Raises:
-        CheckpointError: they cannot be had, or do not fit; the message says what else can be done.
+    Raises CheckpointError: they cannot be had, or do not fit; the message says what else can be done.
     """
     check_source(row, weights)
     if weights == "random":

@@ -132,8 +132,7 @@ def read_people(
 ) -> tuple[People, Any]:
     """The people of an evaluation, and the annotations as the metric reads them; arguments as for `evaluate_bundle`.
 
-    Raises:
-        InputError: a file or a record that does not fit.
+    Raises InputError: a file or a record that does not fit.
     """
     if which.metric.read_centers is not None:
         if detections is not None:
@@ -158,10 +157,8 @@ def estimate_people(
 ) -> tuple[list[dict[str, Any]], float | None]:
     """The records of a results file, and the median time per person (None if the journal had everyone).
 
-    The joints are kept in the journal until the run is done; `graph` is the sha256 of the graph that runs.
-
-    Raises:
-        InputError: images are missing, or one cannot be decoded.
+    The joints are kept in the journal until the run is done; `graph` is the sha256 of the graph that runs. Raises
+    InputError: images are missing, or one cannot be decoded.
     """
     center, extent = people.regions(pose.contract)
     members = dict(people.by_image())

@@ -162,11 +162,8 @@ def box_frames(boxes: str | os.PathLike[str], images: str | os.PathLike[str]) ->
     """Frames of a folder of images and a file of boxes (`box_file.FORMATS`): only the boxes of the people are known.
 
     Their annotations have an empty list of keypoints, and `box_index` is the number of the box in its image. They serve
-    to calibrate, not to judge.
-
-    Raises:
-        InputError: the folder is missing, the file is not a file of boxes or has none for these images, or `posert run`
-            would refuse a box.
+    to calibrate, not to judge. Raises InputError: the folder is missing, the file is not a file of boxes or has none
+    for these images, or `posert run` would refuse a box.
     """
     path, folder = Path(boxes), Path(images)
     if not folder.is_dir():
@@ -207,8 +204,7 @@ def _in_folder(folder: Path, coco: dict[str, Any], note: str) -> Frames:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """One image file as `(H, W, 3)` uint8 BGR, turned upright by its EXIF tag.
 
-    Raises:
-        InputError: there is no such file, or OpenCV cannot decode it.
+    Raises InputError: there is no such file, or OpenCV cannot decode it.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such image")

@@ -60,8 +60,7 @@ class People:
     def regions(self, contract: Contract) -> tuple[Float, Float]:
         """Centre and extent `(N, 2)` of the crops that a network takes, px of the frame.
 
-        Raises:
-            InputError: a box is not finite or has no area.
+        Raises InputError: a box is not finite or has no area.
         """
         return crop_regions(check_boxes(self.xyxy), contract) if self.crops is None else self.crops
 
@@ -76,10 +75,8 @@ class People:
 def all_annotated(coco: Mapping[str, Any]) -> People:
     """Everyone in an annotation file, crowds included, in the order of the file.
 
-    Boxes need not be finite, and joints are not read: whoever uses the table picks from it.
-
-    Raises:
-        InputError: a record lacks `image_id` or `bbox`, or is in an unknown image.
+    Boxes need not be finite, and joints are not read: whoever uses the table picks from it. Raises InputError: a record
+    lacks `image_id` or `bbox`, or is in an unknown image.
     """
     images_of(coco)
     records: Sequence[Entry] = coco["annotations"]
@@ -194,10 +191,7 @@ def centered_people(centers: Centers) -> People:
 def join_parts(annotation: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     """An annotation whose joints lie in several fields (COCO-WholeBody), with all of them in `keypoints`.
 
-    A missing field leaves it with too few joints.
-
-    Raises:
-        InputError: a joint is not a number.
+    A missing field leaves it with too few joints. Raises InputError: a joint is not a number.
     """
     joints = [v for field in fields if isinstance(annotation.get(field), list) for v in annotation[field]]
     odd = not {int, float}.issuperset(map(type, joints))

@@ -25,14 +25,9 @@ _EPSILON = np.spacing(1)
 
 
 def person_scores(score: NDArray[np.floating], box_score: NDArray[np.floating]) -> Double:
-    """Scores of N people: the mean of the joint scores above 0.2 (0 if there is none) times the box score.
+    """Scores `(N,)` of N people: the mean of the joint scores `(N, K)` above 0.2 times the box score `(N,)`.
 
-    Args:
-        score: `(N, K)` of the joints.
-        box_score: `(N,)`, 1 for annotated boxes.
-
-    Returns:
-        `(N,)` float64.
+    The mean is 0 if no joint score is above 0.2. Annotated boxes have the score 1.
     """
     joints = score.astype(np.float64)  # in single precision 0.2 is above 0.2
     counted = joints > SCORE_THRESHOLD

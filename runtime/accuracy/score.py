@@ -86,8 +86,7 @@ def score(which: Dataset, truth: Any, results: Any, protocol: str) -> dict[str, 
 def read_annotations(which: Dataset, path: str | Path) -> Any:
     """The annotations of a data set, as its metric reads them.
 
-    Raises:
-        InputError: they cannot be read, or they have the joints of another data set.
+    Raises InputError: they cannot be read, or they have the joints of another data set.
     """
     truth = which.metric.read_annotations(Path(path))
     _check_names(which, truth.get("categories", ()))

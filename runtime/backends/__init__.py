@@ -88,8 +88,7 @@ class Open(Protocol):
     def __call__(self, model: bytes, precision: str, threads: int | None = None) -> Session:
         """`threads` bounds the CPU threads; None lets the library choose.
 
-        Raises:
-            BackendError: the library refused the graph, or this machine cannot run it.
+        Raises BackendError: the library refused the graph, or this machine cannot run it.
         """
         ...
 

@@ -13,11 +13,7 @@ from . import Backend
 
 
 def open_graph(model: bytes, precision: str, options: Any, provider: Any) -> Any:
-    """A session of the library, with one execution provider.
-
-    Raises:
-        BackendError: the library refused the graph.
-    """
+    """A session of the library, with one execution provider. Raises BackendError: the library refused the graph."""
     import onnxruntime as ort
 
     options.log_severity_level = 3  # its warnings about unused initialisers do not help the user

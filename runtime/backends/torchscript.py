@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_module(model: bytes, device: str) -> torch.nn.Module:
-    """The module of a TorchScript graph, on "cpu" or "cuda".
-
-    Raises:
-        BackendError: PyTorch refused it.
-    """
+    """The module of a TorchScript graph, on "cpu" or "cuda". Raises BackendError: PyTorch refused it."""
     import torch
 
     try:

@@ -51,9 +51,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Verdict]:
     """A verdict for each row that two results share; all together are wrong in at most one of twenty comparisons.
 
     Results that were timed in turn (`posert bench --against`) are compared round by round, others as two samples.
-
-    Raises:
-        InputError: they share no row, or have too few rounds.
+    Raises InputError: they share no row, or have too few rounds.
     """
     rows_a, rows_b = dict(_rows(a)), dict(_rows(b))
     shared = [key for key in rows_a if END_TO_END in rows_a[key] and END_TO_END in rows_b.get(key, ())]

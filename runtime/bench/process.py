@@ -80,8 +80,7 @@ class JsonProcess:
     def read(self) -> dict[str, Any]:
         """The next answer.
 
-        Raises:
-            ProcessError: the process ended, did not answer in time or took more memory than allowed.
+        Raises ProcessError: the process ended, did not answer in time or took more memory than allowed.
         """
         assert self._process.stdout is not None
         if self._patience is not None or self._memory_gb is not None:

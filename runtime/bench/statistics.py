@@ -81,10 +81,8 @@ def ratio(
     Student's t (Hesterberg 2015, "expanded percentile interval").
 
     `a`, `b`: `(rounds,)` seconds, in the order of the rounds. `confidence`: `1 - 0.05 / m` for m ratios at once
-    (Bonferroni).
-
-    Raises:
-        ValueError: fewer than 6 rounds or 5 launches, unequal numbers of rounds, or times that are not positive.
+    (Bonferroni). Raises ValueError: fewer than 6 rounds or 5 launches, unequal numbers of rounds, or times that are not
+    positive.
     """
     x, y = _times(a), _times(b)
     if len(x) != len(y):

@@ -15,8 +15,8 @@ from typing import Any
 from .. import doctor
 from ..backends import BACKENDS
 from ..bundle.archive import Bundle
-from ..system.environment import versions
 from ..system.files import atomic_write, sha256
+from ..system.machine import versions
 from ..system.progress import track
 from .compare import KIND, SCHEMA
 from .measure import Cell, Record, Settings, Side, measure

@@ -75,11 +75,7 @@ _SHAPE: dict[str, Any] = {
 
 
 def load_manifest(data: bytes) -> Any:
-    """The manifest as plain JSON values, not yet checked.
-
-    Raises:
-        ValueError: it is not JSON.
-    """
+    """The manifest as plain JSON values, not yet checked. Raises ValueError: it is not JSON."""
     return json.loads(data, parse_constant=_refuse_constant)
 
 
@@ -96,8 +92,7 @@ def newer_posert(manifest: Any) -> str | None:
 def check_manifest(manifest: Any) -> dict[str, Any]:
     """The manifest, of which every value that the runtime reads has the right type and every field is there.
 
-    Raises:
-        ValueError: it is of another schema, or a value is not what it must be; the message names it.
+    Raises ValueError: it is of another schema, or a value is not what it must be; the message names it.
     """
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is not int or not 1 <= schema <= SCHEMA:

@@ -51,8 +51,7 @@ class Nvrtc:
     def compile(self, source: bytes, target: str) -> tuple[bytes, str]:
         """Image and log of one target, "sm_90" (machine code) or "compute_75" (PTX).
 
-        Raises:
-            BackendError: the compiler refused the source.
+        Raises BackendError: the compiler refused the source.
         """
         options = [f"--gpu-architecture={target}", *OPTIONS, "--ptxas-options=-v"]
         program = ctypes.c_void_p()

@@ -58,8 +58,7 @@ def image_at(
 ) -> Image:
     """The frame at an address of this context; `strides` in bytes, None where rows follow each other.
 
-    Raises:
-        InputError: its pixels do not lie side by side, or its shape is none of `geometry`.
+    Raises InputError: its pixels do not lie side by side, or its shape is none of `geometry`.
     """
     width, height, kind = geometry(shape, format)
     size = BYTES_PER_PIXEL[kind]
@@ -76,10 +75,8 @@ def device_image(frame: Any, format: Format | None, stream: Stream, writer: Stre
     """A frame that lies on the GPU, without a copy; `stream`, in which it is read, waits for what still writes it.
 
     `writer` is the stream that writes it, where the array does not say. None: the one that its library knows of, where
-    the array can be asked (DLPack), else the default one.
-
-    Raises:
-        InputError: it is not uint8, not a frame, or in another context.
+    the array can be asked (DLPack), else the default one. Raises InputError: it is not uint8, not a frame, or in
+    another context.
     """
     interface = getattr(frame, "__cuda_array_interface__", None)
     # PyTorch and JAX do not state there which stream writes. Asked by DLPack, they make `stream` wait for it.
@@ -91,8 +88,7 @@ def device_image(frame: Any, format: Format | None, stream: Stream, writer: Stre
 def stream_of(stream: Any) -> Stream:
     """A stream of another library: of pycuda, CuPy, PyTorch, cuda.core, or a handle; None is the default stream.
 
-    Raises:
-        InputError: it is none of these.
+    Raises InputError: it is none of these.
     """
     if isinstance(stream, Stream):
         return stream
@@ -109,8 +105,7 @@ def stream_of(stream: Any) -> Stream:
 def device_output(out: Any, shape: tuple[int, ...]) -> int:
     """The address of an array on the GPU that takes float32 results.
 
-    Raises:
-        InputError: it is not there, of another type or shape, read-only, not contiguous, or in another context.
+    Raises InputError: it is not there, of another type or shape, read-only, not contiguous, or in another context.
     """
     interface = getattr(out, "__cuda_array_interface__", None)
     if interface is None:
@@ -187,11 +182,7 @@ def _by_dlpack(frame: Any, format: Format | None, stream: Stream) -> Image:
 
 
 def host_frame(frame: Any) -> NDArray[np.uint8]:
-    """A frame of the host as an array.
-
-    Raises:
-        InputError: it is not uint8.
-    """
+    """A frame of the host as an array. Raises InputError: it is not uint8."""
     image = np.asarray(frame)
     if image.dtype != np.uint8:
         raise InputError(f"the frame is {image.dtype}; expected uint8")

@@ -196,8 +196,7 @@ def image_index() -> dict[str, Any]:
 def images(capability: tuple[int, int]) -> list[bytes]:
     """The compiled kernels for a GPU, the best first: machine code, where some fits, then PTX for the driver.
 
-    Raises:
-        BackendError: the GPU is older than everything that ships.
+    Raises BackendError: the GPU is older than everything that ships.
     """
     major, minor = capability
     index = image_index()

@@ -129,11 +129,7 @@ def _name(functions: dict[str, Callable[..., int]], status: int) -> str:
 
 
 def call(symbol: str, *arguments: Any) -> None:
-    """Call a function of the driver.
-
-    Raises:
-        CudaError: it does not return 0; BackendError where there is no driver.
-    """
+    """Call a function of the driver. Raises CudaError: it does not return 0; BackendError where there is no driver."""
     known = symbols()
     status = known[symbol](*arguments)
     if not status:

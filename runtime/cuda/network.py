@@ -50,8 +50,7 @@ class Network(Protocol):
 def bucket_of(people: int, largest: int) -> int:
     """The batch size in which so many people run, of those that the network takes.
 
-    Raises:
-        InputError: more than `largest`.
+    Raises InputError: more than `largest`.
     """
     if people > largest:
         raise InputError(f"{people} people at once; the network takes {largest}")

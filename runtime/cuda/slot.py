@@ -68,8 +68,7 @@ class ExecutionSlot:
     def acquire(self, wait: bool = True) -> bool:
         """Reserve the slot for this thread until `release`. Returns whether it was free, or is now.
 
-        Raises:
-            BackendError: this thread has it already, in a video that has not ended: it would deadlock.
+        Raises BackendError: this thread has it already, in a video that has not ended: it would deadlock.
         """
         me = threading.get_ident()
         if wait and self._holder == me:
@@ -143,8 +142,7 @@ class ExecutionSlot:
     def finish(self, center: Float, extent: Float, part: slice = _ALL) -> Joints:
         """Wait for the run and return its joints: those of `part` of these people.
 
-        Raises:
-            InputError: a region cannot be cropped, or heatmaps were not finite.
+        Raises InputError: a region cannot be cropped, or heatmaps were not finite.
         """
         self._stream.synchronize()
         joints = self._keypoints.array[: len(center[part])]

@@ -28,10 +28,7 @@ def times(trt: Any, graphs: Mapping[str, bytes]) -> dict[str, float]:
 
     `graphs` are one network's, by precision. Engines are built where the cache has none. They are timed once; the
     result is kept beside them and holds until one of them is rebuilt. One that cannot be built is left out, with a
-    warning.
-
-    Raises:
-        BackendError: no engine can be built and run.
+    warning. Raises BackendError: no engine can be built and run.
     """
     if reason := unavailable(trt):
         raise BackendError(reason)

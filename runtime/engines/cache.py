@@ -85,8 +85,7 @@ def write_engine(path: Path, engine: Engine) -> None:
 def read_engine(path: Path, whole: bool = True) -> Engine:
     """An engine, checked to be whole; without `whole` its metadata alone, and no plan.
 
-    Raises:
-        BackendError: the file is no engine, or damaged.
+    Raises BackendError: the file is no engine, or damaged.
     """
 
     def damaged(why: str) -> BackendError:

@@ -64,10 +64,7 @@ class BoxFile:
         """Check that the file has boxes for these images; an empty list stands for the frames of a video.
 
         Boxes of no image, and images that the file does not name, are logged as warnings. An image that it names
-        without a box has no people.
-
-        Raises:
-            InputError: it has boxes, but for none of these images.
+        without a box has no people. Raises InputError: it has boxes, but for none of these images.
         """
         keys = [self._key(image) for image in images]
         if images:

@@ -76,8 +76,7 @@ class Source:
 def open_source(spec: str) -> Source:
     """Open an image, a folder (the images in it, sorted by name), a video, a camera by its number, or a URL.
 
-    Raises:
-        InputError: it does not exist, cannot be read, or is a folder without images.
+    Raises InputError: it does not exist, cannot be read, or is a folder without images.
     """
     path = Path(spec)
     if path.is_dir():

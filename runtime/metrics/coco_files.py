@@ -22,11 +22,7 @@ Index = NDArray[np.intp]
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: it cannot be read or is damaged; the message says where.
-    """
+    """The content of a JSON file. Raises InputError: it cannot be read or is damaged; the message says where."""
     try:
         return json.loads(Path(path).read_bytes())
     except OSError as error:
@@ -59,8 +55,7 @@ def records_of(content: Any, path: Path) -> list[Entry]:
 def images_of(coco: Any) -> dict[Any, int]:
     """The index of each image of an annotation file by its id, in ascending order of the ids.
 
-    Raises:
-        InputError: `images` or `annotations` are missing, or image ids are missing or repeated.
+    Raises InputError: `images` or `annotations` are missing, or image ids are missing or repeated.
     """
     if not isinstance(coco, Mapping) or not all(isinstance(coco.get(k), list) for k in ("images", "annotations")):
         seen = sorted(coco) if isinstance(coco, Mapping) else type(coco).__name__
@@ -113,8 +108,7 @@ def to_xyxy(xywh: Double) -> Double:
 def numbers(entries: Sequence[Entry], where: str, field: str, count: int, finite: bool = True) -> Double:
     """A field of `count` numbers per record as `(N, count)`, or of one number as `(N,)` if `count` is 0.
 
-    Raises:
-        InputError: another number of values, or values that are not numbers or, with `finite`, not finite.
+    Raises InputError: another number of values, or values that are not numbers or, with `finite`, not finite.
     """
     values = [entry[field] for entry in entries]
     if count:

@@ -71,11 +71,7 @@ class OksEvaluation:
     def curves(self, area: int = 0, weights: NDArray[np.integer] | None = None) -> tuple[Double, Double]:
         """Precision `(T, 101)` at the recalls 0, 0.01, ... 1, and the recall `(T,)` that is reached.
 
-        Args:
-            area: index into AREAS.
-            weights: `(I,)` how often each image counts; None: once.
-
-        Everything is -1 if there is nobody to find.
+        All are -1 if there is nobody to find. `area` is an index into AREAS, `weights` `(I,)` counts each image.
         """
         weights = np.ones(len(self.images), np.int64) if weights is None else weights
         matched, counted = self.matched[area], ~self.ignored[area] * weights[self.image]

@@ -20,10 +20,7 @@ def crowdpose_metrics(
 ) -> dict[str, float]:
     """AP, AR and the AP of easy, medium and hard images, the latter rounded to four digits like the published figures.
 
-    Both protocols give the same.
-
-    Raises:
-        InputError: a record that does not fit, or an image without `crowdIndex`.
+    Both protocols give the same. Raises InputError: a record that does not fit, or an image without `crowdIndex`.
     """
     scored = evaluate_oks(
         coco, results, dataset.sigmas, use_area=False, rules="xtcocotools", count_field="num_keypoints"

@@ -31,10 +31,7 @@ def wholebody_metrics(
     A part is scored with its own joints and the person's area. People without a labelled joint of that part are
     ignored. The hand's figures are the mean of left and right hand. Results are ranked by `foot_score`, `face_score`,
     `lefthand_score`, `righthand_score` and `wholebody_score` where they have these fields, else by `score`; the body
-    always by `score` (xtcocotools).
-
-    Raises:
-        InputError: a record that does not fit.
+    always by `score` (xtcocotools). Raises InputError: a record that does not fit.
     """
     figures = {}
     for title, names in _PARTS.items():

@@ -86,10 +86,8 @@ def pckh_metrics(dataset: Dataset, truth: Mapping[str, ArrayLike], results: Any,
 def predictions_of(dataset: Dataset, results: Any) -> NDArray[np.float64]:
     """`(N, 16, 2)` 0-based px from a results file: records with `keypoints` 16 x [x, y, score].
 
-    `image_id` (0..N-1) is the number of the annotated person; records without it are in the order of the people.
-
-    Raises:
-        InputError: a record that does not fit.
+    `image_id` (0..N-1) is the number of the annotated person; records without it are in the order of the people. Raises
+    InputError: a record that does not fit.
     """
     require(results, "results", ("keypoints",))
     records: Sequence[Entry] = results
@@ -108,8 +106,7 @@ def predictions_of(dataset: Dataset, results: Any) -> NDArray[np.float64]:
 def read_centers(path: Path) -> tuple[Centers, Path]:
     """The people of `mpii_val.json`, and the ground truth of PCKh beside it.
 
-    Raises:
-        InputError: a file is missing or cannot be read, or a record does not fit.
+    Raises InputError: a file is missing or cannot be read, or a record does not fit.
     """
     people = read_json(path)
     require(people, "annotations", ("image", "center", "scale"))

@@ -32,8 +32,7 @@ def cache_folder() -> Path:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Check before a long computation that `atomic_write` will be able to write there. Creates no folder.
 
-    Raises:
-        InputError: the path is a folder or a device, or no file can be created in its nearest existing folder.
+    Raises InputError: the path is a folder or a device, or no file can be created in its nearest existing folder.
     """
     path = Path(path)
     folder = _existing_folder(path)
@@ -57,11 +56,8 @@ def sha256(path: Path) -> str:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` when the block ends without an exception; otherwise nothing remains.
 
-    Missing folders are created.
-
-    Raises:
-        InputError: the file cannot be created, written or renamed, such as on a full disk. Exceptions of the block
-            itself, including an OSError, pass unchanged.
+    Missing folders are created. Raises InputError: the file cannot be created, written or renamed, such as on a full
+    disk. Exceptions of the block itself, including an OSError, pass unchanged.
     """
     path = Path(path)
     _existing_folder(path)

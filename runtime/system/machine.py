@@ -11,6 +11,7 @@ import platform
 import re
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,19 @@ def _clocks(root: Path) -> str | None:
             low, high = read_text(device / "min_freq"), read_text(device / "max_freq")
             return ("locked" if low == high else "free") if low and high else None
     return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of the tools that shape a bundle."""
+    found = {"python": platform.python_version()}
+    for package in ("posert", "torch", "onnx", "onnxruntime", "openvino", "numpy", "opencv-python-headless"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> dict[str, Any]:
+    """The processor on which figures were measured."""
+    return {"cpu": cpu().name, "cores": cpu().cores}

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from posert.benchmarks import environments
-from posert.benchmarks.child import ToolError, call, start
-from posert.benchmarks.environments import environment
+from posert.benchmarks import child as child_module
+from posert.benchmarks.child import ToolError, call, environment, start
 
 SOURCE = """
 import os, time
@@ -109,8 +108,8 @@ def test_an_environment_is_made_once_and_again_for_other_pins(
         made.append(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
-    monkeypatch.setattr(environments.venv, "create", create)
-    monkeypatch.setattr(environments.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0))
+    monkeypatch.setattr(child_module.venv, "create", create)
+    monkeypatch.setattr(child_module.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0))
     assert environment("tiny", requirements, root) == python and not made
     for pins in (["tool==1.0"], ["tool==1.0"], ["tool==1.1"]):
         environment("other", pins, root)
@@ -124,7 +123,7 @@ def test_what_pip_says_is_told_and_the_next_call_tries_again(root: Path, monkeyp
         (folder / "bin" / "python").unlink(missing_ok=True)
         (folder / "bin" / "python").symlink_to(sys.executable)
 
-    monkeypatch.setattr(environments.venv, "create", create)
+    monkeypatch.setattr(child_module.venv, "create", create)
     for _ in range(2):
         with pytest.raises(
             ToolError, match=r"nothing cannot be installed: pip install --no-index tinytool==9\n(.|\n)*No match"

@@ -11,7 +11,7 @@ import pytest
 
 from posert.benchmarks import engines
 from posert.benchmarks.child import Answer
-from posert.benchmarks.engines import count, names, problem, write_graphs
+from posert.benchmarks.engines import NAMES, count, problem, write_graphs
 from posert.export import catalog
 
 
@@ -70,7 +70,7 @@ def test_an_interrupted_run_resumes(
     def call(python: str, function: str, arguments: dict[str, str]) -> Answer:
         if function.endswith(":write_graphs"):
             Path(arguments["folder"]).mkdir(exist_ok=True)
-            for name in names():
+            for name in NAMES:
                 Path(arguments["folder"], f"{arguments['family']}-{name}.onnx").touch()
             return Answer(None, 1.0, 1.0)
         asked.append(Path(arguments["path"]).stem)
@@ -92,9 +92,9 @@ def test_an_interrupted_run_resumes(
 def test_graphs_of_a_family(tmp_path: Path) -> None:
     """The demo network stands for all: both twins, in both operator sets."""
     write_graphs("hrnet_demo", str(tmp_path))
-    assert {p.name for p in tmp_path.iterdir()} == {f"hrnet_demo-{name}.onnx" for name in names()}
+    assert {p.name for p in tmp_path.iterdir()} == {f"hrnet_demo-{name}.onnx" for name in NAMES}
     types = {}
-    for name in names():
+    for name in NAMES:
         model = onnx.load(tmp_path / f"hrnet_demo-{name}.onnx")
         (note,) = (json.loads(p.value) for p in model.metadata_props)
         kinds = {t.name: t.data_type for t in model.graph.initializer}

@@ -13,10 +13,10 @@ import onnx
 import openvino as ov
 import pytest
 
-from posert.benchmarks import quantizer_bench, quantizers
+from posert.benchmarks import quantizers
 from posert.benchmarks.child import ToolError
-from posert.benchmarks.quantizer_bench import QuantizerBench, Tool
 from posert.benchmarks.quantizer_tools import Validation
+from posert.benchmarks.quantizers import QuantizerBench, Tool
 from posert.calib.qdq import place, quantize
 from posert.calib.ranges import collect
 from posert.export.builder.int8 import METHOD
@@ -44,8 +44,8 @@ def three() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         some = {name: everything[name] for name in (OURS, ORT, MISSING)}
         patch.setattr(quantizers, "tools", lambda contract, validation: some)
-        patch.setattr(quantizer_bench, "environment", missing)
-        patch.setattr(quantizer_bench, "interleave", partial(interleave, warm_up=0.0))
+        patch.setattr(quantizers, "environment", missing)
+        patch.setattr(quantizers, "interleave", partial(interleave, warm_up=0.0))
         yield
 
 
@@ -95,8 +95,8 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(
         made.append(function)
         raise ToolError(f"{function} was ended at 8.1 GB of memory; the limit is 8 GB")
 
-    monkeypatch.setattr(quantizer_bench, "environment", lambda name, requirements: Path("python"))
-    monkeypatch.setattr(quantizer_bench, "call", call)
+    monkeypatch.setattr(quantizers, "environment", lambda name, requirements: Path("python"))
+    monkeypatch.setattr(quantizers, "call", call)
     before = output.read_bytes()
     assert run(output) == 0
     assert made == ["posert.benchmarks.quantizer_tools:nncf"] and output.read_bytes() == before

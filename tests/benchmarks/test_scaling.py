@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from posert.benchmarks import accuracy, cold_start, scaling, scaling_cells
+from posert.benchmarks import accuracy, cold_start, scaling
 from posert.benchmarks.child import Answer, ToolError, call
 from posert.export.demo.people import write
 from posert.runtime.backends import openvino
@@ -20,15 +20,15 @@ CELL = {"ms": 10.0, "p95_ms": 12.0, "per_second": 100.0, "people": 5}
 
 def test_cells_are_measured_for_real(narrow_bundle: Path):
     arguments = {"bundle": str(narrow_bundle), "backend": "openvino", "precision": "fp32", "seconds": 0.0}
-    cell = call(sys.executable, "posert.benchmarks.scaling_cells:network", {**arguments, "batch": 3})
+    cell = call(sys.executable, "posert.benchmarks.scaling:network", {**arguments, "batch": 3})
     assert cell.value["people"] == 3 and 0 < cell.value["ms"] <= cell.value["p95_ms"] and cell.peak_mb > 20
-    both = scaling_cells.processes(**arguments, count=2)  # type: ignore[arg-type]
+    both = scaling.processes(**arguments, count=2)  # type: ignore[arg-type]
     assert both["people"] == 5 and both["per_second"] > 0 and both["peak_mb"] > 40
 
 
 def test_a_process_that_ends_is_told(narrow_bundle: Path):
     with pytest.raises(ToolError, match=r"one of 2 processes ended with status 1: .*no such precision"):
-        scaling_cells.processes(str(narrow_bundle), "openvino", "no such precision", 0.0, 2)
+        scaling.processes(str(narrow_bundle), "openvino", "no such precision", 0.0, 2)
 
 
 def test_the_stages_of_a_start_make_the_whole(narrow_bundle: Path):

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import posert.benchmarks
-from posert.benchmarks.journal import open_journal
-from posert.benchmarks.script import numbers, run
+from posert.benchmarks.script import numbers, open_journal, parser, run
 from posert.runtime.errors import BackendError, InputError
 
 FOLDER = Path(posert.benchmarks.__file__).parent
@@ -44,7 +43,7 @@ def end(raised: BaseException, output: Path) -> int:
     def work(args: argparse.Namespace) -> int:
         raise raised
 
-    return run("", str(output), lambda parser: None, work, [])
+    return run(parser("", str(output)), work, [])
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import pytest
 
 from posert.calib.images import crops_from_coco
 from posert.calib.methods import METHODS, entropy
-from posert.calib.methods import method as find_method
 from posert.calib.placement import place
 from posert.calib.qdq import quantize
-from posert.calib.ranges import collect, observe
+from posert.calib.ranges import CalibrationState, collect
 from posert.calib.sensitivity import infer, keypoint_loss
 from posert.export.archs import build_arch
 from posert.export.catalog import find
@@ -48,7 +47,9 @@ def test_entropy_ruins_a_heatmap_and_posert_keeps_it_out_of_the_heatmap(demo):
     # OKS lost: small even by the method that would ruin the output
     assert keypoint_loss(infer(made, held_out, 1), reference, contract) < 0.01
 
-    seen = observe(model, crops, ["heatmaps"], find_method("entropy")[0], threads=1)["heatmaps"]
+    state = CalibrationState()
+    collect(model, crops, ["heatmaps"], "entropy", threads=1, state=state)
+    seen = state.observers["heatmaps"]
     clipped = entropy(seen)
     assert clipped.amax < 0.75 * seen.hi, "what is cut off is the peak that the decoder reads"
     step = clipped.amax / 127

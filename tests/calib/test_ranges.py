@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from posert.calib.methods import percentile
 from posert.calib.observers import HistogramObserver, MinMaxObserver, Range
-from posert.calib.ranges import collect, observe
+from posert.calib.ranges import collect
 from posert.runtime.errors import CalibrationError
 
 
@@ -213,17 +213,3 @@ def test_nan_in_a_float_input(net):
     images[2, 1, 5, 5] = np.nan
     with pytest.raises(CalibrationError, match="calibration crop 2 holds NaN.*'images'"):
         collect(model, [images], ["images"])
-
-
-def test_observers_of_the_callers_own(build, crops):
-    """The observer is the caller's: later methods need no other pass over the network."""
-
-    class Count(MinMaxObserver):
-        crops = 0
-
-        def update(self, values):
-            self.crops += len(values)
-            return True
-
-    seen = observe(build("concat"), [crops], ["relu0.out"], Count)
-    assert seen["relu0.out"].crops == len(crops)

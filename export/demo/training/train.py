@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import replace
@@ -23,21 +22,26 @@ import cv2
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ....runtime.accuracy.people import People, labelled_people
 from ....runtime.bundle.contract import Contract
 from ....runtime.datasets.coco import DATASET
-from ....runtime.pose.preprocess import crop
+from ....runtime.pose.preprocess import crop, crop_matrices
+from ....runtime.system.files import atomic_write
 from ...archs import build_arch
 from ...graph.reference import Reference
 from .. import data
 from ..people import Image
-from .crops import Floats, People, average_precision, labelled_people
+from .crops import average_precision
 
 SIGMA = 2.0  # px of the heatmap
 STRIDE = 4  # crop px per heatmap px
 BATCH = 16
 FLIP = list(DATASET.flip_index)
+
+Floats = NDArray[np.float32]
 
 
 def contract(width: int, height: int) -> Contract:
@@ -55,11 +59,18 @@ def contract(width: int, height: int) -> Contract:
     )
 
 
+def matrices(people: People, c: Contract) -> NDArray[np.float64]:
+    """Frame -> crop `(N, 2, 3)` of people."""
+    return crop_matrices(*people.regions(c), c.width, c.height)
+
+
 class Augmented:
     """Random batches of mirrored, turned, zoomed and recoloured people."""
 
     def __init__(self, images: Image, people: People, width: int, height: int, seed: int) -> None:
         self.images, self.people, self.width, self.height = images, people, width, height
+        assert people.joints is not None  # they are labelled
+        self._joints, self._matrices = people.joints, matrices(people, contract(width, height))
         self._random = np.random.default_rng(seed)
         self._order: list[int] = []
 
@@ -73,7 +84,7 @@ class Augmented:
             person = self._order.pop()
             matrix, flipped = self._matrix(person)
             crop(self.images[self.people.image[person]], matrix[None], self.width, self.height, out=crops[i : i + 1])
-            joints[i] = self.people.keypoints[person][FLIP if flipped else slice(None)]
+            joints[i] = self._joints[person][FLIP if flipped else slice(None)]
             joints[i, :, :2] = joints[i, :, :2] @ matrix[:, :2].T + matrix[:, 2]
         return crops, *targets(joints, self.width // STRIDE, self.height // STRIDE)
 
@@ -83,7 +94,7 @@ class Augmented:
         angle = math.radians(draw.uniform(-12, 12)) if draw.random() < 0.6 else 0.0
         zoom = draw.uniform(0.9, 1.1)
         turn = zoom * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        matrix = turn @ self.people.matrix[person]
+        matrix = turn @ self._matrices[person]
         matrix[:, 2] += half - turn @ half + draw.uniform(-0.04, 0.04, 2) * half
         flipped = bool(draw.random() < 0.5)
         if flipped:
@@ -136,11 +147,12 @@ def evaluate(network: nn.Module, count: int, width: int, height: int) -> dict[st
     c = contract(width, height)
     reference = Reference(network, c)
     images, labels = data.cached("val", count)
-    people = labelled_people(labels, c)
+    people = labelled_people(labels)
+    to_crop = matrices(people, c)
     plain, mirrored = [], []
     for start in range(0, len(people), BATCH):
         batch = range(start, min(start + BATCH, len(people)))
-        crops = np.concatenate([crop(images[people.image[i]], people.matrix[i : i + 1], width, height) for i in batch])
+        crops = np.concatenate([crop(images[people.image[i]], to_crop[i : i + 1], width, height) for i in batch])
         x = torch.from_numpy(crops)
         plain.append(reference(x))
         back = reference(x.flip(2)).flip(3)[:, FLIP]
@@ -161,19 +173,18 @@ def save(path: Path, network: nn.Module, record: dict[str, Any]) -> None:
         if not key.endswith("num_batches_tracked")  # of no use after training
     }
     facts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
-    beside = path.with_suffix(".tmp")
     facts.pop("curve")
-    beside.write_bytes(safetensors.torch.save(state, metadata=facts))
-    os.replace(beside, path)
-    beside.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(beside, path.with_suffix(".json"))
+    with atomic_write(path) as file:
+        file.write(safetensors.torch.save(state, metadata=facts))
+    with atomic_write(path.with_suffix(".json")) as file:
+        file.write(json.dumps(record, indent=1).encode() + b"\n")
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
     """Train, keep on disk the average weights with the best AP so far, and return their record."""
     width, height = args.imgsz
     images, labels = data.cached("train", args.images)
-    people = labelled_people(labels, contract(width, height))
+    people = labelled_people(labels)
     torch.manual_seed(args.seed)
     network = build_arch(args.arch, len(DATASET.keypoints))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's annotations
@@ -214,11 +225,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         minutes = (time.perf_counter() - start) / 60
         progress = min(minutes / args.minutes, 1.0)
         if progress * args.evaluations >= len(record["curve"]) + 1:
-            point = {
-                "minutes": round(minutes, 2),
-                "samples": step * BATCH,
-                "loss": round(losses / (step - measured), 4),
-            }
+            loss_now = round(losses / (step - measured), 4)
+            point = {"minutes": round(minutes, 2), "samples": step * BATCH, "loss": loss_now}
             losses, measured = 0.0, step
             point |= evaluate(average.network, args.held_out, width, height)
             print(json.dumps(point), flush=True)

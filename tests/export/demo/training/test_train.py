@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from posert.export.archs import build_arch
 from posert.export.demo import demo_weights, people
 from posert.export.demo.training import train
-from posert.export.demo.training.crops import average_precision, labelled_people
+from posert.export.demo.training.crops import average_precision
 from posert.export.weights.load import random_weights
+from posert.runtime.accuracy.people import labelled_people
 from posert.runtime.pose.decode import decode
 
 WIDTH, HEIGHT = 96, 128
@@ -48,10 +49,10 @@ def test_joints_that_cannot_be_learned_do_not_count() -> None:
 def test_perfect_heatmaps_score_one() -> None:
     contract = train.contract(192, 256)
     _, labels = people.generate("val", 8)
-    found = labelled_people(labels, contract)
-    joints = found.keypoints.copy()
-    joints[..., :2] = np.einsum("nij,nkj->nki", found.matrix[:, :, :2], joints[..., :2]) + found.matrix[:, None, :, 2]
-    heatmaps, _ = train.targets(joints, 48, 64)
+    found = labelled_people(labels)
+    joints, matrix = found.joints.copy(), train.matrices(found, contract)
+    joints[..., :2] = np.einsum("nij,nkj->nki", matrix[:, :, :2], joints[..., :2]) + matrix[:, None, :, 2]
+    heatmaps, _ = train.targets(joints.astype(np.float32), 48, 64)
     assert average_precision(heatmaps, found, labels, contract)["AP"] > 0.98
     assert average_precision(heatmaps[:, :, ::-1].copy(), found, labels, contract)["AP"] < 0.1
 
@@ -65,7 +66,7 @@ def test_augmentation_moves_picture_and_joints_together() -> None:
     k = np.zeros((17, 3))
     k[[5, 6, 11, 12]] = [(x, y, 2) for x, y in places]
     annotation = {"image_id": 1, "num_keypoints": 4, "bbox": [100, 60, 120, 130], "keypoints": k.reshape(-1).tolist()}
-    found = labelled_people({"annotations": [annotation]}, train.contract(WIDTH, HEIGHT))
+    found = labelled_people({"images": [{"id": 1, "file_name": "dots.png"}], "annotations": [annotation]})
     crops, heatmaps, weights = train.Augmented(frame[None], found, WIDTH, HEIGHT, seed=0).batch()
     mirrored = 0
     for image, maps, counts in zip(crops, heatmaps, weights, strict=True):
@@ -85,7 +86,7 @@ def test_augmentation_moves_picture_and_joints_together() -> None:
 
 def test_about_half_of_the_crops_are_mirrored() -> None:
     images, labels = people.generate("train", 2)
-    found = labelled_people(labels, train.contract(WIDTH, HEIGHT))
+    found = labelled_people(labels)
     batches = train.Augmented(images, found, WIDTH, HEIGHT, seed=0)
     flips = [np.linalg.det(batches._matrix(0)[0][:, :2]) < 0 for _ in range(60)]
     assert 15 < sum(flips) < 45
@@ -133,7 +134,7 @@ def test_the_command_trains_and_writes_what_can_be_loaded(
 def test_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps on one batch, by the parts that the command is made of."""
     images, labels = people.generate("train", 6)
-    found = labelled_people(labels, train.contract(64, 64))
+    found = labelled_people(labels)
     torch.manual_seed(0)
     network = build_arch("hrnet_demo", 17)
     train.initialise(network)
