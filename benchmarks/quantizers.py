@@ -56,7 +56,10 @@ _NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "numpy==2.4.6", "opencv-python-hea
 _HEAD = "graph | AP lost (95 % interval) | drift median / p95, px | s | peak MB | ms per person | x fastest"
 MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
 _TIMED_PEOPLE = 8
-_FIGURES = ("ap", "ap_drop", "ap_drop_interval", "pixel_drift_median", "pixel_drift_p95", "heatmap_error")
+_FIGURES = (
+    *("accuracy", "accuracy_drop", "accuracy_drop_interval"),
+    *("pixel_drift_median", "pixel_drift_p95", "heatmap_error"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,11 +124,11 @@ def table(rows: Rows) -> str:
         if "failed" in r:
             cells.append([name, r["failed"].splitlines()[0], *[""] * 5])
             continue
-        low, high = r["ap_drop_interval"]
+        low, high = r["accuracy_drop_interval"]
         cells.append(
             [
                 f"**{name}**" if name == OURS else name,
-                f"{r['ap_drop']:+.4f} ({low:+.4f} to {high:+.4f})",
+                f"{r['accuracy_drop']:+.4f} ({low:+.4f} to {high:+.4f})",
                 f"{r['pixel_drift_median']:.3f} / {r['pixel_drift_p95']:.3f}",
                 *([f"{r['seconds']:.0f}", f"{r['peak_mb']:.0f}"] if "seconds" in r else ["", ""]),
                 *(f"{r['ms_per_person']:.2f}", f"{r['ratio']['point']:.3f}"),
@@ -140,7 +143,7 @@ def ranks(rows: Rows) -> list[str]:
     if OURS not in done:
         return ["Ours failed: see its row."]
     figures: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
-        "AP lost": (".4f", lambda r: round(max(r["ap_drop"], 0.0), 4)),
+        "AP lost": (".4f", lambda r: round(max(r["accuracy_drop"], 0.0), 4)),
         "p95 drift, px": (".3f", lambda r: r["pixel_drift_p95"]),
         "peak memory, MB": (".0f", lambda r: r["peak_mb"]),
         "time per person, x fastest": (".3f", lambda r: r["ratio"]["point"]),
@@ -155,7 +158,9 @@ def ranks(rows: Rows) -> list[str]:
             f"- {what}: ours {value:{form}}, rank {rank} of {len(done)}; best of the others: {best}, "
             f"{others.get(best, value):{form}}"
         )
-    unclear = [name for name, r in done.items() if r["ap_drop_interval"][0] <= 0 <= r["ap_drop_interval"][1]]
+    unclear = [
+        name for name, r in done.items() if r["accuracy_drop_interval"][0] <= 0 <= r["accuracy_drop_interval"][1]
+    ]
     ours = "with ours" if OURS in unclear else "without ours"
     lines.append(f"- AP: the intervals of {len(unclear)} of {len(done)} graphs, {ours}, include no loss")
     return lines

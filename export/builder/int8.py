@@ -200,7 +200,7 @@ def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_d
         "max_drop": max_drop,
         "people": tuner.gate.data["people"],
         "images": tuner.gate.data["images"],
-        "ap": tuner.gate.row.ap,
+        "accuracy": tuner.gate.row.accuracy,
         "backends": tuner.backends,
         "fp32_ms": tuner.fp32_ms,
         "steps": [

@@ -35,6 +35,8 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
     return environment.get_template("page.html").render(
         parity=parity,
         contract=contract,
+        metric=parity.metric,
+        reference=words.reference_name(parity),
         model=str(meta.get("model") or meta.get("bundle") or "model"),
         bundle=meta.get("bundle", ""),
         headline=words.headline(parity),
@@ -67,30 +69,33 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
         return []
     fastest = min(rows, key=lambda r: r.ms_per_person)
     far = max(rows, key=lambda r: r.pixel_drift_p95)
-    if reference.ap is not None:
-        worst = max(rows, key=lambda r: r.ap_drop or 0.0)
+    if reference.accuracy is not None:
+        worst = max(rows, key=lambda r: r.accuracy_drop or 0.0)
         first = [
-            (f"{reference.ap:.3f}", f"AP of the PyTorch model, {parity.data['people']} people"),
-            (words.signed(worst.ap_drop), f"largest AP loss: {worst.key}"),
+            (
+                f"{reference.accuracy:.3f}",
+                f"{parity.metric} of {words.reference_name(parity)}, {parity.data['people']} people",
+            ),
+            (words.signed(worst.accuracy_drop), f"largest {parity.metric} loss: {worst.key}"),
         ]
     else:
         worst = max(rows, key=lambda r: r.heatmap_error)
         error = words.number(worst.heatmap_error, "{:.1e}")
-        first = [("–", "AP: not measured"), (error, f"largest heatmap error: {worst.key}")]
+        first = [("–", f"{parity.metric}: not measured"), (error, f"largest heatmap error: {worst.key}")]
     speedup = reference.ms_per_person / fastest.ms_per_person
     return [
         *first,
         (f"{words.number(far.pixel_drift_p95)} px", f"largest p95 of joint drift: {far.key}"),
-        (f"{fastest.ms_per_person:.1f} ms", f"per person: {fastest.key}, {speedup:.1f}x PyTorch"),
+        (f"{fastest.ms_per_person:.1f} ms", f"per person: {fastest.key}, {speedup:.1f}x the reference"),
     ]
 
 
 def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     """Plots by name; those without data are missing."""
     found = {}
-    judged = [r for r in parity.rows[1:] if r.ap_drop is not None and r.ap_drop_interval is not None]
+    judged = [r for r in parity.rows[1:] if r.accuracy_drop is not None and r.accuracy_drop_interval is not None]
     if judged:
-        drops = [(r.ap_drop or 0.0, r.ap_drop_interval or (0.0, 0.0)) for r in judged]
+        drops = [(r.accuracy_drop or 0.0, r.accuracy_drop_interval or (0.0, 0.0)) for r in judged]
         found["drops"] = plots.forest([series[r.key] for r in judged], drops, parity.max_drop)
     ran = [r for r in parity.rows if not r.reason]
     times = [r.ms_per_person for r in ran]
@@ -162,7 +167,7 @@ def _person(worst: Worst, contract: Contract) -> dict[str, Any]:
     jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
     shown = worst.truth[:, 2] > 0 if worst.truth is not None else np.ones(len(worst.reference_xy), bool)
     shape = layout(contract)
-    panels = [("PyTorch", worst.reference_xy, None), (worst.key, worst.candidate_xy, worst.reference_xy)]
+    panels = [("reference", worst.reference_xy, None), (worst.key, worst.candidate_xy, worst.reference_xy)]
     if worst.truth is not None:
         panels.append(("labels", worst.truth[:, :2], None))
     moved = np.where(shown, np.linalg.norm(worst.candidate_xy - worst.reference_xy, axis=1), -1)

@@ -17,40 +17,45 @@ _NAMED = 4  # blocks in a sentence
 
 def headline(parity: Parity) -> str:
     """The verdict in one sentence, with its figures."""
-    rows = parity.rows[1:]
-    people, ap = f"{parity.data['people']} people", number(parity.rows[0].ap, "{:.4f}")
+    rows, model = parity.rows[1:], reference_name(parity)
+    people, whole = f"{parity.data['people']} people", f"{number(parity.rows[0].accuracy, '{:.4f}')} {parity.metric}"
     failed = [row for row in rows if row.verdict == "failed"]
     if failed:
         more = f" {len(failed)} of {len(rows)} graphs failed." if len(rows) > 1 else ""
         if broken := [row for row in failed if row.reason]:
             return f"{broken[0].key} could not be evaluated: {broken[0].reason}.{more}"
-        worst = max(failed, key=lambda r: (r.ap_drop if r.ap_drop is not None else -1.0, r.heatmap_error))
-        if worst.ap_drop is None:
+        worst = max(failed, key=lambda r: (r.accuracy_drop if r.accuracy_drop is not None else -1.0, r.heatmap_error))
+        if worst.accuracy_drop is None:
             return (
-                f"The heatmaps of {worst.key} differ from the PyTorch model's by {worst.heatmap_error:.2g} (relative "
+                f"The heatmaps of {worst.key} differ from {model}'s by {worst.heatmap_error:.2g} (relative "
                 f"L2 error); {HEATMAP_BOUND[worst.precision]:g} is allowed for {worst.precision}.{more}"
             )
-        lost = f"{worst.key} loses {worst.ap_drop:.4f} of {ap} AP{_interval(worst)} on {people}"
+        lost = f"{worst.key} loses {worst.accuracy_drop:.4f} of {whole}{_interval(worst)} on {people}"
         return f"{lost}; {parity.max_drop:g} is allowed.{more}"
     if not rows:
-        return "Only the PyTorch model was measured."
+        return f"Only {model} was measured."
     if parity.verdict == "unproven":
         worst = max(rows, key=lambda r: r.heatmap_error)
         return (
-            "AP was not measured. The heatmaps of every graph agree with the PyTorch model's within the bound for its "
-            f"precision: the largest relative error is {worst.heatmap_error:.2g} ({worst.key}), on {people}."
+            f"{parity.metric} was not measured. The heatmaps of every graph agree with {model}'s within the bound for "
+            f"its precision: the largest relative error is {worst.heatmap_error:.2g} ({worst.key}), on {people}."
         )
-    worst = max(rows, key=lambda r: r.ap_drop or 0.0)
+    worst = max(rows, key=lambda r: r.accuracy_drop or 0.0)
     far = max(rows, key=lambda r: r.pixel_drift_p95)
     lost = (
-        f"the largest loss is {worst.ap_drop:.4f}{_interval(worst)}, of {worst.key}"
-        if worst.ap_drop and worst.ap_drop > 0
+        f"the largest loss is {worst.accuracy_drop:.4f}{_interval(worst)}, of {worst.key}"
+        if worst.accuracy_drop and worst.accuracy_drop > 0
         else "no graph loses any"
     )
     least = number(far.pixel_drift_p95).removeprefix("<")
     moved = "do not move" if far.pixel_drift_p95 == 0 else f"move by less than {least} px ({far.key})"
-    kept = f"Every graph keeps the AP of the PyTorch model, {ap} on {people}"
+    kept = f"Every graph keeps the {parity.metric} of {model}, {number(parity.rows[0].accuracy, '{:.4f}')} on {people}"
     return f"{kept}: {lost}; {parity.max_drop:g} is allowed. 95 % of the joints {moved}."
+
+
+def reference_name(parity: Parity) -> str:
+    """What all graphs are compared with."""
+    return "the PyTorch model" if parity.rows[0].backend == "pytorch" else "the ONNX file"
 
 
 def int8_verdict(record: Mapping[str, Any]) -> str:
@@ -90,16 +95,18 @@ def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
     """The limits of the figures."""
     texts = [str(parity.data["note"])] if parity.data.get("note") else []
     texts += [f"{row.key} could not be evaluated: {row.reason}." for row in parity.rows if row.reason]
-    if parity.rows[0].ap is None:
-        texts.append("Accuracy on labelled people was not measured, so no graph is shown to be as accurate as PyTorch.")
-    passed = [(r.key, r.ap_drop_interval) for r in parity.rows if r.verdict == "passed"]
+    if parity.rows[0].accuracy is None:
+        texts.append(
+            "Accuracy on labelled people was not measured, so no graph is shown to be as accurate as the reference."
+        )
+    passed = [(r.key, r.accuracy_drop_interval) for r in parity.rows if r.verdict == "passed"]
     wide = [key for key, interval in passed if interval and interval[1] > parity.max_drop]
     if wide:
         texts.append(
             f"The interval of {', '.join(wide)} extends beyond the allowed drop of {parity.max_drop:g}: "
             f"{parity.data['people']} people are too few to exclude a loss of that size. Evaluate on more."
         )
-    if parity.rows[0].ap is not None:
+    if parity.rows[0].accuracy is not None:
         texts.append(
             "People were cropped at their annotated boxes. With a detector's boxes every graph is less accurate."
         )
@@ -131,7 +138,7 @@ def number(value: float | None, form: str = "") -> str:
 
 def interval_text(row: Row) -> str:
     """The interval of a row's AP drop, or a dash."""
-    return " to ".join(map(signed, row.ap_drop_interval)) if row.ap_drop_interval else "–"
+    return " to ".join(map(signed, row.accuracy_drop_interval)) if row.accuracy_drop_interval else "–"
 
 
 def signed(value: float | None) -> str:
@@ -152,4 +159,4 @@ def _between(interval: Sequence[float] | None) -> str:
 
 
 def _interval(row: Row) -> str:
-    return f" (95 % interval {interval_text(row)})" if row.ap_drop_interval else ""
+    return f" (95 % interval {interval_text(row)})" if row.accuracy_drop_interval else ""

@@ -60,16 +60,20 @@ def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict
 
 def print_table(parity: Parity, console: Console) -> None:
     """Print the rows, the verdict as a sentence, and the note about the data."""
-    labelled = parity.rows[0].ap is not None
+    labelled = parity.rows[0].accuracy is not None
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("graph", no_wrap=True)
-    middle = ("AP", "lost", "95 % interval") if labelled else ("heatmap\nerror", "drift\nmedian")
+    middle = (parity.metric, "lost", "95 % interval") if labelled else ("heatmap\nerror", "drift\nmedian")
     for name in (*middle, "drift\np95 px", "ms per\nperson", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in parity.rows:
         figures = (
-            (number(row.ap, "{:.4f}"), signed(row.ap_drop), interval_text(row).replace(" to ", " ").replace("0.", "."))
+            (
+                number(row.accuracy, "{:.4f}"),
+                signed(row.accuracy_drop),
+                interval_text(row).replace(" to ", " ").replace("0.", "."),
+            )
             if labelled
             else (number(row.heatmap_error, "{:.1e}"), number(row.pixel_drift_median))
         )

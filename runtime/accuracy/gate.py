@@ -14,7 +14,9 @@ import numpy as np
 
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
-from ..metrics.oks import OksEvaluation, evaluate_oks, paired_interval
+from ..metrics import oks, pck
+from ..metrics.oks import OksEvaluation, evaluate_oks
+from ..metrics.pck import PckEvaluation, evaluate_pck
 from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
 from .estimation import Image, Members, estimate
@@ -22,7 +24,7 @@ from .frames import Frames
 from .golden import relative_error
 from .people import Float, labelled_people
 from .results import person_scores
-from .verdict import Parity, Row, Worst
+from .verdict import AP, PCK, Parity, Row, Worst
 
 MIN_PEOPLE_FOR_AP = 20
 """On fewer people AP does not resolve thousandths."""
@@ -65,9 +67,9 @@ def judge(
     Args:
         candidates: the PyTorch model first.
         frames: what to judge on.
-        max_drop: AP may fall by this much.
-        labelled: whether AP on these frames says something about this model. If not, AP stays None and the verdict is
-            "unproven", or "failed" by the heatmaps' error alone.
+        max_drop: AP, or PCK of joints without sigmas, may fall by this much.
+        labelled: whether accuracy on these frames says something about this model. If not, it stays None and the
+            verdict is "unproven", or "failed" by the heatmaps' error alone.
         advance: called with (candidate, frames done, frames in all).
 
     Raises:
@@ -124,12 +126,21 @@ class AccuracyGate:
             few = f"{len(self._people)} people are too few to judge AP by: at least {MIN_PEOPLE_FOR_AP} are needed"
             note = f"{note}. {few}"
             self._scored = None
-        if self._scored is not None and self._scored.metrics["AP"] <= max_drop:
+        self._metric = metric = AP if self._reference.sigmas else PCK
+        if metric == PCK:
+            note = f"{note}. The joints have no sigmas, so {PCK} of the box's longer side is judged in place of AP"
+        if self._scored is not None and self._scored.metrics[metric] <= max_drop:
             # No graph can lose more than there is, so passing would prove nothing.
-            note = f"{note}. The PyTorch model's own AP here is {self._scored.metrics['AP']:.4f}: nothing to lose"
+            note = f"{note}. The reference's own {metric} here is {self._scored.metrics[metric]:.4f}: nothing to lose"
             self._scored = None
         counts = {"people": len(self._people), "images": len(np.unique(self._people.image))}
-        self.data = {"kind": frames.kind, "note": note, **counts, "labelled": self._scored is not None}
+        self.data = {
+            "kind": frames.kind,
+            "note": note,
+            **counts,
+            "labelled": self._scored is not None,
+            "metric": metric,
+        }
         self.row, _ = self._row(reference, self._reference)
 
     def evaluate(self, candidate: Candidate) -> tuple[Row, Float | None, list[Worst]]:
@@ -168,11 +179,11 @@ class AccuracyGate:
         visible = self._joints[..., 2] > 0
         drift = np.where(visible, np.linalg.norm(run.xy - reference.xy, axis=2), np.nan).astype(np.float32)
         error = relative_error(run.outputs, reference.outputs)
-        ap = drop = interval = None
+        accuracy = drop = interval = None
         if self._scored is not None:
             scored = self._scored if run is reference else self._score(run)
-            ap = scored.metrics["AP"]
-            drop, low, high = paired_interval(self._scored, scored)
+            accuracy = scored.metrics[self._metric]
+            drop, low, high = _interval(self._scored, scored)
             interval = (low, high)
         if run is reference:
             verdict = "reference"
@@ -181,12 +192,14 @@ class AccuracyGate:
         else:
             verdict = "passed" if drop <= self._max_drop else "failed"
         median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
-        measured = ap, drop, interval, median, p95, error, run.ms_per_person
+        measured = accuracy, drop, interval, median, p95, error, run.ms_per_person
         return Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact), drift
 
-    def _score(self, run: _Run) -> OksEvaluation:
-        """AP without OKS NMS: there is one result per annotated person, and nothing to suppress."""
+    def _score(self, run: _Run) -> OksEvaluation | PckEvaluation:
+        """Without OKS NMS: there is one result per annotated person, and nothing to suppress."""
         people, coco = self._people, self._frames.coco
+        if not run.sigmas:
+            return evaluate_pck(self._joints, people.xyxy, people.image, run.xy)
         score = person_scores(run.score, people.box_score)
         joints = np.concatenate([run.xy, run.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
         categories = [coco["annotations"][i].get("category_id", 1) for i in people.source]
@@ -224,3 +237,11 @@ class _Run:
     score: Float
     outputs: Outputs
     ms_per_person: float
+
+
+def _interval(a: OksEvaluation | PckEvaluation, b: OksEvaluation | PckEvaluation) -> tuple[float, float, float]:
+    """What `b` loses against `a`, and the interval; both are of one metric."""
+    if isinstance(a, PckEvaluation) and isinstance(b, PckEvaluation):
+        return pck.paired_interval(a, b)
+    assert isinstance(a, OksEvaluation) and isinstance(b, OksEvaluation)
+    return oks.paired_interval(a, b)

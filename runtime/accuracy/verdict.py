@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..metrics.pck import THRESHOLD
+
+AP, PCK = "AP", f"PCK@{THRESHOLD:g}"
+"""Figures that a gate judges: AP where the joints have sigmas, else PCK."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -16,8 +21,10 @@ class Row:
 
     Attributes:
         precision, backend: what ran; the first row is the reference, backend "pytorch".
-        ap: COCO AP (OKS 0.50:0.95); None without labels to judge by.
-        ap_drop: AP of the reference minus this AP; `ap_drop_interval` is its paired bootstrap 95 % interval.
+        accuracy: COCO AP (OKS 0.50:0.95), or PCK@0.05 for joints without sigmas, see `Parity.metric`; None without
+            labels to judge by.
+        accuracy_drop: that of the reference minus this one; `accuracy_drop_interval` is its paired bootstrap 95 %
+            interval.
         pixel_drift_median, pixel_drift_p95: distance of the joints from the reference's, px of the frame.
         heatmap_error: relative L2 error of the heatmaps against the reference's.
         ms_per_person: crop, network and decoding, median over frames.
@@ -29,9 +36,9 @@ class Row:
 
     precision: str
     backend: str
-    ap: float | None
-    ap_drop: float | None
-    ap_drop_interval: tuple[float, float] | None
+    accuracy: float | None
+    accuracy_drop: float | None
+    accuracy_drop_interval: tuple[float, float] | None
     pixel_drift_median: float
     pixel_drift_p95: float
     heatmap_error: float
@@ -70,8 +77,8 @@ class Parity:
     Attributes:
         rows: the reference first.
         verdict: "passed", "failed", or "unproven" without labels to judge by.
-        max_drop: the allowed AP drop.
-        data: kind, number of images and people, note.
+        max_drop: the allowed drop.
+        data: kind, number of images and people, note, and `metric`, the figure that is judged.
         drift: per row key `(N, K)` float32, px of the frame; NaN where a joint has no label.
         worst: people on whom a candidate differs most from the reference.
     """
@@ -82,3 +89,8 @@ class Parity:
     data: dict[str, Any]
     drift: dict[str, NDArray[np.float32]] = field(repr=False)
     worst: list[Worst] = field(repr=False)
+
+    @property
+    def metric(self) -> str:
+        """The name of the figure that is judged."""
+        return str(self.data.get("metric", AP))

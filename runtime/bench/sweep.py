@@ -68,12 +68,12 @@ def accuracy(result: Result, record: Record) -> Record:
     """AP of a backend and precision according to the bundle's gate, and on how many people."""
     gate = result["accuracy"]
     if result["settings"]["flip_test"]:
-        return {"ap": None, "ap_note": "not measured with flip test"}
+        return {"accuracy": None, "ap_note": "not measured with flip test"}
     for row in gate["rows"]:
         if (row["backend"], row["precision"]) == (record["backend"], record["precision"]):
-            note = "unproven" if row["ap"] is None else f"{gate['people']} {gate['kind']} people"
-            return {"ap": row["ap"], "ap_note": note}
-    return {"ap": None, "ap_note": "not measured on this backend"}
+            note = "unproven" if row["accuracy"] is None else f"{gate['people']} {gate['kind']} people"
+            return {"accuracy": row["accuracy"], "ap_note": note}
+    return {"accuracy": None, "ap_note": "not measured on this backend"}
 
 
 def _expand(cells: list[Cells], held: set[str], results: list[Result]) -> Iterator[Cell]:
@@ -94,7 +94,7 @@ def _expand(cells: list[Cells], held: set[str], results: list[Result]) -> Iterat
 def _head(side: Side, bundle: Bundle, settings: Settings, meters: Meters, session: str) -> Result:
     gate = bundle.accuracy
     data = gate.get("data", {})
-    rows = [{k: r.get(k) for k in ("backend", "precision", "ap", "verdict")} for r in gate["rows"]]
+    rows = [{k: r.get(k) for k in ("backend", "precision", "accuracy", "verdict")} for r in gate["rows"]]
     return {
         "kind": KIND,
         "schema": SCHEMA,

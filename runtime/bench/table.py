@@ -74,7 +74,7 @@ def _figures(cell: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             _times_inference(rows.get((INFERENCE, people)), row),
             f"{np.mean(spent) / row['frames'] / people:.3f}" if spent else "",
             "" if cell.get("peak_mb") is None else f"{cell['peak_mb']:.0f}",
-            f"{cell['ap']:.4f}, {cell['ap_note']}" if cell["ap"] is not None else cell["ap_note"],
+            f"{cell['accuracy']:.4f}, {cell['ap_note']}" if cell["accuracy"] is not None else cell["ap_note"],
         )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from .schema import NUMBER_OR_NONE, check_shape, shape_of
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the format that this posert writes. It reads this one and all lower ones."""
-REQUIRES = "0.1.0"
+REQUIRES = "0.2.0"
 """The first posert that reads SCHEMA, which bundles state as `requires`. The two change together."""
 
 FORMATS = ("onnx", "torchscript")
@@ -63,7 +63,7 @@ _SHAPE: dict[str, Any] = {
         "rows": [
             {
                 **dict.fromkeys(("precision", "backend", "verdict"), str),
-                **dict.fromkeys(("ap", "ap_drop", "pixel_drift_p95", "ms_per_person"), NUMBER_OR_NONE),
+                **dict.fromkeys(("accuracy", "accuracy_drop", "pixel_drift_p95", "ms_per_person"), NUMBER_OR_NONE),
                 "*": object,
             }
         ],
@@ -97,9 +97,21 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise ValueError(f"its schema is {schema!r}, expected a number from 1 to {SCHEMA}")
+    if schema == 1:
+        _renamed_rows(manifest)
     check_shape(manifest, _SHAPE, "manifest")
     assert isinstance(manifest, dict)
     return {"calibration": None, "versions": {}, **manifest}
+
+
+def _renamed_rows(manifest: dict[str, Any]) -> None:
+    """Schema 1 had AP alone in its rows, as `ap`, `ap_drop` and `ap_drop_interval`."""
+    accuracy = manifest.get("accuracy")
+    rows = accuracy.get("rows") if isinstance(accuracy, dict) else None
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict):
+            for name in [name for name in row if name in ("ap", "ap_drop", "ap_drop_interval")]:
+                row[name.replace("ap", "accuracy", 1)] = row.pop(name)
 
 
 def parse_artifacts(manifest: dict[str, Any]) -> dict[str, Artifact]:

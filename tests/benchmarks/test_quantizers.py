@@ -64,7 +64,9 @@ def rows(output: Path) -> dict[str, dict[str, Any]]:
 def test_the_graph_itself_loses_nothing(rows: dict[str, dict[str, Any]]):
     float32 = rows[FLOAT]
     # OpenVINO's float32 against PyTorch's: the order of sums moves a joint by thousandths of a pixel.
-    assert abs(float32["ap_drop"]) < 1e-3 and float32["pixel_drift_p95"] < 0.01 and float32["heatmap_error"] < 1e-3
+    assert (
+        abs(float32["accuracy_drop"]) < 1e-3 and float32["pixel_drift_p95"] < 0.01 and float32["heatmap_error"] < 1e-3
+    )
 
 
 def test_ours_is_what_the_product_makes(output: Path, rows: dict[str, dict[str, Any]]):
@@ -133,7 +135,12 @@ def test_accuracy_control_gets_the_ap_of_its_people(output: Path, rows: dict[str
 
 
 def row(**changes: float) -> dict[str, Any]:
-    values = {"ap_drop": 0.001, "ap_drop_interval": [-0.001, 0.002], "pixel_drift_p95": 0.2, "peak_mb": 200.0}
+    values = {
+        "accuracy_drop": 0.001,
+        "accuracy_drop_interval": [-0.001, 0.002],
+        "pixel_drift_p95": 0.2,
+        "peak_mb": 200.0,
+    }
     return {**values, "ratio": {"point": 1.0}, **changes}
 
 
@@ -142,15 +149,15 @@ def row(**changes: float) -> dict[str, Any]:
     [
         ({"peak_mb": 100.0}, "peak memory, MB: ours 100, rank 1 of 2; best of the others: other, 200"),
         ({"peak_mb": 300.0}, "peak memory, MB: ours 300, rank 2 of 2; best of the others: other, 200"),
-        ({"ap_drop": 0.002}, "AP lost: ours 0.0020, rank 2 of 2; best of the others: other, 0.0010"),
-        ({"ap_drop": -0.002}, "AP lost: ours 0.0000, rank 1 of 2; best of the others: other, 0.0010"),
+        ({"accuracy_drop": 0.002}, "AP lost: ours 0.0020, rank 2 of 2; best of the others: other, 0.0010"),
+        ({"accuracy_drop": -0.002}, "AP lost: ours 0.0000, rank 1 of 2; best of the others: other, 0.0010"),
     ],
 )
 def test_ranks(changes: dict[str, float], expected: str):
     lines = quantizers.ranks({FLOAT: row(peak_mb=1), OURS: row(**changes), "other": row(), "gone": {"failed": "x"}})
     assert f"- {expected}" in lines and len(lines) == 5
     assert lines[4] == "- AP: the intervals of 2 of 2 graphs, with ours, include no loss"
-    clear = row() | {"ap_drop_interval": [0.001, 0.002]}
+    clear = row() | {"accuracy_drop_interval": [0.001, 0.002]}
     assert "1 of 2 graphs, without ours" in quantizers.ranks({OURS: clear, "other": row()})[4]
     assert quantizers.ranks({OURS: {"failed": "no"}}) == ["Ours failed: see its row."]
 

@@ -337,7 +337,7 @@ def bundle_of(
     }
     rows = [
         {
-            **{"backend": backend, "precision": precision, "verdict": verdict, "ap": None, "ap_drop": None},
+            **{"backend": backend, "precision": precision, "verdict": verdict, "accuracy": None, "accuracy_drop": None},
             **{"pixel_drift_p95": 0.0, "ms_per_person": 1.0, "artifact": {"bf16": "fp32"}.get(precision, precision)},
         }
         for (backend, precision), verdict in verdicts.items()

@@ -74,14 +74,15 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
     if figures and isinstance(figures, dict):
         told = ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:2])
         lines.append(f"  published  {told}: of {accuracy.get('published_for', 'this checkpoint')}")
+    metric = accuracy.get("data", {}).get("metric", "AP")
     for r in accuracy.get("rows", ()):
         if r["ms_per_person"] is None or r["pixel_drift_p95"] is None:
             lines.append(f"             {r['backend']:12} {r['precision']:5} {r['verdict']}: {r.get('reason', '')}")
             continue
-        ap = "AP unproven" if r["ap"] is None else f"AP {r['ap']:.4f}"
-        drop = "" if r["ap_drop"] is None else f" (drop {r['ap_drop']:+.4f})"
+        found = f"{metric} unproven" if r["accuracy"] is None else f"{metric} {r['accuracy']:.4f}"
+        drop = "" if r["accuracy_drop"] is None else f" (drop {r['accuracy_drop']:+.4f})"
         lines.append(
-            f"             {r['backend']:12} {r['precision']:5} {ap}{drop}, p95 drift {r['pixel_drift_p95']:.2f} px, "
+            f"             {r['backend']:12} {r['precision']:5} {found}{drop}, p95 drift {r['pixel_drift_p95']:.2f} px, "
             f"{r['ms_per_person']:.1f} ms per person: {r['verdict']}"
         )
     return lines

@@ -205,7 +205,7 @@ class TestOneHardBlock:
     def test_the_record_tells_what_was_measured(self, searched: tuple[Build, list[str]]) -> None:
         record = json.loads(json.dumps(record_of(searched[0]), allow_nan=False))
         found = record["search"]
-        assert found["ap"] > 0.5, "the float network must find its joints, or nothing can be lost"
+        assert found["accuracy"] > 0.5, "the float network must find its joints, or nothing can be lost"
         assert (found["people"], found["images"], found["max_drop"]) == (32, 15, 0.05)
         steps = found["steps"]
         assert steps[0]["blocks"] == [] and steps[0]["drop"] > 0.3
@@ -248,7 +248,7 @@ def test_without_a_hard_block_nothing_is_searched(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"tunable": False}, "say nothing about these weights; give labelled training images with --calib"),
-        ({"tunable": False, "weights": "random"}, "the weights are random"),
+        ({"tunable": False, "model": PublishedModel(find("hrnet_demo"), "random")}, "the weights are random"),
     ],
 )
 def test_without_labels_that_mean_something_it_is_said_and_nothing_is_searched(

@@ -105,15 +105,15 @@ class TestOneBuild:
     def test_the_rows_of_the_report(self, built: Built) -> None:
         report = json.loads((built.folder / "demo-report" / "report.json").read_text())
         rows = report["rows"]
-        keys = "precision backend ap ap_drop ap_drop_interval pixel_drift_p95 ms_per_person size_mb verdict"
-        assert all(set(keys.split()) <= row.keys() for row in rows)
-        assert (rows[0]["backend"], rows[0]["verdict"], rows[0]["ap_drop"]) == ("pytorch", "reference", 0)
+        keys = "precision backend accuracy accuracy_drop accuracy_drop_interval pixel_drift_p95 ms_per_person size_mb"
+        assert all({*keys.split(), "verdict"} <= row.keys() for row in rows)
+        assert (rows[0]["backend"], rows[0]["verdict"], rows[0]["accuracy_drop"]) == ("pytorch", "reference", 0)
         expected = {(b, p) for b, spec in installed_backends().items() for p in spec.runnable() if p != "fp16"}
         assert {(r["backend"], r["precision"]) for r in rows[1:]} == expected
         for row in rows[1:]:
-            low, high = row["ap_drop_interval"]
-            assert low <= row["ap_drop"] <= high
-            assert row["ap_drop"] == pytest.approx(rows[0]["ap"] - row["ap"])
+            low, high = row["accuracy_drop_interval"]
+            assert low <= row["accuracy_drop"] <= high
+            assert row["accuracy_drop"] == pytest.approx(rows[0]["accuracy"] - row["accuracy"])
             assert row["verdict"] == "passed" and row["ms_per_person"] > 0
             # float32 in another order moves no peak; 8 bits move some by part of a cell, which is 1 to 4 px here
             assert row["pixel_drift_p95"] <= (0.01 if row["precision"] == "fp32" else 6)
@@ -304,7 +304,7 @@ class TestOwnData:
         status, out, err = posert(*DEMO, *own, *calib, "--output", output, "--json")
         assert status == 0, err
         result = json.loads(out)
-        assert result["rows"][0]["ap"] > 0.5
+        assert result["rows"][0]["accuracy"] > 0.5
         with Bundle(output) as bundle:
             assert bundle.accuracy["data"]["kind"] == "user"
             assert bundle.accuracy["data"]["note"].startswith("val.json, 14 of ")

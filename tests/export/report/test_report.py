@@ -64,9 +64,14 @@ def parity(rows: list[Row], verdict: str, note: str = "Demo weights & synthetic 
 
 PASSED = parity([REFERENCE, FP32, INT8], "passed")
 FAILED = parity(
-    [REFERENCE, FP32, replace(INT8, ap=0.85, ap_drop=0.02, ap_drop_interval=(0.011, 0.031), verdict="failed")], "failed"
+    [
+        REFERENCE,
+        FP32,
+        replace(INT8, accuracy=0.85, accuracy_drop=0.02, accuracy_drop_interval=(0.011, 0.031), verdict="failed"),
+    ],
+    "failed",
 )
-_BLANK = {"ap": None, "ap_drop": None, "ap_drop_interval": None}
+_BLANK = {"accuracy": None, "accuracy_drop": None, "accuracy_drop_interval": None}
 UNPROVEN = parity(
     [replace(r, **_BLANK, verdict=v) for r, v in ((REFERENCE, "reference"), (INT8, "unproven"))],
     "unproven",
@@ -156,19 +161,27 @@ def test_page_and_json_have_the_same_facts(tmp_path: Path, name: str) -> None:
     ]
     for row in result.rows:
         table = page.text[page.text.index("Every graph") :]
-        cells = [row.key, row.verdict, number(row.ap, "{:.4f}")]
+        cells = [row.key, row.verdict, number(row.accuracy, "{:.4f}")]
         if row.verdict != "reference":
-            cells += [signed(row.ap_drop), number(row.pixel_drift_p95), number(row.heatmap_error, "{:.1e}")]
+            cells += [signed(row.accuracy_drop), number(row.pixel_drift_p95), number(row.heatmap_error, "{:.1e}")]
         found = [table.find(cell, table.index(row.key)) for cell in cells]
         assert -1 not in found, (row.key, cells)
 
 
 def test_rows_have_the_agreed_fields_the_reference_first(tmp_path: Path) -> None:
     _, _, values = pages(tmp_path, PASSED)
-    fields = {"precision", "backend", "ap", "ap_drop", "ap_drop_interval", "pixel_drift_p95", "ms_per_person"}
+    fields = {
+        "precision",
+        "backend",
+        "accuracy",
+        "accuracy_drop",
+        "accuracy_drop_interval",
+        "pixel_drift_p95",
+        "ms_per_person",
+    }
     assert all(fields | {"size_mb", "verdict"} <= row.keys() for row in values["rows"])
-    assert values["rows"][0]["backend"] == "pytorch" and values["rows"][0]["ap_drop"] is None
-    assert values["rows"][2]["ap_drop_interval"] == [-0.001, 0.006]
+    assert values["rows"][0]["backend"] == "pytorch" and values["rows"][0]["accuracy_drop"] is None
+    assert values["rows"][2]["accuracy_drop_interval"] == [-0.001, 0.006]
     assert values["joint_drift_p95"]["openvino int8"]["right_ear"] is None
     seen = PASSED.drift["openvino int8"][:, 0]
     expected = np.quantile(seen[np.isfinite(seen)].astype(np.float64), 0.95)
@@ -200,7 +213,7 @@ def test_headlines_name_the_row_that_decides_with_its_figures() -> None:
     for drift, words in ((0.0, "joints do not move."), (0.0004, "joints move by less than 0.001 px (openvino int8).")):
         moved = [REFERENCE, replace(FP32, pixel_drift_p95=0.0), replace(INT8, pixel_drift_p95=drift)]
         assert headline(parity(moved, "passed")).endswith(f"95 % of the {words}")
-    better = parity([REFERENCE, replace(FP32, ap=0.88, ap_drop=-0.01)], "passed")
+    better = parity([REFERENCE, replace(FP32, accuracy=0.88, accuracy_drop=-0.01)], "passed")
     assert "0.0100" not in headline(better), "a gain is no loss"
 
 
@@ -254,7 +267,7 @@ def record(steps: list[dict[str, Any]], best: int, blocks: int = 20) -> dict[str
         "max_drop": 0.002,
         "people": 120,
         "images": 70,
-        "ap": 0.9,
+        "accuracy": 0.9,
         "backends": {"int8": "openvino", "int8_gpu": "onnxruntime"},
         "fp32_ms": 20.0,
         "steps": steps,

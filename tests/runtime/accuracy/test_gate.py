@@ -165,18 +165,18 @@ class TestAccuracy:
         worse = candidate(frames, 2.5, seed=1)
         parity = gate(frames, reference, worse)
         first, second = parity.rows
-        assert first.ap == pytest.approx(coco_ap(frames, reference), abs=1e-9)
-        assert second.ap == pytest.approx(coco_ap(frames, worse), abs=1e-9)
-        assert second.ap_drop == pytest.approx(coco_ap(frames, reference) - coco_ap(frames, worse), abs=1e-9)
-        assert second.ap_drop > 0.05
+        assert first.accuracy == pytest.approx(coco_ap(frames, reference), abs=1e-9)
+        assert second.accuracy == pytest.approx(coco_ap(frames, worse), abs=1e-9)
+        assert second.accuracy_drop == pytest.approx(coco_ap(frames, reference) - coco_ap(frames, worse), abs=1e-9)
+        assert second.accuracy_drop > 0.05
         assert (first.verdict, second.verdict, parity.verdict) == ("reference", "failed", "failed")
-        low, high = second.ap_drop_interval
-        assert low < second.ap_drop < high and low > 0
-        assert first.ap_drop == 0 and first.ap_drop_interval == (0, 0)
+        low, high = second.accuracy_drop_interval
+        assert low < second.accuracy_drop < high and low > 0
+        assert first.accuracy_drop == 0 and first.accuracy_drop_interval == (0, 0)
 
     def test_the_allowed_drop_decides(self, frames: Frames, reference: Candidate) -> None:
         worse = candidate(frames, 2.5, seed=1)
-        drop = gate(frames, reference, worse).rows[1].ap_drop
+        drop = gate(frames, reference, worse).rows[1].accuracy_drop
         assert drop is not None
         assert gate(frames, reference, worse, max_drop=drop + 1e-9).verdict == "passed"
         assert gate(frames, reference, worse, max_drop=drop - 1e-9).verdict == "failed"
@@ -184,14 +184,19 @@ class TestAccuracy:
     def test_the_same_network_passes(self, frames: Frames, reference: Candidate) -> None:
         parity = gate(frames, reference, candidate(frames), max_drop=0.0)
         row = parity.rows[1]
-        assert (row.ap_drop, row.ap_drop_interval, row.pixel_drift_p95, row.heatmap_error) == (0, (0, 0), 0, 0)
+        assert (row.accuracy_drop, row.accuracy_drop_interval, row.pixel_drift_p95, row.heatmap_error) == (
+            0,
+            (0, 0),
+            0,
+            0,
+        )
         assert row.verdict == parity.verdict == "passed"
         assert (row.backend, row.precision, row.key, row.size_mb) == ("openvino", "int8", "openvino int8", 1.5)
         assert row.ms_per_person > 0
 
     def test_a_better_candidate_passes_with_a_negative_drop(self, frames: Frames, reference: Candidate) -> None:
         row = gate(frames, reference, candidate(frames, 0.1, seed=2), max_drop=0.0).rows[1]
-        assert row.ap_drop is not None and row.ap_drop < 0 and row.verdict == "passed"
+        assert row.accuracy_drop is not None and row.accuracy_drop < 0 and row.verdict == "passed"
 
     def test_one_failure_fails_all(self, frames: Frames, reference: Candidate) -> None:
         good, bad = candidate(frames, name="onnxruntime fp32"), candidate(frames, 4.0)
@@ -216,7 +221,7 @@ class TestAccuracy:
             gate(replace(frames, coco={**frames.coco, "annotations": one}), reference, worse).rows[1]
             for one in (boxed, without)
         )
-        assert first.ap is not None and second.ap == pytest.approx(first.ap, abs=1e-12)
+        assert first.accuracy is not None and second.accuracy == pytest.approx(first.accuracy, abs=1e-12)
 
     def test_another_category_id(self) -> None:
         """People need not be category 1 in a file of one's own."""
@@ -230,18 +235,20 @@ class TestAccuracy:
         parity = gate(
             frames, candidate(frames, name="pytorch fp32", contract=contract), candidate(frames, 3.0, contract=contract)
         )
-        assert parity.verdict == "failed" and parity.rows[0].ap is not None
+        assert parity.verdict == "failed" and parity.rows[0].accuracy is not None
         wide = replace(contract, sigmas=tuple(3 * s for s in contract.sigmas))
         looser = gate(frames, candidate(frames, 3.0, name="pytorch fp32", contract=wide))
-        assert parity.rows[1].ap is not None and looser.rows[0].ap is not None
-        assert looser.rows[0].ap > parity.rows[1].ap + 0.1
+        assert parity.rows[1].accuracy is not None and looser.rows[0].accuracy is not None
+        assert looser.rows[0].accuracy > parity.rows[1].accuracy + 0.1
 
 
 class TestUnproven:
     def test_without_labels_nothing_passes(self, frames: Frames, reference: Candidate) -> None:
         parity = gate(frames, reference, candidate(frames), labelled=False)
         assert parity.verdict == parity.rows[1].verdict == "unproven"
-        assert all(r.ap is None and r.ap_drop is None and r.ap_drop_interval is None for r in parity.rows)
+        assert all(
+            r.accuracy is None and r.accuracy_drop is None and r.accuracy_drop_interval is None for r in parity.rows
+        )
         assert parity.data["labelled"] is False
 
     @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -344,7 +351,7 @@ class TestBrokenCandidates:
         assert result.rows[2].verdict == ("passed" if labelled else "unproven") and not result.rows[2].reason
         assert list(result.drift) == ["openvino int8"] and {w.key for w in result.worst} == {"openvino int8"}
         values = json.loads(json.dumps(row.to_json(), allow_nan=False))
-        assert [values[k] for k in ("ap", "pixel_drift_p95", "heatmap_error", "ms_per_person")] == [None] * 4
+        assert [values[k] for k in ("accuracy", "pixel_drift_p95", "heatmap_error", "ms_per_person")] == [None] * 4
 
     def test_a_graph_that_the_backend_refuses(self, frames: Frames, reference: Candidate) -> None:
         def refuse() -> PoseEstimator:
@@ -399,3 +406,30 @@ class TestRun:
         frames.coco["annotations"][4]["bbox"] = [500, 10, 20, 40]
         with pytest.raises(InputError, match=r"2\.png, pytorch fp32: box 0 of 1 .* outside the 200x160 frame"):
             gate(frames, reference)
+
+
+def test_joints_without_sigmas_are_judged_by_pck() -> None:
+    """A graph whose joints lie beside their labels fails as it does by AP; the note says by what it was judged."""
+    frames, own = make_frames(), replace(CONTRACT, dataset="mine", sigmas=())
+    reference = candidate(frames, 1.0, name="pytorch fp32", contract=own)
+    same = candidate(frames, 1.0, contract=own)
+    off = candidate(frames, 6.0, name="onnxruntime int8", seed=1, contract=own)
+    parity = gate(frames, reference, same, off)
+    assert parity.metric == "PCK@0.05" and "PCK@0.05 of the box's longer side" in parity.data["note"]
+    first, good, bad = parity.rows
+    assert (good.verdict, good.accuracy_drop, good.accuracy_drop_interval) == ("passed", 0.0, (0.0, 0.0))
+    assert bad.verdict == "failed" and bad.accuracy is not None and bad.accuracy_drop is not None
+    # against a loop over the people, by what the estimator finds
+    within = total = 0
+    pose = off.open()
+    for a in frames.coco["annotations"]:
+        if a["iscrowd"] or not a["num_keypoints"]:
+            continue
+        x, y, w, h = a["bbox"]
+        record = next(r for r in frames.coco["images"] if r["id"] == a["image_id"])
+        found = pose(frames.load(record), [[x, y, x + w, y + h]]).xy[0]
+        for (jx, jy, v), (px, py) in zip(np.reshape(a["keypoints"], (-1, 3)), found, strict=True):
+            total += v > 0
+            within += v > 0 and np.hypot(px - jx, py - jy) <= 0.05 * max(w, h)
+    assert bad.accuracy == pytest.approx(within / total)
+    assert first.accuracy == pytest.approx(bad.accuracy + bad.accuracy_drop)

@@ -47,7 +47,7 @@ def full(path: Path) -> Path:
             "data": {"note": "val.json, 100 images"},
             "rows": [
                 {
-                    **{"backend": b, "precision": p, "ap": ap, "ap_drop": drop, "verdict": verdict},
+                    **{"backend": b, "precision": p, "accuracy": ap, "accuracy_drop": drop, "verdict": verdict},
                     **{"pixel_drift_p95": 1.25, "ms_per_person": 3.5},
                 }
                 for b, p, ap, drop, verdict in rows
@@ -63,7 +63,7 @@ def test_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for text in (
         "full-coco-32x24",
-        f"{path.stat().st_size / 1e6:.1f} MB, schema 1",
+        f"{path.stat().st_size / 1e6:.1f} MB, schema 2",
         "hrnet_w99 on coco, row some_row",
         "file mine.pth sha256 ab12; trained at home",
         "24x32 px crops (width x height), uint8 BGR; trained on RGB",
