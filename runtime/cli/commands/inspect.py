@@ -82,8 +82,8 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
         found = f"{metric} unproven" if r["accuracy"] is None else f"{metric} {r['accuracy']:.4f}"
         drop = "" if r["accuracy_drop"] is None else f" (drop {r['accuracy_drop']:+.4f})"
         lines.append(
-            f"             {r['backend']:12} {r['precision']:5} {found}{drop}, p95 drift {r['pixel_drift_p95']:.2f} px, "
-            f"{r['ms_per_person']:.1f} ms per person: {r['verdict']}"
+            f"             {r['backend']:12} {r['precision']:5} {found}{drop}, p95 drift "
+            f"{r['pixel_drift_p95']:.2f} px, {r['ms_per_person']:.1f} ms per person: {r['verdict']}"
         )
     return lines
 

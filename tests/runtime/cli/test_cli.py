@@ -47,7 +47,7 @@ class TestHelp:
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--version"]) == 0
-        said = f"posert {metadata.version('posert')}; reads and writes bundles of schema 1\n"
+        said = f"posert {metadata.version('posert')}; reads and writes bundles of schema 2\n"
         assert capsys.readouterr().out == said
 
     def test_a_reader_that_stops(self) -> None:
