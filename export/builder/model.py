@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ...runtime.bundle.contract import Contract
 from ...runtime.system.progress import Report
@@ -120,6 +121,7 @@ class OwnModel:
 
     Attributes:
         build: makes the network, which maps normalised images `(N, 3, H, W)` to what the contract's rule reads.
+        select: the channels that come out, of a network that has more joints than its contract; empty: all.
         file: its checkpoint; None: `build` gives it with its weights.
         arch, source: what the manifest says of the network and of where its contract comes from.
     """
@@ -130,6 +132,7 @@ class OwnModel:
     file: Path | None = None
     source: str = ""
     note: str = ""
+    select: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -153,9 +156,26 @@ class OwnModel:
             found = checkpoint.load(self.file, network)
             network.load_state_dict(found.state_dict)
             made = Provenance("file", self.file.name, found.sha256, found.layout, self.note)
-        reference = Reference(network, self.contract)
+        reference = Reference(_Selected(network, self.select) if self.select else network, self.contract)
         reference.check_output()
         return Loaded(reference, made, _facts(self))
+
+
+class _Selected(nn.Module):
+    """A network of which some channels of each output come out."""
+
+    channels: Tensor
+
+    def __init__(self, network: nn.Module, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("channels", torch.tensor(channels), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = self.network(images)
+        if isinstance(outputs, Tensor):
+            return outputs[:, self.channels]
+        return tuple(output[:, self.channels] for output in outputs)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from ...runtime.cli import options
 from ...runtime.errors import PosertError
+from . import _own_model
 
 if TYPE_CHECKING:
     from ...runtime.accuracy.frames import Frames
-    from ..builder.model import PublishedModel
+    from ..builder.model import OnnxModel, OwnModel, PublishedModel
 
 _CALIBRATION_IMAGES = 100
 
@@ -25,20 +26,36 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stages", type=options.positive, metavar="K", help="stop a network of several stages after stage K")
     weights = "a checkpoint file, auto (download), demo or random (default: auto)"
     add("--weights", default="auto", metavar="FILE", help=weights)
+    _own_model.add_arguments(parser)
 
 
-def model_of(args: argparse.Namespace) -> PublishedModel:
-    """The model that the arguments name.
+def model_of(args: argparse.Namespace) -> PublishedModel | OwnModel | OnnxModel:
+    """The model that the arguments name or describe.
 
     Raises PosertError: they name none or more than one, a stage that does not exist, or weights that cannot be had.
     """
+    described = [name for name in _own_model.OPTIONS if getattr(args, name) is not None]
+    by_file = args.weights not in ("auto", "demo", "random") and args.arch is None and args.model is None
+    if described or by_file:
+        unused = [name for name in ("model", "dataset", "stages") if getattr(args, name) is not None]
+        if unused:
+            given = described[0].replace("_", "-") if described else "weights"
+            raise PosertError(f"--{unused[0]} is for published models; leave it out with --{given}")
+        return _own_model.model_of(args)
+    return _published(args)
+
+
+def _published(args: argparse.Namespace) -> PublishedModel:
     from .. import catalog
     from ..archs import on_meta
     from ..builder.model import PublishedModel
     from ..weights.load import check_source
 
     if (args.model is None) == (args.arch is None):
-        raise PosertError("which model? Give --arch NAME, such as hrnet_w32, or --model ID (posert models lists them)")
+        raise PosertError(
+            "which model? Give --arch NAME, such as hrnet_w32, or --model ID (posert models lists them), or one of your "
+            "own: --config my_config.py --weights my.pth, or --network net.onnx"
+        )
     if args.model is not None and (args.dataset or args.imgsz):
         raise PosertError("--dataset and --imgsz go with --arch; --model already names one data set and size")
     row = catalog.row(args.model) if args.model is not None else catalog.find(args.arch, args.dataset, args.imgsz)
@@ -57,14 +74,18 @@ def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
 def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
     """The images of --calib, with labels or with boxes only; without it synthetic people."""
     from ...runtime.accuracy.frames import box_frames, read_frames
+    from ...runtime.accuracy.label_csv import is_label_csv
     from ...runtime.metrics.coco_files import read_json
     from ..demo.frames import demo_frames
 
     if not args.calib:
         return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
-    content = None if args.calib.suffix.lower() == ".csv" else read_json(args.calib)
-    people = content.get("annotations") if isinstance(content, dict) else None
-    labelled = isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
+    if args.calib.suffix.lower() == ".csv":
+        labelled = is_label_csv(args.calib)
+    else:
+        content = read_json(args.calib)
+        people = content.get("annotations") if isinstance(content, dict) else None
+        labelled = isinstance(people, list) and any(isinstance(a, dict) and "keypoints" in a for a in people)
     return (read_frames if labelled else box_frames)(args.calib, args.calib_images)
 
 

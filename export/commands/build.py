@@ -25,6 +25,7 @@ _DEMO_IMAGES = {"small": 400, "large": 100}
 _SMALL_MACS = 1e9
 # Without meaningful labels only the heatmaps are compared, and a few people are enough.
 _UNLABELLED_IMAGES = 8
+_SYNTHETIC = "int8 is calibrated on synthetic people; images of your own keep more accuracy: --calib and --calib-images"
 _UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
 
@@ -65,6 +66,13 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"{plan.model.title}, {', '.join(plan.precisions)} -> {plan.output}")
     if plan.model.note:
         console.print(f"note: {plan.model.note}")
+    if (
+        "int8" in plan.precisions
+        and not plan.scales
+        and plan.calibration.kind == "demo"
+        and plan.model.weights != "demo"
+    ):
+        console.print(f"note: {_SYNTHETIC}")
     with steps(console) as report:
         built = build_bundle(plan, report)
         report("report", 1, 1)
@@ -89,6 +97,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """What to build. Raises PosertError for mistakes in the arguments: all are found here, before any work."""
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
+    from ..builder.model import OnnxModel, PublishedModel
     from ..builder.plan import Plan
     from ..demo.frames import demo_frames
     from ..graph.to_onnx import OPSET, check_opset
@@ -99,6 +108,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     precisions = _precisions(args)
     if args.dynamic_size and not args.onnx:
         raise PosertError("--dynamic-size applies to --onnx FILE; the crops of a bundle have one size")
+    if args.dynamic_size and isinstance(model, OnnxModel):
+        raise PosertError("--dynamic-size is for PyTorch networks; an ONNX file has the size that it was exported for")
     arguments.check_pair(args, "annotations", "images")
     arguments.check_pair(args, "calib", "calib_images")
     if args.calib_cache is not None:
@@ -114,7 +125,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         if path is not None:
             check_writable(path)
     demo = args.weights == "demo"
-    macs = model.row.macs_test_path if demo else None
+    macs = model.row.macs_test_path if isinstance(model, PublishedModel) and demo else None
     small = macs is not None and macs < _SMALL_MACS
     images = _DEMO_IMAGES["small" if small else "large"] if demo else _UNLABELLED_IMAGES
     if args.annotations:
