@@ -53,8 +53,8 @@ def _published(args: argparse.Namespace) -> PublishedModel:
 
     if (args.model is None) == (args.arch is None):
         raise PosertError(
-            "which model? Give --arch NAME, such as hrnet_w32, or --model ID (posert models lists them), or one of your "
-            "own: --config my_config.py --weights my.pth, or --network net.onnx"
+            "which model? Give --arch NAME, such as hrnet_w32, or --model ID (posert models lists them), or one of "
+            "your own: --config my_config.py --weights my.pth, or --network net.onnx"
         )
     if args.model is not None and (args.dataset or args.imgsz):
         raise PosertError("--dataset and --imgsz go with --arch; --model already names one data set and size")

@@ -110,8 +110,8 @@ def _with_differences(found: Description, weights: Path, root: Path | None) -> D
 def _contract(found: Description, args: argparse.Namespace) -> Contract:
     if found.contract is None:
         raise PosertError(
-            f"this {found.source} does not say the names of the joints: give them with --dataset-file joints.yaml (name "
-            "and keypoints; flip_pairs, skeleton and sigmas where there are any)"
+            f"this {found.source} does not say the names of the joints: give them with --dataset-file joints.yaml "
+            "(name and keypoints; flip_pairs, skeleton and sigmas where there are any)"
         )
     return found.contract
 
@@ -122,8 +122,8 @@ def _of_config(args: argparse.Namespace, found: Description, contract: Contract,
 
     if not found.network:
         raise PosertError(
-            f"this {found.source} does not describe the network's layers: give its architecture with --arch, the config "
-            "with --config, or the network as ONNX with --network"
+            f"this {found.source} does not describe the network's layers: give its architecture with --arch, the "
+            "config with --config, or the network as ONNX with --network"
         )
     kind = next((kind for words, kind in _SOURCES.items() if found.source.startswith(words)), "experiment")
     built = network_of(found.network, kind)
