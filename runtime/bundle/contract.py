@@ -5,6 +5,7 @@ The contract travels in the bundle, so an edge device never guesses a padding, a
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,6 +90,20 @@ class Contract:
     def to_json(self) -> dict[str, Any]:
         """The contract as plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Contract:
+        """Read a contract from contract.yaml, contract.json or a .pose bundle.
+
+        YAML files hold the fields by name; `posert contract FILE --json` shows them all. Reading them needs PyYAML.
+
+        Raises:
+            ContractError: the file cannot be read, a field is missing, unknown or out of range; the message names it.
+            BundleError: the bundle cannot be read.
+        """
+        from .contract_file import read_contract
+
+        return read_contract(path)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Contract:
