@@ -33,8 +33,7 @@ def read_joints(path: str | Path, config_root: Path | None = None) -> Joints:
     """
     path = Path(path)
     if path.suffix == ".py":
-        config = read_config(path, config_root)
-        top = Field(config.values, "", config.label)
+        top = read_config(path, config_root).top
         if not top["dataset_info"]:
             raise top["dataset_info"].error("the joints, as in MMPose's configs/_base_/datasets")
         return of_metainfo(top["dataset_info"]).known()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...runtime.errors import ConfigError
 from .arithmetic import binary
 from .bases import Bases
 from .expressions import Expressions
+from .fields import Field
 from .files import decode, read_bytes
 from .methods import items
 from .syntax import parse
@@ -34,11 +35,18 @@ class Config:
         values: the variables of the file and its bases, merged; a value that cannot be had is an `Unknown`.
         label: the file, for messages.
         notes: bases that were not found and are not needed.
+        lines: file and line where each variable was last set.
     """
 
     values: Mapping[str, Any]
     label: str
     notes: tuple[str, ...] = ()
+    lines: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def top(self) -> Field:
+        """The variables, for typed access."""
+        return Field(self.values, "", self.label, self.lines)
 
 
 def read_config(path: Path, root: Path | None = None) -> Config:
@@ -59,8 +67,8 @@ def read_text(source: str, label: str, folder: Path, root: Path | None = None) -
     bases = Bases(Budget(), root)
     file = _File(label, folder, bases, ())
     values = file.read(source)
-    return Config({name: _finish(value, bases.budget, file.line_of(name)) for name, value in values.items()}, label,
-                  tuple(bases.notes))  # fmt: skip
+    finished = {name: _finish(value, bases.budget, file.lines.get(name, label)) for name, value in values.items()}
+    return Config(finished, label, tuple(bases.notes), file.lines)
 
 
 class _File(Expressions):
@@ -70,11 +78,7 @@ class _File(Expressions):
         super().__init__(label, bases.budget)
         self.folder, self.bases, self.above = folder, bases, (*above, label)
         self._inner: set[str] = set()  # imported names, functions, classes: no part of the config
-        self._lines: dict[str, int] = {}
-
-    def line_of(self, name: str) -> str:
-        """Where a variable was last set."""
-        return f"{self.label}:{self._lines.get(name, 1)}"
+        self.lines: dict[str, str] = {}
 
     def read(self, source: str) -> dict[str, Any]:
         """The variables of a file, merged with those of its bases."""
@@ -111,7 +115,7 @@ class _File(Expressions):
         while isinstance(target, ast.Subscript | ast.Attribute):
             target = target.value
         if isinstance(target, ast.Name):
-            self._lines[target.id] = target.lineno
+            self.lines[target.id] = self.where(target)
             self._inner.discard(target.id)
 
     def _base(self, node: ast.AST, name: str) -> dict[str, Any]:
@@ -125,7 +129,10 @@ class _File(Expressions):
             raise ConfigError(f"{where}: bases in a circle: {' -> '.join([*self.above, str(path)])}"[:2000])
         if len(self.above) > _MAX_FILES_DEEP:
             raise ConfigError(f"{where}: more than {_MAX_FILES_DEEP} files build on each other")
-        return _File(str(path), path.parent, self.bases, self.above).read(self.bases.read(path, where))
+        other = _File(str(path), path.parent, self.bases, self.above)
+        values = other.read(self.bases.read(path, where))
+        self.lines = {**other.lines, **self.lines}
+        return values
 
     def _statement(self, node: ast.stmt) -> None:
         self.budget.spend(STEP, self.where(node))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...runtime.errors import ConfigError
@@ -32,24 +32,26 @@ class Field:
         value: what is there; None and absent are the same.
         path: its place in the file.
         label: the file.
+        lines: file and line of each variable, where the value is a config.
     """
 
     value: Any
     path: str
     label: str
+    lines: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, key: str | int) -> Field:
         """A field of this mapping or list, whether it is there or not."""
         path = f"{self.path}[{key}]" if isinstance(key, int) else f"{self.path}.{key}".lstrip(".")
-        value = self.value
+        value, label = self.value, self.lines.get(str(key), self.label)
         if isinstance(value, Unknown):
-            return Field(value, path, self.label)
+            return Field(value, path, label)
         if isinstance(value, Mapping):
-            return Field(value.get(key), path, self.label)
+            return Field(value.get(key), path, label)
         if isinstance(value, list | tuple) and isinstance(key, int) and -len(value) <= key < len(value):
-            return Field(value[key], path, self.label)
+            return Field(value[key], path, label)
         if value is None:
-            return Field(None, path, self.label)
+            return Field(None, path, label)
         raise self.error("a mapping" if isinstance(key, str) else f"a list with an element {key}")
 
     def __bool__(self) -> bool:

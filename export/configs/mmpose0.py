@@ -41,7 +41,7 @@ def describe(config: Config, root: Path | None = None, source: str = SOURCE) -> 
 
 class _Reader:
     def __init__(self, config: Config, root: Path | None, source: str) -> None:
-        self.top, self.source = Field(config.values, "", config.label), source
+        self.top, self.source = config.top, source
         self.model, self.finder = self.top["model"], Finder(Path(config.label).parent, root)
         self.test = self._test_data()
         self.notes = list(config.notes)

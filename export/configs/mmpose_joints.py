@@ -68,8 +68,10 @@ class Finder:
         folders = [Path(), self.folder, *self.folder.resolve().parents, *([self.root] if self.root else [])]
         for folder in folders:
             if is_regular(folder / name):
-                config = read_config(folder / name, self.root)
-                return of_metainfo(Field(config.values, "", config.label)["dataset_info"]).known()
+                try:
+                    return of_metainfo(read_config(folder / name, self.root).top["dataset_info"]).known()
+                except ConfigError as error:
+                    raise ConfigError(f"{field.label}: the data set file of {field.path}: {error}") from error
         if mmpose_data.dataset_file(name.stem) is None:
             raise ConfigError(
                 f"{field.label}: the data set file {str(name)[:200]!r} ({field.path}) is not there, and MMPose has "

@@ -18,12 +18,12 @@ _MAX_CHAIN = 400  # operators, calls, ... that follow each other without a comma
 _MAX_F_STRING = 2000
 
 _TOKEN = re.compile(
-    r"""(?P<comment>\#[^\n]*)
-    |(?P<prefix>\b[rRbBuUfF]{1,2}(?=['"]))?(?P<string>'''(?:[^\\]|\\.)*?'''|\"\"\"(?:[^\\]|\\.)*?\"\"\"
-        |'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
-    |(?P<unended>['"])|(?P<word>\w+)|(?P<newline>\n)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>,)|(?P<other>[^\s])""",
-    re.VERBOSE | re.DOTALL,
+    r"""(?P<comment>\#[^\n]*)|(?P<prefix>\b[rRbBuUfF]{1,2}(?=['"]))?(?P<quote>\'\'\'|\"\"\"|'|")
+    |(?P<word>\w+)|(?P<newline>\n)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comma>,)|(?P<other>[^\s])""",
+    re.VERBOSE,
 )
+# What may come next in a text: an escape, its end, or an end of the line, which ends no text.
+_NEXT = {q: re.compile(rf"\\.|{q}" + ("|\n" if len(q) == 1 else ""), re.DOTALL) for q in ("'''", '"""', "'", '"')}
 _CHAINING = {"and", "or", "not", "if", "else", "elif", "lambda", "in", "is", "await", "yield"}
 
 _BASE = re.compile(r"""(['"]?)\{\{\s*(_base_\.[\w.]+)\s*\}\}\1""")
@@ -50,9 +50,9 @@ def parse(source: str, label: str, budget: Budget) -> ast.Module:
 
 
 def _scan(source: str, label: str, budget: Budget) -> None:
-    line, chains, elifs = 1, [0], 0
-    for match in _TOKEN.finditer(source):
-        kind, text = match.lastgroup, match.group()
+    at, line, chains, elifs = 0, 1, [0], 0
+    while match := _TOKEN.search(source, at):
+        at, kind, text = match.end(), match.lastgroup, match.group()
         budget.tokens -= 1
         if kind == "newline":
             line += 1
@@ -69,13 +69,24 @@ def _scan(source: str, label: str, budget: Budget) -> None:
         elif kind == "other" or text in _CHAINING:
             chains[-1] += 1
             elifs += text == "elif"
-        elif kind == "string":
-            line += text.count("\n")
-            if "f" in (match.group("prefix") or "").lower() and len(text) > _MAX_F_STRING:
-                raise ConfigError(f"{label}:{line}: an f-string of {len(text)} characters")
-        elif kind == "unended":  # at once: looking for the ends of more of them takes quadratic time
-            raise ConfigError(f"{label}:{line}: a text without an end")
+        elif kind == "quote":
+            start, at = at, _end_of_text(source, at, match["quote"], f"{label}:{line}", budget)
+            line += source.count("\n", start, at)
+            if "f" in (match["prefix"] or "").lower() and at - start > _MAX_F_STRING:
+                raise ConfigError(f"{label}:{line}: an f-string of {at - start} characters")
         if len(chains) > _MAX_NESTING or chains[-1] > _MAX_CHAIN or elifs > _MAX_NESTING:
             raise ConfigError(f"{label}:{line}: nested too deeply for a config")
         if budget.tokens < 0:
             raise ConfigError(f"{label}:{line}: too long for a config, with the files that it builds on")
+
+
+def _end_of_text(source: str, at: int, quote: str, where: str, budget: Budget) -> int:
+    """Where a text ends that begins at `at`."""
+    while match := _NEXT[quote].search(source, at):
+        at = match.end()
+        budget.tokens -= 1
+        if match.group() == quote:
+            return at
+        if match.group() == "\n" or budget.tokens < 0:
+            break
+    raise ConfigError(f"{where}: a text without an end, or with too many escapes")
