@@ -77,13 +77,15 @@ class Joints:
         def kept(pairs: Pairs) -> Pairs:
             return tuple((at[a], at[b]) for a, b in pairs if a in at and b in at)
 
-        return replace(
+        some = replace(
             self,
+            notes=(),
             keypoints=tuple(self.keypoints[i] for i in indices),
             flip_pairs=kept(self.flip_pairs),
             skeleton=kept(self.skeleton),
             sigmas=tuple(self.sigmas[i] for i in indices) if self.sigmas else (),
         )
+        return some.known()
 
     def known(self, fill_in: bool = False) -> Joints:
         """The same, under the name of the data set of posert with these joints; it may fill in what is missing."""
@@ -92,11 +94,15 @@ class Joints:
             if own.keypoints != self.keypoints:
                 continue
             if self.flip_pairs and set(map(frozenset, self.flip_pairs)) != set(map(frozenset, own.flip_pairs)):
-                return self
+                continue
             parts: dict[str, Any] = {"flip_pairs": own.flip_pairs, "skeleton": own.skeleton, "sigmas": own.sigmas}
             missing = {part: v for part, v in parts.items() if fill_in and v and not getattr(self, part)}
             note = (f"{', '.join(missing)}: of {name}, which has the same joints",) if missing else ()
             return replace(self, name=name, notes=(*self.notes, *note), **missing)
+        if self.name in datasets():  # copied from its config, and not renamed
+            other = f"{self.name}-{len(self.keypoints)}"
+            note = (f"joints: called {other!r}; the file calls them {self.name!r}, which has other joints",)
+            return replace(self, name=other, notes=(*self.notes, *note))
         return self
 
 

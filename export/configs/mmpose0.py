@@ -72,7 +72,7 @@ class _Reader:
             network=dict(self.model.mapping()),
             channels=channels.whole() if channels else None,
             flip_test=flip_test,
-            notes=(*self.notes, *self.finder.notes),
+            notes=(*self.notes, *self.finder.notes, *(joints.notes if joints else ())),
         )
 
     def _test_data(self) -> Field:

@@ -64,6 +64,8 @@ class _Reader:
             fields["flip_shift"] = False
         if joints is None:
             joints = self._joints()
+        output = tuple(i.whole() for i in self.model["test_cfg"]["output_keypoint_indices"].items())
+        about = joints.notes if joints and not output else ()  # of a choice of them other things hold
         return Description(
             source=self.source,
             kind=kind,
@@ -71,9 +73,9 @@ class _Reader:
             joints=joints,
             network=dict(self.model.mapping()),
             channels=self._channels(),
-            output_keypoints=tuple(i.whole() for i in self.model["test_cfg"]["output_keypoint_indices"].items()),
+            output_keypoints=output,
             flip_test=flip_test,
-            notes=(*self.notes, *self.finder.notes),
+            notes=(*self.notes, *self.finder.notes, *about),
         )
 
     def _stated(self, field: Field, default: bool) -> bool:

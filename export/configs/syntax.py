@@ -72,8 +72,10 @@ def _scan(source: str, label: str, budget: Budget) -> None:
         elif kind == "quote":
             start, at = at, _end_of_text(source, at, match["quote"], f"{label}:{line}", budget)
             line += source.count("\n", start, at)
-            if "f" in (match["prefix"] or "").lower() and at - start > _MAX_F_STRING:
-                raise ConfigError(f"{label}:{line}: an f-string of {at - start} characters")
+            if "f" in (match["prefix"] or "").lower():
+                budget.tokens -= 10 + (at - start) // 4  # for the expressions in it
+                if at - start > _MAX_F_STRING:
+                    raise ConfigError(f"{label}:{line}: an f-string of {at - start} characters")
         if len(chains) > _MAX_NESTING or chains[-1] > _MAX_CHAIN or elifs > _MAX_NESTING:
             raise ConfigError(f"{label}:{line}: nested too deeply for a config")
         if budget.tokens < 0:

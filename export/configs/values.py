@@ -53,7 +53,7 @@ class Budget:
 
     units: int = 3_000_000
     bytes: int = 2 << 20
-    tokens: int = 200_000
+    tokens: int = 100_000
     files: int = 60
     spoiled: dict[int, tuple[Any, Unknown]] = field(default_factory=dict)
 
