@@ -108,7 +108,7 @@ def _of_data(text: str, path: Path) -> Description:
     ):
         raise ConfigError(f"{path} is a data set file, which says the joints alone: give it with --dataset-file")
     try:
-        return of_contract(of_values(values, str(path)), "contract file")
+        return of_contract(of_values(values, str(path)), "contract file")  # or the mistakes in it
     except ContractError as error:
         raise ConfigError(str(error)) from error
 

@@ -57,6 +57,8 @@ def of_values(values: Any, label: str) -> Contract:
     """
     if not isinstance(values, dict):
         raise ContractError(f"{label}: {type(values).__name__}, expected the fields of a contract by name")
+    if isinstance(values.get("contract"), dict):  # as `posert contract FILE --json` prints it
+        values = values["contract"]
     known = {f.name: f.default is MISSING for f in fields(Contract)}
     unknown = [str(name) for name in values if name not in known]
     missing = [name for name, needed in known.items() if needed and name not in values]
