@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.bundle.contract import Contract
-from ...runtime.bundle.contract_file import of_values
 from ...runtime.errors import ConfigError, ContractError
 from ...runtime.pose.heads import head
 from . import checkpoint, experiment, mmdeploy, mmpose0, mmpose1, onnx_file, yaml_file
@@ -108,7 +107,7 @@ def _of_data(text: str, path: Path) -> Description:
     ):
         raise ConfigError(f"{path} is a data set file, which says the joints alone: give it with --dataset-file")
     try:
-        return of_contract(of_values(values, str(path)), "contract file")  # or the mistakes in it
+        return of_contract(Contract.from_values(values, str(path)), "contract file")  # or the mistakes in it
     except ContractError as error:
         raise ConfigError(str(error)) from error
 
@@ -121,7 +120,7 @@ def _of_onnx(path: Path) -> Description:
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: its metadata {_ONNX_KEY} is no JSON") from error
         try:
-            return of_contract(of_values(values, f"{path}[{_ONNX_KEY}]"), "ONNX file")
+            return of_contract(Contract.from_values(values, f"{path}[{_ONNX_KEY}]"), "ONNX file")
         except ContractError as error:
             raise ConfigError(str(error)) from error
     beside = path.with_name("pipeline.json")

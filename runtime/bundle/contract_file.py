@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import difflib
-import os
 import stat
-from dataclasses import MISSING, fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ContractError
-from .contract import Contract
+from ..errors import BundleError, ContractError
+from .members import open_zip, read_manifest
 
 _MAX_BYTES = 1 << 20
 _MAX_NODES = 20_000  # also bounds the time, of a parser in Python
 _MAX_SCALAR = 10_000
 _MAX_DEPTH = 50
-_LISTS = ("keypoints", "sigmas", "mean", "std", "enlarge", "flip_pairs", "skeleton")
 
 
-def read_contract(path: str | os.PathLike[str]) -> Contract:
-    """Read contract.yaml, contract.json or the contract of a bundle.
+def read_values(path: Path) -> Any:
+    """The fields of a contract in contract.yaml, contract.json or a bundle, not yet checked.
 
     Raises:
-        ContractError: the file cannot be read, a field is missing, unknown or out of range; the message names it.
+        ContractError: the file cannot be read.
         BundleError: the bundle cannot be read.
     """
-    path = Path(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ContractError(f"{path}: no file, expected contract.yaml, contract.json or a .pose bundle")
@@ -36,30 +33,35 @@ def read_contract(path: str | os.PathLike[str]) -> Contract:
     except (OSError, ValueError) as error:
         raise ContractError(f"{str(path)!r} cannot be read: {error}") from error
     if data.startswith(b"PK"):
-        from .archive import Bundle
-
-        with Bundle(path) as bundle:
-            return bundle.contract
+        with open_zip(path) as archive:
+            try:
+                return read_manifest(archive, path)["contract"]
+            except ValueError as error:
+                raise BundleError(f"{path}: {error}; rebuild the bundle: posert build") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if more or "\0" in text:
         raise ContractError(f"{path}: no text of at most {_MAX_BYTES} bytes, expected contract.yaml or contract.json")
-    return of_values(read_yaml(text, str(path)), str(path))
+    return read_yaml(text, str(path))
 
 
-def of_values(values: Any, label: str) -> Contract:
-    """A contract from its fields by name; `label` is the file, for messages.
+def check_names(values: Any, known: Mapping[str, bool], label: str) -> dict[str, Any]:
+    """Check that a file has the fields of a contract, by name; returns them, with tuples for lists.
+
+    Args:
+        values: the document. What `posert contract FILE --json` prints has them under `contract`.
+        known: the fields, and whether a contract needs each.
+        label: the file, for messages.
 
     Raises:
-        ContractError: a field is missing, unknown or out of range; the message names it and the nearest one.
+        ContractError: a field is missing or unknown; the message names it and the nearest one.
     """
+    if isinstance(values, dict) and isinstance(values.get("contract"), dict):
+        values = values["contract"]
     if not isinstance(values, dict):
         raise ContractError(f"{label}: {type(values).__name__}, expected the fields of a contract by name")
-    if isinstance(values.get("contract"), dict):  # as `posert contract FILE --json` prints it
-        values = values["contract"]
-    known = {f.name: f.default is MISSING for f in fields(Contract)}
     unknown = [str(name) for name in values if name not in known]
     missing = [name for name, needed in known.items() if needed and name not in values]
     if unknown or missing:
@@ -70,11 +72,7 @@ def of_values(values: Any, label: str) -> Contract:
             + " and ".join([f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {told}"] * bool(unknown))
             + f". Its fields: {', '.join(known)}"
         )
-    values = {name: _tuples(value) if name in _LISTS else value for name, value in values.items()}
-    try:
-        return Contract(**values)
-    except ContractError as error:
-        raise ContractError(f"{label}: {error}") from error
+    return {name: _tuples(value) for name, value in values.items()}
 
 
 def read_yaml(text: str, label: str) -> Any:
