@@ -17,6 +17,10 @@ class ContractError(PosertError):
     """A contract with a value that no network can have."""
 
 
+class ConfigError(PosertError):
+    """A config, experiment or data set file that cannot be read, or that describes no network that posert runs."""
+
+
 class BackendError(PosertError):
     """A backend that is not installed, or that refused a model."""
 

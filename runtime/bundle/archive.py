@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..system.files import atomic_write
 from .contract import Contract
-from .manifest import GOLDEN, MANIFEST, REQUIRES, SCHEMA, check_manifest, load_manifest, newer_posert, parse_artifacts
+from .manifest import GOLDEN, MANIFEST, REQUIRES, SCHEMA, check_manifest, load_manifest, parse_artifacts
 from .manifest import Artifact as Artifact  # part of this module's interface
+from .members import open_zip, read_manifest, read_member, seal
 
-MAX_MANIFEST = 16 << 20
 MAX_MEMBER = 4 << 30  # a zip without the 64-bit extension, and far above any pose network
 
 
@@ -50,10 +50,6 @@ def output_names(count: int) -> list[str]:
     return ["heatmaps", *(f"output_{i}" for i in range(1, count))]
 
 
-# What Python's zip reader raises for damage: RuntimeError (and NotImplementedError) for flags and versions it lacks.
-_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError)
-
-
 class Bundle:
     """An opened bundle. Reading is lazy: a member is read, and its hash checked, when it is asked for.
 
@@ -63,16 +59,9 @@ class Bundle:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._zip = open_zip(self.path)
         try:
-            self._zip = zipfile.ZipFile(self.path)
-        except FileNotFoundError:
-            raise BundleError(f"{self.path}: no such file; make one with `posert build --output {self.path}`") from None
-        except _ZIP_ERRORS as error:
-            raise BundleError(
-                f"{self.path}: not a pose bundle, or cut short ({error}); copy it again or rebuild it: posert build"
-            ) from error
-        try:
-            self.manifest = self._read_manifest()
+            self.manifest = read_manifest(self._zip, self.path)
             self.contract = Contract.from_json(self.manifest["contract"])
             self.artifacts = parse_artifacts(self.manifest)
             self._check_members()
@@ -138,21 +127,6 @@ class Bundle:
             self.read(artifact)
         self.golden()
 
-    def _read_manifest(self) -> dict[str, Any]:
-        data = self._raw(MANIFEST, MAX_MANIFEST)
-        manifest = load_manifest(data)
-        newer = newer_posert(manifest)
-        if newer is not None:  # before the seal, which may be another one there
-            raise BundleError(
-                f"{self.path}: {MANIFEST} has schema {manifest['schema']}, this posert reads up to {SCHEMA}: "
-                f'pip install --upgrade "{newer}"'
-            )
-        if self._zip.comment != _seal(data):
-            raise BundleError(
-                f"{self.path}: {MANIFEST} was changed after the bundle was written; rebuild the bundle: posert build"
-            )
-        return check_manifest(manifest)
-
     def _check_members(self) -> None:
         """The zip holds what the manifest lists, once, and nothing else."""
         expected = [MANIFEST, GOLDEN, *(artifact.file for artifact in self.artifacts.values())]
@@ -166,28 +140,13 @@ class Bundle:
             )
 
     def _member(self, name: str, sha256: str, size: int) -> bytes:
-        data = self._raw(name, MAX_MEMBER)
+        data = read_member(self._zip, self.path, name, MAX_MEMBER)
         if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
             raise BundleError(
                 f"{self.path}: {name} is not the file that the manifest describes (sha256 or size differs); "
                 "it was damaged or exchanged: copy the bundle again or rebuild it: posert build"
             )
         return data
-
-    def _raw(self, name: str, limit: int) -> bytes:
-        try:
-            info = self._zip.getinfo(name)
-        except KeyError:
-            raise BundleError(f"{self.path}: no {name} in it, so it is no pose bundle (or a cut one)") from None
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size > limit:
-            raise BundleError(
-                f"{self.path}: {name} is compressed or too large ({info.file_size} bytes, limit {limit}); "
-                "a bundle's members are stored as they are: refused"
-            )
-        try:
-            return self._zip.read(info)
-        except _ZIP_ERRORS as error:
-            raise BundleError(f"{self.path}: {name} is damaged ({error}); copy it again or rebuild it") from error
 
 
 def write_bundle(
@@ -236,7 +195,7 @@ def write_bundle(
                     shutil.copyfileobj(source, target, 1 << 20)
             else:
                 archive.writestr(info, data)
-        archive.comment = _seal(text)
+        archive.comment = seal(text)
     return path
 
 
@@ -256,8 +215,3 @@ def _arrays(data: bytes) -> list[NDArray[Any]]:
 def describe(data: bytes) -> dict[str, Any]:
     """sha256 and size of a member, as the manifest records them."""
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-
-
-def _seal(manifest: bytes) -> bytes:
-    """The zip's comment: a hash of the manifest, which in its turn holds the hashes of all members."""
-    return b"posert " + hashlib.sha256(manifest).hexdigest().encode()

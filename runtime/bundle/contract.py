@@ -5,11 +5,14 @@ The contract travels in the bundle, so an edge device never guesses a padding, a
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, ContractError
 from ..metrics import flip_index
+from .contract_file import check_names, read_values
 from .schema import check_shape, shape_of
 
 
@@ -89,6 +92,31 @@ class Contract:
     def to_json(self) -> dict[str, Any]:
         """The contract as plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Contract:
+        """Read a contract from contract.yaml, contract.json or a .pose bundle.
+
+        YAML files hold the fields by name; `posert contract FILE --json` shows them all. Reading them needs PyYAML.
+
+        Raises:
+            ContractError: the file cannot be read, a field is missing, unknown or out of range; the message names it.
+            BundleError: the bundle cannot be read.
+        """
+        return cls.from_values(read_values(Path(path)), str(path))
+
+    @classmethod
+    def from_values(cls, values: Any, label: str) -> Contract:
+        """A contract from its fields by name, as contract.yaml holds them; `label` is the file, for messages.
+
+        Raises:
+            ContractError: a field is missing, unknown or out of range; the message names it and the nearest one.
+        """
+        known = {f.name: f.default is MISSING for f in fields(cls)}
+        try:
+            return cls(**check_names(values, known, label))
+        except ContractError as error:
+            raise ContractError(f"{label}: {str(error).removeprefix(f'{label}: ')}") from error
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Contract:

@@ -193,7 +193,7 @@ class TestWriting:
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(bundle_module, "_seal", interrupt)
+        monkeypatch.setattr(bundle_module, "seal", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "b.pose")
         assert list(tmp_path.iterdir()) == []
