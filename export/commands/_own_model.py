@@ -153,8 +153,8 @@ def _of_architecture(args: argparse.Namespace) -> OwnModel:
         if args.imgsz is not None:
             height, width = catalog.parse_imgsz(args.imgsz)
             stride = architecture(row.arch).stride
-            sizes = {"heatmap_width": width // stride, "heatmap_height": height // stride}
-            contract = replace(contract, width=width, height=height, **sizes)
+            contract = replace(contract, width=width, height=height)
+            contract = replace(contract, heatmap_width=width // stride, heatmap_height=height // stride)
         contract = replace(
             contract,
             dataset=joints.name,

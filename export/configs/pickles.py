@@ -127,9 +127,7 @@ class _Machine:
         self.stack.append(Inert(f"{self.stack.pop()}.{name}"))
 
     def storage(self, on_stack: bool) -> None:
-        if on_stack:
-            self.stack.pop()
-        self.stack.append(Inert("storage"))
+        self.stack.append(Inert("storage", self.stack.pop() if on_stack else None))
 
     def build(self, state: Any) -> None:
         if isinstance(self.stack[-1], Inert):

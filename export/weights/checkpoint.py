@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,9 +21,13 @@ from ...runtime.errors import CheckpointError
 from ...runtime.system.files import sha256
 from ..archs import architectures
 from .layouts import LAYOUTS, Layout, State, recognise, unwrap
+from .training import read_weights
 
 # Counts training steps; no result uses it, and files of torch 0.4.0 and before have none.
 _COUNTER = "num_batches_tracked"
+# Where checkpoints hold weights. The HRNet repository keeps those of the best epoch beside the last ones, and a text
+# under `model`.
+_STATES = ("best_state_dict", "state_dict", "model", "model_state_dict")
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def _read(path: Path) -> Any:
             head = file.read(64).lstrip().lower()
         if head.startswith((b"<!doctype", b"<html")):
             raise CheckpointError(f"{path} is a web page, not a checkpoint: download it again") from error
+        if zipfile.is_zipfile(path) and (content := read_weights(path)):
+            return content
         needs = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
             f"{path} is no plain file of weights: it {'needs ' + needs.group(1) if needs else 'cannot be unpickled'}, "
@@ -123,7 +130,7 @@ def _unpack(content: Any, path: Path) -> Mapping[str, Tensor]:
             break
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return {str(key): value for key, value in content.items()}
-        content = next((content[key] for key in ("state_dict", "model", "model_state_dict") if key in content), content)
+        content = next((content[key] for key in _STATES if key in content), content)
     keys = f" with {_some(map(str, content))}" if isinstance(content, Mapping) else ""
     raise CheckpointError(
         f"{path} holds no state dict: found {type(content).__name__}{keys}; expected tensors by name, alone or under "
