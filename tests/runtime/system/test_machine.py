@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from posert.runtime.system import environment, machine
+from posert.runtime.system import machine
 
 MEMINFO = "MemTotal: 16000000 kB\nMemFree: 10 kB\nMemAvailable:    8000000 kB\n"
 
@@ -54,4 +54,4 @@ def test_free_memory(tmp_path: Path, files: dict[str, str], free: int | None) ->
 
 def test_a_report_and_the_doctor_name_the_same_processor() -> None:
     here = machine.machine().cpu
-    assert environment.machine() == {"cpu": here.name, "cores": here.cores}
+    assert machine.processor() == {"cpu": here.name, "cores": here.cores}
