@@ -7,7 +7,7 @@ missing (numpy, OpenCV, torch, rich, ...) inside their functions.
 Groups, with the commands planned for them:
 
     group    commands                                  planned
-    make     build, calibrate, models                  contract, split
+    make     build, calibrate, contract, models        split
     run      run                                       annotate, demo
     check    inspect, verify, evaluate, compare, bench
     deploy   compile, doctor                           export, serve, sign, card
