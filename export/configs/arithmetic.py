@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...runtime.errors import ConfigError
-from .methods import Reader
+from .methods import MAX_COMPARED, Reader
 from .values import Missing, Symbol, Unknown, first_unknown, is_scalar
 
 MAX_INT = 2**63
@@ -77,8 +77,8 @@ def compare(reader: Reader, node: ast.AST, kind: type, left: Any, right: Any) ->
         TypeError: a value has parts.
     """
     if kind in (ast.In, ast.NotIn):
-        if not is_scalar(left):
-            raise TypeError("a list in a list")
+        if not is_scalar(left) or (isinstance(left, str) and len(left) > MAX_COMPARED):
+            raise TypeError("a list or a long text in a list")
         reader.budget.spend(len(right), reader.where(node))
         found = left in right
         unknown = None if found or isinstance(right, str) else first_unknown(right)
@@ -87,4 +87,6 @@ def compare(reader: Reader, node: ast.AST, kind: type, left: Any, right: Any) ->
         return found == (kind is ast.In)
     if kind not in (ast.Is, ast.IsNot) and not (is_scalar(left) and is_scalar(right)):
         raise TypeError(f"a comparison of {type(left).__name__} and {type(right).__name__}")
+    if isinstance(left, str):
+        reader.budget.spend(len(left), reader.where(node))
     return bool(_COMPARISON[kind](left, right))

@@ -9,11 +9,12 @@ from typing import Any
 
 from ...runtime.errors import ConfigError
 from . import mmpose_data
-from .files import decode, is_regular, read_bytes
+from .files import decode, is_other, is_regular, read_bytes
 from .values import Budget
 
 # What such a file says concerns the training, not the network and its input.
 _NOT_NEEDED = re.compile(r"(^|[/_])(default_)?(runtime|schedules?)(_[\w-]+)?(\.py|/|$)")
+_MAX_NAME = 1000
 _DATASET = re.compile(r"(^|/)_base_/datasets/([\w-]+)\.py$")
 
 
@@ -46,6 +47,8 @@ class Bases:
         Raises:
             ConfigError: it is not there, and may hold what a contract needs.
         """
+        if len(name) > _MAX_NAME:
+            raise ConfigError(f"{where}: the name of a base of {len(name)} characters")
         if "::" in name:
             package, rest = name.split("::", 1)
             candidates = [*_of_package(package, rest), *self._in_root(rest)]
@@ -75,7 +78,7 @@ class Bases:
         for path in candidates:
             if is_regular(path):
                 return path
-            if path.exists():
+            if is_other(path):
                 raise ConfigError(f"{where}: {str(path)[:200]} is no regular file")
         dataset = _DATASET.search(rest)
         if dataset and (info := mmpose_data.metainfo(dataset[2])):

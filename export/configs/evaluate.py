@@ -156,7 +156,7 @@ class _File(Expressions):
                 self._not_read(node, test)
             else:
                 self._block(node.body if test else node.orelse)
-        elif isinstance(node, ast.With) and ast.unparse(node.items[0].context_expr) == "read_base()":
+        elif isinstance(node, ast.With) and _is_read_base(node):
             for inner in node.body:
                 self._read_base(inner)
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -164,7 +164,7 @@ class _File(Expressions):
         elif isinstance(node, ast.Delete):
             self._delete(node)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self.hidden |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            self.hidden |= {n.id for n in self.walk(node) if isinstance(n, ast.Name)}
             self.names[node.name] = self.unknown(node, f"{node.name[:60]} is a function")
             self._inner.add(node.name)
         elif not isinstance(node, ast.Pass | ast.Assert):
@@ -187,7 +187,7 @@ class _File(Expressions):
 
     def _loop(self, node: ast.For) -> None:
         looped = self.evaluate(node.iter)
-        leaves = any(isinstance(n, ast.Break | ast.Continue) for n in ast.walk(node))
+        leaves = any(isinstance(n, ast.Break | ast.Continue) for n in self.walk(node))
         try:
             looped = looped if isinstance(looped, Unknown) or leaves else items(self, node, looped)
         except TypeError as error:
@@ -203,8 +203,7 @@ class _File(Expressions):
 
     def _not_read(self, node: ast.AST, unknown: Unknown) -> None:
         """Whatever a statement may have set or changed that is not understood."""
-        for inner in ast.walk(node):
-            self.budget.spend(STEP, self.where(node))
+        for inner in self.walk(node):
             if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store | ast.Del):
                 self.names[inner.id] = unknown
             elif isinstance(inner, ast.Name):
@@ -217,7 +216,9 @@ class _File(Expressions):
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:
+            self.budget.spend(STEP, self.where(node))
             if alias.name == "*":  # it may set any name
+                self.budget.spend(STEP * len(self.names), self.where(node))
                 unknown = self.unknown(node, f"from {getattr(node, 'module', None)} import * is not read")
                 self.names = dict.fromkeys(self.names, unknown)
                 continue
@@ -242,6 +243,7 @@ class _File(Expressions):
 
     def _delete(self, node: ast.Delete) -> None:
         for target in node.targets:
+            self.budget.spend(STEP, self.where(node))
             if isinstance(target, ast.Name):
                 self.names.pop(target.id, None)
             elif isinstance(target, ast.Subscript):
@@ -271,6 +273,11 @@ class _File(Expressions):
             else:
                 out[name] = Unknown(f"{self.label}:1: {name!r} is a dict here and none in the base")
         return out
+
+
+def _is_read_base(node: ast.With) -> bool:
+    call = node.items[0].context_expr
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "read_base"
 
 
 def _finish(value: Any, budget: Budget, where: str, level: int = 0) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from ...runtime.errors import ConfigError
 from .arithmetic import MAX_INT, binary, compare, unary
 from .methods import FUNCTIONS, METHODS, items
+from .syntax import called
 from .values import STEP, Budget, Missing, Symbol, Unknown, first_unknown, is_scalar, key, short
 
 _MAX_DEPTH = 120  # of expressions in each other, far below Python's own limit
@@ -66,9 +67,15 @@ class Expressions:
         spoiled = self.budget.spoiled.get(id(value))
         return spoiled[1] if spoiled else value
 
+    def walk(self, node: ast.AST) -> Iterator[ast.AST]:
+        """All nodes of a part of the tree, each for the price of a step."""
+        for inner in ast.walk(node):
+            self.budget.spend(STEP, self.where(node))
+            yield inner
+
     def call_changes(self, node: ast.AST, values: list[Any]) -> Unknown:
         """What code gives that is not run, after which what it was given may be changed."""
-        unknown = self.unknown(node, f"{ast.unparse(node)[:60]} is code, which is not run")
+        unknown = self.unknown(node, f"{called(node)} is code, which is not run")
         for name in self.hidden:
             values.append(self.names.get(name))
         for value in values:
@@ -77,6 +84,7 @@ class Expressions:
 
     def assign(self, target: ast.expr, value: Any) -> None:
         """Bind a target of an assignment, a loop or a comprehension."""
+        self.budget.spend(STEP, self.where(target))
         if isinstance(target, ast.Name):
             self.names[target.id] = value
         elif isinstance(target, ast.Tuple | ast.List):
@@ -121,6 +129,7 @@ class Expressions:
 
     def _constant(self, node: ast.Constant) -> Any:
         value = node.value
+        self.budget.spend(len(value) if isinstance(value, str) else 1, self.where(node))
         if isinstance(value, str) and "{{" in value and "}}" in value:
             return self.unknown(node, f"the template {value[:60]!r}")
         return value if is_scalar(value) else self.unknown(node, f"a {type(value).__name__}")
@@ -196,7 +205,7 @@ class Expressions:
         return "".join(parts)
 
     def _lambda(self, node: ast.Lambda) -> Unknown:
-        self.hidden |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        self.hidden |= {n.id for n in self.walk(node) if isinstance(n, ast.Name)}
         return self.unknown(node, "a function")
 
     def _walrus(self, node: ast.NamedExpr) -> Any:
@@ -206,7 +215,7 @@ class Expressions:
 
     def _comprehension(self, node: Any) -> Any:
         out: list[Any] = []
-        bound = {n.id for g in node.generators for n in ast.walk(g.target) if isinstance(n, ast.Name)}
+        bound = {n.id for g in node.generators for n in self.walk(g.target) if isinstance(n, ast.Name)}
         before = {name: self.names[name] for name in bound if name in self.names}
 
         def loop(generators: list[ast.comprehension]) -> None:

@@ -19,6 +19,14 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_other(path: Path) -> bool:
+    """Whether there is something else than a regular file."""
+    try:
+        return path.exists() and not is_regular(path)
+    except (OSError, ValueError):  # also a name that no file can have
+        return False
+
+
 def read_bytes(path: Path, limit: int = MAX_TEXT) -> bytes:
     """The contents of a regular file of at most `limit` bytes.
 

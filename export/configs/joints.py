@@ -43,6 +43,8 @@ class Joints:
         problem = (
             f"{k} joints, expected 1 to 1000"
             if not 0 < k <= 1000
+            else "a joint without a printable name of at most 100 characters"
+            if not all(name.isprintable() and 0 < len(name) <= 100 for name in self.keypoints)
             else f"joints of the same name: {', '.join(twice)[:200]}"
             if twice
             else f"{len(self.sigmas)} sigmas for {k} joints"

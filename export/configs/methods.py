@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from .values import STEP, Budget, Symbol, Unknown, is_scalar, key
 
 _MAX_RANGE = 100_000
+MAX_COMPARED = 1000
+"""Characters of a text that is compared with many others."""
 
 
 class Reader(Protocol):
@@ -66,6 +68,8 @@ def _scalars(function: Callable[..., Any]) -> Callable[..., Any]:
         values = items(reader, node, args[0]) if len(args) == 1 and not is_scalar(args[0]) else args
         if not all(map(is_scalar, values)):  # comparing nested lists may take exponential time
             raise TypeError("nested values")
+        if any(isinstance(value, str) and len(value) > MAX_COMPARED for value in values):
+            raise ValueError("a long text")
         reader.budget.spend(STEP * len(values), reader.where(node))
         return function(values) if values is not args or len(args) > 1 else function(*args)
 
@@ -76,7 +80,7 @@ def _one(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(reader: Reader, node: ast.AST, *args: Any) -> Any:
         if not all(map(is_scalar, args)):
             raise TypeError("nested values")
-        if any(isinstance(arg, str) and len(arg) > 1000 for arg in args):
+        if any(isinstance(arg, str) and len(arg) > MAX_COMPARED for arg in args):
             raise ValueError("a long text")
         if len(args) > 1 and not -20 <= args[1] <= 20:  # of round: it takes a power of ten
             raise ValueError("too many digits")

@@ -133,7 +133,7 @@ class _Reader:
             if not box["padding"]:
                 self.notes.append(f"not stated: padding of the box; taken as 1.25, {_DEFAULT}")
         else:
-            padding = _PADDINGS.get(self.test.type(), 1.25)
+            padding = _PADDINGS.get(self.test.type().removeprefix("TopDown"), 1.25)  # the prefix until v0.8
             self.notes.append(
                 f"not stated: padding of the box; taken as {padding}, which {self.test.type() or 'the data set class'} "
                 "has in its code before v0.28"
@@ -161,7 +161,7 @@ class _Reader:
                 return found
         if self.top["dataset_info"]:
             return of_metainfo(self.top["dataset_info"]).known()
-        self.notes.append("not stated: the joints")
+        self.notes.append("not stated: the joints; give them with --dataset-file")
         return None
 
     def _note_unused_channels(self, data: Field, joints: Joints) -> None:

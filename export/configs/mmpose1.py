@@ -11,7 +11,7 @@ from .evaluate import Config
 from .fields import Field
 from .joints import Joints
 from .mmpose_joints import Finder
-from .refusals import ONNX_HINT, refuse
+from .refusals import refuse
 
 SOURCE = "MMPose 1.x config"
 _DEFAULT = "MMPose 1.x's default"
@@ -227,7 +227,7 @@ class _Reader:
                 if loader != "train_dataloader":
                     self.notes.append(f"not stated: the joints of train_dataloader; taken from {loader}")
                 return found
-        self.notes.append(f"not stated: the joints. {ONNX_HINT}" if not self.model else "not stated: the joints")
+        self.notes.append("not stated: the joints; give them with --dataset-file")
         return None
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from ...runtime.errors import ConfigError
 
 _MAX_STEPS = 4_000_000
-_MAX_ARRAY = 1_000_000
+_MAX_ARRAY = 100_000
+_MAX_DEPTH, _MAX_PARTS = 20, 100_000
 _DICTS = ("collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict")
 _MARK = object()
 
@@ -205,23 +206,28 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 }
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any) -> Any:
     """A value with numpy's arrays and numbers as lists and numbers; other inert records stay.
 
     Raises:
-        ConfigError: it is too deep.
+        ConfigError: it is too large, or too deep.
     """
-    if depth > 20:
-        raise ConfigError("the checkpoint's own description is nested too deeply")
+    return _plain(value, 0, [0])
+
+
+def _plain(value: Any, depth: int, count: list[int]) -> Any:
+    count[0] += 1
+    if depth > _MAX_DEPTH or count[0] > _MAX_PARTS:
+        raise ConfigError("the checkpoint's own description is too large")
     if isinstance(value, dict):
-        return {key: plain(v, depth + 1) for key, v in value.items()}
+        return {key: _plain(v, depth + 1, count) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v, depth + 1) for v in value]
+        return [_plain(v, depth + 1, count) for v in value]
     if not isinstance(value, Inert):
         return value
     if re.fullmatch(r"numpy\.(_?core)\.multiarray\._reconstruct", value.name):
         return _array(value)
-    if re.fullmatch(r"numpy\.(_?core)\.multiarray\.scalar", value.name) and len(value.args) == 2:
+    if re.fullmatch(r"numpy\.(_?core)\.multiarray\.scalar", value.name) and len(value.args or ()) == 2:
         found = _numbers(value.args[0], value.args[1], 1)
         return found[0] if found else value
     return value

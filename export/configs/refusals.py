@@ -12,12 +12,10 @@ _KINDS = (
      "it finds all people of a picture at once (bottom-up or one stage), without boxes"),
     ("PoseLifter|3D|Motion|Trajectory|Temporal|Internet|Mesh|Interhand", "its joints are in three dimensions"),
     ("PoseWarper|Video", "it takes several frames"),
-    ("RLE|DSNT|Regression|Regress|Integral|Deeppose", "it gives coordinates (regression), not maps or vectors"),
+    ("RLE|DSNT|Regression|Regress|Integral|Deeppose|FcHead", "it gives coordinates (regression), not maps or vectors"),
     ("VisPredict", "it also gives a visibility, by a second output"),
     ("Detector|RCNN|RTMDet|YOLO|Classifier|Segmentor|Gesture", "it is no pose estimator"),
 )  # fmt: skip
-
-ONNX_HINT = "Joints can be given with --dataset-file"
 
 
 def refuse(label: str, path: str, name: str) -> NoReturn:

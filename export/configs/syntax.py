@@ -92,3 +92,13 @@ def _end_of_text(source: str, at: int, quote: str, where: str, budget: Budget) -
         if match.group() == "\n" or budget.tokens < 0:
             break
     raise ConfigError(f"{where}: a text without an end, or with too many escapes")
+
+
+def called(node: ast.AST) -> str:
+    """What a call calls, in a few words."""
+    function, parts = node.func if isinstance(node, ast.Call) else node, list[str]()
+    while isinstance(function, ast.Attribute) and len(parts) < 5:
+        parts.append(function.attr)
+        function = function.value
+    parts.append(function.id if isinstance(function, ast.Name) else "...")
+    return f"{'.'.join(reversed(parts))[:80]}()"

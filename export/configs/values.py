@@ -82,7 +82,7 @@ class Budget:
 
 
 def is_scalar(value: Any) -> bool:
-    """Whether a value has neither parts nor a price: comparing and hashing it takes no time."""
+    """Whether a value has no parts. Comparing it takes no time, but for a long text."""
     return value is None or (isinstance(value, str | int | float) and not isinstance(value, Symbol))
 
 
@@ -92,7 +92,9 @@ def key(value: Any) -> Any:
     Raises:
         TypeError: it may not.
     """
-    if is_scalar(value) or isinstance(value, Symbol) or (isinstance(value, tuple) and all(map(is_scalar, value))):
+    if is_scalar(value) or isinstance(value, Symbol):
+        return value
+    if isinstance(value, tuple) and len(value) <= 100 and all(map(is_scalar, value)):
         return value
     raise TypeError(f"a {type(value).__name__} as a key")
 

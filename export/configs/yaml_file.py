@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ...runtime.bundle.contract_file import read_yaml
@@ -15,11 +14,6 @@ def load(text: str, label: str) -> Any:
     Raises:
         ConfigError: it is neither, or is larger than any file that posert reads; the message names the line.
     """
-    if text.lstrip()[:1] in ("{", "["):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            pass  # the flow style of YAML, or a mistake that the next reader names
     try:
         return read_yaml(text, label)
     except ContractError as error:

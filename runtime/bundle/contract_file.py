@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +82,14 @@ def read_yaml(text: str, label: str) -> Any:
     Raises:
         ContractError: it is not YAML, or too large or too deep where aliases are written out.
     """
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            pass  # YAML's flow style, or a mistake that its reader names
+        else:
+            _check_depth(value, label)
+            return value
     try:
         import yaml
     except ModuleNotFoundError as error:
@@ -120,6 +129,16 @@ def _check_size(yaml: Any, text: str, label: str) -> None:
                 sizes[anchor] = total - before
         if total > _MAX_NODES or len(opened) > _MAX_DEPTH:
             raise ContractError(f"{label}:{line}: too large or too deep for a file of this kind")
+
+
+def _check_depth(value: Any, label: str) -> None:
+    left = [(value, 0)]
+    while left:
+        item, depth = left.pop()
+        if depth > _MAX_DEPTH:
+            raise ContractError(f"{label}:1: too deep for a file of this kind")
+        if isinstance(item, list | dict):
+            left += [(part, depth + 1) for part in (item.values() if isinstance(item, dict) else item)]
 
 
 def _tuples(value: Any) -> Any:

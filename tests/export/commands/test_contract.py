@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,13 @@ def test_a_config_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["contract", str(tmp_path / "config.py")]) == 2
     assert "--config-root" in capsys.readouterr().err
     assert main(["contract", str(tmp_path / "config.py"), "--config-root", str(tmp_path / "root")]) == 0
+
+
+def test_an_openmmlab_config_needs_the_edge_install_only(files: tuple[str, str]) -> None:
+    absent = ("torch", "onnx", "yaml", "rich", "scipy", "safetensors")
+    code = (
+        f"import sys\nfor m in {absent}: sys.modules[m] = None\n"
+        f"from posert.runtime.cli.main import main\nsys.exit(main(['contract', {files[0]!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "MMPose 1.x config" in done.stdout, done.stderr

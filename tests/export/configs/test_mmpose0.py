@@ -90,6 +90,7 @@ def contract(folder: Path, values: dict[str, Any]) -> Contract:
         ({"test_cfg": {"use_udp": True}}, {"decode": "udp", "udp": False, "heatmap_udp": True}),
         ({"test_cfg": {"use_udp": True, "target_type": "CombinedTarget"}, "channels": 51}, {"decode": "udp_combined"}),
         ({"boxed": False}, {"padding": 1.25}),
+        ({"boxed": False, "dataset": "TopDownFreiHandDataset", "channels": 21}, {"padding": 0.8}),
         (
             {"boxed": False, "dataset": "PanopticDataset", "channels": 21},
             {"padding": 1.76, "dataset": "panoptic_hand2d"},
