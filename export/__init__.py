@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .archs import Architecture as Architecture
+    from .builder.api import build as build
     from .builder.pipeline import build_bundle as build_bundle
     from .builder.plan import Build as Build
     from .builder.plan import Plan as Plan
@@ -26,11 +27,12 @@ _HOME = {
     "Build": "builder.plan",
     "Plan": "builder.plan",
     "Row": "catalog",
+    "build": "builder.api",
     "build_bundle": "builder.pipeline",
     "find": "catalog",
     "rows": "catalog",
 }
-__all__ = ["Architecture", "Build", "Plan", "Row", "build_bundle", "find", "rows"]
+__all__ = ["Architecture", "Build", "Plan", "Row", "build", "build_bundle", "find", "rows"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,9 +16,11 @@ from .people import KEYPOINTS
 def demo_frames(joints: int, split: str, count: int, note: str) -> Frames:
     """Synthetic people as frames, for a model of so many joints.
 
-    Theirs are COCO's. Where the model has another number, people stay labelled or not, and their joints mean nothing.
+    Theirs are COCO's. Where the model has others, people stay labelled or not, and their joints mean nothing; so the
+    joints are not named.
     """
     pixels, coco = cached(split, count)
+    coco["categories"] = [{"id": 1, "name": "person"}]
     index = {record["file_name"]: i for i, record in enumerate(coco["images"])}
     if joints != len(KEYPOINTS):
         for a in coco["annotations"]:

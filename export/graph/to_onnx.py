@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...runtime.bundle.archive import output_names
 from ...runtime.bundle.contract import Contract
-from ...runtime.errors import PosertError
 from ...runtime.pose.heads import Outputs, head
 from ...runtime.system.memory import trim_heap
 from .reference import ExportError, Reference, arrays_of, compare, random_crops
@@ -110,21 +109,33 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     """The bundle's graph: `crops` (N, H, W, 3) uint8 BGR in front of a plain graph.
 
     Normalisation becomes one subtraction and one multiplication per channel. A BGR to RGB swap costs nothing: it is
-    folded into the input channels of the first convolution.
+    folded into the input channels of the first convolution. A network that begins with something else gets a Gather.
     """
     bundled = copy.deepcopy(model)
     graph = bundled.graph
     mean, std = np.array(contract.mean), np.array(contract.std)
+    swap: list[onnx.NodeProto] = []
     if contract.model_color != contract.color:
         mean, std = mean[::-1], std[::-1]
-        _swap_first_convolution(graph)
+        if not _swap_first_convolution(graph):
+            indices = numpy_helper.from_array(np.array([2, 1, 0]), "normalise.order")
+            graph.initializer.append(indices)
+            nhwc = ["normalise.nhwc", "normalise.order"]
+            swap.append(helper.make_node("Gather", nhwc, ["normalise.swapped"], "normalise.swap", axis=3))
     for name, values in (("normalise.mean", 255.0 * mean), ("normalise.scale", 1.0 / (255.0 * std))):
         graph.initializer.append(numpy_helper.from_array(values.astype(np.float32).reshape(1, 1, 1, 3), name))
     nodes = [
         helper.make_node("Cast", ["crops"], ["normalise.float"], "normalise.cast", to=TensorProto.FLOAT),
         helper.make_node("Sub", ["normalise.float", "normalise.mean"], ["normalise.centred"], "normalise.sub"),
         helper.make_node("Mul", ["normalise.centred", "normalise.scale"], ["normalise.nhwc"], "normalise.mul"),
-        helper.make_node("Transpose", ["normalise.nhwc"], ["images"], "normalise.transpose", perm=[0, 3, 1, 2]),
+        *swap,
+        helper.make_node(
+            "Transpose",
+            ["normalise.swapped" if swap else "normalise.nhwc"],
+            ["images"],
+            "normalise.transpose",
+            perm=[0, 3, 1, 2],
+        ),
         *graph.node,
     ]
     del graph.node[:]
@@ -147,15 +158,18 @@ def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray], *, optimis
     return tuple(session.run(None, feeds))
 
 
-def _swap_first_convolution(graph: onnx.GraphProto) -> None:
+def _swap_first_convolution(graph: onnx.GraphProto) -> bool:
+    """Swap the input channels of the one convolution that reads the images; False where there is none such."""
     readers = [n for n in graph.node if "images" in n.input]
-    if len(readers) != 1 or readers[0].op_type != "Conv":
-        raise PosertError(
-            f"the network's input is read by {[n.op_type for n in readers]}, expected one Conv: cannot fold the swap"
-        )
-    weights = next(t for t in graph.initializer if t.name == readers[0].input[1])
+    weights = next((t for t in graph.initializer if len(readers) == 1 and t.name in readers[0].input[1:2]), None)
+    if weights is None or readers[0].op_type != "Conv" or weights.dims[1] != 3:
+        return False
+    others = sum(weights.name in n.input for n in graph.node)
+    if others > 1:
+        return False
     swapped = np.ascontiguousarray(numpy_helper.to_array(weights)[:, ::-1])
     weights.CopyFrom(numpy_helper.from_array(swapped, weights.name))
+    return True
 
 
 def _tidy(model: onnx.ModelProto, opset: int) -> None:

@@ -1,0 +1,93 @@
+"""`posert.export.build`: a network that is in memory, or an ONNX file, to a checked bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from ...runtime.accuracy.frames import read_frames
+from ...runtime.bundle.contract import Contract
+from ...runtime.errors import InputError
+from ...runtime.system.files import check_writable
+from ...runtime.system.progress import Report
+from ..demo.frames import demo_frames
+from ..graph.to_onnx import OPSET, check_opset
+from .model import OnnxModel, OwnModel
+from .pipeline import build_bundle
+from .plan import PRECISIONS, Build, Plan
+
+File = str | os.PathLike[str]
+Labels = tuple[File, File]
+
+CALIBRATION_IMAGES = 100
+UNLABELLED_IMAGES = 8
+"""Synthetic images that stand in where none are given: to calibrate on, and to compare outputs on."""
+UNPROVEN = "AP is unproven without labelled images: add annotations and their images"
+
+
+def build(
+    network: nn.Module | File,
+    contract: Contract,
+    *,
+    output: File,
+    name: str = "network",
+    precision: Sequence[str] = ("fp32",),
+    labels: Labels | None = None,
+    calib: Labels | None = None,
+    max_drop: float = 0.005,
+    opset: int = OPSET,
+    report: Report = lambda what, done, total: None,
+) -> Build:
+    """Make graphs of a network, judge them against it, and write the bundle: `posert build` from Python.
+
+    Args:
+        network: maps normalised images `(N, 3, H, W)` float32, in the contract's colour order, to what its decode rule
+            reads: maps `(N, K, h, w)`, or a tuple of two vectors (SimCC). It has its weights. Or the path of an ONNX
+            file.
+        contract: what the network expects and what its output means, see `Contract` and `Contract.from_file`.
+        output: the bundle to write.
+        name: of the network, in the bundle's name and manifest; of an ONNX file it is the file's.
+        precision: of "fp32", "fp16" and "int8"; fp32 is always made.
+        labels: annotation file (COCO keypoints, or a CSV of DeepLabCut or Lightning Pose) and folder of its images, to
+            judge accuracy on. None: only outputs are compared, on synthetic people.
+        calib: training images to calibrate int8 on, in the same form. None: synthetic people.
+        max_drop: AP, or PCK of joints without sigmas, that a graph may lose.
+        opset: ONNX operator set.
+        report: called with (step, items done, items in all).
+
+    Returns:
+        `path` of the bundle, and `parity`, the gate's result with its `verdict` and `rows`.
+
+    Raises:
+        PosertError: the network does not fit the contract, a file cannot be used, or a step failed. Nothing has been
+            written then.
+    """
+    unknown = sorted(set(precision) - set(PRECISIONS))
+    if unknown or isinstance(precision, str):
+        raise InputError(f"precision {precision!r}: expected a list of {', '.join(PRECISIONS)}")
+    check_opset(opset)
+    check_writable(Path(output))
+    joints = len(contract.keypoints)
+    model: OwnModel | OnnxModel
+    if isinstance(network, nn.Module):
+        given = network
+        model = OwnModel(lambda: given, contract, name)
+    else:
+        model = OnnxModel(Path(network), contract, opset)
+    stand_in = demo_frames(joints, "val", UNLABELLED_IMAGES, UNPROVEN)
+    to_calibrate = demo_frames(joints, "calib", CALIBRATION_IMAGES, "synthetic people")
+    plan = Plan(
+        model=model,
+        precisions=tuple(p for p in PRECISIONS if p == "fp32" or p in precision),
+        output=Path(output),
+        held_out=stand_in if labels is None else read_frames(*labels),
+        labelled=labels is not None,
+        calibration=to_calibrate if calib is None else read_frames(*calib),
+        opset=opset,
+        max_drop=max_drop,
+        tunable=calib is not None,
+    )
+    return build_bundle(plan, report)
