@@ -74,7 +74,7 @@ def test_a_network_in_memory(tmp_path: Path, labels: tuple[Path, Path]) -> None:
     picture = cv2.imread(str(labels[1] / "3.png"))
     truth = np.reshape(json.loads(labels[0].read_text())["annotations"][3]["keypoints"], (3, 3))[:, :2]
     found = PoseEstimator(built.path, backend="onnxruntime")(picture, [[20, 10, 125, 105]])
-    assert np.abs(found.xy[0] - truth).max() < 4 and found.names == ("red", "green", "blue")
+    assert np.abs(found.xy[0] - truth).max() < 6 and found.names == ("red", "green", "blue")
 
 
 def test_a_network_of_two_outputs(tmp_path: Path, labels: tuple[Path, Path]) -> None:
