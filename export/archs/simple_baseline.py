@@ -59,7 +59,7 @@ class ResNet(MapNetwork):
             self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.deep_stem = deep_stem
-        self.features = features
+        self.features = features.among(range(len(blocks)))
         self.strides = list(accumulate(strides, mul, initial=4))[1:]
         widths = []
         cin = stem
@@ -67,7 +67,7 @@ class ResNet(MapNetwork):
             self.add_module(f"layer{i}", residual_layer(block, cin, inner, count, stride, **(options or {})))
             cin = inner * block.expansion
             widths.append(cin)
-        self.layers = range(1, 2 + max(range(len(blocks))[i] for i in features.indices))
+        self.layers = range(1, 2 + max(self.features.indices))
         self.add_head(features.width(widths), keypoints, head)
 
     def forward(self, x: Tensor) -> Tensor:

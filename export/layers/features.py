@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class Features:
     def width(self, widths: Sequence[int]) -> int:
         """Channels of the result, given those of the maps."""
         return sum(widths[i] for i in self.indices)
+
+    def among(self, numbers: Sequence[int]) -> Features:
+        """The same of a longer list, in which the maps have these numbers."""
+        return replace(self, indices=tuple(numbers[i] for i in self.indices))
 
     def of(self, maps: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
         """The features `(N, C, h, w)`; `strides` are px of the crop per cell of each map."""
