@@ -11,8 +11,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..layers.blocks import conv_unit
 from . import Architecture
-from ._blocks import conv_unit
 
 
 class Residual(nn.Module):

@@ -20,6 +20,7 @@ class Layout:
     # From its keys to those of the networks in `archs`: the first pattern that matches a key is replaced.
     rules: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = ()
     drop: str = r"$^"  # pattern of entries that are no weights
+    whole_head: bool = False  # the convolutions of the head and its last layer are one sequence, final_layer
     biased: bool = False  # convolutions before a batch-norm have a bias; it is folded into the batch-norm's mean
 
 
@@ -30,8 +31,20 @@ def _megvii_head(m: re.Match[str]) -> str:
 
 
 LAYOUTS = (
+    Layout(
+        "mmpose-1.x-distiller",
+        r"^student\.",
+        ((r"^student\.(backbone|head)\.", ""),),
+        drop=r"^(teacher|distill_losses)\.|^(student\.)?data_preprocessor\.",
+    ),
     Layout("mmpose-1.x", r"^head\.", ((r"^(backbone|head)\.", ""),), drop=r"^data_preprocessor\."),
-    Layout("mmpose-0.x", r"^(backbone|keypoint_head)\.", ((r"^(backbone|keypoint_head)\.", ""),)),
+    Layout(
+        "mmpose-0.x",
+        r"^(backbone|keypoint_head)\.",
+        ((r"^(backbone|keypoint_head)\.", ""),),
+        drop=r"^ema_",  # copies for a moving average; the weights that count have their own names
+        whole_head=True,
+    ),
     Layout(
         "megvii",
         r"\.conv_bn_relu\d\.",
@@ -47,7 +60,8 @@ LAYOUTS = (
     ),
     Layout("original", ""),
 )
-"""MMPose 1.x, MMPose 0.x, Megvii's MSPN, and the repositories in which the other architectures first appeared."""
+"""MMPose 1.x (and what its distiller saves: of these the student), MMPose 0.x, Megvii's MSPN, and the repositories in
+which the other architectures first appeared."""
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
@@ -60,7 +74,22 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
             mean = key.removesuffix("conv.bias") + "bn.running_mean"
             if mean in kept:
                 kept[mean] = kept[mean] - kept.pop(key)
-    return {_rename(key, layout): value for key, value in kept.items()}, layout
+    kept = {_rename(key, layout): value for key, value in kept.items()}
+    return _split_head(kept) if layout.whole_head else kept, layout
+
+
+def _split_head(state: State) -> State:
+    """The last entries of the sequence `final_layer` under this name, those before it as `conv_layers`."""
+    numbered = {key: int(m[1]) for key in state if (m := re.match(r"final_layer\.(\d+)\.", key))}
+    last = max(numbered.values(), default=0)
+
+    def name(key: str) -> str:
+        if key not in numbered:
+            return key
+        old, new = (f"final_layer.{last}", "final_layer") if numbered[key] == last else ("final_layer", "conv_layers")
+        return key.replace(old, new, 1)
+
+    return {name(key): value for key, value in state.items()}
 
 
 def unwrap(state: Mapping[str, Tensor]) -> State:
