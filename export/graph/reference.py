@@ -64,7 +64,15 @@ class Reference(nn.Module):
         Raises ExportError: the network gives other shapes, or NaN.
         """
         c = self.contract
-        check_shapes(self.infer(np.zeros((1, c.height, c.width, 3), np.uint8)), c)
+        try:
+            seen = self.infer(np.zeros((1, c.height, c.width, 3), np.uint8))
+        except RuntimeError as error:  # of torch, where sizes do not fit
+            raise ExportError(
+                f"the network does not take images (1, 3, {c.height}, {c.width}): {str(error).splitlines()[0]}. Give "
+                "the size that it was trained with; a network of grey images needs a first layer that makes one "
+                "channel of three, such as images.mean(dim=1, keepdim=True)"
+            ) from error
+        check_shapes(seen, c)
 
 
 def check_shapes(seen: Outputs, contract: Contract) -> None:

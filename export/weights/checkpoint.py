@@ -68,13 +68,27 @@ def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[Sta
     expected = network.state_dict()
     state, layout = unwrap(state), LAYOUTS[-1]
     if _mismatch(state, expected):
-        state, layout = recognise(state)
+        found = [one for one in _parts(state) if not _mismatch(one, expected)]
+        if len(found) == 1:  # a training script's name for its network, such as `net.`
+            state = found[0]
+        else:
+            state, layout = recognise(state)
     problems = _mismatch(state, expected)
     if problems:
         guess = looks_like(state)
         hint = f"\nThe file looks like {guess}: say so with --arch and --dataset." if guess else ""
         raise CheckpointError(f"{file} (layout {layout.name}) does not fit the network:\n" + "\n".join(problems) + hint)
     return {key: state[key].to(value.dtype) if key in state else value for key, value in expected.items()}, layout
+
+
+def _parts(state: Mapping[str, Tensor]) -> list[State]:
+    """The entries under each first name, without it; of two names, such as `backbone.body.`, under both."""
+    parts: dict[str, State] = {}
+    for key, value in state.items():
+        names = key.split(".")
+        for depth in (1, 2):
+            parts.setdefault(".".join(names[:depth]), {})[".".join(names[depth:])] = value
+    return [part for part in parts.values() if "" not in part]
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:

@@ -218,3 +218,16 @@ class Transposed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         assert x.shape == (1, 8, 12)  # noise of the size that was asked for
         return x.transpose(1, 2)
+
+
+@pytest.mark.parametrize("prefix", ["net.", "pose.net.", "student."])
+def test_any_name_of_the_network_in_a_training_script(prefix: str, tmp_path: Path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    state = {prefix + key: value for key, value in network.state_dict().items()}
+    torch.save({**state, "loss.weight": torch.zeros(3)}, tmp_path / "w.pth")
+    found = checkpoint.load(tmp_path / "w.pth", network).state_dict
+    assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+    both = {**state, **{f"teacher.{key}": value for key, value in network.state_dict().items()}}
+    torch.save(both, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match="does not fit the network"):  # which of the two is not said
+        checkpoint.load(tmp_path / "w.pth", network)
