@@ -59,8 +59,13 @@ def heatmap_head(head: Section, neck: Section | None, count: int) -> MapHead:
         features, kernel = _of_release_candidate(head)
         final = (kernel, kernel // 2) if final and kernel else final
     given = head.raw("in_channels")
-    given = (given,) if type(given) is int else head.integers("in_channels")
-    in_channels = sum(given)
+    if old and isinstance(given, list | tuple):
+        widths = head.integers("in_channels")
+        if any(not -len(widths) <= i < len(widths) for i in features.indices):
+            raise head.refusal(f"in_channels={given!r:.80} has nothing for input_index={features.indices!r:.80}")
+        in_channels = features.width(widths)
+    else:
+        in_channels = head.integer("in_channels")
     keypoints = head.integer("out_channels")
     head.close()
     return MapHead(keypoints, features, Head(deconv, conv, final), in_channels, head)

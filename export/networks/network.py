@@ -24,6 +24,10 @@ _STAGES = ("CPMHead", "TopdownHeatmapMultiStageHead")
 _UNITS = ("MSPNHead", "TopdownHeatmapMSMUHead")
 _HEADS = {**dict.fromkeys((*resnets.TYPES, "HRNet"), _MAPS), "HourglassNet": _STAGES, "MSPN": _UNITS}
 
+# Libraries whose backbones of these types are MMPose's: same keys, same result.
+_RESNETS = ("ResNet", "ResNetV1d", "SEResNet", "ResNeXt", "ResNeSt")
+_LIBRARIES = {"mmpose": tuple(_HEADS), "mmpretrain": _RESNETS, "mmcls": _RESNETS, "mmdet": ("ResNet",)}
+
 
 def network_of(model: Mapping[str, Any], source: str) -> BuiltNetwork:
     """The network that a config describes.
@@ -47,10 +51,11 @@ def _mmpose(model: Mapping[str, Any], source: str) -> BuiltNetwork:
     whole.ignore("data_preprocessor", "loss_pose", "metainfo")
     backbone, head = whole.section("backbone"), whole.section(_HEAD[source])
     kind, head_kind = _type(backbone), _type(head)
-    scope = str(backbone.values["type"]).rpartition(".")[0] or backbone.values.get("_scope_")
-    foreign = None if scope == "mmpose" else scope
+    library = str(backbone.values["type"]).rpartition(".")[0] or backbone.values.get("_scope_", "mmpose")
     if kind not in _HEADS:
         raise backbone.refusal(f"type={backbone.values['type']!r:.80}, only {', '.join(_HEADS)} are known")
+    if kind not in _LIBRARIES.get(library, ()):
+        raise backbone.refusal(f"{library}'s {kind} is not known, only MMPose's")
     if head_kind != _HEADS[kind][SOURCES.index(source)]:
         raise head.refusal(
             f"type={head.values['type']!r:.80}, behind {kind} only {_HEADS[kind][SOURCES.index(source)]} is known"
@@ -67,8 +72,6 @@ def _mmpose(model: Mapping[str, Any], source: str) -> BuiltNetwork:
         return mspn(backbone, head)
     head_of = partial(heatmap_head, head, neck) if source == "mmpose-1" else partial(simple_head, head, kind == "HRNet")
     if kind == "HRNet":
-        if foreign:
-            raise backbone.refusal(f"{foreign}'s HRNet is not known, only MMPose's")
         return hrnet(backbone, head_of)
     return resnet(backbone, kind, head_of)
 

@@ -12,9 +12,7 @@ NEUTRAL = frozenset(
     ("_scope_", "drop_path_rate", "frozen_stages", "init_cfg", "loss", "loss_keypoint", "norm_eval", "pretrained")
     + ("test_cfg", "train_cfg", "with_cp", "zero_init_residual")
 )
-OTHER_WAYS = (
-    "A network that posert does not know comes by ONNX (--network net.onnx) or as an nn.Module (posert.export.build)"
-)
+OTHER_WAYS = "Such a network comes by ONNX (--network net.onnx) or as an nn.Module (posert.export.build)"
 _REQUIRED: Any = object()
 
 
