@@ -1,0 +1,109 @@
+"""A network on photos: what it sees and finds, and with labels whether its contract is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...runtime.accuracy.frames import Frames
+from ...runtime.accuracy.people import all_annotated, labelled_people
+from ...runtime.bundle.contract import Contract
+from ...runtime.errors import InputError
+from ...runtime.metrics.pck import evaluate_pck
+from ..graph.onnx_reference import OnnxReference
+from ..graph.reference import Reference
+from .judgement import Judgement, judge
+from .network import Subjects
+from .search import Report
+from .sight import Sight, Twins, look
+
+SHOWN = 8
+"""People on a page."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a network sees and finds in photos.
+
+    Attributes:
+        contract: that was tried.
+        people, images: how many there are; `sights` are some of them.
+        note: whose boxes and labels these are.
+        sights: people as the network sees them.
+        twins: their mirror images, over all of `sights`.
+        photos: the frames `(H, W, 3)` uint8 BGR of `sights`, by index, and their names.
+        judgement: what labels say; None without labels.
+    """
+
+    contract: Contract
+    people: int
+    images: int
+    note: str
+    sights: tuple[Sight, ...] = field(repr=False)
+    twins: Twins
+    photos: dict[int, tuple[str, NDArray[np.uint8]]] = field(repr=False)
+    judgement: Judgement | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, without pictures."""
+        judged = None if self.judgement is None else self.judgement.to_json()
+        counts = {"people": self.people, "images": self.images, "note": self.note}
+        return {**counts, "contract": self.contract.to_json(), "twins": vars(self.twins), "judgement": judged}
+
+
+def try_out(
+    reference: Reference | OnnxReference,
+    frames: Frames,
+    *,
+    labelled: bool,
+    limit: int | None = None,
+    report: Report = lambda what, done, total: None,
+) -> Trial:
+    """Run a network on the people of some photos; with labels, look for mistakes in its contract.
+
+    Args:
+        reference: the network and the contract to try.
+        frames: with labels, or with boxes alone.
+        labelled: whether the labels say something about this network.
+        limit: at most this many images, spread evenly.
+        report: told of progress.
+
+    Raises:
+        InputError: there is nobody, the labels are of other joints, or a photo or a box cannot be used.
+    """
+    frames = _spread(frames.with_joints_of(reference.contract) if labelled else frames, limit)
+    people = labelled_people(frames.coco) if labelled else all_annotated(frames.coco)
+    if not len(people):
+        raise InputError(f"{frames.note}: nobody in it has a box{' and a labelled joint' if labelled else ''}")
+    subjects = Subjects(reference, people, frames.load_index)
+    judgement = judge(subjects, report) if labelled else None
+    report("pictures", 0, 0)
+    sights, twins = look(subjects, _choose(subjects, judgement))
+    photos = {i: (people.files[i], frames.load_index(i)) for i in sorted({s.image for s in sights})}
+    counts = len(people), len(np.unique(people.image))
+    return Trial(reference.contract, *counts, frames.note, tuple(sights), twins, photos, judgement)
+
+
+def _choose(subjects: Subjects, judgement: Judgement | None) -> NDArray[np.intp]:
+    """The people to show: the first ones; with labels from those that agree best to those that agree least."""
+    people = subjects.people
+    if judgement is None or people.joints is None or len(people) <= SHOWN:
+        return np.arange(min(SHOWN, len(people)))
+    distance = evaluate_pck(people.joints, people.xyxy, people.image, judgement.xy).distance
+    order = np.argsort(np.nanmean(distance, axis=1), kind="stable")
+    chosen: NDArray[np.intp] = order[np.linspace(0, len(order) - 1, SHOWN).astype(int)]
+    return chosen
+
+
+def _spread(frames: Frames, limit: int | None) -> Frames:
+    """The same with at most so many of its images that have people."""
+    with_people = {a["image_id"] for a in frames.coco["annotations"]}
+    records = [r for r in frames.coco["images"] if r["id"] in with_people]
+    if limit is not None and len(records) > limit:
+        records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
+    kept = {r["id"] for r in records}
+    people = [a for a in frames.coco["annotations"] if a["image_id"] in kept]
+    return replace(frames, coco={**frames.coco, "images": records, "annotations": people})
