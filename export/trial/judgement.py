@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from ...runtime.bundle.contract import Contract
+from ...runtime.system.progress import Report
 from .agreement import Agreement, Change, agreement
 from .alternatives import Alternative
 from .network import Float, Subjects
-from .search import Report, Search
+from .search import Search
 
 MIN_IMAGES = 8
 """On fewer images the interval of a difference means little."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...runtime.bundle.contract import Contract
 from ...runtime.metrics.pck import evaluate_pck
 from ...runtime.pose.heads import Outputs, head
+from ...runtime.system.progress import Report
 from .agreement import FAR, Change, agreement, gain, mean_of_people
 from .alternatives import (
     Alternative,
@@ -30,9 +31,6 @@ from .network import Float, Subjects, turned_back
 _WORTH = 0.05  # of the mean distance: less is not worth a change
 _SHIFT = 0.2  # cells: by so much another decode rule has to mend the joints' common shift
 
-Report = Callable[[str, int, int], None]
-"""Told what is done, of how many people it is done, and of how many in all."""
-
 
 class Search:
     """The contract that is compared with, its joints and its labels; changes are taken over one by one."""
@@ -43,15 +41,13 @@ class Search:
         self._subjects, self._report = subjects, report
         self._labels: Joints = people.joints
         self.contract = subjects.contract
-        self._read("as the contract says")
+        self._outputs = self._run(self.contract)
+        self.xy = subjects.joints(self.contract, self._outputs)[0]
 
-    def _read(self, what: str) -> None:
-        self._outputs = self._run(self.contract, what)
-        self.xy = self._subjects.joints(self.contract, self._outputs)[0]
-
-    def _run(self, contract: Contract, what: str, mirrored: bool = False) -> Outputs:
+    def _run(self, contract: Contract, mirrored: bool = False) -> Outputs:
+        step = "people by the contract" if contract == self._subjects.contract else "people by others"
         crops = self._subjects.crops(contract)
-        return self._subjects.outputs(contract, crops, mirrored, lambda done, total: self._report(what, done, total))
+        return self._subjects.outputs(contract, crops, mirrored, lambda done, total: self._report(step, done, total))
 
     def take(self, alternative: Alternative) -> None:
         """Go on from an alternative."""
@@ -60,7 +56,7 @@ class Search:
             self._labels = self._labels[:, list(alternative.order)]
         elif alternative.kind != "flip test":
             if _input_of(before) != _input_of(self.contract):
-                self._outputs = self._run(self.contract, alternative.words)
+                self._outputs = self._run(self.contract)
             self.xy = self._subjects.joints(self.contract, self._outputs)[0]
 
     def distance(self, xy: Float, labels: Joints | None = None) -> Joints:
@@ -78,7 +74,7 @@ class Search:
         by_input = sorted(of_input(c), key=lambda a: str(_input_of(a.contract)))
         for _, same in groupby(by_input, key=lambda a: _input_of(a.contract)):
             alternatives = list(same)
-            outputs = self._run(alternatives[0].contract, alternatives[0].words)
+            outputs = self._run(alternatives[0].contract)
             xys += [(a, s.joints(a.contract, outputs)[0], self._labels) for a in alternatives]
         xys += [(a, self.xy, labels) for a, labels in self._orders()]
         return self._compared(self.xy, xys)
@@ -86,7 +82,7 @@ class Search:
     def flip_round(self) -> list[tuple[Change, Alternative]]:
         """What a flip test might do otherwise."""
         c, s = self.contract, self._subjects
-        mirrored = self._run(c, "mirror images", mirrored=True)
+        mirrored = self._run(c, mirrored=True)
         both = tuple(np.concatenate(pair) for pair in zip(self._outputs, mirrored, strict=True))
 
         def merged(contract: Contract) -> Float:
@@ -102,11 +98,10 @@ class Search:
         if swapped is not None:
             yield swapped, self._labels[:, list(swapped.order)]
         every = best_order(self._between(np.ones(len(image), bool)))
-        known = (self._labels[..., 2] > 0).any(axis=0).tolist()
-        identity = tuple(range(len(every)))
-        same = [identity, *([swapped.order] if swapped else [])]
-        if any(all(a == b for a, b, seen in zip(every, o, known, strict=True) if seen) for o in same):
-            return
+        known = np.flatnonzero((self._labels[..., 2] > 0).any(axis=0))
+        for other in (tuple(range(len(every))), swapped.order if swapped else every[:0]):
+            if other and np.array_equal(np.array(every)[known], np.array(other)[known]):
+                return
         # An order that was chosen on the people it is judged on would look better than it is: each half of the images
         # is judged with the order of the other half.
         labels = self._labels.copy()

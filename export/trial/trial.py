@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.people import all_annotated, labelled_people
+from ...runtime.accuracy.people import People, all_annotated, labelled_people
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
 from ...runtime.metrics.pck import evaluate_pck
+from ...runtime.system.progress import Report
 from ..graph.onnx_reference import OnnxReference
 from ..graph.reference import Reference
 from .judgement import Judgement, judge
 from .network import Subjects
-from .search import Report
 from .sight import Sight, Twins, look
 
 SHOWN = 8
@@ -30,12 +30,12 @@ class Trial:
 
     Attributes:
         contract: that was tried.
-        people, images: how many there are; `sights` are some of them.
+        people, images: how many there are in the photos; `sights` are some of them.
         note: whose boxes and labels these are.
         sights: people as the network sees them.
         twins: their mirror images, over all of `sights`.
         photos: the frames `(H, W, 3)` uint8 BGR of `sights`, by index, and their names.
-        judgement: what labels say; None without labels.
+        judgement: what labels say, of these photos or of others; None without labels.
     """
 
     contract: Contract
@@ -56,9 +56,9 @@ class Trial:
 
 def try_out(
     reference: Reference | OnnxReference,
-    frames: Frames,
+    photos: Frames | None,
+    labels: Frames | None = None,
     *,
-    labelled: bool,
     limit: int | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Trial:
@@ -66,35 +66,46 @@ def try_out(
 
     Args:
         reference: the network and the contract to try.
-        frames: with labels, or with boxes alone.
-        labelled: whether the labels say something about this network.
-        limit: at most this many images, spread evenly.
+        photos: what to show, with boxes alone (`read_photos`). None: some of the labelled people.
+        labels: labelled frames, whose labels say something about this network.
+        limit: at most this many images of each, spread evenly.
         report: told of progress.
 
     Raises:
         InputError: there is nobody, the labels are of other joints, or a photo or a box cannot be used.
     """
-    frames = _spread(frames.with_joints_of(reference.contract) if labelled else frames, limit)
-    people = labelled_people(frames.coco) if labelled else all_annotated(frames.coco)
-    if not len(people):
-        raise InputError(f"{frames.note}: nobody in it has a box{' and a labelled joint' if labelled else ''}")
-    subjects = Subjects(reference, people, frames.load_index)
-    judgement = judge(subjects, report) if labelled else None
-    report("pictures", 0, 0)
-    sights, twins = look(subjects, _choose(subjects, judgement))
-    photos = {i: (people.files[i], frames.load_index(i)) for i in sorted({s.image for s in sights})}
-    counts = len(people), len(np.unique(people.image))
-    return Trial(reference.contract, *counts, frames.note, tuple(sights), twins, photos, judgement)
-
-
-def _choose(subjects: Subjects, judgement: Judgement | None) -> NDArray[np.intp]:
-    """The people to show: the first ones; with labels from those that agree best to those that agree least."""
+    judgement, shown, frames = None, None, photos
+    if labels is not None:
+        labels = _spread(labels.with_joints_of(reference.contract), limit)
+        subjects = Subjects(reference, _not_empty(labelled_people(labels.coco), labels), labels.load_index)
+        judgement = judge(subjects, report)
+        if photos is None:
+            frames, shown = labels, _choose(subjects, judgement)
+    assert frames is not None, "photos or labels"
+    if photos is not None:
+        frames = _spread(photos, limit)
+        subjects = Subjects(reference, _not_empty(all_annotated(frames.coco), frames), frames.load_index)
     people = subjects.people
-    if judgement is None or people.joints is None or len(people) <= SHOWN:
-        return np.arange(min(SHOWN, len(people)))
+    report("pictures", 0, 0)
+    sights, twins = look(subjects, np.arange(min(SHOWN, len(people))) if shown is None else shown)
+    pictures = {i: (people.files[i], frames.load_index(i)) for i in sorted({s.image for s in sights})}
+    counts = len(people), len(np.unique(people.image))
+    return Trial(reference.contract, *counts, frames.note, tuple(sights), twins, pictures, judgement)
+
+
+def _not_empty(people: People, frames: Frames) -> People:
+    if not len(people):
+        raise InputError(f"{frames.note}: expected people with a box, and with labelled joints where there are labels")
+    return people
+
+
+def _choose(subjects: Subjects, judgement: Judgement) -> NDArray[np.intp]:
+    """The labelled people to show: from those that agree best to those that agree least."""
+    people = subjects.people
+    assert people.joints is not None  # labelled people have joints
     distance = evaluate_pck(people.joints, people.xyxy, people.image, judgement.xy).distance
     order = np.argsort(np.nanmean(distance, axis=1), kind="stable")
-    chosen: NDArray[np.intp] = order[np.linspace(0, len(order) - 1, SHOWN).astype(int)]
+    chosen: NDArray[np.intp] = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int)]
     return chosen
 
 
