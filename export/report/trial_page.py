@@ -27,6 +27,7 @@ _FRAME = 1000  # px of a photo's longer side
 _CROP = 480
 _CELL = 110  # px of the longer side of one joint's heatmap
 _JOINTS = 48  # maps of one person; a skeleton with fingers and a face shows those with the highest peaks
+_TEXT = 0.026  # of a person's box: the height of joints' names in a photo
 _POINTS = 160  # of the curve of a vector
 
 
@@ -56,7 +57,7 @@ def trial_page(trial: Trial, meta: Mapping[str, Any]) -> str:
     return environment.get_template("trial.html").render(
         trial=trial,
         contract=c,
-        described=in_words(of_contract(c, "contract")),
+        described=_described(c),
         judged=judged,
         state=state,
         mark=marks[state],
@@ -70,6 +71,12 @@ def trial_page(trial: Trial, meta: Mapping[str, Any]) -> str:
         people=[_person(sight, number, trial) for number, sight in enumerate(trial.sights, 1)],
         meta=meta,
     )
+
+
+def _described(c: Contract) -> list[tuple[str, str]]:
+    """The contract in words; whether a file asks for a flip test is not part of it."""
+    rows = [(name, text.removeprefix("off in the file").strip("; ")) for name, text in in_words(of_contract(c, ""))]
+    return [(name, text) for name, text in rows if text]
 
 
 def _tiles(trial: Trial) -> list[tuple[str, str]]:
@@ -114,7 +121,14 @@ def _photo(trial: Trial, index: int) -> dict[str, Any]:
         "size": (width, height),
         "picture": _jpeg(_shrunk(frame, _FRAME)),
         "people": [
-            {"number": n, "box": s.box.tolist(), "region": s.region.tolist(), "xy": s.xy.tolist(), "labels": _seen(s)}
+            {
+                "number": n,
+                "box": s.box.tolist(),
+                "region": s.region.tolist(),
+                "xy": s.xy.tolist(),
+                "labels": _seen(s),
+                "text": _TEXT * float((s.box[2:] - s.box[:2]).max()),
+            }
             for n, s in members
         ],
         "unit": max(width, height) / 100,
@@ -155,11 +169,11 @@ def _person(sight: Sight, number: int, trial: Trial) -> dict[str, Any]:
 
 def _joint(sight: Sight, k: int, c: Contract) -> dict[str, Any]:
     """One joint's heatmap on its own scale, or its two vectors as curves."""
-    found: dict[str, Any] = {"name": c.keypoints[k].replace("_", " "), "score": float(sight.score[k])}
+    found = {"name": c.keypoints[k].replace("_", " "), "score": float(sight.score[k])}
     if sight.vectors:
-        return found | {"curves": [_curve(vector[k]) for vector in sight.vectors]}
+        return found | {"curves": [_curve(vector[k]) for vector in sight.vectors], "map": ""}
     own = sight.maps[k] / max(float(sight.maps[k].max()), 1e-9)
-    return found | {"map": _jpeg(_shrunk(_heat(sight.crop, own, c), _CELL), 80)}
+    return found | {"curves": [], "map": _jpeg(_shrunk(_heat(sight.crop, own, c), _CELL), 80)}
 
 
 def _curve(vector: NDArray[np.float32]) -> str:
