@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,21 @@ from ...runtime.system.machine import versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
 from .graphs import make_graphs
+from .model import Loaded
 from .plan import Build, Plan
 from .tuning import candidate
 
 
-def build_bundle(plan: Plan, report: Report = lambda what, done, total: None) -> Build:
+def build_bundle(
+    plan: Plan,
+    report: Report = lambda what, done, total: None,
+    loaded: Callable[[Loaded], None] = lambda loaded: None,
+) -> Build:
     """Make the graphs, judge them, and write the bundle.
 
     The bundle is written also when the gate fails, with that verdict in it. It then does not replace a bundle that did
-    not fail, but is written beside it as NAME.failed.pose.
+    not fail, but is written beside it as NAME.failed.pose. `loaded` is called with the network before the first
+    graph is made.
 
     Raises:
         PosertError: a step failed; nothing has been written then.
@@ -37,6 +44,7 @@ def build_bundle(plan: Plan, report: Report = lambda what, done, total: None) ->
         state = Build(plan, report, Path(folder))
         report("weights", 0, 0)
         state.loaded = plan.model.load(report)
+        loaded(state.loaded)
         make_graphs(state, held_out)
         # The gate runs the very file that is shipped, through the same code as the user's.
         draft = _write(state, Path(folder) / plan.output.name, {"rows": []})

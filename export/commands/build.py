@@ -7,16 +7,18 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...runtime.cli import options
 from ...runtime.cli.command import Command
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
-from ...runtime.system.progress import steps
+from ...runtime.system.progress import Report, steps
 from . import _arguments as arguments
 
 if TYPE_CHECKING:
+    from ...runtime.accuracy.frames import Frames
+    from ..builder.model import Loaded
     from ..builder.plan import Plan
 
 # Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
@@ -25,6 +27,7 @@ _DEMO_IMAGES = {"small": 400, "large": 100}
 _SMALL_MACS = 1e9
 # Without meaningful labels only the heatmaps are compared, and a few people are enough.
 _UNLABELLED_IMAGES = 8
+_TRIED_IMAGES = 40  # of the gate's; they tell half a cell of the heatmap from chance
 _SYNTHETIC = "int8 is calibrated on synthetic people; images of your own keep more accuracy: --calib and --calib-images"
 _UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
@@ -52,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-drop", type=float, default=0.005, metavar="AP", help=drop)
     report = "folder for report.html and report.json (default: OUTPUT-report)"
     add("--report", type=Path, metavar="DIR", help=report)
+    photos = parser.add_argument_group("seeing is believing").add_argument
+    photo = "a photo or a folder of photos to show the model's crops, heatmaps and joints on, before graphs are made"
+    photos("--try", type=Path, dest="photos", metavar="PATH", help=photo)
+    boxes = "boxes of the people in them, as posert run --boxes takes them (default: each photo is one person)"
+    photos("--try-boxes", type=Path, metavar="FILE", help=boxes)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from ..builder.pipeline import build_bundle
     from ..report.write import print_blocks, print_table, write_report
 
-    plan = make_plan(args)
+    plan, photos = make_plan(args), _photos(args)
     console = Console(stderr=True, markup=False)  # a path may contain brackets
     console.print(f"{plan.model.title}, {', '.join(plan.precisions)} -> {plan.output}")
     if plan.model.note:
@@ -73,24 +81,61 @@ def run(args: argparse.Namespace) -> int:
         and plan.model.weights != "demo"
     ):
         console.print(f"note: {_SYNTHETIC}")
+    given = sys.argv[2:] if sys.argv[1:2] == ["build"] else sys.argv[1:]
+    command = shlex.join(["posert", "build", *given])
+    tried: dict[str, Any] = {}
     with steps(console) as report:
-        built = build_bundle(plan, report)
+
+        def loaded(network: Loaded) -> None:
+            if photos is not None:
+                tried.update(
+                    _try(network, photos, plan, _report_folder(args, plan.output) / "try.html", command, report)
+                )
+                for line in tried.pop("lines"):
+                    console.print(line)
+
+        built = build_bundle(plan, report, loaded)
         report("report", 1, 1)
     if built.path != plan.output:
         console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
-    given = sys.argv[2:] if sys.argv[1:2] == ["build"] else sys.argv[1:]
-    meta = {**built.meta(), "command": shlex.join(["posert", "build", *given])}
-    page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta)
+    meta = {**built.meta(), "command": command}
+    report_page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta)
     if args.json:
-        files = {"bundle": str(built.path), "report": str(page)}
+        files = {"bundle": str(built.path), "report": str(report_page)}
         verdicts = {"verdict": built.parity.verdict, "int8": built.calibration and built.calibration["verdict"]}
-        print(json.dumps({**files, **verdicts, "rows": [row.to_json() for row in built.parity.rows]}))
+        print(json.dumps({**files, **verdicts, **tried, "rows": [row.to_json() for row in built.parity.rows]}))
     else:
         print_table(built.parity, Console())
         if built.calibration:
             print_blocks(built.calibration, Console())
-        print(f"bundle {built.path}\nreport {page}")
+        print(f"bundle {built.path}\nreport {report_page}")
     return 1 if built.parity.verdict == "failed" else 0
+
+
+def _photos(args: argparse.Namespace) -> Frames | None:
+    """Those of --try."""
+    from ..trial import read_photos
+
+    if args.photos is None:
+        if args.try_boxes is not None:
+            raise PosertError("--try-boxes are of the people in the photos of --try PATH: add it")
+        return None
+    return read_photos(args.photos, args.try_boxes)
+
+
+def _try(network: Loaded, photos: Frames, plan: Plan, page: Path, command: str, report: Report) -> dict[str, Any]:
+    """Write the page of a trial; returns its JSON values and `lines` for the terminal.
+
+    The images of the accuracy gate, where their labels say something about these weights, judge the contract too.
+    """
+    from ..report.trial_page import write_trial
+    from ..report.trial_words import terminal
+    from ..trial import try_out
+
+    labels = plan.held_out if plan.labelled else None
+    trial = try_out(network.reference, photos, labels, limit=_TRIED_IMAGES, report=report)
+    write_trial(trial, page, {"model": plan.model.name, "weights": plan.model.weights, "command": command})
+    return {"try": {"page": str(page), **trial.to_json()}, "lines": [*terminal(trial), f"page {page}"]}
 
 
 def make_plan(args: argparse.Namespace) -> Plan:

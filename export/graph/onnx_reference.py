@@ -37,6 +37,10 @@ class OnnxReference:
         """From arrays to arrays, as a backend's session (`backends.Session`)."""
         return tuple(self._session.run(None, {"crops": crops}))
 
+    def with_contract(self, contract: Contract) -> OnnxReference:
+        """The same network behind another normalisation."""
+        return OnnxReference(ForeignGraph(self.model, ()), contract)
+
     def check_output(self) -> None:
         """See `Reference.check_output`."""
         check_shapes(self.infer(np.zeros((1, self.contract.height, self.contract.width, 3), np.uint8)), self.contract)

@@ -58,6 +58,10 @@ class Reference(nn.Module):
         with torch.inference_mode():
             return arrays_of(self(torch.from_numpy(crops)))
 
+    def with_contract(self, contract: Contract) -> Reference:
+        """The same network behind another normalisation."""
+        return Reference(self.network, contract)
+
     def check_output(self) -> None:
         """Run one crop and compare the outputs' shapes with those that the contract's decode rule reads.
 

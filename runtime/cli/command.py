@@ -1,8 +1,9 @@
 """What a command of the command line is, and how commands are found.
 
-A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. Files
-whose name begins with `_` are helpers. `posert --help` imports all command files, so they import what is slow or may be
-missing (numpy, OpenCV, torch, rich, ...) inside their functions.
+A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. A name
+that is a word of Python has a `_` behind it: `try_`. Files whose name begins with `_` are helpers. `posert --help`
+imports all command files, so they import what is slow or may be missing (numpy, OpenCV, torch, rich, ...) inside their
+functions.
 """
 
 from __future__ import annotations
@@ -60,10 +61,11 @@ def command_modules() -> dict[str, str]:
     """Name and module of every command, without importing the modules; PosertError for a name given twice."""
     found: dict[str, str] = {}
     for package in PACKAGES:
-        for name in module_names(package):
+        for module in module_names(package):
+            name = module.removesuffix("_")
             if name in found:
-                raise PosertError(f"the command {name!r} is in {found[name]} and in {package}.{name}; rename one")
-            found[name] = f"{package}.{name}"
+                raise PosertError(f"the command {name!r} is in {found[name]} and in {package}.{module}; rename one")
+            found[name] = f"{package}.{module}"
     return found
 
 
