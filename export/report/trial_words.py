@@ -67,5 +67,5 @@ def twins(trial: Trial) -> list[str]:
         state = "true" if trial.contract.flip_shift else "false"
         found.append(f"With flip_shift {'false' if state == 'true' else 'true'} it would be {percent(t.other_shift)}.")
     if t.gap > FAR_TWIN:
-        found.append("That is much: flip_pairs may name the wrong joints, or the crops are not what the network knows.")
+        found.append("That is much: flip_pairs may be wrong, or the network knows no mirror images or no such crops.")
     return found
