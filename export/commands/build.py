@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from ..builder.pipeline import build_bundle
     from ..report.write import print_blocks, print_table, write_report
 
-    plan, photos = make_plan(args), _photos(args)
+    photos, plan = _photos(args), make_plan(args)
     console = Console(stderr=True, markup=False)  # a path may contain brackets
     console.print(f"{plan.model.title}, {', '.join(plan.precisions)} -> {plan.output}")
     if plan.model.note:

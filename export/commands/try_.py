@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", nargs="?", type=Path, help="a .pose file with an fp32 graph (or give a model)")
     add_model_arguments(parser)
     add = parser.add_argument_group("photos").add_argument
-    add("--images", type=Path, required=True, metavar="PATH", help="a photo, or a folder of photos")
+    add("--images", type=Path, required=True, metavar="DIR", help="folder of photos, or one photo")
     boxes = "boxes of the people, as posert run --boxes takes them (default: each photo is one person)"
     add("--boxes", type=Path, metavar="FILE", help=boxes)
     labels = "labels to check the contract against: COCO keypoint annotations, or a CSV of DeepLabCut or Lightning Pose"

@@ -6,8 +6,9 @@ from ...runtime.metrics.pck import THRESHOLD
 from ..trial import Agreement, Change, Trial
 
 FAR_TWIN = 0.03
-"""Of the box's longer side: mirror images of a network with the right pairs and shift lie nearer than this on average.
-Measured on the demo networks: 0.005 to 0.009 by the contract, 0.06 with a pair missing everywhere."""
+"""Of the box's longer side: mirror images of a network with the right pairs lie nearer than this on average.
+
+On eight synthetic people hrnet_demo gives 0.009, pose_resnet_demo 0.014, and hrnet_demo without flip_pairs 0.15."""
 
 
 def headline(trial: Trial) -> str:
@@ -67,5 +68,5 @@ def twins(trial: Trial) -> list[str]:
         state = "true" if trial.contract.flip_shift else "false"
         found.append(f"With flip_shift {'false' if state == 'true' else 'true'} it would be {percent(t.other_shift)}.")
     if t.gap > FAR_TWIN:
-        found.append("That is much: flip_pairs may name the wrong joints, or the crops are not what the network knows.")
+        found.append("That is much: flip_pairs may be wrong, or the network knows no mirror images or no such crops.")
     return found

@@ -116,8 +116,7 @@ def best_order(distance: Joints) -> tuple[int, ...]:
     NaN: the label is on nobody. Joints that lie close together keep their order, see `_KEPT`.
     """
     cost = np.where(np.isnan(distance), np.nanmax(distance, initial=0.0), distance)
-    own = np.diagonal(distance)
-    cost[np.diag_indices_from(cost)] = np.where(np.isnan(own), 0.0, _KEPT * own)
+    cost[np.diag_indices_from(cost)] *= _KEPT
     return tuple(linear_sum_assignment(cost)[1].tolist())
 
 

@@ -89,7 +89,10 @@ class Search:
             return s.joints(contract, head(contract.decode).merge(both, contract))[0]
 
         found = [(a, merged(a.contract), self._labels) for a in of_flip_test(c, self._mirror_pairs(mirrored))]
-        return self._compared(merged(c), found)
+        # Where the network knows no mirror images (a camera that sees an animal from one side), no pairs make a flip
+        # test useful: what improves a useless one is no mistake of the contract.
+        useful = (1 + _WORTH) * agreement(self.distance(self.xy)).distance
+        return self._compared(merged(c), found, useful)
 
     def _orders(self) -> Iterable[tuple[Alternative, Joints]]:
         """Other orders of the joints, each with the labels that the channels are then compared with."""
@@ -130,7 +133,10 @@ class Search:
         order = [index[k] for k in best_order(cost[:, index])]
         return [(j, k) for j, k in enumerate(order) if j < k and order[k] == j]
 
-    def _compared(self, own: Float, xys: list[tuple[Alternative, Float, Joints]]) -> list[tuple[Change, Alternative]]:
+    def _compared(
+        self, own: Float, xys: list[tuple[Alternative, Float, Joints]], most: float = np.inf
+    ) -> list[tuple[Change, Alternative]]:
+        """Alternatives with their joints and labels against joints; what is farther than `most` is not named."""
         before = self.distance(own)
         confidence = 1 - 0.05 / max(1, len(xys))  # for all of them together (Bonferroni)
         shift = self._shift(own)
@@ -139,7 +145,7 @@ class Search:
             after = self.distance(xy, labels)
             gained, *interval = gain(before, after, self._subjects.people.image, confidence)
             was, now = agreement(before), agreement(after)
-            real = interval[0] > 0 and gained >= _WORTH * was.distance
+            real = interval[0] > 0 and gained >= _WORTH * was.distance and now.distance <= most
             finer = alternative.kind == "decoding" and shift - self._shift(xy) < _SHIFT
             change = Change(
                 alternative.kind,

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from posert.export.catalog import find
 from posert.export.builder.model import PublishedModel
+from posert.export.catalog import find
 from posert.export.demo.frames import demo_frames
 from posert.export.graph.from_onnx import ForeignGraph
 from posert.export.graph.onnx_reference import OnnxReference

@@ -33,7 +33,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+TWINS = ("padded twice", "in 0..255")  # like "no padding" and "raw pixels"
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in TWINS)) for n in BROKEN])
 def test_a_mistake_is_named_alone(name: str, trying: Any) -> None:
     fields, kind, lines = BROKEN[name]
     found = judge(trying(replace(RIGHT, **fields)))
@@ -82,6 +85,21 @@ def test_the_order_of_the_joints(kind: str, trying: Any) -> None:
     assert found.mended.keypoints == tuple(RIGHT.keypoints[k] for k in order)
     named = {frozenset(found.mended.keypoints[k] for k in pair) for pair in found.mended.flip_pairs}
     assert named == {frozenset(RIGHT.keypoints[k] for k in pair) for pair in RIGHT.flip_pairs}
+
+
+def test_pairs_are_not_judged_by_a_useless_flip_test(trying: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that knows no mirror images: other pairs are nearer, and a flip test stays worse than none."""
+    subjects = trying(replace(RIGHT, flip_pairs=()))
+    outputs = subjects.outputs
+
+    def lost(contract: Contract, crops: Any, mirrored: bool = False, advance: Any = None) -> Any:
+        found = outputs(contract, crops, mirrored, advance)
+        return tuple(1.2 * np.roll(output, 7, axis=2) for output in found) if mirrored else found
+
+    monkeypatch.setattr(subjects, "outputs", lost)
+    found = judge(subjects)
+    pairs = [change for change in found.tried if change.words == "other joints swap in a mirror image"]
+    assert pairs and pairs[0].interval[0] > 0 and found.found == ()
 
 
 def test_too_few_images(trying: Any) -> None:
