@@ -35,7 +35,7 @@ from posert.benchmarks.roofline import ceilings, place, work_of
 from posert.benchmarks.script import digest, markdown, numbers, open_journal, parser, run
 from posert.export.archs import build_arch
 from posert.export.graph.reference import Reference
-from posert.runtime.backends import backends, load_backend
+from posert.runtime.backends import BACKENDS
 from posert.runtime.bench.meters import Meters
 from posert.runtime.bench.timing import orders
 from posert.runtime.bundle.archive import Bundle
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[st
         raise BackendError(reason)
     if max(args.people) > NoNetwork.largest:
         raise InputError(f"--people {args.people}: expected numbers up to {NoNetwork.largest}, such as 1,8")
-    on_gpu = [name for name in backends() if load_backend(name).device == "cuda"]
+    on_gpu = [name for name, spec in BACKENDS.specs().items() if spec.device == "cuda"]
     wanted = args.backends.split(",") if args.backends else on_gpu
     device, meters = Device(), Meters()
     with Bundle(args.bundle) as bundle:

@@ -81,7 +81,8 @@ def test_accuracy_of_every_precision_and_what_is_missing(
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith("narrow")]
     assert [line.split()[1:3] for line in rows] == [["openvino", "fp32"]] * 2 + [["tensorrt", "not"]]
-    assert "flip test" in rows[1] and "not measured: missing" in rows[2] and rows[0].endswith("*")
+    assert "flip test" in rows[1] and "not measured: missing" in rows[2]
+    assert any(row.endswith("*") for row in rows[:2])  # which of them is a matter of time
     monkeypatch.setattr(accuracy, "call", lambda *_: pytest.fail("finished cells are not measured again"))
     assert accuracy.main(arguments) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("narrow")] == rows
