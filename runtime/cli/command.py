@@ -1,7 +1,7 @@
 """What a command of the command line is, and how commands are found.
 
-A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. A name
-that is a word of Python has a `_` behind it: `try_`. Files whose name begins with `_` are helpers. `posert --help`
+A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. A
+name that is a word of Python has a `_` behind it: `try_`. Files whose name begins with `_` are helpers. `posert --help`
 imports all command files, so they import what is slow or may be missing (numpy, OpenCV, torch, rich, ...) inside their
 functions.
 """
