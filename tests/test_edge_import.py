@@ -37,7 +37,7 @@ def test_a_command_imports_its_own_file_only(name: str) -> None:
     code = (
         f"from posert.runtime.cli.command import PACKAGES, load_command; load_command({name!r})\n"
         "import sys\nfiles = [m for m in sys.modules if m.startswith(tuple(f'{p}.' for p in PACKAGES))]\n"
-        f"assert [m.split('.')[-1].removesuffix('_') for m in files if '._' not in m] == [{name!r}], files"
+        f"assert [m.split('.')[-1] for m in files if '._' not in m] == [{name!r}], files"
     )
     assert not loaded_after(code) & {*HEAVY, "numpy"}
 

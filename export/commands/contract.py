@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...runtime.cli.command import Command
+from ._contract_check import CHECK
 
 if TYPE_CHECKING:
     from ..configs import Description
@@ -63,5 +64,10 @@ def _wrapped(name: str, text: str) -> list[str]:
 
 
 COMMAND = Command(
-    "Show the contract that a config, checkpoint or ONNX file states", "make", add_arguments, run, "export"
+    "Show the contract that a config, checkpoint or ONNX file states",
+    "make",
+    add_arguments,
+    run,
+    "export",
+    subcommands={"check": CHECK},
 )

@@ -1,9 +1,8 @@
 """What a command of the command line is, and how commands are found.
 
-A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. A
-name that is a word of Python has a `_` behind it: `try_`. Files whose name begins with `_` are helpers. `posert --help`
-imports all command files, so they import what is slow or may be missing (numpy, OpenCV, torch, rich, ...) inside their
-functions.
+A command is one file in one of `PACKAGES`; the file's name is the command's name and its `COMMAND` says the rest. Files
+whose name begins with `_` are helpers. `posert --help` imports all command files, so they import what is slow or may be
+missing (numpy, OpenCV, torch, rich, ...) inside their functions.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ class Command:
             mistakes and missing parts. With `args.json` it prints one JSON value to standard output.
         extra: the pip extra that installs the libraries it needs; empty if the edge install has them all.
         renamed: former spellings of its options, each with the present one.
+        subcommands: commands of two words, by the second: posert NAME WORD.
     """
 
     summary: str
@@ -51,6 +51,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     extra: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
+    subcommands: Mapping[str, Command] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.group not in GROUPS:
@@ -62,10 +63,9 @@ def command_modules() -> dict[str, str]:
     found: dict[str, str] = {}
     for package in PACKAGES:
         for module in module_names(package):
-            name = module.removesuffix("_")
-            if name in found:
-                raise PosertError(f"the command {name!r} is in {found[name]} and in {package}.{module}; rename one")
-            found[name] = f"{package}.{module}"
+            if module in found:
+                raise PosertError(f"the command {module!r} is in {found[module]} and in {package}.{module}; rename one")
+            found[module] = f"{package}.{module}"
     return found
 
 

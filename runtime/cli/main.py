@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 status = 0
             else:
                 command, who = load_command(name), f"posert {name}"
+                if rest and rest[0] in command.subcommands:
+                    second, *rest = rest
+                    command, who = command.subcommands[second], f"{who} {second}"
                 status = _run(command, who, rest)
             _flush_output()
             return stop.status if stop.number else status
@@ -75,7 +78,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _run(command: Command, prog: str, arguments: Sequence[str]) -> int:
     # Without abbreviations: a new option could change what a short one means.
-    parser = _Parser(prog=prog, description=f"{command.summary}.", allow_abbrev=False)
+    more = "; ".join(f"{prog} {word} --help: {sub.summary}" for word, sub in command.subcommands.items())
+    parser = _Parser(prog=prog, description=f"{command.summary}.", epilog=more or None, allow_abbrev=False)
     try:
         command.add_arguments(parser)
         parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")

@@ -21,7 +21,7 @@ from posert.runtime.bundle.contract import Contract
 
 PLAIN = Contract("mouse", ("nose", "left_paw", "right_<paw>"), ((1, 2),), ((0, 1),), (), 48, 64, 12, 16)
 VECTORS = replace(PLAIN, decode="simcc", heatmap_width=96, heatmap_height=128)
-META = {"model": "mouse & <co>", "weights": "my.pth", "command": "posert try --images 'a b.png'"}
+META = {"model": "mouse & <co>", "weights": "my.pth", "command": "posert contract check --images 'a b.png'"}
 CHANGE = Change(
     "colours", "the network takes BGR", ("model_color: BGR",), Agreement(0.8, 0.05), Agreement(0.9, 0.03), 0.02,
     (0.015, 0.024), named=True,
@@ -120,7 +120,7 @@ def test_the_page_is_well_formed_and_needs_no_other_file(case: str) -> None:
 def test_what_a_page_says(case: str) -> None:
     shown = trial(**CASES[case])
     text = Page(trial_page(shown, META)).text
-    assert headline(shown) in text and "note <1>" in text and "posert try --images 'a b.png'" in text
+    assert headline(shown) in text and "note <1>" in text and "posert contract check --images 'a b.png'" in text
     for name in ("nose", "left paw", "right <paw>", "L paw", "48 x 64 px (width x height), RGB", "a b.png, 60x40 px"):
         assert name in text
     assert ("What would improve the agreement" in text) == (case in ("found", "vectors"))

@@ -1,4 +1,4 @@
-"""`posert try`: what a model sees and finds in photos, and with labels which mistakes its contract has."""
+"""`posert contract check`: what a model sees and finds in photos, and with labels which mistakes its contract has."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         path = args.output or Path(f"{name}-try.html")
         check_writable(path)
         trial = try_out(reference, photos, labels, limit=args.limit, report=report)
-    meta = {"model": name, "weights": weights, "command": shlex.join(["posert", "try", *sys.argv[2:]])}
+    meta = {"model": name, "weights": weights, "command": shlex.join(["posert", "contract", "check", *sys.argv[3:]])}
     write_trial(trial, path, meta)
     if args.json:
         print(json.dumps({"page": str(path), **trial.to_json()}))
@@ -109,6 +109,6 @@ def _of_bundle(path: Path) -> tuple[str, str, OnnxReference]:
         return bundle.name, path.name, OnnxReference(ForeignGraph(plain, ()), bundle.contract)
 
 
-COMMAND = Command(
+CHECK = Command(
     "Show what a model sees and finds in photos, and check its contract", "check", add_arguments, run, "export"
 )

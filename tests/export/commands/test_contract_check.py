@@ -1,4 +1,4 @@
-"""`posert try` and `posert build --try` from end to end."""
+"""`posert contract check` and `posert build --try` from end to end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_photo_without_labels(photos: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["try", *DEMO, "--images", str(photos / "images" / "000000.png")]) == 0
+    assert main(["contract", "check", *DEMO, "--images", str(photos / "images" / "000000.png")]) == 0
     out = capsys.readouterr().out
     assert "1 person in 1 image, without labels" in out and "page hrnet_demo-coco-256x192-try.html" in out
     page = (here / "hrnet_demo-coco-256x192-try.html").read_text()
@@ -42,7 +42,7 @@ def test_a_photo_without_labels(photos: Path, here: Path, capsys: pytest.Capture
 
 def test_labels_of_a_few_images(photos: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = ["--images", str(photos / "images"), "--annotations", str(photos / "annotations.json")]
-    assert main(["try", *DEMO, *labels, "--limit", "3"]) == 0
+    assert main(["contract", "check", *DEMO, *labels, "--limit", "3"]) == 0
     out = capsys.readouterr().out
     assert "in 3 images with labels: PCK@0.05 " in out
     assert "Not judged: 3 labelled images are too few" in out
@@ -55,7 +55,7 @@ def test_a_wrong_contract_fails(photos: Path, here: Path, capsys: pytest.Capture
     Path("contract.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(contract.to_json()))))
     own = ["--arch", "hrnet_demo", "--weights", str(WEIGHTS), "--contract", "contract.yaml"]
     labels = ["--images", str(photos / "images"), "--annotations", str(photos / "annotations.json")]
-    assert main(["try", *own, *labels, "--limit", "10", "--output", "page.html", "--json"]) == 1
+    assert main(["contract", "check", *own, *labels, "--limit", "10", "--output", "page.html", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     (change,) = found["judgement"]["found"]
     assert change["kind"] == "pixels" and change["lines"][0] == "mean: [0.485, 0.456, 0.406]"
@@ -67,7 +67,7 @@ def test_a_bundle_is_what_it_was_built_from(
     narrow_bundle: Path, photos: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo = ["--images", str(photos / "images" / "000001.png"), "--json"]
-    assert main(["try", str(narrow_bundle), *photo]) == 0
+    assert main(["contract", "check", str(narrow_bundle), *photo]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["page"] == "narrow-coco-128x96-try.html" and Path(found["page"]).is_file()
     assert found["contract"]["width"] == 96 and np.isfinite(found["twins"]["gap"])
@@ -85,7 +85,7 @@ def test_a_bundle_is_what_it_was_built_from(
 def test_refusals(
     arguments: list[str], message: str, photos: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["try", *arguments, "--images", str(photos / "images")]) == 2
+    assert main(["contract", "check", *arguments, "--images", str(photos / "images")]) == 2
     assert message in capsys.readouterr().err and not list(here.iterdir())
 
 
@@ -99,9 +99,11 @@ def test_build_shows_before_it_builds(photos: Path, here: Path, capsys: pytest.C
     assert read.err.index("page x-report/try.html") < read.err.index("gate: ")
 
 
-def test_the_command_has_no_underscore(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    assert re.search(r"\n  try +Show what a model sees", capsys.readouterr().out)
+def test_the_help_of_contract_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["contract", "--help"]) == 0
+    assert re.search(r"posert contract check --help: Show what a\s+model sees", capsys.readouterr().out)
+    assert main(["contract", "check", "--help"]) == 0
+    assert "usage: posert contract check " in capsys.readouterr().out
 
 
 def test_boxes_of_no_photo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
