@@ -334,7 +334,12 @@ class TestOwnData:
             "--output",
             tmp_path / "x.pose",
         )
-        assert status == 2 and "of the 17 joints nose" in err and "the 16 joints right_ankle" in err and not list(tmp_path.iterdir())
+        assert (
+            status == 2
+            and "of the 17 joints nose" in err
+            and "the 16 joints right_ankle" in err
+            and not list(tmp_path.iterdir())
+        )
 
 
 class TestRefusedBeforeAnyWork:
