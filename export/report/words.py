@@ -16,8 +16,15 @@ _NAMED = 4  # blocks in a sentence
 
 
 def headline(parity: Parity) -> str:
-    """The verdict in one sentence, with its figures."""
-    rows, model = parity.rows[1:], reference_name(parity)
+    """The verdict in one sentence, with its figures; a second one names what is not used on this machine."""
+    unused = [row.key for row in parity.rows if row.verdict == "failed" and not row.counts]
+    more = f" {' and '.join(unused)} failed and will not be used." if unused else ""
+    rows = [row for row in parity.rows[1:] if row.counts or row.verdict != "failed"]
+    return _sentence(parity, rows) + more
+
+
+def _sentence(parity: Parity, rows: Sequence[Row]) -> str:
+    model = reference_name(parity)
     people, whole = f"{parity.data['people']} people", f"{number(parity.rows[0].accuracy, '{:.4f}')} {parity.metric}"
     failed = [row for row in rows if row.verdict == "failed"]
     if failed:

@@ -85,7 +85,7 @@ def judge(
         if drift is not None:
             drifts[row.key] = drift
         worst += most
-    verdicts = {row.verdict for row in rows[1:]}
+    verdicts = {row.verdict for row in rows[1:] if row.counts}
     verdict = "failed" if "failed" in verdicts else "passed" if verdicts == {"passed"} else "unproven"
     worst.sort(key=lambda w: -w.drift)
     return Parity(rows, verdict, max_drop, gate.data, drifts, worst[:NUM_WORST])

@@ -53,6 +53,12 @@ class Row:
         """Such as "openvino int8"."""
         return f"{self.backend} {self.precision}"
 
+    @property
+    def counts(self) -> bool:
+        """Whether the bundle's verdict rests on it. bf16 is a way in which some CPUs compute the fp32 graph: where it
+        fails it is not used, and the bundle is as good as on other CPUs."""
+        return self.precision != "bf16"
+
     def to_json(self) -> dict[str, Any]:
         """JSON values; None for what was not measured."""
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}

@@ -204,6 +204,12 @@ class TestAccuracy:
         assert [r.verdict for r in parity.rows] == ["reference", "passed", "failed", "passed"]
         assert parity.verdict == "failed"
 
+    def test_a_failure_in_bf16_is_one_of_this_cpu(self, frames: Frames, reference: Candidate) -> None:
+        good, bad = candidate(frames, name="openvino fp32"), candidate(frames, 4.0, name="openvino bf16")
+        parity = gate(frames, reference, bad, good)
+        assert [r.verdict for r in parity.rows] == ["reference", "failed", "passed"]
+        assert parity.verdict == "passed"
+
     def test_only_labelled_people_are_judged(self, frames: Frames, reference: Candidate) -> None:
         usable = [a for a in frames.coco["annotations"] if a["num_keypoints"] and not a["iscrowd"]]
         parity = gate(frames, reference, candidate(frames))
