@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
 from ..metrics import oks, pck
 from ..metrics.oks import OksEvaluation, evaluate_oks
+from ..metrics.oks_matching import BOX_AREA, similarity
 from ..metrics.pck import PckEvaluation, evaluate_pck
 from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
+from .decision import FAILED, PASSED, UNDECIDED, Shares, bounds, oks_shares, pck_shares
 from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
@@ -27,7 +29,7 @@ from .results import person_scores
 from .verdict import AP, PCK, Parity, Row, Worst
 
 MIN_PEOPLE_FOR_AP = 20
-"""On fewer people AP does not resolve thousandths."""
+"""On fewer people accuracy does not resolve what int8 costs."""
 
 HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 0.1, "int8": 0.3, "int8_gpu": 0.3}
 """Relative L2 errors of the heatmaps that a precision explains: the bound where there are no labels to judge a graph
@@ -69,7 +71,7 @@ def judge(
         frames: what to judge on.
         max_drop: AP, or PCK of joints without sigmas, may fall by this much.
         labelled: whether accuracy on these frames says something about this model. If not, it stays None and the
-            verdict is "unproven", or "failed" by the heatmaps' error alone.
+            verdict is "unproven", or "failed" by the outputs' error alone.
         advance: called with (candidate, frames done, frames in all).
 
     Raises:
@@ -86,7 +88,7 @@ def judge(
             drifts[row.key] = drift
         worst += most
     verdicts = {row.verdict for row in rows[1:] if row.counts}
-    verdict = "failed" if "failed" in verdicts else "passed" if verdicts == {"passed"} else "unproven"
+    verdict = next((v for v in (FAILED, UNDECIDED) if v in verdicts), PASSED if verdicts == {PASSED} else "unproven")
     worst.sort(key=lambda w: -w.drift)
     return Parity(rows, verdict, max_drop, gate.data, drifts, worst[:NUM_WORST])
 
@@ -119,13 +121,12 @@ class AccuracyGate:
             )
         assert self._people.joints is not None  # labelled people have joints
         self._joints = self._people.joints
+        records = [frames.coco["annotations"][i] for i in self._people.source]
+        self._boxes = np.array([a["bbox"] for a in records], np.float64)
+        self._areas = [a.get("area", BOX_AREA * a["bbox"][2] * a["bbox"][3]) for a in records]
         self._reference = self._run(reference)
         self._scored = self._score(self._reference) if labelled else None
         note = frames.note
-        if self._scored is not None and len(self._people) < MIN_PEOPLE_FOR_AP:
-            few = f"{len(self._people)} people are too few to judge AP by: at least {MIN_PEOPLE_FOR_AP} are needed"
-            note = f"{note}. {few}"
-            self._scored = None
         self._metric = metric = AP if self._reference.sigmas else PCK
         if metric == PCK:
             note = f"{note}. The joints have no sigmas, so {PCK} of the box's longer side is judged in place of AP"
@@ -179,21 +180,39 @@ class AccuracyGate:
         visible = self._joints[..., 2] > 0
         drift = np.where(visible, np.linalg.norm(run.xy - reference.xy, axis=2), np.nan).astype(np.float32)
         error = relative_error(run.outputs, reference.outputs)
-        accuracy = drop = interval = None
+        accuracy = drop = interval = loss = None
         if self._scored is not None:
             scored = self._scored if run is reference else self._score(run)
             accuracy = scored.metrics[self._metric]
             drop, low, high = _interval(self._scored, scored)
             interval = (low, high)
+            loss = bounds(self._shares(reference), self._shares(run), error)
         if run is reference:
-            verdict = "reference"
-        elif drop is None:
-            verdict = "unproven" if error <= HEATMAP_BOUND[c.precision] else "failed"
+            verdict, loss = "reference", None
+        elif loss is None or interval is None:
+            verdict = "unproven" if error <= HEATMAP_BOUND[c.precision] else FAILED
         else:
-            verdict = "passed" if drop <= self._max_drop else "failed"
+            # AP also sees scores that rank people worse. Its interval excludes what is allowed by chance in 1 of 40.
+            verdict = FAILED if interval[0] > self._max_drop else loss.verdict(self._max_drop)
         median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
         measured = accuracy, drop, interval, median, p95, error, run.ms_per_person
-        return Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact), drift
+        row = Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact)
+        if loss is None:
+            return row, drift
+        needed = loss.people_needed(self._max_drop) if verdict == UNDECIDED else None
+        return replace(row, loss=loss.point, loss_bounds=(loss.low, loss.high), people_needed=needed), drift
+
+    def _shares(self, run: _Run) -> Shares:
+        """What each person scores by the figure that decides."""
+        image, joints = self._people.image, self._joints
+        if not run.sigmas:
+            return pck_shares(image, evaluate_pck(joints, self._people.xyxy, image, run.xy).distance)
+        sigmas = np.array(run.sigmas)
+        alike = [
+            similarity(joints[i], self._boxes[i], self._areas[i], run.xy[i : i + 1].astype(np.float64), sigmas)[0]
+            for i in range(len(joints))
+        ]
+        return oks_shares(image, np.array(alike), len(sigmas))
 
     def _score(self, run: _Run) -> OksEvaluation | PckEvaluation:
         """Without OKS NMS: there is one result per annotated person, and nothing to suppress."""

@@ -25,11 +25,15 @@ class Row:
             labels to judge by.
         accuracy_drop: that of the reference minus this one; `accuracy_drop_interval` is its paired bootstrap 95 %
             interval.
+        loss: the same on a figure without steps, which decides, see `decision`; `loss_bounds` are its one-sided 95 %
+            bounds.
+        people_needed: about how many labelled people would decide an undecided row; None: too many to tell.
         pixel_drift_median, pixel_drift_p95: distance of the joints from the reference's, px of the frame.
         heatmap_error: relative L2 error of the heatmaps against the reference's.
         ms_per_person: crop, network and decoding, median over frames.
         size_mb: size of the graph.
-        verdict: "reference", "passed", "failed" or "unproven".
+        verdict: "reference", "passed", "failed", "undecided" where the labelled people are too few to tell, or
+            "unproven" without labels.
         artifact: the bundle's graph that ran. Its verdict also counts for backends that could not be judged here.
         reason: why a graph failed that did not run or gave NaN; its figures are NaN.
     """
@@ -47,6 +51,9 @@ class Row:
     verdict: str
     artifact: str = ""
     reason: str = ""
+    loss: float | None = None
+    loss_bounds: tuple[float, float] | None = None
+    people_needed: int | None = None
 
     @property
     def key(self) -> str:
@@ -61,7 +68,10 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; None for what was not measured."""
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        values = asdict(self)
+        if self.loss_bounds is not None and not all(map(math.isfinite, self.loss_bounds)):  # of one image
+            values["loss_bounds"] = None
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ class Parity:
 
     Attributes:
         rows: the reference first.
-        verdict: "passed", "failed", or "unproven" without labels to judge by.
+        verdict: "failed" if a row failed, else "undecided" if one is, "passed" if all passed, and "unproven" without
+            labels to judge by.
         max_drop: the allowed drop.
         data: kind, number of images and people, note, and `metric`, the figure that is judged.
         drift: per row key `(N, K)` float32, px of the frame; NaN where a joint has no label.
