@@ -264,6 +264,7 @@ def step(blocks: list[str], macs: float, drop: float | None, ms: float | None) -
 def record(steps: list[dict[str, Any]], best: int, blocks: int = 20) -> dict[str, Any]:
     chosen = steps[best]["blocks"]
     found = {
+        "metric": "AP",
         "max_drop": 0.002,
         "people": 120,
         "images": 70,
