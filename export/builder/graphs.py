@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import onnx
@@ -17,9 +18,10 @@ from ...runtime.system.memory import trim_heap
 from ..graph.reference import Reference
 from ..graph.to_onnx import to_onnx, with_crops, with_free_size
 from ..graph.to_torchscript import to_torchscript
+from .apart import apart
 from .int8 import make_int8
 from .plan import Build
-from .tuning import calibration_sample_size
+from .tuning import PEOPLE, calibration_sample_size
 
 CALIBRATION_PEOPLE = 64
 OVERFLOW_BATCHES = 2
@@ -31,10 +33,16 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     Copies of the weights are released as soon as possible: they are most of the memory that a build needs. Calibration
     must not see the images of the gate, `held_out`.
     """
-    plan, contract = build.plan, build.contract
+    contract = build.contract
     evaluation = EvaluationImages([record["file_name"] for record in held_out.coco["images"]], held_out.read)
+
+    def drawn(frames: Frames) -> list[str]:  # and of a small set all that the search may tune on
+        crops = crops_from_coco(frames.coco, frames.read, contract, CALIBRATION_PEOPLE + PEOPLE)
+        return [person.file_name for person in crops.people]
+
+    plan = build.plan = replace(build.plan, calibration=apart(build.plan.calibration, evaluation, drawn))
     count = calibration_sample_size(plan.calibration, CALIBRATION_PEOPLE) if plan.tunable else CALIBRATION_PEOPLE
-    crops = crops_from_coco(plan.calibration.coco, plan.calibration.read, contract, count, evaluation=evaluation)
+    crops = crops_from_coco(plan.calibration.coco, plan.calibration.read, contract, count)
     golden_crops = next(iter(crops))[:1]
     build.golden = Golden(golden_crops, build.reference.infer(golden_crops))
 
