@@ -103,7 +103,7 @@ def _describe(report: Mapping[str, Any]) -> list[str]:
     h = report["heatmaps"]
     lines = [
         f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
-        f"heatmaps   relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
+        f"outputs    relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
         *_layers(report),
         "joints     drift in px of the frame, where the first is confident",
     ]
