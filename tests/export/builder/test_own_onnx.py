@@ -12,9 +12,13 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from posert.export.configs import read_description
+from posert.export.graph.from_onnx import from_onnx
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cli.main import main
+from posert.runtime.datasets import dataset
+from posert.runtime.errors import ConfigError
 
 SQUARE = Contract(
     dataset="mouse", keypoints=("nose", "tail"), flip_pairs=(), skeleton=(), sigmas=(), width=64, height=64,
@@ -79,4 +83,40 @@ def test_another_contract_beside_it_is_told(tmp_path: Path, capsys: pytest.Captu
         assert bundle.contract.padding == 1.25
         note = bundle.manifest["model"]["checkpoint"]["note"]
     told = "the given file says padding 1.25 and not 1.1, which net.onnx says of itself"
-    assert told in note and told in " ".join(capsys.readouterr().out.split())
+    assert told in note and told in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_dwpose_publishes(tmp_path: Path) -> None:
+    """Its ONNX has 133 joints, one image at a time and an old operator set; its contract is in RTMPose's config."""
+    whole = dataset("coco_wholebody")
+    contract = replace(
+        SQUARE, dataset=whole.name, keypoints=whole.keypoints, flip_pairs=whole.flip_pairs, sigmas=whole.sigmas,
+        width=288, height=384, heatmap_width=576, heatmap_height=768,
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    weights = {"w": (133, 3, 32, 32), "x": (108, 576), "y": (108, 768)}
+    tensors = [
+        numpy_helper.from_array(random.normal(0, 0.02, size).astype(np.float32), n) for n, size in weights.items()
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["input", "w"], ["maps"], strides=[32, 32]),
+            helper.make_node("Reshape", ["maps", "size"], ["cells"]),
+            helper.make_node("MatMul", ["cells", "x"], ["simcc_x"]),
+            helper.make_node("MatMul", ["cells", "y"], ["simcc_y"]),
+        ],
+        "dwpose",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 384, 288])],
+        [
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 133, k])
+            for n, k in (("simcc_x", 576), ("simcc_y", 768))
+        ],
+        [*tensors, numpy_helper.from_array(np.array([1, 133, 108]), "size")],
+    )
+    path = tmp_path / "dw-ll_ucoco_384.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), path)
+    with pytest.raises(ConfigError, match=r"simcc_x float .1, 133, 576.; .*Give the config"):
+        read_description(path)
+    plain = from_onnx(path, contract, 19).model
+    shapes = [[d.dim_param or d.dim_value for d in o.type.tensor_type.shape.dim] for o in plain.graph.output]
+    assert shapes == [["N", 133, 576], ["N", 133, 768]]
