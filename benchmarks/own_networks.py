@@ -47,7 +47,7 @@ class SimCC(nn.Module):
     def __init__(self, joints: int, width: int, crop_width: int, crop_height: int, features: int = 128) -> None:
         super().__init__()
         cells = (crop_width // 32) * (crop_height // 32)
-        stages = [_conv(3, width, 3, 2)]
+        stages: list[nn.Module] = [_conv(3, width, 3, 2)]
         for k in range(4):
             stages += [_conv(width << k, width << k + 1, 3, 2), Gated(width << k + 1)]
         self.backbone = nn.Sequential(*stages, Pyramid(width << 4))
