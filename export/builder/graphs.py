@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import islice
 
@@ -15,6 +16,7 @@ from ...calib.ranges import collect
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.archive import Golden
 from ...runtime.system.memory import trim_heap
+from ..configs.onnx_file import CONTRACT_KEY
 from ..graph.reference import Reference
 from ..graph.to_onnx import to_onnx, with_crops, with_free_size
 from ..graph.to_torchscript import to_torchscript
@@ -52,7 +54,10 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     build.macs = macs.of_graph(model)
     if plan.plain is not None:
         plain = with_free_size(model, reference) if plan.dynamic_size and isinstance(reference, Reference) else model
-        build.plain = plain.SerializeToString()
+        # Concatenated protobuf messages merge: the contract goes into the file and not into the bundle's graphs.
+        stated = onnx.ModelProto()
+        stated.metadata_props.add(key=CONTRACT_KEY, value=json.dumps(contract.to_json()))
+        build.plain = plain.SerializeToString() + stated.SerializeToString()
         del plain
     fp32 = with_crops(model, contract)
     del model

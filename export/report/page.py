@@ -81,7 +81,7 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
     else:
         worst = max(rows, key=lambda r: r.heatmap_error)
         error = words.number(worst.heatmap_error, "{:.1e}")
-        first = [("–", f"{parity.metric}: not measured"), (error, f"largest heatmap error: {worst.key}")]
+        first = [("–", f"{parity.metric}: not measured"), (error, f"largest error of the outputs: {worst.key}")]
     speedup = reference.ms_per_person / fastest.ms_per_person
     return [
         *first,

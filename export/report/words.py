@@ -34,7 +34,7 @@ def _sentence(parity: Parity, rows: Sequence[Row]) -> str:
         worst = max(failed, key=lambda r: (r.accuracy_drop if r.accuracy_drop is not None else -1.0, r.heatmap_error))
         if worst.accuracy_drop is None:
             return (
-                f"The heatmaps of {worst.key} differ from {model}'s by {worst.heatmap_error:.2g} (relative "
+                f"The outputs of {worst.key} differ from {model}'s by {worst.heatmap_error:.2g} (relative "
                 f"L2 error); {HEATMAP_BOUND[worst.precision]:g} is allowed for {worst.precision}.{more}"
             )
         lost = f"{worst.key} loses {worst.accuracy_drop:.4f} of {whole}{_interval(worst)} on {people}"
@@ -44,7 +44,7 @@ def _sentence(parity: Parity, rows: Sequence[Row]) -> str:
     if parity.verdict == "unproven":
         worst = max(rows, key=lambda r: r.heatmap_error)
         return (
-            f"{parity.metric} was not measured. The heatmaps of every graph agree with {model}'s within the bound for "
+            f"{parity.metric} was not measured. The outputs of every graph agree with {model}'s within the bound for "
             f"its precision: the largest relative error is {worst.heatmap_error:.2g} ({worst.key}), on {people}."
         )
     worst = max(rows, key=lambda r: r.accuracy_drop or 0.0)
@@ -168,7 +168,7 @@ def signed(value: float | None) -> str:
 def _fell(step: Mapping[str, Any]) -> str:
     drop = step["drop"]
     if drop is None:
-        return "could not be measured because the graph gives no heatmaps"
+        return "could not be measured because the graph gives no usable outputs"
     return f"fell by {drop:.4f}" if drop >= 0 else f"rose by {-drop:.4f}"
 
 
