@@ -10,17 +10,21 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+OVERFLOW_BATCHES = 2  # of eight crops: as many as a build looks at for what float16 cannot hold
 
-def posert(model: str, crops: str, target: str, contract: dict[str, Any], method: str) -> float:
-    """As `posert build` does it for CPUs."""
+
+def posert(model: str, crops: str, target: str, contract: dict[str, Any], method: str, gpu: bool = False) -> float:
+    """As `posert build` does it for CPUs, or for GPUs: symmetric, and float16 where it is not int8."""
     import onnx
 
+    from ..calib.fp16 import activations, overflows
     from ..calib.placement import place
     from ..calib.qdq import quantize
     from ..calib.ranges import collect
@@ -28,13 +32,22 @@ def posert(model: str, crops: str, target: str, contract: dict[str, Any], method
     start = time.perf_counter()
     fp32 = onnx.load(model)
     ranges = collect(fp32, _batches(crops, 8), place(fp32).tensors, method)
-    onnx.save(quantize(fp32, ranges, unsigned=True).model, target)
+    options: dict[str, Any] = {"unsigned": True}
+    if gpu:
+        seen = collect(fp32, islice(_batches(crops, 8), OVERFLOW_BATCHES), activations(fp32))
+        options = {"unsigned": False, "fallback_dtype": "float16", "keep_fp32": overflows(fp32, seen)}
+    onnx.save(quantize(fp32, ranges, **options).model, target)
     return time.perf_counter() - start
 
 
-def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool) -> float:
-    """ONNX Runtime's `quantize_static`: Q/DQ, int8 weights per channel; activations int8 symmetric or uint8."""
+def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool, bins: int | None = None) -> float:
+    """ONNX Runtime's `quantize_static`: Q/DQ, int8 weights per channel; activations int8 symmetric or uint8.
+
+    With `bins`, a calibrator with histograms of so many bins finds the ranges; `quantize_static` has no option for
+    them, and reads what that calibrator found.
+    """
     import onnxruntime.quantization as ort
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(ort.CalibrationDataReader):
@@ -47,8 +60,19 @@ def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        prepared = f"{folder}/prepared.onnx"
+        prepared, found, calibration = f"{folder}/prepared.onnx", None, ort.CalibrationMethod[method]
         quant_pre_process(model, prepared, skip_symbolic_shape=True)  # it cannot follow HRNet's shapes
+        if bins is not None:
+            calibrator = ort.create_calibrator(
+                prepared,
+                list({*QLinearOpsRegistry, *QDQRegistry}),  # as `quantize_static` chooses
+                f"{folder}/augmented.onnx",
+                calibration,
+                extra_options={"num_bins": bins},
+            )
+            calibrator.collect_data(Reader())
+            found = f"{folder}/ranges.json"
+            ort.save_tensors_data(calibrator.compute_data(), found)
         ort.quantize_static(
             prepared,
             target,
@@ -57,8 +81,9 @@ def onnxruntime(model: str, crops: str, target: str, method: str, unsigned: bool
             per_channel=True,
             activation_type=ort.QuantType.QUInt8 if unsigned else ort.QuantType.QInt8,
             weight_type=ort.QuantType.QInt8,
-            calibrate_method=ort.CalibrationMethod[method],
+            calibrate_method=calibration,
             extra_options={"ActivationSymmetric": not unsigned, "WeightSymmetric": True},
+            calibration_cache_path=found,
         )
     return time.perf_counter() - start
 

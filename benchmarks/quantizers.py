@@ -1,11 +1,15 @@
 """int8 graphs of one float32 graph side by side, by posert, ONNX Runtime and NNCF: the tables of docs/quantizers.md.
 
-    python -m posert.benchmarks.quantizers --arch hrnet_demo --output out/quantizers.jsonl
+    python -m posert.benchmarks.quantizers
+    python -m posert.benchmarks.quantizers -- --arch hrnet_demo --imgsz 256x256 --dataset-file mouse.yaml \\
+        --weights mouse.pth --annotations test.json --images images --calib calib.json --calib-images images
 
-The same float32 graph (uint8 crops in, heatmaps out), the same calibration crops, the same held-out synthetic people
-and the same OpenVINO for all. Each tool runs in a process of its own, other projects' in an environment of their own,
-which is made at the first use. Joints are decoded with DARK, whatever the model's own rule: the quarter offset moves in
-steps of a quarter of a cell, which hides most of the differences.
+Behind -- come the options of `posert build` that describe a model, its labelled images and its calibration images;
+without them it is the demo's HRNet, judged on synthetic people. The same float32 graph (uint8 crops in, heatmaps out),
+the same calibration crops, the same held-out people and the same OpenVINO for all; ours for GPUs runs in ONNX Runtime.
+Each tool runs in a process of its own, other projects' in an environment of their own, which is made at the first use.
+Where the model's own rule moves joints in steps of a quarter of a cell, which would hide most of the differences, they
+are decoded with DARK.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,17 +28,10 @@ from typing import Any
 import numpy as np
 
 from posert import calib
-from posert.benchmarks.accuracy import part_of
 from posert.benchmarks.child import call, environment
+from posert.benchmarks.quantizer_inputs import Inputs, read_inputs
 from posert.benchmarks.script import log, markdown, open_journal, parser, run
-from posert.calib.images import crops_from_coco
-from posert.export.archs import build_arch
 from posert.export.builder.int8 import METHOD
-from posert.export.catalog import Row, find
-from posert.export.demo.frames import demo_frames
-from posert.export.graph.reference import Reference
-from posert.export.graph.to_onnx import to_onnx, with_crops
-from posert.export.weights.load import DEMO_NOTE, load_weights
 from posert.runtime.accuracy.gate import AccuracyGate, Candidate
 from posert.runtime.backends import Session, load_backend
 from posert.runtime.bench.statistics import per_round, ratio
@@ -49,11 +46,10 @@ from posert.runtime.system.progress import track
 
 Rows = Mapping[str, Mapping[str, Any]]
 
-OURS, FLOAT = "ours", "float32"
-_SMALL_MACS = 1e9
-_IMAGES = {"small": 1000, "large": 60}  # held-out images: 1000 tell differences of 0.002 of AP
+OURS, OURS_GPU, FLOAT = "ours", "ours, for GPUs", "float32"
+_ENTROPY_BINS = 2048  # with the default, as many bins as levels, entropy can only choose what min-max chooses
 _NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "numpy==2.4.6", "opencv-python-headless==4.14.0.94")
-_HEAD = "graph | AP lost (95 % interval) | drift median / p95, px | s | peak MB | ms per person | x fastest"
+_HEAD = "graph | {} lost (95 % interval) | drift median / p95, px | s | peak MB | ms per person | x fastest"
 MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
 _TIMED_PEOPLE = 8
 _FIGURES = (
@@ -65,26 +61,24 @@ _FIGURES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints a Markdown table and how ours ranks."""
     arguments = parser(__doc__, "out/quantizers.jsonl")
-    arguments.add_argument("--arch", default="hrnet_demo", help="an architecture (hrnet_demo)")
-    arguments.add_argument("--weights", default="demo", help="demo, or a checkpoint file of synthetic people (demo)")
+    arguments.add_argument("build", nargs="*", metavar="OPTION", help="of posert build, behind -- (the demo's HRNet)")
     arguments.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
-    arguments.add_argument("--images", type=int, help="held-out images (1000; 60 for large networks)")
+    arguments.add_argument("--images", type=int, default=1000, help="held-out synthetic images (1000)")
     arguments.add_argument("--rounds", type=int, default=30, help="rounds to time (30)")
     arguments.add_argument("--memory", type=float, default=8.0, help="GB above which a tool is ended (8)")
     return run(arguments, _work, argv)
 
 
 def _work(args: argparse.Namespace) -> int:
-    row = find(args.arch)
-    images = args.images or _IMAGES["small" if (row.macs_test_path or 0) < _SMALL_MACS else "large"]
+    inputs = read_inputs(args.build, args.people, args.images)
     journal = open_journal(args.output, "quantizers")
-    folder = args.output.with_suffix("") / row.id
-    bench = QuantizerBench(row, args.weights, args.people, images, folder)
+    folder = args.output.with_suffix("") / inputs.name
+    bench = QuantizerBench(inputs, folder)
     if not bench.data["labelled"]:
-        raise InputError(f"--images {images}: {bench.data['note']}")
+        raise InputError(bench.data["note"])
     finished = {record["key"]: record for record in journal.records}
     rows: dict[str, dict[str, Any]] = {}
-    for name, tool in track(list({FLOAT: None, **tools(bench.contract, folder / "validation")}.items()), "tools"):
+    for name, tool in track(list({FLOAT: None, **tools(inputs.contract, bench.validation)}.items()), "tools"):
         record = finished.get(bench.key(tool))
         if record is None or not Path(record["file"]).exists():
             record = {"tool": name, "key": bench.key(tool), **bench.run(name, tool, args.memory)}
@@ -92,32 +86,39 @@ def _work(args: argparse.Namespace) -> int:
                 journal.add(record)
         rows[name] = record
     load = os.getloadavg()[0]
-    times = bench.time({name: r["file"] for name, r in rows.items() if "failed" not in r}, args.rounds)
+    timed = {name: r["file"] for name, r in rows.items() if "failed" not in r and name != OURS_GPU}
+    times = bench.time(timed, args.rounds)
     m, v = processor(), versions()
     print(
-        f"{row.id} ({args.weights} weights), {bench.data['people']} held-out synthetic people, {args.people} to "
+        f"{inputs.title}; {bench.data['people']} held-out people ({bench.data['note']}), {len(inputs.crops)} to "
         f"calibrate on; {m['cpu']}, {m['cores']} cores, load {load:.1f} before timing; OpenVINO {v['openvino']}, "
         f"ONNX Runtime {v['onnxruntime']}, {_NNCF[0].replace('==', ' ')}\n"
     )
-    print(table({name: {**r, **times.get(name, {})} for name, r in rows.items()}))
+    print(table({name: {**r, **times.get(name, {})} for name, r in rows.items()}, str(bench.data["metric"])))
     return 0
 
 
-def tools(contract: Contract, validation: Path) -> dict[str, Tool]:
-    """All tools by name; `validation` is the folder that accuracy control measures on."""
-    found = {OURS: Tool("posert", {"contract": contract.to_json(), "method": METHOD})}
-    for method, name in (("MinMax", "min-max"), ("Entropy", "entropy"), ("Percentile", "percentile")):
+def tools(contract: Contract, validation: Path | None) -> dict[str, Tool]:
+    """All tools by name; `validation` is the folder that accuracy control measures on, None: leave it out."""
+    ours = {"contract": contract.to_json(), "method": METHOD}
+    found = {OURS: Tool("posert", ours), OURS_GPU: Tool("posert", {**ours, "gpu": True}, runs="onnxruntime int8_gpu")}
+    for method, name, bins in (
+        ("MinMax", "min-max", None),
+        ("Entropy", f"entropy of {_ENTROPY_BINS} bins", _ENTROPY_BINS),
+        ("Percentile", "percentile", None),
+    ):
         for unsigned, kind in ((False, "int8 symmetric"), (True, "uint8")):
-            arguments = {"method": method, "unsigned": unsigned}
+            arguments = {"method": method, "unsigned": unsigned, "bins": bins}
             found[f"ONNX Runtime, {name}, {kind}"] = Tool("onnxruntime", arguments)
     for preset in ("performance", "mixed"):
         found[f"NNCF, {preset}"] = Tool("nncf", {"preset": preset.upper()}, _NNCF, "xml")
-    controlled = {"preset": "PERFORMANCE", "accuracy": (str(validation), contract.to_json(), MAX_DROP)}
-    found["NNCF, accuracy control"] = Tool("nncf", controlled, _NNCF, "xml")
+    if validation is not None:
+        controlled = {"preset": "PERFORMANCE", "accuracy": (str(validation), contract.to_json(), MAX_DROP)}
+        found["NNCF, accuracy control"] = Tool("nncf", controlled, _NNCF, "xml")
     return found
 
 
-def table(rows: Rows) -> str:
+def table(rows: Rows, metric: str) -> str:
     """A row for each tool as Markdown, then the ranks of ours."""
     cells = []
     for name, r in rows.items():
@@ -127,23 +128,23 @@ def table(rows: Rows) -> str:
         low, high = r["accuracy_drop_interval"]
         cells.append(
             [
-                f"**{name}**" if name == OURS else name,
+                f"**{name}**" if name in (OURS, OURS_GPU) else name,
                 f"{r['accuracy_drop']:+.4f} ({low:+.4f} to {high:+.4f})",
                 f"{r['pixel_drift_median']:.3f} / {r['pixel_drift_p95']:.3f}",
                 *([f"{r['seconds']:.0f}", f"{r['peak_mb']:.0f}"] if "seconds" in r else ["", ""]),
-                *(f"{r['ms_per_person']:.2f}", f"{r['ratio']['point']:.3f}"),
+                *([f"{r['ms_per_person']:.2f}", f"{r['ratio']['point']:.3f}"] if "ratio" in r else ["", ""]),
             ]
         )
-    return "\n".join([markdown(_HEAD, cells), "", *ranks(rows)])
+    return "\n".join([markdown(_HEAD.format(metric), cells), "", *ranks(rows, metric)])
 
 
-def ranks(rows: Rows) -> list[str]:
-    """How ours ranks among the int8 graphs, a line for each figure. AP gained is chance and counts as none lost."""
-    done = {name: r for name, r in rows.items() if "failed" not in r and name != FLOAT}
+def ranks(rows: Rows, metric: str) -> list[str]:
+    """How ours ranks among the int8 graphs for CPUs, a line for each figure. A gain is chance and counts as no loss."""
+    done = {name: r for name, r in rows.items() if "failed" not in r and name not in (FLOAT, OURS_GPU)}
     if OURS not in done:
         return ["Ours failed: see its row."]
     figures: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
-        "AP lost": (".4f", lambda r: round(max(r["accuracy_drop"], 0.0), 4)),
+        f"{metric} lost": (".4f", lambda r: round(max(r["accuracy_drop"], 0.0), 4)),
         "p95 drift, px": (".3f", lambda r: r["pixel_drift_p95"]),
         "peak memory, MB": (".0f", lambda r: r["peak_mb"]),
         "time per person, x fastest": (".3f", lambda r: r["ratio"]["point"]),
@@ -162,7 +163,7 @@ def ranks(rows: Rows) -> list[str]:
         name for name, r in done.items() if r["accuracy_drop_interval"][0] <= 0 <= r["accuracy_drop_interval"][1]
     ]
     ours = "with ours" if OURS in unclear else "without ours"
-    lines.append(f"- AP: the intervals of {len(unclear)} of {len(done)} graphs, {ours}, include no loss")
+    lines.append(f"- {metric}: the intervals of {len(unclear)} of {len(done)} graphs, {ours}, include no loss")
     return lines
 
 
@@ -174,50 +175,43 @@ class Tool:
     arguments: Mapping[str, Any]  # of it, beside the graph, the crops and the target
     requirements: tuple[str, ...] = ()  # of its environment; none means that it runs in ours
     extension: str = "onnx"  # of the format that it writes
+    runs: str = "openvino int8"  # backend and precision
 
 
 class QuantizerBench:
     """The graph and crops that all tools are given, in files of a folder, and the measurements of their results.
 
     Args:
-        row: of the catalog.
-        weights: see `posert.export.weights.load`.
-        people: to calibrate on.
-        images: number of synthetic ones to judge on, which are others.
+        inputs: what they are given.
         folder: for files.
 
     Attributes:
-        contract: with DARK as the decode rule.
         data: whom graphs are judged on, see `AccuracyGate`.
+        validation: folder of the people that a tool may measure AP on by itself, if there are any.
     """
 
-    def __init__(self, row: Row, weights: str, people: int, images: int, folder: Path) -> None:
-        self._folder = folder
-        network = build_arch(row.arch, row.keypoints)
-        load_weights(row, network, weights)
-        self.contract = replace(row.contract(), decode="unbiased")
-        reference = Reference(network, self.contract)
+    def __init__(self, inputs: Inputs, folder: Path) -> None:
+        self._folder, self._contract = folder, inputs.contract
         folder.mkdir(parents=True, exist_ok=True)
         self._graph, self._crops = str(folder / "float32.onnx"), str(folder / "crops.npy")
         with atomic_write(self._graph) as file:
-            file.write(with_crops(to_onnx(reference), self.contract).SerializeToString())
-        frames = demo_frames(row.keypoints, "calib", 400, "synthetic people")
-        calibration, validation = (part_of(frames, frames.coco["images"][i : i + 200]) for i in (0, 200))
-        crops = crops_from_coco(calibration.coco, calibration.read, self.contract, people)
+            file.write(inputs.graph().SerializeToString())
         with atomic_write(self._crops) as file:
-            np.save(file, np.concatenate(list(crops)))
-        with atomic_write(folder / "validation" / "annotations.json") as file:  # for a tool that measures AP itself
-            file.write(json.dumps(validation.coco).encode())
-        for record in validation.coco["images"]:
-            with atomic_write(folder / "validation" / "images" / record["file_name"]) as file:
-                file.write(validation.read(record["file_name"]))
-        digest = hashlib.sha256(f"{images} {weights}".encode())
+            np.save(file, np.concatenate(list(inputs.crops)))
+        self.validation = None if inputs.validation is None else folder / "validation"
+        if inputs.validation is not None:
+            with atomic_write(folder / "validation" / "annotations.json") as file:
+                file.write(json.dumps(inputs.validation.coco).encode())
+            for record in inputs.validation.coco["images"]:
+                with atomic_write(folder / "validation" / "images" / record["file_name"]) as file:
+                    file.write(inputs.validation.read(record["file_name"]))
+        digest = hashlib.sha256(json.dumps(inputs.held_out.coco["annotations"]).encode())
         for path in (self._graph, self._crops):
             digest.update(Path(path).read_bytes())
         self._digest = digest.hexdigest()
-        held_out = demo_frames(row.keypoints, "val", images, DEMO_NOTE)
-        candidate = Candidate("fp32", "pytorch", partial(self._estimator, reference), 0)
-        self._gate = AccuracyGate(candidate, held_out, max_drop=MAX_DROP, labelled=True)
+        reference = inputs.reference
+        candidate = Candidate("fp32", reference.backend, partial(self._estimator, reference, "fp32"), 0)
+        self._gate = AccuracyGate(candidate, inputs.held_out, max_drop=MAX_DROP, labelled=True)
         self.data = self._gate.data
 
     def key(self, tool: Tool | None) -> str:
@@ -247,9 +241,14 @@ class QuantizerBench:
                 return {"failed": str(error)}
             log(f"{name}: {answer.value:.1f} s, {answer.peak_mb:.0f} MB")
             row = {"file": str(target), "seconds": answer.value, "peak_mb": answer.peak_mb}
-        judged = self._gate.evaluate(Candidate("int8", name, lambda: self._estimator(_session(row["file"])), 0))[0]
+        backend, precision = (tool.runs if tool else "openvino int8").split()
+
+        def opened() -> PoseEstimator:
+            return self._estimator(_session(row["file"], backend, precision), precision)
+
+        judged = self._gate.evaluate(Candidate(precision, name, opened, 0))[0]
         if judged.reason:
-            return {"failed": f"OpenVINO: {judged.reason}"}
+            return {"failed": f"{backend}: {judged.reason}"}
         return row | {field: getattr(judged, field) for field in _FIGURES}
 
     def time(self, files: Mapping[str, str], rounds: int) -> dict[str, dict[str, Any]]:
@@ -266,13 +265,13 @@ class QuantizerBench:
         ms = {name: 1e3 * float(np.median(seconds)) / len(crops) for name, seconds in times.items()}
         return {name: {"ms_per_person": ms[name], "ratio": asdict(ratio(times[fastest], times[name]))} for name in ms}
 
-    def _estimator(self, session: Session) -> PoseEstimator:
-        return PoseEstimator.from_session(self.contract, session, Selection("openvino", "int8", "under test"))
+    def _estimator(self, session: Session, precision: str) -> PoseEstimator:
+        return PoseEstimator.from_session(self._contract, session, Selection("openvino", precision, "under test"))
 
 
-def _session(file: str) -> Session:
+def _session(file: str, backend: str = "openvino", precision: str = "int8") -> Session:
     """posert's own session; given a path, OpenVINO reads its own format as well as ONNX."""
-    return load_backend("openvino").open(file, "int8")  # type: ignore[arg-type]
+    return load_backend(backend).open(file, precision)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from ..runtime.errors import CalibrationError
 from ..runtime.system.files import atomic_write
 from .methods import method as find_method
 from .observers import Range
-from .overlap import PHASH_BYTES, EvaluationImages
+from .overlap import PHASH_BYTES, EvaluationImages, Overlap, in_words
 from .ranges import CalibrationState, Ranges, mean_change
 
 SCHEMA = 1
@@ -84,19 +84,27 @@ class CalibrationCache:
             )
 
     def check_held_out(self, held_out: EvaluationImages, source: str) -> None:
-        """Refuse calibration images that accuracy is measured on, as far as sha256 and perceptual hash tell.
+        """Refuse calibration images that are in the evaluation set or look like an image of it: what the ranges rest on
+        cannot be taken out of them.
 
         Raises:
-            CalibrationError: there is such an image; the message names it.
+            CalibrationError: there are such images; the message names them.
         """
+        found = Overlap({}, {})
         for name, file in ((n, f) for one in self.sets for n, f in one["files"].items()):
             perceptual = np.frombuffer(bytes.fromhex(file["phash"]), np.uint8) if file["phash"] else None
-            copy = held_out.find_copy_by_hash(file["sha256"], perceptual)
-            if copy is not None:
-                raise CalibrationError(
-                    f"{source}: calibration image {name!r} is also in the evaluation set, as {copy}; accuracy measured "
-                    "there would be too high. Calibrate on training images."
-                )
+            if (copied := held_out.file(file["sha256"])) is not None:
+                found.copies[name] = copied
+            elif (alike := held_out.similar(perceptual)) is not None:
+                found.similar[name] = alike
+        if found.copies or found.similar:
+            raise CalibrationError(
+                f"{source}: of the images that it was calibrated on, {len(found.copies)} are also in the evaluation "
+                f"set and {len(found.similar)} look like an image of it: "
+                f"{in_words({**found.copies, **found.similar}, 'there')}. Accuracy measured there could be too high. "
+                "Calibrate again without them, or give the build --calib and --calib-images in place of this file: it "
+                "leaves out what looks alike"
+            )
 
 
 def write_cache(path: str | os.PathLike[str], cache: CalibrationCache) -> None:

@@ -23,7 +23,6 @@ from ..runtime.accuracy.people import all_annotated
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError, InputError
 from ..runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
-from .overlap import EvaluationImages
 
 log = logging.getLogger("posert")
 
@@ -60,26 +59,18 @@ class CalibrationSet:
         people: whose crops.
         read: the encoded bytes (JPEG, PNG, ...) of an image by its file name.
         contract: size and geometry of the crops.
-        evaluation: the images that accuracy is measured on; none of them may be in the set.
 
     Raises (while iterating):
-        CalibrationError: an image cannot be read or is in the evaluation set, a box lies outside its image (the image
-            is named), or every crop is of a single colour.
+        CalibrationError: an image cannot be read, a box lies outside its image (the image is named), or every crop is
+            of a single colour.
     """
 
-    def __init__(
-        self,
-        people: Sequence[SampledPerson],
-        read: Callable[[str], bytes],
-        contract: Contract,
-        evaluation: EvaluationImages | None = None,
-    ) -> None:
+    def __init__(self, people: Sequence[SampledPerson], read: Callable[[str], bytes], contract: Contract) -> None:
         if not people:
             raise CalibrationError("the calibration set has no people: give annotations of a few hundred people")
         self.people = sorted(people, key=lambda p: (p.file_name, p.annotation))
         self.contract = contract
         self._read = read
-        self._evaluation = evaluation
         self._sha256: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -132,14 +123,8 @@ class CalibrationSet:
             raise CalibrationError(f"calibration image {name!r} cannot be read: {error}") from error
 
     def _frame(self, name: str) -> NDArray[np.uint8]:
-        """An image `(H, W, 3)` uint8 BGR, checked not to be in the evaluation set."""
+        """An image `(H, W, 3)` uint8 BGR."""
         data = self._bytes(name)
-        copied = self._evaluation.find_copy(data) if self._evaluation else None
-        if copied is not None:
-            raise CalibrationError(
-                f"calibration image {name!r} is also in the evaluation set, as {copied}: accuracy measured there would "
-                "be too high. Calibrate on training images."
-            )
         self._sha256[name] = hashlib.sha256(data).hexdigest()
         # Rotated by its EXIF tag, as the gate and the runtime read images.
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -157,7 +142,6 @@ def crops_from_coco(
     contract: Contract,
     count: int = 256,
     seed: int = 0,
-    evaluation: EvaluationImages | None = None,
 ) -> CalibrationSet:
     """Draw a calibration set from COCO keypoint annotations.
 
@@ -169,7 +153,6 @@ def crops_from_coco(
         contract: of the network; crops are cut as at run time.
         count: number of people; all are taken if there are fewer.
         seed: of the draw; the same seed gives the same set.
-        evaluation: as for `CalibrationSet`.
 
     Raises:
         CalibrationError: nobody in the annotations can be calibrated on, or they are not in COCO's format.
@@ -215,7 +198,7 @@ def crops_from_coco(
         dx, dy, dw, dh = rng.uniform(-_JITTER, _JITTER, 4) * (w, h, w, h)
         box = (x1 + dx - dw, y1 + dy - dh, x2 + dx + dw, y2 + dy + dh)
         people.append(SampledPerson(name, int(a["id"]), box, _stratum(a), (x1, y1, x2, y2), _label(a, name)))
-    return CalibrationSet(people, read, contract, evaluation)
+    return CalibrationSet(people, read, contract)
 
 
 def folder(path: Path) -> Callable[[str], bytes]:

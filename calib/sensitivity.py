@@ -26,6 +26,7 @@ from .qdq import quantize
 
 _BODY = 0.53  # share of a box that is person: COCO's rule for data sets without segmentation
 _BATCH = 8
+_SIGMA = 0.05  # of joints that have none
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def block_sensitivity(
 def keypoint_loss(outputs: Outputs, reference: Outputs, contract: Contract) -> float:
     """Mean 1 - OKS of the joints in a network's outputs against those in `reference`, 0 to 1.
 
+    Joints without sigmas all get the same one: the loss ranks blocks, and nothing is judged by it.
     A joint is weighted by its score in the reference: where the float network sees nothing, a moved peak is no loss.
     """
     c = contract
@@ -104,7 +106,7 @@ def keypoint_loss(outputs: Outputs, reference: Outputs, contract: Contract) -> f
     unit = np.array([c.width / c.heatmap_width, c.height / c.heatmap_height])
     squared = (((ours[0] - theirs[0]) * unit) ** 2).sum(axis=2)
     area = c.width * c.height / (c.enlarge[0] * c.enlarge[1] * c.padding**2) * _BODY
-    loss = 1 - np.exp(-squared / (2 * area * (2 * np.array(c.sigmas)) ** 2))
+    loss = 1 - np.exp(-squared / (2 * area * (2 * np.array(c.sigmas or _SIGMA)) ** 2))
     weight = np.clip(theirs[1], 0, 1).astype(np.float64)
     return float((loss * weight).sum() / weight.sum()) if weight.sum() > 0 else float(loss.mean())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import islice
 
 import onnx
@@ -14,12 +16,14 @@ from ...calib.ranges import collect
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.archive import Golden
 from ...runtime.system.memory import trim_heap
+from ..configs.onnx_file import CONTRACT_KEY
 from ..graph.reference import Reference
 from ..graph.to_onnx import to_onnx, with_crops, with_free_size
 from ..graph.to_torchscript import to_torchscript
+from .apart import apart
 from .int8 import make_int8
 from .plan import Build
-from .tuning import calibration_sample_size
+from .tuning import PEOPLE, calibration_sample_size
 
 CALIBRATION_PEOPLE = 64
 OVERFLOW_BATCHES = 2
@@ -31,10 +35,16 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     Copies of the weights are released as soon as possible: they are most of the memory that a build needs. Calibration
     must not see the images of the gate, `held_out`.
     """
-    plan, contract = build.plan, build.contract
+    contract = build.contract
     evaluation = EvaluationImages([record["file_name"] for record in held_out.coco["images"]], held_out.read)
+
+    def drawn(frames: Frames) -> list[str]:  # and of a small set all that the search may tune on
+        crops = crops_from_coco(frames.coco, frames.read, contract, CALIBRATION_PEOPLE + PEOPLE)
+        return [person.file_name for person in crops.people]
+
+    plan = build.plan = replace(build.plan, calibration=apart(build.plan.calibration, evaluation, drawn))
     count = calibration_sample_size(plan.calibration, CALIBRATION_PEOPLE) if plan.tunable else CALIBRATION_PEOPLE
-    crops = crops_from_coco(plan.calibration.coco, plan.calibration.read, contract, count, evaluation=evaluation)
+    crops = crops_from_coco(plan.calibration.coco, plan.calibration.read, contract, count)
     golden_crops = next(iter(crops))[:1]
     build.golden = Golden(golden_crops, build.reference.infer(golden_crops))
 
@@ -44,7 +54,10 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     build.macs = macs.of_graph(model)
     if plan.plain is not None:
         plain = with_free_size(model, reference) if plan.dynamic_size and isinstance(reference, Reference) else model
-        build.plain = plain.SerializeToString()
+        # Concatenated protobuf messages merge: the contract goes into the file and not into the bundle's graphs.
+        stated = onnx.ModelProto()
+        stated.metadata_props.add(key=CONTRACT_KEY, value=json.dumps(contract.to_json()))
+        build.plain = plain.SerializeToString() + stated.SerializeToString()
         del plain
     fp32 = with_crops(model, contract)
     del model

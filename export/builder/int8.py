@@ -177,7 +177,7 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
         variants.write(float_nodes)
         return tuner.measure({name: file.read_bytes() for name, file in variants.files.items()}, what)
 
-    first = measure((), "int8: AP on people to tune on")
+    first = measure((), "int8: accuracy on people to tune on")
     if first.drop <= max_drop:
         step = Step((), (), 0.0, first)
         return SearchResult(step, (step,)), []
@@ -197,6 +197,7 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
 
 def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_drop: float) -> dict[str, Any]:
     return {
+        "metric": tuner.gate.data["metric"],
         "max_drop": max_drop,
         "people": tuner.gate.data["people"],
         "images": tuner.gate.data["images"],

@@ -209,7 +209,8 @@ class OnnxModel:
         graph = from_onnx(self.file, self.contract, self.opset)
         reference = OnnxReference(graph, self.contract)
         reference.check_output()
-        note = "; ".join(["the reference is the ONNX file: no PyTorch model was compared", *graph.notes])
+        notes = ["the reference is the ONNX file: no PyTorch model was compared", *graph.notes]
+        note = "; ".join([*notes, self.note] if self.note else notes)
         made = Provenance("file", self.file.name, checkpoint.sha256(self.file), "onnx", note)
         return Loaded(reference, made, _facts(self))
 

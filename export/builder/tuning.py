@@ -22,10 +22,10 @@ from ...runtime.accuracy.frames import Frames
 from ...runtime.accuracy.gate import MIN_PEOPLE_FOR_AP, AccuracyGate, Candidate
 from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
-from ...runtime.errors import CalibrationError
 from ...runtime.estimator import PoseEstimator
 from ...runtime.selection import Selection
 from ...runtime.system.progress import Report
+from .apart import apart
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
 _ROUNDS = 15
@@ -38,9 +38,18 @@ InCalibrationSet = Callable[[Mapping[str, Any]], bool]
 def tuning_frames(frames: Frames, in_calibration_set: InCalibrationSet, held_out: EvaluationImages) -> Frames | str:
     """The labelled people of the calibration frames that the ranges do not rest on, at most `PEOPLE`.
 
-    Where there are too few of them: the reason, as text. Raises CalibrationError if one of the gate's images,
-    `held_out`, is among them.
+    Where there are too few of them: the reason, as text. Images that look like one of the gate's, `held_out`, are left
+    out. Raises CalibrationError if one of the gate's images is among them.
     """
+
+    def names(frames: Frames) -> list[str]:
+        chosen = _chosen(frames, in_calibration_set)
+        return [] if isinstance(chosen, str) else [record["file_name"] for record in chosen.coco["images"]]
+
+    return _chosen(apart(frames, held_out, names), in_calibration_set)
+
+
+def _chosen(frames: Frames, in_calibration_set: InCalibrationSet) -> Frames | str:
     names = {record["id"]: record["file_name"] for record in frames.coco["images"]}
     free: dict[Any, list[dict[str, Any]]] = {}
     for a in frames.labelled():
@@ -50,18 +59,11 @@ def tuning_frames(frames: Frames, in_calibration_set: InCalibrationSet, held_out
     if count < MIN_PEOPLE_FOR_AP:
         return (
             f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
-            f"{MIN_PEOPLE_FOR_AP} are the least that AP can be measured on: give more (--calib, --calib-images)"
+            f"{MIN_PEOPLE_FOR_AP} are the least that accuracy can be measured on: give more (--calib, --calib-images)"
         )
     records = [record for record in frames.coco["images"] if record["id"] in free]
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
     records = [records[i] for i in np.linspace(0, len(records) - 1, wanted).astype(int)]
-    for record in records:
-        copied = held_out.find_copy(frames.read(record["file_name"]))
-        if copied is not None:
-            raise CalibrationError(
-                f"calibration image {record['file_name']!r} is also in the evaluation set, as {copied}: what is tuned "
-                "there would look better than it is. Calibrate on training images."
-            )
     kept = [a for record in records for a in free[record["id"]]]
     return replace(frames, coco={**frames.coco, "images": records, "annotations": kept})
 

@@ -18,14 +18,15 @@ OPTIONS = ("config", "contract", "network", "dataset_file")
 _SOURCES = {"MMPose 1.x": "mmpose-1", "MMPose 0.x": "mmpose-0"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+def add_arguments(parser: argparse.ArgumentParser, network: bool = True) -> None:
+    """Declare the arguments; without `network` those of a model that is no ONNX file."""
     add = parser.add_argument_group("model of your own").add_argument
     config = "the config that the network was trained with: MMPose 0.x or 1.x (default: the one in --weights)"
     add("--config", type=Path, metavar="FILE", help=config)
     experiment = "the same for the HRNet and simple-baselines repositories: their YAML"
     add("--experiment", type=Path, dest="config", metavar="FILE", help=experiment)
-    add("--network", type=Path, metavar="FILE", help="an ONNX file, in place of --weights")
+    if network:
+        add("--network", type=Path, metavar="FILE", help="an ONNX file, in place of --weights")
     add("--contract", type=Path, metavar="FILE", help="contract.yaml, in place of --config (posert contract shows one)")
     joints = (
         "the joints: YAML with name and keypoints, MMPose's dataset_info, COCO annotations or ultralytics' data.yaml"

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     graphs("--int8", action="store_true", help="add int8 to --precision")
     graphs("--opset", type=int, metavar="N", help="ONNX operator set, 17 to 25 (default: 19)")
     graphs("--output", type=Path, metavar="FILE", help="bundle to write (default: ARCH-DATASET-HxW.pose)")
-    graphs("--onnx", type=Path, metavar="FILE", help="also write a plain ONNX graph, which takes normalised images")
+    plain = "also write a plain ONNX graph, which takes normalised images, with the contract in its metadata"
+    graphs("--onnx", type=Path, metavar="FILE", help=plain)
     graphs("--dynamic-size", action="store_true", help="with --onnx: any height and width, not only any batch size")
     calibration = parser.add_argument_group("int8 calibration")
     arguments.add_calibration_arguments(calibration)

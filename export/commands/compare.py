@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ...runtime.cli import options
 from ...runtime.cli.command import Command
 from ...runtime.errors import InputError
 from ...runtime.system.files import atomic_write
+from . import _own_model
 from ._arguments import add_labelled_images, check_pair
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from ...runtime.accuracy.frames import Frames
     from ...runtime.bundle.contract import Contract
+    from ..builder.model import Loaded
 
 _IMAGES = 40
 _CROPS = 2  # whose layers are compared
@@ -35,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("first", help=graph)
     add("second", help="the same; errors are relative to the first")
     add("--weights", metavar="FILE", help="checkpoint for BUNDLE:torch, if the bundle was built from a file")
+    add(
+        "--arch",
+        metavar="NAME",
+        help="architecture for BUNDLE:torch, if the bundle was built with --arch and --contract",
+    )
+    _own_model.add_arguments(parser, network=False)
     add_labelled_images(parser, "of people to compare on", "synthetic people")
     add("--limit", type=options.positive, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})")
     add("--output", type=Path, metavar="DIR", help="folder for compare.json and pictures of the largest differences")
@@ -49,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from ..graph.reference import random_crops
 
     check_pair(args, "annotations", "images")
-    a, b = open_pair(args.first, args.second, args.weights)
+    a, b = open_pair(args.first, args.second, args.weights, partial(_own, args))
     contract = a.contract or b.contract
     if contract is None:
         raise InputError("expected at least one graph as BUNDLE:GRAPH, which says what crops and joints to compare")
@@ -86,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report["same"] else 1
 
 
+def _own(args: argparse.Namespace) -> Loaded:
+    """The model of your own that the arguments describe, for a bundle that was built from it."""
+    given = argparse.Namespace(**{**vars(args), "weights": args.weights or "auto", "network": None, "imgsz": None})
+    return _own_model.model_of(given).load(lambda what, done, total: None)
+
+
 def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dict[str, float | None]]:
     import numpy as np
 
@@ -103,7 +118,7 @@ def _describe(report: Mapping[str, Any]) -> list[str]:
     h = report["heatmaps"]
     lines = [
         f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
-        f"heatmaps   relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
+        f"outputs    relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
         *_layers(report),
         "joints     drift in px of the frame, where the first is confident",
     ]

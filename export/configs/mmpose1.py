@@ -86,10 +86,12 @@ class _Reader:
     def _check_kind(self) -> None:
         name = self.model.type()
         if name == "DWPoseDistiller":
-            student = self.top["model"]["student_cfg"].value
+            student = self.model["student_cfg"].text("CONFIG.py")
+            second = " --two_dis" if self.model["two_dis"].flag(False) else ""
             raise ConfigError(
-                f"{self.top.label}: model.type DWPoseDistiller trains one network by another. Give the student's config"
-                f"{f', {student!r:.200},' if isinstance(student, str) else ''} and its converted checkpoint"
+                f"{self.top.label}: model.type DWPoseDistiller trains one network by another. The result is the "
+                f"network of {student:.200}: take its weights out with MMPose's tools/misc/pth_transfer.py{second}, or "
+                f"give DWPose's own ONNX: posert build --network dw-ll_ucoco_384.onnx --config {student:.200}"
             )
         if name != "TopdownPoseEstimator":
             refuse(self.top.label, "model.type", name)

@@ -9,6 +9,8 @@ from typing import Any
 
 from ...runtime.errors import ConfigError
 
+CONTRACT_KEY = "posert.contract"
+"""The metadata under which an ONNX file holds its contract: the fields as JSON. `posert build --onnx` writes it."""
 _MAX_BYTES = 2 << 30  # protobuf's own limit
 
 Shape = tuple[int | str | None, ...]

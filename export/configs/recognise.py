@@ -23,8 +23,6 @@ _KNOWN = (
     "an MMPose 0.x or 1.x config, an experiment file of the HRNet or simple-baselines repository, MMDeploy's "
     "pipeline.json, a checkpoint, an ONNX file, a bundle or contract.yaml"
 )
-_ONNX_KEY = "posert.contract"
-"""The metadata of an ONNX file under which a contract is read: its fields as JSON."""
 
 
 def read_description(path: str | os.PathLike[str], *, config_root: str | os.PathLike[str] | None = None) -> Description:
@@ -114,13 +112,13 @@ def _of_data(text: str, path: Path) -> Description:
 
 def _of_onnx(path: Path) -> Description:
     found = onnx_file.read_interface(path)
-    if _ONNX_KEY in found.metadata:
+    if onnx_file.CONTRACT_KEY in found.metadata:
         try:
-            values = json.loads(found.metadata[_ONNX_KEY])
+            values = json.loads(found.metadata[onnx_file.CONTRACT_KEY])
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: its metadata {_ONNX_KEY} is no JSON") from error
+            raise ConfigError(f"{path}: its metadata {onnx_file.CONTRACT_KEY} is no JSON") from error
         try:
-            return of_contract(Contract.from_values(values, f"{path}[{_ONNX_KEY}]"), "ONNX file")
+            return of_contract(Contract.from_values(values, f"{path}[{onnx_file.CONTRACT_KEY}]"), "ONNX file")
         except ContractError as error:
             raise ConfigError(str(error)) from error
     beside = path.with_name("pipeline.json")

@@ -61,9 +61,8 @@ def _output(d: Description) -> str:
 
 def _decoding(f: Mapping[str, Any]) -> str:
     rule = head(f.get("decode", "default"))
-    blurs = rule.name not in ("default", "msra", "none", "simcc", "hourglass")
     kernels = [k for k in (f.get("kernel", 11), f.get("kernel_y", 0)) if k]
-    return f"{rule.name}: {rule.summary}" + (f"; kernel {' and '.join(map(str, kernels))}" if blurs else "")
+    return f"{rule.name}: {rule.summary}" + (f"; kernel {' and '.join(map(str, kernels))}" if rule.blurs else "")
 
 
 def _flip(d: Description) -> str:

@@ -6,6 +6,7 @@ backend. A file stands alone: `model.onnx`, `model.pt`, `model.engine`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from ...runtime.bundle.archive import Bundle
 from ...runtime.bundle.contract import Contract
 from ...runtime.engines.cache import read_engine
 from ...runtime.engines.session import EngineSession
-from ...runtime.errors import BackendError, InputError
+from ...runtime.errors import BackendError, InputError, PosertError
 from ...runtime.pose.heads import Outputs
 from ...runtime.registry import unknown_name
 from .. import catalog
 from ..archs import build_arch
+from ..builder.model import Loaded
+from ..graph.from_onnx import from_onnx
 from ..graph.reference import Reference
+from ..graph.to_onnx import OPSETS
 from ..weights.load import load_weights
 
 _FILES = {".onnx": "onnxruntime", ".pt": "torchscript"}
@@ -61,22 +65,27 @@ def normalised(crops: NDArray[np.uint8], contract: Contract) -> NDArray[np.float
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
 
 
-def open_pair(first: str, second: str, weights: str | None = None) -> tuple[ModelRef, ModelRef]:
+Own = Callable[[], Loaded]
+"""Gives the model of the user's own that a bundle was built from."""
+
+
+def open_pair(first: str, second: str, weights: str | None = None, own: Own | None = None) -> tuple[ModelRef, ModelRef]:
     """Open both, which are named as the module says; a file uses the contract of the other one's bundle.
 
-    `weights` is the checkpoint for `BUNDLE:torch`, if the bundle was built from a file.
+    `weights` is the checkpoint for `BUNDLE:torch`, if the bundle was built from a file; `own` loads the model of one
+    that the catalog does not have.
 
     Raises:
         PosertError: a name is not valid, or the model cannot run here.
     """
-    a, b = _open(first, None, weights), _open(second, None, weights)
+    a, b = _open(first, None, weights, own), _open(second, None, weights, own)
     contract = a.contract or b.contract
     if contract is not None:
-        a, b = (s if s.contract else _open(s.name, contract, weights) for s in (a, b))
+        a, b = (s if s.contract else _open(s.name, contract, weights, own) for s in (a, b))
     return a, b
 
 
-def _open(text: str, contract: Contract | None, weights: str | None) -> ModelRef:
+def _open(text: str, contract: Contract | None, weights: str | None, own: Own | None) -> ModelRef:
     place, _, backend = text.partition("@")
     if backend and backend not in backends():
         raise InputError(f"{text}: {unknown_name('backend', backend, backends())}")
@@ -92,7 +101,8 @@ def _open(text: str, contract: Contract | None, weights: str | None) -> ModelRef
         raise InputError(f"{text}: {expected}")
     with Bundle(place) as bundle:
         if artifact == "torch":
-            return _reference(text, bundle, weights)
+            known = bundle.manifest["model"].get("id") in catalog.rows()
+            return _published(text, bundle, weights) if known else _own_reference(text, bundle, own)
         if artifact not in bundle.artifacts:
             raise InputError(f"{text}: {bundle.name} holds {', '.join(['torch', *bundle.artifacts])}, not {artifact!r}")
         record = bundle.artifacts[artifact]
@@ -121,8 +131,11 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
     if path.suffix == ".pt":
         return ModelRef(text, "fp32", load_backend(name).open(data, "fp32"), contract)
     precision = _precision(data)
+    plain = contract is not None and not takes_crops(data)
+    if contract is not None and plain and precision == "fp32":  # others keep their types and their Q/DQ
+        data = from_onnx(path, contract, OPSETS[0]).model.SerializeToString()
     session = load_backend(name).open(data, precision)
-    if not takes_crops(data) and contract is not None:
+    if contract is not None and plain:
         session = PlainSession(session, contract)
     return ModelRef(text, precision, session, contract, None, data if name == "onnxruntime" else None)
 
@@ -140,21 +153,49 @@ def _precision(graph: bytes) -> str:
     return "fp16" if half else "fp32"
 
 
-def _reference(text: str, bundle: Bundle, weights: str | None) -> ModelRef:
+def _published(text: str, bundle: Bundle, weights: str | None) -> ModelRef:
     model = bundle.manifest["model"]
-    if model.get("id") not in catalog.rows():
-        raise InputError(
-            f"{text}: the model of {bundle.name} is not in the catalog, so its network cannot be built here"
-        )
     row, made = catalog.row(model["id"]), model["checkpoint"]
     if weights is None and made["source"] == "file":
         raise InputError(f"{text}: the bundle was built from {made['file']}; give that file: --weights {made['file']}")
     network = build_arch(row.arch, row.channels, model.get("stages"))
     found = load_weights(row, network, weights or made["source"])
-    if found.sha256 != made["sha256"]:
+    _check_digest(text, found.sha256, made["sha256"])
+    return _of(text, bundle, Reference(network, bundle.contract))
+
+
+def _own_reference(text: str, bundle: Bundle, own: Own | None) -> ModelRef:
+    made, place = bundle.manifest["model"].get("checkpoint", {}), text.rpartition(":")[0]
+    if made.get("source") != "file" or made.get("layout") == "onnx":
+        file = made.get("file")
+        what = f"the ONNX file {file}, in which there is no PyTorch model" if file else "a network that was in memory"
+        instead = f"{place}:fp32, or the file {file}," if file else f"{place}:fp32"
+        raise InputError(f"{text}: the bundle was built from {what}; take {instead} in place of it")
+    if own is None:
+        raise InputError(f"{text}: {bundle.name} is not in the catalog: give what it was built from")
+    try:
+        loaded = own()
+    except PosertError as error:
         raise InputError(
-            f"{text}: the weights have sha256 {found.sha256}, the bundle was built from {made['sha256']}; give that "
-            "file with --weights"
+            f"{text}: {bundle.name} is not in the catalog, so its network is made from the files that it was built "
+            f"from ({made['file']}): --weights FILE, and the --config, --experiment, or --arch and --contract of that "
+            f"build. {error}"
+        ) from error
+    _check_digest(text, loaded.provenance.sha256, made["sha256"])
+    reference = loaded.reference
+    assert isinstance(reference, Reference)  # an ONNX file was refused
+    if reference.contract != bundle.contract:
+        raise InputError(f"{text}: {bundle.name} was built with another contract than these files state; give its own")
+    return _of(text, bundle, reference)
+
+
+def _check_digest(text: str, seen: str | None, expected: str | None) -> None:
+    if seen != expected:
+        raise InputError(
+            f"{text}: the weights have sha256 {seen}, the bundle was built from {expected}; give that file with "
+            "--weights"
         )
-    reference = Reference(network, bundle.contract)
+
+
+def _of(text: str, bundle: Bundle, reference: Reference) -> ModelRef:
     return ModelRef(text, "fp32", reference, bundle.contract, bundle.golden().crops, None, reference)

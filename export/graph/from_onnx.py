@@ -218,6 +218,8 @@ def _outputs_of(path: Path, model: onnx.ModelProto, images: np.ndarray) -> dict[
 def _choose(path: Path, contract: Contract, found: dict[str, tuple[int, ...]], notes: list[str]) -> list[str]:
     """The outputs that the contract's decode rule reads, in its order, recognised by shape and then by name."""
     expected = head(contract.decode).shapes(contract)
+    if (*found.items(),) == (*zip(output_names(len(expected)), expected, strict=True),):  # ours
+        return list(found)
     chosen: list[str] = []
     for index, shape in enumerate(expected):
         fits = [name for name, seen in found.items() if seen == shape]
@@ -227,9 +229,8 @@ def _choose(path: Path, contract: Contract, found: dict[str, tuple[int, ...]], n
         if len(fits) != 1:
             shown = ", ".join(f"{name} {seen}" for name, seen in found.items())
             why = f"{len(fits)} of them have" if fits else "none of them has"
-            mend = (
-                "rename them simcc_x and simcc_y" if len(expected) == 2 else "export the network with the one to decode"
-            )
+            two = len(expected) == 2
+            mend = "rename them simcc_x and simcc_y" if two else "export the network with the one to decode"
             raise InputError(
                 f"{path} gives {shown}; {why} the shape {shape} that the decode rule {contract.decode!r} reads with "
                 f"{len(contract.keypoints)} joints: "

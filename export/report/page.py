@@ -81,7 +81,7 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
     else:
         worst = max(rows, key=lambda r: r.heatmap_error)
         error = words.number(worst.heatmap_error, "{:.1e}")
-        first = [("–", f"{parity.metric}: not measured"), (error, f"largest heatmap error: {worst.key}")]
+        first = [("–", f"{parity.metric}: not measured"), (error, f"largest error of the outputs: {worst.key}")]
     speedup = reference.ms_per_person / fastest.ms_per_person
     return [
         *first,
@@ -96,7 +96,7 @@ def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     judged = [r for r in parity.rows[1:] if r.accuracy_drop is not None and r.accuracy_drop_interval is not None]
     if judged:
         drops = [(r.accuracy_drop or 0.0, r.accuracy_drop_interval or (0.0, 0.0)) for r in judged]
-        found["drops"] = plots.forest([series[r.key] for r in judged], drops, parity.max_drop)
+        found["drops"] = plots.forest([series[r.key] for r in judged], drops, parity.max_drop, parity.metric)
     ran = [r for r in parity.rows if not r.reason]
     times = [r.ms_per_person for r in ran]
     speedups = ["", *(f" · {parity.rows[0].ms_per_person / ms:.1f}x" for ms in times[1:])]
@@ -142,7 +142,7 @@ def _int8(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _tradeoff(search: Mapping[str, Any]) -> str:
-    """AP lost against cost of every measured network; empty where none was measured."""
+    """What is lost against cost of every measured network; empty where none was measured."""
     steps = [s for s in search.get("steps", ()) if s["drop"] is not None]
     if not steps:
         return ""
@@ -154,7 +154,7 @@ def _tradeoff(search: Mapping[str, Any]) -> str:
         label = f"{len(s['blocks'])} in float" if s["blocks"] else "all int8"
         cost, kind = s["ms"] if timed else s["float_macs"], "best" if s is best else "tried"
         points.append(Point(label, cost, s["drop"], s["interval"], kind))
-    return plots.tradeoff(points, search["max_drop"], unit)
+    return plots.tradeoff(points, search["max_drop"], unit, search["metric"])
 
 
 def _person(worst: Worst, contract: Contract) -> dict[str, Any]:

@@ -28,15 +28,17 @@ class Point(NamedTuple):
 
     label: str
     cost: float  # time per person or share of operations in float
-    drop: float  # of AP
+    drop: float  # of the metric
     interval: tuple[float, float] | None
     kind: str  # "best", "tried" or "float"
 
 
 @styled
-def forest(series: Sequence[Series], drops: Sequence[tuple[float, tuple[float, float]]], limit: float) -> str:
-    """AP drops with their intervals (low, high), a row per graph, against the allowed drop."""
-    plot = Plot("drops", "AP drop of each graph with its interval", 60 + 24 * len(series))
+def forest(
+    series: Sequence[Series], drops: Sequence[tuple[float, tuple[float, float]]], limit: float, metric: str
+) -> str:
+    """Drops of the metric with their intervals (low, high), a row per graph, against the allowed drop."""
+    plot = Plot("drops", f"{metric} drop of each graph with its interval", 60 + 24 * len(series))
     axes = plot.axes
     _rows(plot, series)
     ends = [v for drop, interval in drops for v in (drop, *interval)] + [-0.25 * limit, 1.25 * limit]
@@ -49,7 +51,7 @@ def forest(series: Sequence[Series], drops: Sequence[tuple[float, tuple[float, f
         color, text = COLOR[s.color], f"{s.label}: {drop:+.4f} [{low:+.4f}, {high:+.4f}]"
         plot.tip(axes.plot([low, high], [row, row], color=color, marker="|", markersize=7, linewidth=2)[0], text)
         plot.tip(axes.plot([drop], [row], color=color, marker="o", markersize=8, linestyle="none")[0], text)
-    axes.set_xlabel("AP lost", loc="right")
+    axes.set_xlabel(f"{metric} lost", loc="right")
     return plot.svg()
 
 
@@ -101,9 +103,9 @@ def cumulative(series: Sequence[Series], samples: Sequence[NDArray[np.floating]]
 
 
 @styled
-def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
-    """AP lost against cost, which is in `unit`: one dot per network, with the allowed drop."""
-    plot = Plot("tradeoff", "AP lost against cost of each network that was measured", 280)
+def tradeoff(points: Sequence[Point], limit: float, unit: str, metric: str) -> str:
+    """What is lost of the metric against cost, which is in `unit`: one dot per network, with the allowed drop."""
+    plot = Plot("tradeoff", f"{metric} lost against cost of each network that was measured", 280)
     axes = plot.axes
     # Linear within the allowed drop, logarithmic beyond: networks that failed by far do not flatten the others.
     axes.set_yscale("asinh", linear_width=max(limit, 1e-4) / 2)
@@ -130,7 +132,7 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
         if p.interval is not None:
             axes.plot([p.cost, p.cost], p.interval, color=edge, linewidth=2)
         (dot,) = axes.plot([p.cost], [p.drop], "o", color=edge, markerfacecolor=face, markersize=8)
-        plot.tip(dot, f"{p.label}: AP lost {p.drop:+.4f}, {p.cost:.3g} {unit}")
+        plot.tip(dot, f"{p.label}: {metric} lost {p.drop:+.4f}, {p.cost:.3g} {unit}")
         here = np.asarray(position.transform((p.cost, p.drop)))
         if all(abs(here[1] - other[1]) > 0.07 or abs(here[0] - other[0]) > 0.25 for other in labelled):
             labelled.append(here)
@@ -138,7 +140,7 @@ def tradeoff(points: Sequence[Point], limit: float, unit: str) -> str:
             if here[0] > 0.5:
                 side = {"xytext": (-8, 0), "ha": "right"}
             axes.annotate(p.label, (p.cost, p.drop), textcoords="offset points", va="center", zorder=5, **side)
-    axes.set_ylabel("AP lost")
+    axes.set_ylabel(f"{metric} lost")
     axes.set_xlabel(unit, loc="right")
     return plot.svg()
 

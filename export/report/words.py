@@ -34,17 +34,17 @@ def _sentence(parity: Parity, rows: Sequence[Row]) -> str:
         worst = max(failed, key=lambda r: (r.accuracy_drop if r.accuracy_drop is not None else -1.0, r.heatmap_error))
         if worst.accuracy_drop is None:
             return (
-                f"The heatmaps of {worst.key} differ from {model}'s by {worst.heatmap_error:.2g} (relative "
+                f"The outputs of {worst.key} differ from {model}'s by {worst.heatmap_error:.2g} (relative "
                 f"L2 error); {HEATMAP_BOUND[worst.precision]:g} is allowed for {worst.precision}.{more}"
             )
         lost = f"{worst.key} loses {worst.accuracy_drop:.4f} of {whole}{_interval(worst)} on {people}"
-        return f"{lost}; {parity.max_drop:g} is allowed.{more}"
+        return f"{lost}; {parity.max_drop:g} is allowed.{more}{_chance(failed)}"
     if not rows:
         return f"Only {model} was measured."
     if parity.verdict == "unproven":
         worst = max(rows, key=lambda r: r.heatmap_error)
         return (
-            f"{parity.metric} was not measured. The heatmaps of every graph agree with {model}'s within the bound for "
+            f"{parity.metric} was not measured. The outputs of every graph agree with {model}'s within the bound for "
             f"its precision: the largest relative error is {worst.heatmap_error:.2g} ({worst.key}), on {people}."
         )
     worst = max(rows, key=lambda r: r.accuracy_drop or 0.0)
@@ -60,6 +60,16 @@ def _sentence(parity: Parity, rows: Sequence[Row]) -> str:
     return f"{kept}: {lost}; {parity.max_drop:g} is allowed. 95 % of the joints {moved}."
 
 
+def _chance(failed: Sequence[Row]) -> str:
+    """What a failure says whose interval holds no loss."""
+    if any(row.accuracy_drop_interval is None or row.accuracy_drop_interval[0] > 0 for row in failed):
+        return ""
+    return (
+        " By its interval that can be chance: more labelled images would tell (--annotations, --images), or "
+        "--max-drop allows more."
+    )
+
+
 def reference_name(parity: Parity) -> str:
     """What all graphs are compared with."""
     return "the PyTorch model" if parity.rows[0].backend == "pytorch" else "the ONNX file"
@@ -70,10 +80,11 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
     macs, found = record["int8_macs"], record["search"]
     share = f"{'An unknown share' if macs is None else format(macs, '.1%')} of the multiply-adds are in int8"
     if "reason" in found:
-        return f"{share}. Their cost in AP was not measured: {found['reason']}."
+        return f"{share}. Their cost in accuracy was not measured: {found['reason']}."
+    metric = found["metric"]
     best, all_int8 = found["steps"][found["best"]], found["steps"][0]
     seen = (
-        f"{share}. On {found['people']} people used neither for calibration nor by the gate, AP {_fell(best)}"
+        f"{share}. On {found['people']} people used neither for calibration nor by the gate, {metric} {_fell(best)}"
         f"{_between(best['interval'])}; a loss of {found['max_drop']:g} is allowed"
     )
     if best["ms"] is not None:
@@ -84,8 +95,8 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
     names = ", ".join(best["blocks"][:_NAMED]) + (" and others" if len(best["blocks"]) > _NAMED else "")
     stay = "blocks stays" if len(best["blocks"]) == 1 else "blocks stay"
     return (
-        f"{seen}. With all blocks in int8, AP {_fell(all_int8)}. So {len(best['blocks'])} of {len(found['blocks'])} "
-        f"{stay} in float: {names}."
+        f"{seen}. With all blocks in int8, {metric} {_fell(all_int8)}. So {len(best['blocks'])} of "
+        f"{len(found['blocks'])} {stay} in float: {names}."
     )
 
 
@@ -157,7 +168,7 @@ def signed(value: float | None) -> str:
 def _fell(step: Mapping[str, Any]) -> str:
     drop = step["drop"]
     if drop is None:
-        return "could not be measured because the graph gives no heatmaps"
+        return "could not be measured because the graph gives no usable outputs"
     return f"fell by {drop:.4f}" if drop >= 0 else f"rose by {-drop:.4f}"
 
 

@@ -63,7 +63,7 @@ def print_table(parity: Parity, console: Console) -> None:
     labelled = parity.rows[0].accuracy is not None
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("graph", no_wrap=True)
-    middle = (parity.metric, "lost", "95 % interval") if labelled else ("heatmap\nerror", "drift\nmedian")
+    middle = (parity.metric, "lost", "95 % interval") if labelled else ("output\nerror", "drift\nmedian")
     for name in (*middle, "drift\np95 px", "ms per\nperson", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...runtime.errors import CheckpointError
+
 State = dict[str, Tensor]
 
 
@@ -65,8 +67,12 @@ which the other architectures first appeared."""
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
-    """The layout of a state dict, and its entries under the names that the networks in `archs` use."""
+    """The layout of a state dict, and its entries under the names that the networks in `archs` use.
+
+    Raises CheckpointError: a distillation's, of which it is not clear what belongs to its result.
+    """
     state = unwrap(state)
+    _check_stage_of_distillation(state)
     layout = next(x for x in LAYOUTS if any(re.search(x.mark, key) for key in state) or not x.mark)
     kept = {key: value for key, value in state.items() if not re.search(layout.drop, key)}
     if layout.biased:
@@ -76,6 +82,20 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[State, Layout]:
                 kept[mean] = kept[mean] - kept.pop(key)
     kept = {_rename(key, layout): value for key, value in kept.items()}
     return _split_head(kept) if layout.whole_head else kept, layout
+
+
+def _check_stage_of_distillation(state: Mapping[str, Tensor]) -> None:
+    """DWPose's second stage trains the student's head on the teacher's backbone; the student's own is left random.
+
+    Only the first stage compares features, by a layer with weights of its own.
+    """
+    prefixes = {key.partition(".")[0] for key in state}
+    if {"student", "teacher"} <= prefixes and "distill_losses" not in prefixes:
+        raise CheckpointError(
+            "these are the weights of a distillation, whose second stage leaves the student's backbone random, and "
+            "nothing here says which stage it was. Take the network's weights out with MMPose's "
+            "tools/misc/pth_transfer.py, for the second stage with --two_dis"
+        )
 
 
 def _split_head(state: State) -> State:

@@ -25,6 +25,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its step and how many steps it has."""
 
 _OLDEST = (10, 1)  # the first TensorRT with the names for an engine's scratch memory that TensorRT 11 has too
+_TURING_FLOAT32 = ". Turing has no float32 matrix products here: leave sm75 out of --target, or build --precision fp16"
 # Resident memory of a build, as bytes for the library and bytes per byte of the graph. Measured for TensorRT-RTX 1.7
 # (docs/gpu.md), with a margin; TensorRT keeps several kernels' weights at a time and was not measured.
 _BUILD_MEMORY = {"tensorrt_rtx": (500 << 20, 5), "tensorrt": (1500 << 20, 10)}
@@ -123,7 +124,8 @@ def build(
     start = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BackendError(f"{title(trt)} could not build the {precision} engine: {messages.text()}")
+        mend = _TURING_FLOAT32 if "FP32 GEMM is not supported" in messages.text() else ""
+        raise BackendError(f"{title(trt)} could not build the {precision} engine: {messages.text()}{mend}")
     log.info("%s: %s engine in %.1f s", title(trt), precision, time.perf_counter() - start)
     if timing_cache is not None and keeps_times:
         timed = bytes(config.get_timing_cache().serialize())
@@ -156,15 +158,21 @@ def _take_timings(config: Any, path: Path) -> bool:
 def audit(network: Any) -> dict[str, int]:
     """How many layers of each type and output type a parsed network has, such as {"CONVOLUTION HALF": 51}.
 
-    A convolution of dequantised int8 data and weights, which the builder computes in int8, is counted apart:
-    {"CONVOLUTION HALF of INT8": 51}.
+    A convolution or matrix product of dequantised int8 data and weights, which the builder computes in int8, is counted
+    apart: {"CONVOLUTION HALF of INT8": 51}.
     """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     dequantized = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
+    # The parser gives a matrix the rank of what it is multiplied by.
+    dequantized |= {
+        layer.get_output(0).name
+        for layer in layers
+        if layer.type.name == "SHUFFLE" and layer.get_input(0).name in dequantized
+    }
 
     def kind(layer: Any) -> str:
         name = f"{layer.type.name} {layer.get_output(0).dtype.name}"
-        if layer.type.name not in ("CONVOLUTION", "DECONVOLUTION"):
+        if layer.type.name not in ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"):
             return name
         inputs = [layer.get_input(k) for k in range(layer.num_inputs)]
         read = [tensor is not None and tensor.name in dequantized for tensor in inputs[:2]]

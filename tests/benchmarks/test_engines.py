@@ -21,7 +21,7 @@ def row(key: str = "hrnet_w32-int8-half", **changes: Any) -> dict[str, Any]:
         "model": "mm_hrnet_w32_coco_256x192",
         "opset": 19,
         "int8": 5,
-        "convolutions": 7,
+        "layers_in_graph": 7,
         "layers": {
             "ACTIVATION HALF": 4,
             "CONVOLUTION HALF": 2,
@@ -30,7 +30,7 @@ def row(key: str = "hrnet_w32-int8-half", **changes: Any) -> dict[str, Any]:
             "DEQUANTIZE HALF": 9,
             "QUANTIZE INT8": 6,
         },
-        "targets": ["sm75", "sm86"],
+        "targets": ["sm75", "sm86", "sm89", "sm120"],
         "graph_mb": 30.0,
         "engine_mb": 40.0,
         "seconds": 9.0,
@@ -51,8 +51,8 @@ def test_convolutions_are_counted_with_the_transposed_ones() -> None:
     ("changes", "said"),
     [
         ({}, ""),
-        ({"int8": 6}, "5 of 6 quantised convolutions are int8"),
-        ({"convolutions": 8}, "the parser kept 7 of 8 convolutions"),
+        ({"int8": 6}, "5 of 6 quantised layers are int8"),
+        ({"layers_in_graph": 8}, "the parser kept 7 of 8 convolutions and matrix products"),
         ({"cpu_seconds": 21.0}, "21 s of the processor, more than 20"),
         ({"peak_gb": 1.6}, "1.6 GB, more than 1.5"),
         ({"peak_gb": 1.6, "model": "mm_hourglass52_coco_256x256"}, ""),  # the bounds are hrnet_w32's
@@ -84,9 +84,32 @@ def test_an_interrupted_run_resumes(
     assert engines.main(command) == 0
     kinds = [key.removeprefix("hrnet_w32-") for key in asked]
     assert kinds == ["fp16", "int8-half", "int8", "int8", "int8-opset17"]
-    line = "| mm_hrnet_w32_coco_256x192 | int8-half | 19 | 30.0 | 40.0 | 9.0 | 4.0 | 0.70 | 5 of 7 | 6 / 9 | half (4) |"
-    assert line in capsys.readouterr().out
+    line = "| int8-half | 19 | 30.0 | 40.0 | 9.0 | 4.0 | 0.70 | 5 of 7 | 6 / 9 | half (4) | all |"
+    assert f"| mm_hrnet_w32_coco_256x192 {line}" in capsys.readouterr().out
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_products_count_as_layers() -> None:
+    layers = {"CONVOLUTION HALF of INT8": 2, "MATRIX_MULTIPLY HALF": 3, "MATRIX_MULTIPLY HALF of INT8": 4}
+    assert problem(row(layers=layers, int8=6, layers_in_graph=9)) == ""
+
+
+@pytest.mark.parametrize("family", ["simcc", "vit"])
+def test_graphs_of_a_family_with_products(family: str, tmp_path: Path) -> None:
+    write_graphs(family, str(tmp_path))
+    assert {p.name for p in tmp_path.iterdir()} == {f"{family}-{name}.onnx" for name in ("fp32", *NAMES[:3])}
+    model = onnx.load(tmp_path / f"{family}-int8-half.onnx")
+    note = json.loads(model.metadata_props[0].value)
+    # their weights are not constant, or they give SimCC's vectors: 2 of 7 and 4 products of attention, and 2 outputs
+    layers = sum(node.op_type in ("Conv", "MatMul") for node in model.graph.node)
+    floats = {"simcc": 4 + depthwise(model), "vit": 8}[family]
+    assert layers - note["int8"] == floats
+
+
+def depthwise(model: onnx.ModelProto) -> int:
+    """Depthwise convolutions, which stay float."""
+    nodes = [node for node in model.graph.node if node.op_type == "Conv"]
+    return sum(any(a.name == "group" and a.i > 1 for a in node.attribute) for node in nodes)
 
 
 def test_graphs_of_a_family(tmp_path: Path) -> None:

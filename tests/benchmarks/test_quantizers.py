@@ -13,7 +13,7 @@ import onnx
 import openvino as ov
 import pytest
 
-from posert.benchmarks import quantizers
+from posert.benchmarks import quantizer_tools, quantizers
 from posert.benchmarks.child import ToolError
 from posert.benchmarks.quantizer_tools import Validation
 from posert.benchmarks.quantizers import QuantizerBench, Tool
@@ -25,7 +25,7 @@ from posert.runtime.bench.timing import interleave
 
 IMAGES, PEOPLE = 12, 6
 CONTRACT = find("hrnet_demo").contract()
-OURS, FLOAT, ORT = quantizers.OURS, quantizers.FLOAT, "ONNX Runtime, min-max, uint8"
+OURS, OURS_GPU, FLOAT, ORT = quantizers.OURS, quantizers.OURS_GPU, quantizers.FLOAT, "ONNX Runtime, min-max, uint8"
 MISSING = "NNCF, mixed"
 
 
@@ -33,16 +33,19 @@ def run(output: Path, *more: str) -> int:
     return quantizers.main(["--people", "6", "--images", "12", "--rounds", "6", "--output", str(output), *more])
 
 
+DEMO = "hrnet_demo-coco-256x192"  # the folder of its files
+
+
 @pytest.fixture(scope="module")
 def three() -> Any:
-    """The tools are ours, one of ONNX Runtime's, and one that cannot be installed."""
+    """The tools are ours for CPUs and for GPUs, one of ONNX Runtime's, and one that cannot be installed."""
 
     def missing(name: str, requirements: Any) -> Path:
         raise ToolError(f"{name} cannot be installed: pip install {' '.join(requirements)}\nno such version")
 
     everything = quantizers.tools(CONTRACT, Path("validation"))
     with pytest.MonkeyPatch.context() as patch:
-        some = {name: everything[name] for name in (OURS, ORT, MISSING)}
+        some = {name: everything[name] for name in (OURS, OURS_GPU, ORT, MISSING)}
         patch.setattr(quantizers, "tools", lambda contract, validation: some)
         patch.setattr(quantizers, "environment", missing)
         patch.setattr(quantizers, "interleave", partial(interleave, warm_up=0.0))
@@ -70,16 +73,38 @@ def test_the_graph_itself_loses_nothing(rows: dict[str, dict[str, Any]]):
 
 
 def test_ours_is_what_the_product_makes(output: Path, rows: dict[str, dict[str, Any]]):
-    crops = np.load(output.with_suffix("") / "demo_hrnet_coco_256x192" / "crops.npy")
+    crops = np.load(output.with_suffix("") / DEMO / "crops.npy")
     assert crops.shape == (PEOPLE, 256, 192, 3)
     fp32 = onnx.load(rows[FLOAT]["file"])
     ranges = collect(fp32, [crops], place(fp32).tensors, METHOD)
     assert onnx.load(rows[OURS]["file"]) == quantize(fp32, ranges, unsigned=True).model
 
 
+def test_ours_for_gpus_is_symmetric_and_float16_between(rows: dict[str, dict[str, Any]]):
+    graph = onnx.load(rows[OURS_GPU]["file"]).graph
+    kinds = {t.name: t.data_type for t in graph.initializer}
+    zero_points = [kinds[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2]
+    assert onnx.TensorProto.UINT8 not in zero_points
+    assert onnx.TensorProto.FLOAT16 in kinds.values()
+
+
+def test_entropy_is_more_than_min_max_only_with_more_bins(
+    output: Path, rows: dict[str, dict[str, Any]], tmp_path: Path
+):
+    """By ONNX Runtime's default there are as many bins as levels, and the one range to choose is that of min-max."""
+    crops = tmp_path / "crops.npy"
+    np.save(crops, np.load(output.with_suffix("") / DEMO / "crops.npy")[:2])
+    graphs = []
+    for method, bins in (("MinMax", None), ("Entropy", None), ("Entropy", 256)):
+        graphs.append(tmp_path / f"{method}{bins}.onnx")
+        quantizer_tools.onnxruntime(rows[FLOAT]["file"], str(crops), str(graphs[-1]), method, True, bins)
+    minmax, default, more = (path.read_bytes() for path in graphs)
+    assert default == minmax and more != minmax
+
+
 def test_quantised_rows_have_every_figure(rows: dict[str, dict[str, Any]]):
-    assert set(rows) == {FLOAT, OURS, ORT}
-    for name in (OURS, ORT):
+    assert set(rows) == {FLOAT, OURS, OURS_GPU, ORT}
+    for name in (OURS, OURS_GPU, ORT):
         row = rows[name]
         kinds = {n.op_type for n in onnx.load(row["file"]).graph.node}
         assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
@@ -113,14 +138,16 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(
 
 
 def test_mistakes_are_told(output: Path, capsys: pytest.CaptureFixture[str]):
-    assert run(output, "--arch", "hrnet_demp") == 2
+    assert run(output, "--", "--arch", "hrnet_demp", "--weights", "demo") == 2
     assert "hrnet_demo" in capsys.readouterr().err
     assert run(output, "--images", "1") == 2
     assert "too few to judge AP" in capsys.readouterr().err
+    assert run(output, "--", "--arch", "hrnet_w32", "--weights", "random") == 2
+    assert "add labelled images to judge it on, --annotations FILE --images DIR" in capsys.readouterr().err
 
 
 def test_accuracy_control_gets_the_ap_of_its_people(output: Path, rows: dict[str, dict[str, Any]]):
-    folder = output.with_suffix("") / "demo_hrnet_coco_256x192" / "validation"
+    folder = output.with_suffix("") / DEMO / "validation"
     contract = replace(CONTRACT, decode="unbiased")
     validation = Validation(str(folder), contract.to_json())
     core = ov.Core()
@@ -154,12 +181,19 @@ def row(**changes: float) -> dict[str, Any]:
     ],
 )
 def test_ranks(changes: dict[str, float], expected: str):
-    lines = quantizers.ranks({FLOAT: row(peak_mb=1), OURS: row(**changes), "other": row(), "gone": {"failed": "x"}})
+    rows = {
+        FLOAT: row(peak_mb=1),
+        OURS: row(**changes),
+        OURS_GPU: row(peak_mb=1),
+        "other": row(),
+        "gone": {"failed": "x"},
+    }
+    lines = quantizers.ranks(rows, "AP")
     assert f"- {expected}" in lines and len(lines) == 5
     assert lines[4] == "- AP: the intervals of 2 of 2 graphs, with ours, include no loss"
     clear = row() | {"accuracy_drop_interval": [0.001, 0.002]}
-    assert "1 of 2 graphs, without ours" in quantizers.ranks({OURS: clear, "other": row()})[4]
-    assert quantizers.ranks({OURS: {"failed": "no"}}) == ["Ours failed: see its row."]
+    assert "1 of 2 graphs, without ours" in quantizers.ranks({OURS: clear, "other": row()}, "AP")[4]
+    assert quantizers.ranks({OURS: {"failed": "no"}}, "AP") == ["Ours failed: see its row."]
 
 
 def test_the_key_follows_the_tool_and_the_crops(output: Path):
@@ -167,7 +201,7 @@ def test_the_key_follows_the_tool_and_the_crops(output: Path):
     bench._digest = "a"
     tools = quantizers.tools(CONTRACT, output)
     keys = {name: bench.key(tool) for name, tool in tools.items()}
-    assert len(set(keys.values())) == len(tools) == 3
+    assert len(set(keys.values())) == len(tools) == 4
     assert bench.key(Tool("posert", {"contract": CONTRACT.to_json(), "method": "minmax"})) != keys[OURS]
     bench._digest = "b"
     assert not set(keys.values()) & {bench.key(tool) for tool in tools.values()}

@@ -38,6 +38,13 @@ def test_keypoint_loss_is_one_minus_oks(contract):
     assert keypoint_loss(moved, reference, contract) == pytest.approx((1 - oks).mean() / 2, rel=1e-6)
 
 
+def test_joints_without_sigmas_are_ranked_too(contract):
+    plain = Contract(**{**vars(contract), "sigmas": ()})
+    reference, near, far = peaks([(5, 5), (9, 4)]), peaks([(6, 5), (9, 4)]), peaks([(9, 5), (9, 4)])
+    assert keypoint_loss(reference, reference, plain) == 0
+    assert 0 < keypoint_loss(near, reference, plain) < keypoint_loss(far, reference, plain) < 1
+
+
 def test_joints_that_the_reference_does_not_see_do_not_count(contract):
     reference, moved = peaks([(5, 5), (9, 4)]), peaks([(5, 5), (2, 12)])
     reference[0][1] *= -1

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"bundle": str(bundle.path), "members": "intact", "passed": passed, "rows": rows}))
         else:
-            print(f"{bundle.path}: all members intact. Heatmap error on {len(golden.crops)} golden crop(s):")
+            print(f"{bundle.path}: all members intact. Error of the outputs on {len(golden.crops)} golden crop(s):")
             for r in rows:
                 print(f"  {r['backend']:12} {r['precision']:5} {_findings(r)}")
             print(_verdict(passed))

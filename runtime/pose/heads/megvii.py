@@ -29,5 +29,6 @@ HEAD = Head(
     summary="a quarter cell on the blurred map, half a cell added; score max / 255 + 0.5",
     source="MMPose post_process='megvii'",
     decode=_decode,
+    blurs=True,
     cuda=5,
 )

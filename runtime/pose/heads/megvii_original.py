@@ -39,5 +39,6 @@ HEAD = Head(
     summary="a quarter cell towards the second highest cell, half a cell added; score max / 255 + 0.5",
     source="Megvii's MSPN repository",
     decode=_decode,
+    blurs=True,
     cuda=6,
 )

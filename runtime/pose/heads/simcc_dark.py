@@ -38,6 +38,7 @@ HEAD = Head(
     summary="a Newton step on the logarithm of each blurred vector; score the lower of the two maxima",
     source="MMPose 1.x SimCCLabel with use_dark",
     decode=_decode,
+    blurs=True,
     shapes=shapes,
     merge=merge,
     cuda=12,

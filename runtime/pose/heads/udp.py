@@ -22,5 +22,6 @@ HEAD = Head(
     summary="DARK with other borders and differences",
     source="Huang et al., CVPR 2020; MMPose 0.x use_udp with GaussianHeatmap",
     decode=_decode,
+    blurs=True,
     cuda=3,
 )

@@ -34,6 +34,7 @@ HEAD = Head(
     source="Huang et al., CVPR 2020; MMPose 0.x use_udp with CombinedTarget",
     shapes=shapes,
     decode=_decode,
+    blurs=True,
     merge=merge,
     cuda=4,
 )

@@ -28,5 +28,6 @@ HEAD = Head(
     summary="DARK with UDP's differences, zeros around the map",
     source="Huang et al., CVPR 2020; MMPose 1.x UDPHeatmap",
     decode=_decode,
+    blurs=True,
     cuda=9,
 )

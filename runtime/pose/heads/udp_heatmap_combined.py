@@ -28,6 +28,7 @@ HEAD = Head(
     source="Huang et al., CVPR 2020; MMPose 1.x UDPHeatmap with heatmap_type='combined'",
     shapes=shapes,
     decode=_decode,
+    blurs=True,
     merge=merge,
     cuda=10,
 )

@@ -33,5 +33,6 @@ HEAD = Head(
     summary="a Newton step on the logarithm of the blurred map (DARK)",
     source="Zhang et al., CVPR 2020; MMPose post_process='unbiased'",
     decode=_decode,
+    blurs=True,
     cuda=2,
 )

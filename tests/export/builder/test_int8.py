@@ -327,7 +327,7 @@ class TestPeopleToTuneOn:
 
     def test_one_of_the_gates_images_among_them_is_refused(self) -> None:
         name = FRAMES.coco["images"][3]["file_name"]
-        with pytest.raises(CalibrationError, match=f"calibration image '{name}' is also in the evaluation set"):
+        with pytest.raises(CalibrationError, match=f"1 calibration image is also in the evaluation set: '{name}'"):
             tuning_frames(FRAMES, lambda a: False, EvaluationImages([name], FRAMES.read))
 
     @pytest.mark.parametrize(("images", "count"), [(4, 64), (10, 20), (16, 32), (40, 64)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from posert.calib.fp16 import to_fp16
+from posert.export import catalog
+from posert.export.archs import build_arch
+from posert.export.builder.model import Loaded
 from posert.export.divergence.drift import measure
 from posert.export.divergence.layers import ModuleLayers, compare_layers
-from posert.export.divergence.operands import ModelRef, normalised
+from posert.export.divergence.operands import ModelRef, normalised, open_pair
 from posert.export.graph.reference import Reference, random_crops
+from posert.export.weights.load import Provenance
 from posert.runtime.accuracy.frames import Frames
-from posert.runtime.bundle.archive import Bundle
+from posert.runtime.bundle.archive import Bundle, write_bundle
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cli.main import main
+from posert.runtime.errors import InputError
 
 LAYER = "stage3.0.branches.1.0.conv2"
 BOUND = 1e-3  # of float32 graphs, as in the accuracy gate
@@ -213,14 +219,88 @@ def test_the_command(
         ("nothing.pt@torchscript", "there is no file nothing.pt; expected"),
         ("nothing.pose:fp32", "there is no file nothing.pose; expected"),
         ("nothing", "nothing: expected BUNDLE:GRAPH"),
-        ("{bundle}:torch", "not in the catalog"),
+        ("{bundle}:torch", "built from a network that was in memory; take {bundle}:fp32 in place of it"),
     ],
 )
 def test_what_cannot_be_opened(
     narrow_bundle: Path, capsys: pytest.CaptureFixture[str], second: str, message: str
 ) -> None:
     assert main(["compare", f"{narrow_bundle}:fp32", second.format(bundle=narrow_bundle)]) == 2
-    assert message in capsys.readouterr().err
+    assert message.format(bundle=narrow_bundle) in capsys.readouterr().err
+
+
+def of_ones_own(made: Path, target: Path, **checkpoint: str) -> Path:
+    """A bundle of a model that the catalog does not have."""
+    with Bundle(made) as bundle:
+        graphs = {a.name: (a, bundle.read(a)) for a in bundle.artifacts.values()}
+        model = {
+            "id": "hrnet-mouse-128x96",
+            "arch": "hrnet",
+            "dataset": "coco",
+            "checkpoint": {"sha256": "ab12", **checkpoint},
+        }
+        return write_bundle(
+            target, name="mine", model=model, contract=bundle.contract, graphs=graphs, golden=bundle.golden(),
+            calibration=None, accuracy=bundle.accuracy, versions={},
+        )  # fmt: skip
+
+
+def test_the_model_of_a_bundle_of_ones_own(
+    tmp_path: Path, narrow_bundle: Path, narrow_reference: Reference, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = of_ones_own(narrow_bundle, tmp_path / "mine.pose", source="file", file="mine.pth")
+    made = Loaded(narrow_reference, Provenance("file", "mine.pth", "ab12"), {})
+    first, second = open_pair(f"{path}:torch", f"{path}:fp32", own=lambda: made)
+    assert first.reference is narrow_reference and second.graph is not None
+    crops = random_crops(narrow_reference.contract, 1)
+    found = compare_layers(first, second, crops, BOUND)
+    assert found is not None and len(found.layers) > 10 and found.first is None
+
+    other = Reference(narrow_reference.network, replace(narrow_reference.contract, padding=2.0))
+    for wrong, message in (
+        (Loaded(narrow_reference, Provenance("file", "mine.pth", "cd34"), {}), "the bundle was built from ab12"),
+        (Loaded(other, Provenance("file", "mine.pth", "ab12"), {}), "another contract than these files state"),
+    ):
+        with pytest.raises(InputError, match=message):
+            open_pair(f"{path}:torch", f"{path}:fp32", own=lambda wrong=wrong: wrong)
+
+    assert main(["compare", f"{path}:torch", f"{path}:fp32"]) == 2
+    told = capsys.readouterr().err
+    assert "from the files that it was built from (mine.pth): --weights FILE, and the --config" in told
+    assert main(["compare", f"{path}:torch", f"{path}:fp32", "--weights", str(tmp_path / "none.pth")]) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_the_command_makes_the_network_from_the_files_of_its_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joints, weights, built = tmp_path / "mouse.yaml", tmp_path / "mine.pth", tmp_path / "mine.pose"
+    joints.write_text("name: mouse\nkeypoints: [nose, tail]\n")
+    row = catalog.find("hrnet_demo")
+    torch.save(build_arch(row.arch, 2).state_dict(), weights)
+    given = ["--arch", "hrnet_demo", "--weights", str(weights), "--dataset-file", str(joints)]
+    assert main(["build", *given, "--precision", "fp32", "--limit", "1", "--output", str(built)]) == 0
+    capsys.readouterr()
+    assert main(["compare", f"{built}:torch", f"{built}:fp32", *given, "--limit", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["same"] and len(report["layers"]["all"]) > 40
+
+
+def test_an_onnx_file_stands_for_the_model_of_its_bundle(
+    tmp_path: Path, narrow_bundle: Path, narrow_onnx: onnx.ModelProto, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = of_ones_own(narrow_bundle, tmp_path / "mine.pose", source="file", file="net.onnx", layout="onnx")
+    assert main(["compare", f"{path}:torch", f"{path}:fp32"]) == 2
+    told = f"built from the ONNX file net.onnx, in which there is no PyTorch model; take {path}:fp32, or the file"
+    assert told in capsys.readouterr().err
+    network = onnx.ModelProto()
+    network.CopyFrom(narrow_onnx)
+    for value in (*network.graph.input, *network.graph.output):  # as many files have it
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(network, tmp_path / "net.onnx")
+    assert main(["compare", str(tmp_path / "net.onnx"), f"{path}:fp32", "--limit", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["same"] and len(report["layers"]["all"]) > 50
 
 
 def test_an_engine_that_is_damaged(tmp_path: Path, narrow_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

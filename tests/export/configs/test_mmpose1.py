@@ -163,7 +163,7 @@ def test_combined_maps(tmp_path: Path) -> None:
     [
         ({"type": "BottomupPoseEstimator"}, "model.type is BottomupPoseEstimator.*do not help"),
         ({"type": "MyEstimator"}, "model.type is MyEstimator, which posert does not know.*--contract"),
-        ({"type": "DWPoseDistiller"}, "student's config"),
+        ({"type": "DWPoseDistiller"}, "trains one network by another"),
         ({"codec": {"type": "RegressionLabel", "input_size": (192, 256)}}, "decoder.type is RegressionLabel"),
         (
             {"codec": {"type": "MSRAHeatmap", "input_size": (192, 192), "heatmap_size": (48, 64)}},
@@ -196,6 +196,17 @@ def test_combined_maps(tmp_path: Path) -> None:
 def test_version_1_refusals(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         read(tmp_path, version1(**changes))
+
+
+def test_a_distillation_names_the_network_that_comes_out_of_it(tmp_path: Path) -> None:
+    values = version1()
+    values["model"] = {"type": "DWPoseDistiller", "student_cfg": "rtmpose/a.py", "teacher_cfg": "rtmpose/b.py"}
+    told = "network of rtmpose/a.py: .*pth_transfer.py, or .*--network dw-ll_ucoco_384.onnx --config rtmpose/a.py"
+    with pytest.raises(ConfigError, match=told):
+        read(tmp_path, values)
+    values["model"]["two_dis"] = True
+    with pytest.raises(ConfigError, match="pth_transfer.py --two_dis, or"):
+        read(tmp_path, values)
 
 
 def test_what_version_1_leaves_out_is_said(tmp_path: Path) -> None:

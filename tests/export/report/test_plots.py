@@ -39,7 +39,7 @@ def tick(svg: str, text: str) -> tuple[float, float]:
 
 
 def test_forest() -> None:
-    svg = plots.forest([A, B], [(0.0, (-0.002, 0.002)), (0.01, (0.005, 0.02))], 0.005)
+    svg = plots.forest([A, B], [(0.0, (-0.002, 0.002)), (0.01, (0.005, 0.02))], 0.005, "PCK@0.05")
     unit = (tick(svg, "0.010")[0] - tick(svg, "0.000")[0]) / 0.01
     for tip, value in (("a: +0.0000 [-0.0020, +0.0020]", 0.0), ("b: +0.0100 [+0.0050, +0.0200]", 0.01)):
         assert spot(svg, tip[0])[0] - tick(svg, "0.000")[0] == pytest.approx(value * unit, abs=0.5) and tip in svg
@@ -69,7 +69,7 @@ def test_joints_that_did_not_move_are_at_the_left_edge(value: float) -> None:
 
 def test_the_allowed_drop_divides_the_tradeoff() -> None:
     points = [Point("a", 8.0, 0.5, (0.4, 0.6), "tried"), Point("b", 9.0, 0.001, (-0.001, 0.003), "best")]
-    svg = plots.tradeoff(points, 0.002, "ms")
+    svg = plots.tradeoff(points, 0.002, "ms", "AP")
     limit = tick(svg, "0.002")[1]
     (ax, ay), (bx, by) = spot(svg, "a: AP lost +0.5000, 8 ms"), spot(svg, "b: AP lost +0.0010, 9 ms")
     assert ay < limit < by + 4 and ax < bx, "what loses too much lies above, what is slower to the right"

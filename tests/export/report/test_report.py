@@ -219,6 +219,13 @@ def test_headlines_name_the_row_that_decides_with_its_figures() -> None:
     assert headline(parity([REFERENCE, bf16, FP32], "passed")).endswith("openvino bf16 failed and will not be used.")
 
 
+def test_a_failure_whose_interval_holds_no_loss_can_be_chance() -> None:
+    few = replace(INT8, accuracy_drop=0.02, accuracy_drop_interval=(-0.001, 0.04), verdict="failed")
+    clear = replace(FP32, accuracy_drop=0.02, accuracy_drop_interval=(0.01, 0.03), verdict="failed")
+    assert "By its interval that can be chance: more labelled" in headline(parity([REFERENCE, few], "failed"))
+    assert "chance" not in headline(parity([REFERENCE, few, clear], "failed")) + headline(FAILED)
+
+
 def test_limits_depend_on_what_was_measured() -> None:
     assert any(INT8.key in text and "interval" in text for text in limits(PASSED, META))
     assert not any("interval" in text for text in limits(parity([REFERENCE, FP32], "passed"), META))
@@ -266,6 +273,7 @@ def step(blocks: list[str], macs: float, drop: float | None, ms: float | None) -
 def record(steps: list[dict[str, Any]], best: int, blocks: int = 20) -> dict[str, Any]:
     chosen = steps[best]["blocks"]
     found = {
+        "metric": "AP",
         "max_drop": 0.002,
         "people": 120,
         "images": 70,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from posert.export.networks import network_of
 from posert.export.weights.checkpoint import fit
 from posert.export.weights.layouts import recognise
+from posert.runtime.errors import CheckpointError
 
 BACKBONE = {"type": "ResNet", "depth": 18, "stem_channels": 8, "base_channels": 8}
 
@@ -69,3 +71,10 @@ def test_of_a_distillation_the_student_is_taken() -> None:
     mapped, layout = recognise(state)
     assert layout.name == "mmpose-1.x-distiller"
     assert {key: float(value) for key, value in mapped.items()} == {"conv1.weight": 1, "final_layer.weight": 2}
+
+
+def test_of_the_second_stage_of_a_distillation_nothing_is_taken() -> None:
+    """Its student has a trained head and a backbone that was never used."""
+    state = of("teacher.backbone.conv1.weight", "student.backbone.conv1.weight", "student.head.final_layer.weight")
+    with pytest.raises(CheckpointError, match="pth_transfer.py, for the second stage with --two_dis"):
+        recognise(state)

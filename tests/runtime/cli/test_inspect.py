@@ -12,7 +12,7 @@ import pytest
 
 from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
-from posert.runtime.cli.commands.inspect import _accuracy, _weights
+from posert.runtime.cli.commands.inspect import _accuracy, _output, _weights
 from posert.runtime.cli.main import main
 
 
@@ -77,6 +77,31 @@ def test_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert text in out, text
     assert max(map(len, out.splitlines()[1:])) <= 160
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "2 heatmaps of 6x8, decoded by default"),
+        ({"decode": "udp_combined", "kernel": 9}, "6 heatmaps of 6x8, decoded by udp_combined (kernel 9)"),
+        (
+            {"decode": "simcc", "heatmap_width": 48, "heatmap_height": 64},
+            "two vectors for each of 2 joints, of 48 cells along x and 64 along y, decoded by simcc",
+        ),
+        (
+            {"decode": "simcc_dark", "heatmap_width": 48, "heatmap_height": 64, "kernel": 29, "kernel_y": 35},
+            "two vectors for each of 2 joints, of 48 cells along x and 64 along y, decoded by simcc_dark "
+            "(kernel 29 and 35)",
+        ),
+        ({"decode": "of_a_plugin"}, "2 joints, decoded by of_a_plugin, a rule that is not installed here"),
+    ],
+)
+def test_what_comes_out(changes: dict[str, Any], told: str) -> None:
+    values: dict[str, Any] = {
+        **{"dataset": "coco", "keypoints": ("a", "b"), "flip_pairs": (), "skeleton": (), "sigmas": ()},
+        **{"width": 24, "height": 32, "heatmap_width": 6, "heatmap_height": 8},
+    }
+    assert _output(Contract(**{**values, **changes})) == told
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from posert.benchmarks.own_networks import networks
 from posert.calib.fp16 import to_fp16
 from posert.calib.observers import Range
 from posert.calib.placement import place
 from posert.calib.qdq import quantize
 from posert.export.graph.reference import Reference
-from posert.export.graph.to_onnx import with_crops
+from posert.export.graph.to_onnx import to_onnx, with_crops
 from posert.runtime.backends import load_backend
 from posert.runtime.cli.main import main
 from posert.runtime.engines import builder
@@ -68,6 +69,34 @@ def test_quantised_layers_stay_quantised(rtx: Any, graph: onnx.ModelProto) -> No
     placed = place(graph).layers
     assert layers["CONVOLUTION HALF of INT8"] == len(placed) > 0
     assert layers.get("CONVOLUTION HALF", 0) == convolutions - len(placed)
+
+
+@pytest.fixture(scope="module", params=["simcc", "vit"])
+def with_products(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    """A small network of RTMPose's or ViTPose's kind, as a bundle's fp32 graph."""
+    reference = Reference(*networks()[request.param]())
+    return with_crops(to_onnx(reference), reference.contract)
+
+
+def test_attention_and_simcc_for_all_targets(rtx: Any, with_products: onnx.ModelProto) -> None:
+    names = {name for node in with_products.graph.node for name in (*node.input, *node.output)}
+    ranges = {name: Range(-4.0, 4.0) for name in names}
+    made = quantize(with_products, ranges, fallback_dtype="float16")
+    products = sum(n.op_type == "MatMul" for n in with_products.graph.node)
+    quantised = sum(n.op_type == "MatMul" and n.name in made.placement.layers for n in with_products.graph.node)
+    for precision, model in (("fp16", to_fp16(with_products)), ("int8", made.model)):
+        engine = builder.build(rtx, model.SerializeToString(), precision, Options(targets=TARGETS)).metadata
+        assert engine.devices == TARGETS
+        seen = [engine.layers.get(f"MATRIX_MULTIPLY HALF{suffix}", 0) for suffix in (" of INT8", "")]
+        in_int8 = quantised if precision == "int8" else 0
+        assert seen == [in_int8, products - in_int8] and products > quantised > 2
+
+
+def test_float32_products_are_not_for_turing(rtx: Any, with_products: onnx.ModelProto) -> None:
+    graph = with_products.SerializeToString()
+    with pytest.raises(BackendError, match="leave sm75 out of --target, or build --precision fp16"):
+        builder.build(rtx, graph, "fp32", Options(targets=TARGETS))
+    assert builder.build(rtx, graph, "fp32", Options(targets=TARGETS[1:])).metadata.devices == TARGETS[1:]
 
 
 def test_several_profiles_and_settings(rtx: Any, graph: onnx.ModelProto) -> None:
