@@ -27,7 +27,7 @@ Double = NDArray[np.float64]
 
 PASSED, FAILED, UNDECIDED = "passed", "failed", "undecided"
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.97
 """Of each bound: at most 5 % of the graphs that lose as much as is allowed pass, and at most 5 % fail."""
 
 _FIRST, _SPAN = 0.475, 0.5  # AP's ten thresholds 0.5, 0.55, ... 0.95, each standing for 0.05 around it
