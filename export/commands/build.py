@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-drop", type=float, default=0.005, metavar="AP", help=drop)
     report = "folder for report.html and report.json (default: OUTPUT-report)"
     add("--report", type=Path, metavar="DIR", help=report)
-    photos = parser.add_argument_group("seeing is believing").add_argument
+    photos = parser.add_argument_group("photos").add_argument
     photo = "a photo or a folder of photos to show the model's crops, heatmaps and joints on, before graphs are made"
     photos("--try", type=Path, dest="photos", metavar="PATH", help=photo)
     boxes = "boxes of the people in them, as posert run --boxes takes them (default: each photo is one person)"
@@ -87,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
     with steps(console) as report:
 
         def loaded(network: Loaded) -> None:
+            for note in network.provenance.note.split("; "):
+                if note and note not in plan.model.note:
+                    console.print(f"note: {note}")
             if photos is not None:
                 tried.update(
                     _try(network, photos, plan, _report_folder(args, plan.output) / "try.html", command, report)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
 from ...runtime.pose.heads import Outputs, head
+from .misfit import SOFTMAXED, outputs_line, softmaxed
 
 
 class ExportError(PosertError):
@@ -82,12 +83,17 @@ class Reference(nn.Module):
 def check_shapes(seen: Outputs, contract: Contract) -> None:
     """Raise ExportError unless the outputs for one crop are finite and have the shapes that the contract reads."""
     expected = [(1, *shape) for shape in head(contract.decode).shapes(contract)]
-    finite = all(bool(np.isfinite(output).all()) for output in seen)
-    if [output.shape for output in seen] != expected or not finite:
+    shapes = [output.shape for output in seen]
+    if shapes != expected:
+        found = {f"output {i + 1}": shape[1:] for i, shape in enumerate(shapes)}
         raise ExportError(
-            f"the network gives {', '.join(str(output.shape) for output in seen)}, finite: {finite}; the decode rule "
-            f"{contract.decode!r} reads {', '.join(map(str, expected))}"
+            f"the network gives {', '.join(map(str, shapes))}; the decode rule {contract.decode!r} reads "
+            f"{', '.join(map(str, expected))}: {outputs_line(contract, found)}"
         )
+    if not all(bool(np.isfinite(output).all()) for output in seen):
+        raise ExportError("the network gives NaN or infinity for a black crop: the weights or the network are damaged")
+    if softmaxed(seen):
+        raise ExportError(SOFTMAXED)
 
 
 def arrays_of(outputs: Tensor | tuple[Tensor, ...]) -> Outputs:
