@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from ...runtime.system.files import sha256
 from ..archs import architectures
 from .layouts import LAYOUTS, Layout, State, recognise, unwrap
 from .likeness import Likeness, likeness
-from .training import read_weights
+from .training import read_old_weights, read_weights
 
 # Counts training steps; no result uses it, and files of torch 0.4.0 and before have none.
 _COUNTER = "num_batches_tracked"
@@ -145,21 +144,14 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return read_weights(path) if zipfile.is_zipfile(path) else read_old_weights(path)
+    except CheckpointError:
         with path.open("rb") as file:
             head = file.read(64).lstrip().lower()
         if head.startswith((b"<!doctype", b"<html")):
-            raise CheckpointError(f"{path} is a web page, not a checkpoint: download it again") from error
-        if zipfile.is_zipfile(path) and (content := read_weights(path)):
-            return content
-        needs = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(
-            f"{path} is no plain file of weights: it {'needs ' + needs.group(1) if needs else 'cannot be unpickled'}, "
-            "and posert runs no code from a checkpoint. Where you trust the file and have the code that wrote it, "
-            'keep the weights alone: torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{path} is a web page, not a checkpoint: download it again") from None
+        raise
+    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}): it is cut off or of another kind; "

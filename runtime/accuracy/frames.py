@@ -17,7 +17,7 @@ from ..datasets import DATASETS, dataset, datasets
 from ..errors import InputError
 from ..media.box_file import BoxFile
 from ..media.sources import IMAGES, read_pixels
-from ..metrics.coco_files import check, images_of, numbers, read_json, require
+from ..metrics.coco_files import check, check_ids, images_of, numbers, read_json, require
 from ..metrics.oks_matching import BOX_AREA
 from ..pose.preprocess import check_boxes
 from .label_csv import is_label_csv, read_label_csv, with_box
@@ -92,7 +92,10 @@ def read_frames(
     content = read_label_csv(path, folder) if is_label_csv(path) else read_json(path)
     images_of(content)
     require(content["images"], "images", ("id", "file_name"))
+    odd = (not isinstance(r["file_name"], str) or "\0" in r["file_name"] for r in content["images"])
+    check(content["images"], "images", odd, lambda r: f"has the file_name {r['file_name']!r:.60}, expected a path")
     require(content["annotations"], "annotations", ("id", "image_id", "keypoints"))
+    check_ids(content["annotations"], "annotations", "image_id")
     joints = (a["keypoints"] for a in content["annotations"])
     bad = (not isinstance(v, list) or len(v) % 3 or not {int, float}.issuperset(map(type, v)) for v in joints)
     wrong = "has 'keypoints' that are not a list of numbers x, y, v"
