@@ -106,6 +106,8 @@ class PublishedModel:
         """See `Model`."""
         row = self.row
         network = build_arch(row.arch, row.channels, self.stages)
+        if self.weights == "random":  # which are settled on an image of the row's size: it must be one that fits
+            Reference(network, row.contract()).check_output()
         found = load_weights(row, network, self.weights, lambda done, total: report("download", done, total or 0))
         if found.layout is not None:
             # Colour order and decode rule follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's BGR.

@@ -28,6 +28,7 @@ from ...runtime.selection import Selection
 from ...runtime.system.progress import Report
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
+FEWEST = 8  # people that ranges may rest on; fewer show too little of what activations can be
 _ROUNDS = 15
 
 
@@ -48,9 +49,11 @@ def tuning_frames(frames: Frames, in_calibration_set: InCalibrationSet, held_out
             free.setdefault(a["image_id"], []).append(a)
     count = sum(map(len, free.values()))
     if count < MIN_PEOPLE_FOR_AP:
+        given = len(frames.labelled())
         return (
-            f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
-            f"{MIN_PEOPLE_FOR_AP} are the least that AP can be measured on: give more (--calib, --calib-images)"
+            f"the calibration set has {given} labelled instances, of which the ranges rest on {given - count}; "
+            f"{count} are left to tune on, and AP needs {MIN_PEOPLE_FOR_AP}. With {MIN_PEOPLE_FOR_AP + FEWEST} or more "
+            "labelled instances in --calib some are kept for that (not those in --calib-cache)"
         )
     records = [record for record in frames.coco["images"] if record["id"] in free]
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
@@ -67,9 +70,14 @@ def tuning_frames(frames: Frames, in_calibration_set: InCalibrationSet, held_out
 
 
 def calibration_sample_size(frames: Frames, wanted: int) -> int:
-    """How many people to calibrate on: of a small set at most half, so that there are some to tune on."""
+    """How many people to calibrate on: of a small set at most half, and so few that AP can be measured on the others.
+
+    Below `MIN_PEOPLE_FOR_AP + FEWEST` labelled people all are calibrated on, as many as are wanted.
+    """
     labelled = len(frames.labelled())
-    return min(wanted, labelled // 2) if labelled >= 2 * MIN_PEOPLE_FOR_AP else wanted
+    if labelled < MIN_PEOPLE_FOR_AP + FEWEST:
+        return wanted
+    return min(wanted, labelled // 2, labelled - MIN_PEOPLE_FOR_AP)
 
 
 class Tuner:
@@ -91,7 +99,7 @@ class Tuner:
             for artifact in ("int8", "int8_gpu")
         }
         main = self.backends["int8"]
-        self._what = "int8: float32 on people to tune on"
+        self._what = "int8: float32 on what is tuned on"
         self.gate = AccuracyGate(
             self._candidate("fp32", main, fp32),
             frames,

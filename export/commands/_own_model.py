@@ -166,6 +166,7 @@ def _of_config(args: argparse.Namespace, found: Description, contract: Contract,
         )
     kind = next((kind for words, kind in _SOURCES.items() if found.source.startswith(words)), "experiment")
     built = network_of(found.network, kind)
+    built.check_size()
     return OwnModel(built.build, contract, built.name, weights, found.source, note, found.output_keypoints)
 
 

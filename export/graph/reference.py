@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,10 +74,17 @@ class Reference(nn.Module):
         try:
             seen = self.infer(np.zeros((1, c.height, c.width, 3), np.uint8))
         except RuntimeError as error:  # of torch, where sizes do not fit
+            reason = str(error).splitlines()[0]
+            channels = re.search(r"to have (\d+) channels, but got 3 channels", reason)
+            if channels and channels[1] != "3":
+                raise ExportError(
+                    f"the network takes images of {channels[1]} channels ({reason}), and posert runs networks of "
+                    "three, BGR or RGB. One of grey images needs a first layer that makes one channel of three, such "
+                    "as images.mean(dim=1, keepdim=True)"
+                ) from error
             raise ExportError(
-                f"the network does not take images (1, 3, {c.height}, {c.width}): {str(error).splitlines()[0]}. Give "
-                "the size that it was trained with; a network of grey images needs a first layer that makes one "
-                "channel of three, such as images.mean(dim=1, keepdim=True)"
+                f"the network does not take images (1, 3, {c.height}, {c.width}): {reason}. Give the size that it was "
+                "trained with; HRNet, hourglass and ResNet take heights and widths that are multiples of 32"
             ) from error
         check_shapes(seen, c)
 

@@ -124,7 +124,10 @@ def looks_like(state: Mapping[str, Tensor]) -> str | None:
     """The architecture whose weights have these names and shapes, whatever the joints; for messages."""
     shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
     for name, architecture in architectures().items():
-        expected = _shapes(architecture.build, 1)
+        try:
+            expected = _shapes(architecture.build, 1)
+        except Exception:  # of a network of somebody else, which this file is not of
+            continue
         if shapes.keys() == expected.keys():
             # one map per joint: where a network for one joint has 1 channel, this one has K
             joints = next((shape[0] for key, shape in shapes.items() if expected[key][:1] == (1,)), 1)

@@ -23,6 +23,8 @@ from ..pose.preprocess import check_boxes
 from .label_csv import is_label_csv, read_label_csv, with_box
 from .people import join_parts, labelled
 
+_FARTHEST = 1e9  # px
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -100,6 +102,9 @@ def read_frames(
     bad = (not isinstance(v, list) or len(v) % 3 or not {int, float}.issuperset(map(type, v)) for v in joints)
     wrong = "has 'keypoints' that are not a list of numbers x, y, v"
     check(content["annotations"], "annotations", bad, lambda a: wrong)
+    infinite = (not all(-_FARTHEST < v < _FARTHEST for v in a["keypoints"]) for a in content["annotations"])
+    wrong_number = "has NaN, infinity or a number beyond any image in 'keypoints'"
+    check(content["annotations"], "annotations", infinite, lambda a: wrong_number)
     given = {name: any(name in a for a in content["annotations"]) for name in ("num_keypoints", "bbox", "area")}
     require(content["annotations"], "annotations", [name for name, some in given.items() if some])
     people = [_completed(a) for a in content["annotations"]]

@@ -308,7 +308,7 @@ class TestInt8:
     def test_verdicts_have_the_figures(self) -> None:
         told = (
             "98.2%",
-            "120 people",
+            "120 instances",
             "0.0010",
             "0.0000 to +0.0030",
             "0.002",
