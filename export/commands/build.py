@@ -74,12 +74,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"{plan.model.title}, {', '.join(plan.precisions)} -> {plan.output}")
     if plan.model.note:
         console.print(f"note: {plan.model.note}")
-    if (
-        "int8" in plan.precisions
-        and not plan.scales
-        and plan.calibration.kind == "demo"
-        and plan.model.weights != "demo"
-    ):
+    if calibrates_on_strangers(plan):
         console.print(f"note: {_SYNTHETIC}")
     given = sys.argv[2:] if sys.argv[1:2] == ["build"] else sys.argv[1:]
     command = shlex.join(["posert", "build", *given])
@@ -113,6 +108,12 @@ def run(args: argparse.Namespace) -> int:
             print_blocks(built.calibration, Console())
         print(f"bundle {built.path}\nreport {report_page}")
     return 1 if built.parity.verdict == "failed" else 0
+
+
+def calibrates_on_strangers(plan: Plan) -> bool:
+    """Whether int8 is calibrated on images that the network was not trained for."""
+    synthetic = plan.calibration.kind == "demo" and not plan.scales
+    return "int8" in plan.precisions and synthetic and plan.model.weights != "demo"
 
 
 def _photos(args: argparse.Namespace) -> Frames | None:

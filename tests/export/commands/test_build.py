@@ -337,7 +337,7 @@ class TestOwnData:
             "--output",
             tmp_path / "x.pose",
         )
-        assert status == 2 and "17 joints, the model has 16" in err and not list(tmp_path.iterdir())
+        assert status == 2 and "has the 16 joints" in err and not list(tmp_path.iterdir())
 
 
 class TestRefusedBeforeAnyWork:
@@ -450,6 +450,14 @@ class TestPlan:
         random = make_plan("--arch", "hrnet_w32", "--weights", "random")
         assert not random.tunable and not random.labelled
 
+    def test_int8_of_synthetic_people_is_told(self) -> None:
+        from posert.export.commands.build import calibrates_on_strangers
+
+        int8 = ["--arch", "hrnet_demo", "--precision", "int8", "--weights"]
+        assert calibrates_on_strangers(make_plan(*int8, "random"))
+        assert not calibrates_on_strangers(make_plan(*int8, "demo"))
+        assert not calibrates_on_strangers(make_plan("--arch", "hrnet_demo", "--weights", "random"))
+
     def test_defaults(self) -> None:
         plan = self.plan()
         assert plan.output == Path("hrnet_demo-coco-256x192.pose") and plan.max_drop == 0.005 and plan.labelled
@@ -476,7 +484,7 @@ def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixtur
     """The help repeats them, because the modules that define them need torch."""
     assert main(["build", "--help"]) == main(["calibrate", "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert f"ONNX operator set, {to_onnx._OPSETS[0]} to {to_onnx._OPSETS[-1]} (default: {to_onnx.OPSET})" in out
+    assert f"ONNX operator set, {to_onnx.OPSETS[0]} to {to_onnx._OPSETS[-1]} (default: {to_onnx.OPSET})" in out
     assert f"people to calibrate on (default: {graphs.CALIBRATION_PEOPLE})" in out
     assert f"{', '.join(METHODS)} (default: {int8.METHOD})" in out
     assert f"{', '.join(PRECISIONS)} (default: fp32)" in out
