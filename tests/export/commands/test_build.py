@@ -484,7 +484,7 @@ def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixtur
     """The help repeats them, because the modules that define them need torch."""
     assert main(["build", "--help"]) == main(["calibrate", "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert f"ONNX operator set, {to_onnx.OPSETS[0]} to {to_onnx._OPSETS[-1]} (default: {to_onnx.OPSET})" in out
+    assert f"ONNX operator set, {to_onnx.OPSETS[0]} to {to_onnx.OPSETS[-1]} (default: {to_onnx.OPSET})" in out
     assert f"people to calibrate on (default: {graphs.CALIBRATION_PEOPLE})" in out
     assert f"{', '.join(METHODS)} (default: {int8.METHOD})" in out
     assert f"{', '.join(PRECISIONS)} (default: fp32)" in out
