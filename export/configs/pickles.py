@@ -17,7 +17,7 @@ import numpy as np
 
 from ...runtime.errors import ConfigError
 
-_MAX_STEPS = 300_000  # a checkpoint of 2000 tensors with the state of its optimizer has half of it
+_MAX_STEPS = 500_000  # HRNet-W48 with its moving average and the state of Adam has 204,000
 _PRICES = {"GLOBAL": 10, "INST": 10}  # of those that take long; a checkpoint names each class once
 _MAX_MADE = 64 << 20  # bytes of texts and entries of dicts that calls make out of what is there already
 _MAX_ARRAY = 100_000
