@@ -164,7 +164,7 @@ def find(arch: str, dataset: str | None = None, imgsz: str | None = None) -> Row
     Raises:
         CatalogError: `arch` fits nothing or several, or no row has this data set and size; candidates are listed.
     """
-    known, aliases, variants = _load()
+    known, aliases, variants, _ = _load()
     size = None if imgsz is None else parse_imgsz(imgsz)
     name = aliases.get(arch, arch)
     base = variants.get(name, name)
@@ -202,19 +202,21 @@ def parse_imgsz(text: str) -> tuple[int, int]:
 
 
 def failures() -> str:
-    """The packages whose architectures are missing because they do not load, for messages."""
+    """The packages and rows that are missing because they cannot be used, for messages."""
     if not has_torch():
         return ""
     from .archs import plugin_failures
 
-    return "".join(f"\n{where} was skipped: {why}" for where, why in plugin_failures().items())
+    skipped = {**plugin_failures(), **_load()[3]}
+    return "".join(f"\n{where} was skipped: {why}" for where, why in skipped.items())
 
 
 @cache
-def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str]]:
-    """Rows by id, aliases and variants: catalog.json first, then the rows of architectures."""
+def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str], dict[str, str]]:
+    """Rows by id, aliases, variants, and why rows of architectures cannot be used: catalog.json first."""
     content = json.loads(Path(__file__).with_name("catalog.json").read_text(encoding="utf-8"))
     known = {id: _row(id, _merged(entry, content["bases"])) for id, entry in content["rows"].items()}
+    unusable: dict[str, str] = {}
     if has_torch():
         from .archs import architectures
 
@@ -223,8 +225,11 @@ def _load() -> tuple[dict[str, Row], dict[str, str], dict[str, str]]:
                 if id in known:
                     owners = f"{known[id].arch} and of {own.name}"
                     raise CatalogError(f"two models are called {id!r}: of {owners}; rename one")
-                known[id] = _row(id, {**entry, "arch": own.name})
-    return known, content["aliases"], content["variants"]
+                try:
+                    known[id] = _row(id, {**entry, "arch": own.name})
+                except CatalogError as error:  # of a package of somebody else: it stops no other model
+                    unusable[f"{id} of the architecture {own.name}"] = str(error)
+    return known, content["aliases"], content["variants"], unusable
 
 
 def _merged(entry: Mapping[str, Any], bases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Architecture:
         stages: how many stages (stacks) the network has, where it can stop after each of them; `build` then takes
             `run_stages`, the stage to stop after, as a second argument. None: it cannot.
         rows: models of this architecture, by id: entries as in catalog.json, where published models stand, of which
-            only `dataset` and `input` (height and width of the crop, px) must be stated. None of them is published.
+            only `dataset` and `input` (height and width of the crop, px; multiples of 32 for most networks) must be
+            stated. None of them is published.
     """
 
     name: str

@@ -159,7 +159,7 @@ def _frames(
         return "the weights are random"
     if not plan.tunable:
         return (
-            "the labels of the calibration people say nothing about these weights; give labelled training images "
+            "the labels of the calibration set say nothing about these weights; give labelled training images "
             "with --calib and --calib-images"
         )
     try:
@@ -177,7 +177,7 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
         variants.write(float_nodes)
         return tuner.measure({name: file.read_bytes() for name, file in variants.files.items()}, what)
 
-    first = measure((), "int8: accuracy on people to tune on")
+    first = measure((), "int8: accuracy on what is tuned on")
     if first.drop <= max_drop:
         step = Step((), (), 0.0, first)
         return SearchResult(step, (step,)), []

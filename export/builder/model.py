@@ -19,6 +19,7 @@ from ..graph.onnx_reference import OnnxReference
 from ..graph.reference import Reference
 from ..graph.to_onnx import OPSET
 from ..weights import checkpoint
+from ..weights.dialect import check_dialect
 from ..weights.load import Provenance, load_weights
 
 
@@ -105,6 +106,8 @@ class PublishedModel:
         """See `Model`."""
         row = self.row
         network = build_arch(row.arch, row.channels, self.stages)
+        if self.weights == "random":  # which are settled on an image of the row's size: it must be one that fits
+            Reference(network, row.contract()).check_output()
         found = load_weights(row, network, self.weights, lambda done, total: report("download", done, total or 0))
         if found.layout is not None:
             # Colour order and decode rule follow the file: MMPose's pose_resnet saw RGB, the HRNet repository's BGR.
@@ -155,7 +158,8 @@ class OwnModel:
         if self.file is not None:
             found = checkpoint.load(self.file, network)
             network.load_state_dict(found.state_dict)
-            made = Provenance("file", self.file.name, found.sha256, found.layout, self.note)
+            note = "; ".join(filter(None, (self.note, check_dialect(self.source, found.layout, self.file))))
+            made = Provenance("file", self.file.name, found.sha256, found.layout, note)
         reference = Reference(_Selected(network, self.select) if self.select else network, self.contract)
         reference.check_output()
         return Loaded(reference, made, _facts(self))

@@ -28,6 +28,7 @@ from ...runtime.system.progress import Report
 from .apart import apart
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
+FEWEST = 8  # people that ranges may rest on; fewer show too little of what activations can be
 _ROUNDS = 15
 
 
@@ -57,9 +58,11 @@ def _chosen(frames: Frames, in_calibration_set: InCalibrationSet) -> Frames | st
             free.setdefault(a["image_id"], []).append(a)
     count = sum(map(len, free.values()))
     if count < MIN_PEOPLE_FOR_AP:
+        given = len(frames.labelled())
         return (
-            f"{count} labelled people are left of the calibration set beside those that the ranges rest on, and "
-            f"{MIN_PEOPLE_FOR_AP} are the least that accuracy can be measured on: give more (--calib, --calib-images)"
+            f"the calibration set has {given} labelled instances, of which the ranges rest on {given - count}; "
+            f"{count} are left to tune on, and accuracy needs {MIN_PEOPLE_FOR_AP}. With {MIN_PEOPLE_FOR_AP + FEWEST} or "
+            "more labelled instances in --calib some are kept for that (not those in --calib-cache)"
         )
     records = [record for record in frames.coco["images"] if record["id"] in free]
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
@@ -69,9 +72,14 @@ def _chosen(frames: Frames, in_calibration_set: InCalibrationSet) -> Frames | st
 
 
 def calibration_sample_size(frames: Frames, wanted: int) -> int:
-    """How many people to calibrate on: of a small set at most half, so that there are some to tune on."""
+    """How many people to calibrate on: of a small set at most half, and so few that AP can be measured on the others.
+
+    Below `MIN_PEOPLE_FOR_AP + FEWEST` labelled people all are calibrated on, as many as are wanted.
+    """
     labelled = len(frames.labelled())
-    return min(wanted, labelled // 2) if labelled >= 2 * MIN_PEOPLE_FOR_AP else wanted
+    if labelled < MIN_PEOPLE_FOR_AP + FEWEST:
+        return wanted
+    return min(wanted, labelled // 2, labelled - MIN_PEOPLE_FOR_AP)
 
 
 class Tuner:
@@ -93,7 +101,7 @@ class Tuner:
             for artifact in ("int8", "int8_gpu")
         }
         main = self.backends["int8"]
-        self._what = "int8: float32 on people to tune on"
+        self._what = "int8: float32 on what is tuned on"
         self.gate = AccuracyGate(
             self._candidate("fp32", main, fp32),
             frames,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import ConfigError, PosertError
 
@@ -68,7 +70,25 @@ def _file(args: argparse.Namespace) -> Path:
         )
     if not path.is_file():
         raise PosertError(f"there is no file {path}")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"PK") and _is_bundle(path):
+        raise PosertError(f"{path} is a bundle, which has its graphs already: posert inspect shows what is in it")
+    if args.network is not None and (start.startswith((b"PK", b"\x80")) or path.suffix == ".safetensors"):
+        raise PosertError(f"{path} is a checkpoint, not an ONNX file: give it with --weights")
+    if args.network is None and path.suffix == ".onnx":
+        raise PosertError(f"{path} is an ONNX file: give it with --network, in place of --weights")
+    if args.network is None and path.suffix in (".py", ".yaml", ".yml"):
+        raise PosertError(f"{path} is a config, not a checkpoint: give it with --config, and the .pth with --weights")
     return Path(path)
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "manifest.json" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False  # a checkpoint, and damaged: its reader says how
 
 
 def _description(args: argparse.Namespace, weights: Path) -> Description:
@@ -102,10 +122,29 @@ def _with_differences(found: Description, weights: Path, root: Path | None) -> D
         for name, value in own.fields.items()
         if name in found.fields and found.fields[name] != value
     ]
+    named += [
+        f"{name} {given!r:.60} and not {value!r:.60}"
+        for name, value in _layers(own).items()
+        if (given := _layers(found).get(name, value)) != value
+    ]
     if own.joints is not None and found.joints is not None and own.joints.keypoints != found.joints.keypoints:
         named.append(f"the joints of {found.joints.name!r} and not those of {own.joints.name!r}")
     note = (f"the given file says {', '.join(named)}, which {weights.name} says of itself",) if named else ()
     return replace(found, notes=(*found.notes, *note))
+
+
+def _layers(found: Description) -> dict[str, Any]:
+    """What a config says of its layers, by section and key; of these some change the result and no name or shape."""
+    from ..networks.section import NEUTRAL
+
+    sections = {name: found.network.get(name) for name in ("backbone", "neck", "head", "keypoint_head", "EXTRA")}
+    return {
+        f"{name} {key}": value
+        for name, section in sections.items()
+        if isinstance(section, Mapping)
+        for key, value in section.items()
+        if key not in NEUTRAL | {"norm_cfg", "decoder", "loss"}  # the contract has what a decoder says
+    }
 
 
 def _contract(found: Description, args: argparse.Namespace) -> Contract:
@@ -128,6 +167,7 @@ def _of_config(args: argparse.Namespace, found: Description, contract: Contract,
         )
     kind = next((kind for words, kind in _SOURCES.items() if found.source.startswith(words)), "experiment")
     built = network_of(found.network, kind)
+    built.check_size()
     return OwnModel(built.build, contract, built.name, weights, found.source, note, found.output_keypoints)
 
 

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-drop", type=float, default=0.005, metavar="AP", help=drop)
     report = "folder for report.html and report.json (default: OUTPUT-report)"
     add("--report", type=Path, metavar="DIR", help=report)
-    photos = parser.add_argument_group("seeing is believing").add_argument
+    photos = parser.add_argument_group("photos").add_argument
     photo = "a photo or a folder of photos to show the model's crops, heatmaps and joints on, before graphs are made"
     photos("--try", type=Path, dest="photos", metavar="PATH", help=photo)
     boxes = "boxes of the people in them, as posert run --boxes takes them (default: each photo is one person)"
@@ -75,12 +75,7 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"{plan.model.title}, {', '.join(plan.precisions)} -> {plan.output}")
     if plan.model.note:
         console.print(f"note: {plan.model.note}")
-    if (
-        "int8" in plan.precisions
-        and not plan.scales
-        and plan.calibration.kind == "demo"
-        and plan.model.weights != "demo"
-    ):
+    if calibrates_on_strangers(plan):
         console.print(f"note: {_SYNTHETIC}")
     given = sys.argv[2:] if sys.argv[1:2] == ["build"] else sys.argv[1:]
     command = shlex.join(["posert", "build", *given])
@@ -88,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
     with steps(console) as report:
 
         def loaded(network: Loaded) -> None:
+            for note in network.provenance.note.split("; "):
+                if note and note not in plan.model.note:
+                    console.print(f"note: {note}")
             if photos is not None:
                 tried.update(
                     _try(network, photos, plan, _report_folder(args, plan.output) / "try.html", command, report)
@@ -111,6 +109,12 @@ def run(args: argparse.Namespace) -> int:
             print_blocks(built.calibration, Console())
         print(f"bundle {built.path}\nreport {report_page}")
     return 1 if built.parity.verdict == "failed" else 0
+
+
+def calibrates_on_strangers(plan: Plan) -> bool:
+    """Whether int8 is calibrated on images that the network was not trained for."""
+    synthetic = plan.calibration.kind == "demo" and not plan.scales
+    return "int8" in plan.precisions and synthetic and plan.model.weights != "demo"
 
 
 def _photos(args: argparse.Namespace) -> Frames | None:

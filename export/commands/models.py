@@ -53,6 +53,14 @@ def run(args: argparse.Namespace) -> int:
     if not buildable:
         print('To build one, and to list added architectures, install torch: pip install "posert[export]"')
         return 0
+    from ..graph.macs import failure
+
+    for r in found:
+        if r.macs_test_path is None and r.arch in buildable and (why := failure(r)):
+            size = f"(1, 3, {r.height}, {r.width})"
+            print(f"{r.id} does not run on images {size}: {why}. Mend its row or its architecture")
+    if skipped := failures():
+        print(skipped.strip())
     print("To build one: posert build --model ID")
     if any(r.arch.startswith("pose_resnet") for r in found):
         print("A pose_resnet trained with STYLE caffe has the same file layout: use --arch pose_resnet_50_caffe")

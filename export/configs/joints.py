@@ -47,7 +47,7 @@ class Joints:
             if not all(name.isprintable() and 0 < len(name) <= 100 for name in self.keypoints)
             else f"joints of the same name: {', '.join(twice)[:200]}"
             if twice
-            else f"{len(self.sigmas)} sigmas for {k} joints"
+            else f"{len(self.sigmas)} sigmas for {k} joints; give one for each, or leave sigmas out"
             if len(self.sigmas) not in (0, k)
             else "sigmas that are not above 0; leave them out where nobody chose any"
             if not all(s > 0 for s in self.sigmas)

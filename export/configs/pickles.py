@@ -17,14 +17,16 @@ import numpy as np
 
 from ...runtime.errors import ConfigError
 
-_MAX_STEPS = 4_000_000
+_MAX_STEPS = 500_000  # HRNet-W48 with its moving average and the state of Adam has 204,000
+_PRICES = {"GLOBAL": 10, "INST": 10}  # of those that take long; a checkpoint names each class once
+_MAX_MADE = 64 << 20  # bytes of texts and entries of dicts that calls make out of what is there already
 _MAX_ARRAY = 100_000
 _MAX_DEPTH, _MAX_PARTS = 20, 100_000
-_DICTS = ("collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict")
+DICTS = ("collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict")
 _MARK = object()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Inert:
     """What stands for an object of a class, or for the class.
 
@@ -46,24 +48,39 @@ def load(file: IO[bytes], label: str) -> Any:
     Raises:
         ConfigError: it is damaged, or too long to be a checkpoint's.
     """
+    return _run(_Machine(), file, label)
+
+
+def _run(machine: _Machine, file: IO[bytes], label: str) -> Any:
     try:
-        return _Machine().run(file)
-    except ConfigError:
-        raise
+        return machine.run(file)
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {error}") from error
     except Exception as error:  # an unpickler meets damage with exceptions of every kind
         raise ConfigError(f"{label}: damaged, or no checkpoint of torch.save ({type(error).__name__})") from error
+
+
+def classes(file: IO[bytes], label: str) -> set[str]:
+    """The names of all classes and functions in the next pickle of a file; raises as `load`."""
+    machine = _Machine()
+    _run(machine, file, label)
+    return machine.names
 
 
 class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[Any, Any] = {}
+        self.names: set[str] = set()
+        self._made = 0
 
     def run(self, file: IO[bytes]) -> Any:
-        for count, (code, arg, _) in enumerate(pickletools.genops(file)):
+        count = 0
+        for code, arg, _ in pickletools.genops(file):
+            name = code.name
+            count += _PRICES.get(name, 1)
             if count > _MAX_STEPS:
                 raise ConfigError("a pickle of too many steps for a checkpoint")
-            name = code.name
             if name == "STOP":
                 return self.stack.pop()
             if name in _CONSTANTS:
@@ -86,14 +103,22 @@ class _Machine:
     def made(self, kind: Any, args: Any) -> Any:
         """What a call would have given."""
         name = kind.name if isinstance(kind, Inert) else "?"
-        if name in _DICTS:
+        if name in DICTS:
             pairs = args[0] if isinstance(args, tuple) and args and isinstance(args[0], list) else []
+            self._count(64 * len(pairs))
             return {_key(pair[0]): pair[1] for pair in pairs}
         if name in ("builtins.bytes", "__builtin__.bytes") and args == ():
             return b""  # in old protocols, as of an array without elements
         if name == "_codecs.encode" and isinstance(args, tuple) and args[1:] == ("latin1",):
+            self._count(len(args[0]))
             return args[0].encode("latin1")
         return Inert(name, args)
+
+    def _count(self, size: int) -> None:
+        """A call on the same long list again and again takes few steps and much memory."""
+        self._made += size
+        if self._made > _MAX_MADE:
+            raise ConfigError("a pickle that makes too much for a checkpoint")
 
     def put(self, arg: Any) -> None:
         self.memo[len(self.memo) if arg is None else arg] = self.stack[-1]
@@ -123,9 +148,13 @@ class _Machine:
         self.stack.append({})
         self.set_items(items)
 
-    def name_class(self) -> None:
+    def name_class(self, name: str) -> None:
+        self.names.add(name)
+        self.stack.append(Inert(name))
+
+    def name_stacked_class(self) -> None:
         name = self.stack.pop()
-        self.stack.append(Inert(f"{self.stack.pop()}.{name}"))
+        self.name_class(f"{self.stack.pop()}.{name}")
 
     def storage(self, on_stack: bool) -> None:
         self.stack.append(Inert("storage", self.stack.pop() if on_stack else None))
@@ -142,7 +171,9 @@ class _Machine:
     def instance(self, code: str, arg: Any) -> None:
         """The calls of an old protocol and of new ones."""
         if code == "INST":
-            self.stack.append(self.made(Inert(arg.replace(" ", ".")), tuple(self.marked())))
+            items = tuple(self.marked())
+            self.name_class(arg.replace(" ", "."))
+            self.stack.append(self.made(self.stack.pop(), items))
         elif code == "OBJ":
             kind, *args = self.marked()
             self.stack.append(self.made(kind, tuple(args)))
@@ -193,8 +224,8 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "GET": lambda m, arg: m.stack.append(m.memo[int(arg)]),
     "BINGET": lambda m, arg: m.stack.append(m.memo[arg]),
     "LONG_BINGET": lambda m, arg: m.stack.append(m.memo[arg]),
-    "GLOBAL": lambda m, arg: m.stack.append(Inert(arg.replace(" ", "."))),
-    "STACK_GLOBAL": lambda m, arg: m.name_class(),
+    "GLOBAL": lambda m, arg: m.name_class(arg.replace(" ", ".")),
+    "STACK_GLOBAL": lambda m, arg: m.name_stacked_class(),
     "REDUCE": lambda m, arg: m.instance("REDUCE", arg),
     "BUILD": lambda m, arg: m.build(m.stack.pop()),
     "PERSID": lambda m, arg: m.storage(False),
@@ -240,9 +271,11 @@ def _array(record: Inert) -> Any:
     _, shape, dtype, fortran, data = record.state
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and 0 <= n <= _MAX_ARRAY for n in shape):
         return record
+    if len(shape) > 4:
+        return record
     size = math.prod(shape)
     flat = data if isinstance(data, list) else _numbers(dtype, data, size)
-    if flat is None or len(flat) != size or size > _MAX_ARRAY or len(shape) > 4:
+    if flat is None or len(flat) != size or size > _MAX_ARRAY:
         return record
     array = np.empty(size, dtype=object)
     array[:] = flat

@@ -7,10 +7,8 @@ The result is compared with the file itself. What cannot be brought into it is r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,12 +20,13 @@ from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
 from ...runtime.pose.heads import head
 from .batch import free_batch
+from .misfit import outputs_line
+from .onnx_input import normal_input
 from .reference import compare
 from .to_onnx import OPSETS, run
 
 _QUANTIZED = re.compile(r"QuantizeLinear|DequantizeLinear|DynamicQuantizeLinear|QLinear|ConvInteger|MatMulInteger")
 _LARGEST = 2 << 30  # bytes of a protobuf message
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,12 @@ def from_onnx(path: Path, contract: Contract, opset: int) -> ForeignGraph:
     if any(t.data_type == TensorProto.FLOAT16 for t in graph.initializer):
         notes.append("the file's weights are float16: its fp32 graph has their values")
     original = _at_batch_one(_to_float32(model) if notes else model)
-    _normal_input(path, original, contract, notes)
+    normal_input(path, original, contract, notes)
+    fixed = all(d.dim_value for d in original.graph.input[0].type.tensor_type.shape.dim[1:])
     _declare(original.graph.input[0], [1, 3, contract.height, contract.width])
     images = np.random.default_rng(0).standard_normal((3, 3, contract.height, contract.width)).astype(np.float32)
     found = _outputs_of(path, original, images[:1])
-    names = _choose(path, contract, found, notes)
+    names = _choose(path, contract, found, fixed, notes)
     _keep_outputs(original, names)
     plain = free_batch(path, _converted(path, original, opset))
     for value, name in zip(plain.graph.output, names, strict=True):
@@ -155,52 +155,6 @@ def _at_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _normal_input(path: Path, model: onnx.ModelProto, contract: Contract, notes: list[str]) -> None:
-    """Turn the input into one of normalised images `(N, 3, H, W)`, where it takes another layout or whole numbers."""
-    inputs = model.graph.input
-    if len(inputs) != 1:
-        raise InputError(f"{path} has the inputs {', '.join(i.name for i in inputs)}; expected one, of images")
-    value = inputs[0]
-    dims = [d.dim_value or None for d in value.type.tensor_type.shape.dim]
-    c = contract
-    layouts = {"NCHW": (None, 3, c.height, c.width), "NHWC": (None, c.height, c.width, 3)}
-    fits = [name for name, size in layouts.items() if len(dims) == 4 and _agree(dims[1:], size[1:])]
-    if not fits:
-        shown = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
-        raise InputError(
-            f"{path} takes {value.name} {shown}; the contract's crops are (N, 3, {c.height}, {c.width}): give the "
-            "config or contract that belongs to this network"
-        )
-    kind = value.type.tensor_type.elem_type
-    if kind not in (*_FLOATS, TensorProto.UINT8):
-        raise InputError(
-            f"{path} takes {value.name} of type {TensorProto.DataType.Name(kind)}; expected float or uint8"
-        )
-    steps: list[tuple[str, dict[str, Any]]] = []
-    if kind == TensorProto.UINT8:
-        if any(c.mean) or not np.allclose(c.std, 1 / 255, rtol=1e-6):
-            raise InputError(
-                f"{path} takes uint8, so it normalises by itself; say so in the contract: mean: [0, 0, 0] and "
-                f"std: [{1 / 255!r}, {1 / 255!r}, {1 / 255!r}]"
-            )
-        steps.append(("Cast", {"to": TensorProto.UINT8}))
-        notes.append("the network normalises by itself")
-    if fits[0] == "NHWC":
-        steps.append(("Transpose", {"perm": [0, 2, 3, 1]}))
-        notes.append("the network takes images as (N, H, W, 3)")
-    source = value.name
-    for operator, attributes in steps:
-        result = f"{value.name}.{operator.lower()}"
-        model.graph.node.insert(0, helper.make_node(operator, [source], [result], **attributes))
-        for node in list(model.graph.node)[1:]:
-            node.input[:] = [result if name == source and node.output[0] != source else name for name in node.input]
-    value.type.tensor_type.elem_type = TensorProto.FLOAT
-
-
-def _agree(dims: Iterable[int | None], expected: Iterable[int | None]) -> bool:
-    return all(None in (seen, wanted) or seen == wanted for seen, wanted in zip(dims, expected, strict=True))
-
-
 def _declare(value: onnx.ValueInfoProto, dims: list[int | str]) -> None:
     value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, dims))
 
@@ -215,8 +169,13 @@ def _outputs_of(path: Path, model: onnx.ModelProto, images: np.ndarray) -> dict[
     return {value.name: output.shape[1:] for value, output in zip(model.graph.output, found, strict=True)}
 
 
-def _choose(path: Path, contract: Contract, found: dict[str, tuple[int, ...]], notes: list[str]) -> list[str]:
-    """The outputs that the contract's decode rule reads, in its order, recognised by shape and then by name."""
+def _choose(
+    path: Path, contract: Contract, found: dict[str, tuple[int, ...]], fixed: bool, notes: list[str]
+) -> list[str]:
+    """The outputs that the contract's decode rule reads, in its order, recognised by shape and then by name.
+
+    `fixed`: the file itself states the size of its images.
+    """
     expected = head(contract.decode).shapes(contract)
     if (*found.items(),) == (*zip(output_names(len(expected)), expected, strict=True),):  # ours
         return list(found)
@@ -233,13 +192,27 @@ def _choose(path: Path, contract: Contract, found: dict[str, tuple[int, ...]], n
             mend = "rename them simcc_x and simcc_y" if two else "export the network with the one to decode"
             raise InputError(
                 f"{path} gives {shown}; {why} the shape {shape} that the decode rule {contract.decode!r} reads with "
-                f"{len(contract.keypoints)} joints: "
-                + (mend if fits else "give the config or contract that belongs to this network")
+                f"{len(contract.keypoints)} joints: " + (mend if fits else outputs_line(contract, found))
             )
         chosen += fits
+    _check_names(path, contract, chosen, fixed, notes)
     if unused := [name for name in found if name not in chosen]:
         notes.append(f"outputs that are not decoded were left out: {', '.join(unused)}")
     return chosen
+
+
+def _check_names(path: Path, contract: Contract, chosen: list[str], fixed: bool, notes: list[str]) -> None:
+    """Two vectors that are told apart by their lengths, and whose names say the opposite."""
+    axes = [m[2].lower() for name in chosen if (m := re.search(r"(^|[._]|\d)([xy])$", name, re.IGNORECASE))]
+    if axes != ["y", "x"]:
+        return
+    if not fixed:
+        raise InputError(
+            f"{path}: by its length {chosen[0]} would be along x and {chosen[1]} along y, so the contract's width and "
+            f"height look swapped: width: {contract.height}, height: {contract.width}. Where the names are wrong, "
+            "export the network for images of one size, or rename them"
+        )
+    notes.append(f"by their lengths {chosen[0]} is along x and {chosen[1]} along y, whatever their names say")
 
 
 def _keep_outputs(model: onnx.ModelProto, names: list[str]) -> None:

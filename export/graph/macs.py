@@ -35,6 +35,20 @@ def counted(row: Row) -> Row:
     return replace(row, params=sum(p.numel() for p in network.parameters()), macs=macs, macs_test_path=macs)
 
 
+def failure(row: Row) -> str | None:
+    """Why a network cannot be run at its row's size; None if it can."""
+    network: nn.Module | None = None
+    try:
+        network = on_meta(row.arch, row.keypoints)
+        of_network(network, row.height, row.width)
+    except Exception as error:  # of a network of somebody else
+        first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None) if network else None
+        if first is not None and first.in_channels != 3:
+            return f"its first convolution takes {first.in_channels} channels, and posert runs networks of three"
+        return f"{type(error).__name__}: {(str(error) or 'without a message').splitlines()[0]:.200}"
+    return None
+
+
 def of_stages(row: Row) -> list[int]:
     """Multiply-adds of a network that is stopped after stage 1, 2, ... and the last; empty for one without stages."""
     count = architecture(row.arch).stages or 0

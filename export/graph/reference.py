@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import PosertError
 from ...runtime.pose.heads import Outputs, head
+from .misfit import SOFTMAXED, outputs_line, softmaxed
 
 
 class ExportError(PosertError):
@@ -71,10 +74,17 @@ class Reference(nn.Module):
         try:
             seen = self.infer(np.zeros((1, c.height, c.width, 3), np.uint8))
         except RuntimeError as error:  # of torch, where sizes do not fit
+            reason = str(error).splitlines()[0]
+            channels = re.search(r"to have (\d+) channels, but got 3 channels", reason)
+            if channels and channels[1] != "3":
+                raise ExportError(
+                    f"the network takes images of {channels[1]} channels ({reason}), and posert runs networks of "
+                    "three, BGR or RGB. One of grey images needs a first layer that makes one channel of three, such "
+                    "as images.mean(dim=1, keepdim=True)"
+                ) from error
             raise ExportError(
-                f"the network does not take images (1, 3, {c.height}, {c.width}): {str(error).splitlines()[0]}. Give "
-                "the size that it was trained with; a network of grey images needs a first layer that makes one "
-                "channel of three, such as images.mean(dim=1, keepdim=True)"
+                f"the network does not take images (1, 3, {c.height}, {c.width}): {reason}. Give the size that it was "
+                "trained with; HRNet, hourglass and ResNet take heights and widths that are multiples of 32"
             ) from error
         check_shapes(seen, c)
 
@@ -82,12 +92,17 @@ class Reference(nn.Module):
 def check_shapes(seen: Outputs, contract: Contract) -> None:
     """Raise ExportError unless the outputs for one crop are finite and have the shapes that the contract reads."""
     expected = [(1, *shape) for shape in head(contract.decode).shapes(contract)]
-    finite = all(bool(np.isfinite(output).all()) for output in seen)
-    if [output.shape for output in seen] != expected or not finite:
+    shapes = [output.shape for output in seen]
+    if shapes != expected:
+        found = {f"output {i + 1}": shape[1:] for i, shape in enumerate(shapes)}
         raise ExportError(
-            f"the network gives {', '.join(str(output.shape) for output in seen)}, finite: {finite}; the decode rule "
-            f"{contract.decode!r} reads {', '.join(map(str, expected))}"
+            f"the network gives {', '.join(map(str, shapes))}; the decode rule {contract.decode!r} reads "
+            f"{', '.join(map(str, expected))}: {outputs_line(contract, found)}"
         )
+    if not all(bool(np.isfinite(output).all()) for output in seen):
+        raise ExportError("the network gives NaN or infinity for a black crop: the weights or the network are damaged")
+    if softmaxed(seen):
+        raise ExportError(SOFTMAXED)
 
 
 def arrays_of(outputs: Tensor | tuple[Tensor, ...]) -> Outputs:

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
+
+from ...runtime.errors import CatalogError
+
+_MOST_WEIGHTS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,13 @@ class BuiltNetwork:
     build: Callable[[], nn.Module]
     channels: int
     outputs: int = 1
+
+    def check_size(self) -> None:
+        """Raise CatalogError where the weights would take all memory, before any memory is taken."""
+        with torch.device("meta"):
+            weights = sum(p.numel() for p in self.build().parameters())
+        if weights > _MOST_WEIGHTS:
+            raise CatalogError(f"{self.name} of this config would have {weights} weights; the largest have 100 million")
 
 
 def evaluated(network: Callable[..., nn.Module], *args: Any, **options: Any) -> nn.Module:

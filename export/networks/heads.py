@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..layers.features import Features
 from ..layers.head import DECONV_PADDING, Head
-from .section import Section
+from .section import MOST_LAYERS, Section
 
 _KERNELS = tuple(DECONV_PADDING)
 
@@ -89,7 +89,7 @@ def simple_head(head: Section, listed: bool, count: int) -> MapHead:
     if head.raw("extra", None) is not None:
         extra = head.section("extra")
         kernel = extra.one_of("final_conv_kernel", (0, 1, 3), 1)
-        count = extra.integer("num_conv_layers", 0, least=0)
+        count = extra.integer("num_conv_layers", 0, least=0, most=MOST_LAYERS)
         kernels = extra.integers("num_conv_kernels", (1,) * count)
         conv = tuple((width, kernel) for kernel in _odd(extra, "num_conv_kernels", kernels)[:count])
         final = (kernel, kernel // 2)
@@ -183,7 +183,7 @@ def _odd(section: Section, key: str, kernels: tuple[int, ...]) -> tuple[int, ...
 
 def _old_deconvolutions(head: Section) -> tuple[tuple[int, int], ...]:
     """num_deconv_layers, num_deconv_filters and num_deconv_kernels of 0.x."""
-    count = head.integer("num_deconv_layers", 3, least=0)
+    count = head.integer("num_deconv_layers", 3, least=0, most=MOST_LAYERS)
     head.ignore("num_deconv_filters", "num_deconv_kernels")
     if not count:
         return ()

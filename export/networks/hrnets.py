@@ -11,7 +11,7 @@ from ..layers.features import Features
 from ..layers.head import Head
 from .built import BuiltNetwork, evaluated
 from .heads import MapHead
-from .section import Section
+from .section import MOST_LAYERS, Section
 
 _BLOCKS = {"BASIC": BasicBlock, "BOTTLENECK": Bottleneck}
 
@@ -54,8 +54,8 @@ def hrnet(backbone: Section, head_of: Callable[[int], MapHead]) -> BuiltNetwork:
 def _stage(extra: Section, name: str, branches: int) -> Stage:
     stage = extra.section(name)
     stage.one_of("num_branches", (branches,))
-    modules = stage.integer("num_modules")
-    blocks = stage.integers("num_blocks", length=branches)
+    modules = stage.integer("num_modules", most=MOST_LAYERS)
+    blocks = stage.integers("num_blocks", length=branches, most=MOST_LAYERS)
     planes = stage.integers("num_channels", length=branches)
     block = _BLOCKS[stage.one_of("block", tuple(_BLOCKS))]
     if branches == 4:
@@ -74,9 +74,12 @@ def pose_hrnet(model: Section) -> BuiltNetwork:
         stage = extra.section(f"STAGE{branches}")
         stage.one_of("NUM_BRANCHES", (branches,))
         stage.one_of("FUSE_METHOD", ("SUM",), "SUM")
-        planes, blocks = stage.integers("NUM_CHANNELS", length=branches), stage.integers("NUM_BLOCKS", length=branches)
+        planes, blocks = (
+            stage.integers("NUM_CHANNELS", length=branches),
+            stage.integers("NUM_BLOCKS", length=branches, most=MOST_LAYERS),
+        )
         block = _BLOCKS[stage.one_of("BLOCK", tuple(_BLOCKS))]
-        stages.append(Stage(stage.integer("NUM_MODULES"), planes, blocks, block))
+        stages.append(Stage(stage.integer("NUM_MODULES", most=MOST_LAYERS), planes, blocks, block))
         stage.close()
     extra.close()
     keypoints = model.integer("NUM_JOINTS")

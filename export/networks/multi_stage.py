@@ -9,15 +9,15 @@ from ..archs.hourglass import HourglassNet
 from ..archs.mspn import MSPN
 from .built import BuiltNetwork, evaluated
 from .heads import MapHead
-from .section import Section
+from .section import MOST_LAYERS, Section
 
 
 def hourglass(backbone: Section, head_of: Callable[[int], MapHead]) -> BuiltNetwork:
     """HourglassNet; `head_of` reads the head, given the number of stacks."""
-    levels = backbone.integer("downsample_times", 5) + 1
-    stacks = backbone.integer("num_stacks", 2)
+    levels = backbone.integer("downsample_times", 5, most=MOST_LAYERS) + 1
+    stacks = backbone.integer("num_stacks", 2, most=MOST_LAYERS)
     widths = backbone.integers("stage_channels", (256, 256, 384, 384, 384, 512))
-    blocks = backbone.integers("stage_blocks", (2, 2, 2, 2, 2, 4), length=len(widths))
+    blocks = backbone.integers("stage_blocks", (2, 2, 2, 2, 2, 4), length=len(widths), most=MOST_LAYERS)
     if len(widths) < levels:
         raise backbone.refusal(f"stage_channels={widths!r:.80}, expected {levels} for downsample_times={levels - 1}")
     features = backbone.integer("feat_channel", 256)
@@ -33,8 +33,11 @@ def hourglass(backbone: Section, head_of: Callable[[int], MapHead]) -> BuiltNetw
 
 def mspn(backbone: Section, head: Section) -> BuiltNetwork:
     """MSPN with MSPNHead (TopdownHeatmapMSMUHead in 0.x)."""
-    stages, units = backbone.integer("num_stages", 4), backbone.integer("num_units", 4, least=2)
-    blocks = backbone.integers("num_blocks", (2, 2, 2, 2), length=units)
+    stages, units = (
+        backbone.integer("num_stages", 4, most=MOST_LAYERS),
+        backbone.integer("num_units", 4, least=2, most=MOST_LAYERS),
+    )
+    blocks = backbone.integers("num_blocks", (2, 2, 2, 2), length=units, most=MOST_LAYERS)
     width = backbone.integer("unit_channels", 256)
     backbone.one_of("res_top_channels", (64,), 64)
     backbone.convolutions()

@@ -12,6 +12,8 @@ NEUTRAL = frozenset(
     ("_scope_", "drop_path_rate", "frozen_stages", "init_cfg", "loss", "loss_keypoint", "norm_eval", "pretrained")
     + ("test_cfg", "train_cfg", "with_cp", "zero_init_residual")
 )
+MOST, MOST_LAYERS = 1 << 14, 64
+"""The largest number of channels, and of blocks, modules, stages or stacks; more would take all memory."""
 OTHER_WAYS = "Such a network comes by ONNX (--network net.onnx) or as an nn.Module (posert.export.build)"
 _REQUIRED: Any = object()
 
@@ -44,20 +46,28 @@ class Section:
     def section(self, key: str, default: Any = _REQUIRED) -> Section:
         return Section(self.raw(key, default), f"{self.name}.{key}")
 
-    def integer(self, key: str, default: Any = _REQUIRED, least: int = 1) -> int:
+    def integer(self, key: str, default: Any = _REQUIRED, least: int = 1, most: int = MOST) -> int:
         value = self.raw(key, default)
-        if type(value) is not int or value < least:
-            raise self.refusal(f"{key}={value!r:.80}, expected an integer of {least} or more")
+        if type(value) is not int or not least <= value <= most:
+            raise self.refusal(f"{key}={value!r:.80}, expected an integer from {least} to {most}")
         return value
 
     def integers(
-        self, key: str, default: Any = _REQUIRED, *, length: int | None = None, known: Sequence[int] | None = None
+        self,
+        key: str,
+        default: Any = _REQUIRED,
+        *,
+        length: int | None = None,
+        known: Sequence[int] | None = None,
+        most: int = MOST,
     ) -> tuple[int, ...]:
-        """A list of positive integers, of this length and out of `known` if stated. None is an empty list."""
+        """A list of integers from 1 to `most`, of this length and out of `known` if stated. None is an empty list."""
         value = self.raw(key, default)
         value = () if value is None else value
-        if not isinstance(value, list | tuple) or not all(type(x) is int and x > 0 for x in value):
-            raise self.refusal(f"{key}={value!r:.80}, expected a list of positive integers")
+        if not isinstance(value, list | tuple) or not all(type(x) is int and 0 < x <= most for x in value):
+            raise self.refusal(f"{key}={value!r:.80}, expected a list of integers from 1 to {most}")
+        if len(value) > 4 * MOST_LAYERS:
+            raise self.refusal(f"{key} has {len(value)} integers, expected at most {4 * MOST_LAYERS}")
         if length is not None and len(value) != length:
             raise self.refusal(f"{key}={value!r:.80}, expected {length} integers")
         if known is not None and not set(value) <= set(known):

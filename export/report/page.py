@@ -37,6 +37,8 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         contract=contract,
         metric=parity.metric,
         reference=words.reference_name(parity),
+        drift_note=words.drift_note(parity),
+        subjects=words.subjects(parity),
         model=str(meta.get("model") or meta.get("bundle") or "model"),
         bundle=meta.get("bundle", ""),
         headline=words.headline(parity),
@@ -74,7 +76,7 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
         first = [
             (
                 f"{reference.accuracy:.3f}",
-                f"{parity.metric} of {words.reference_name(parity)}, {parity.data['people']} people",
+                f"{parity.metric} of {words.reference_name(parity)}, {words.subjects(parity)}",
             ),
             (words.signed(worst.accuracy_drop), f"largest {parity.metric} loss: {worst.key}"),
         ]
@@ -192,7 +194,7 @@ def _facts(parity: Parity, meta: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the bundle was made, as names and values."""
     data = parity.data
     kinds = {"demo": "synthetic people, made by the demo's generator", "user": "the user's images"}
-    people = f"{data['images']} images, {data['people']} people: {kinds.get(data['kind'], data['kind'])}"
+    people = f"{data['images']} images, {words.subjects(parity)}: {kinds.get(data['kind'], data['kind'])}"
     facts = {
         **{key: meta.get(key) for key in ("command", "model", "weights")},
         "evaluated_on": people,

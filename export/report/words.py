@@ -25,7 +25,7 @@ def headline(parity: Parity) -> str:
 
 def _sentence(parity: Parity, rows: Sequence[Row]) -> str:
     model = reference_name(parity)
-    people, whole = f"{parity.data['people']} people", f"{number(parity.rows[0].accuracy, '{:.4f}')} {parity.metric}"
+    people, whole = subjects(parity), f"{number(parity.rows[0].accuracy, '{:.4f}')} {parity.metric}"
     failed = [row for row in rows if row.verdict == "failed"]
     if failed:
         more = f" {len(failed)} of {len(rows)} graphs failed." if len(rows) > 1 else ""
@@ -70,6 +70,17 @@ def _chance(failed: Sequence[Row]) -> str:
     )
 
 
+def subjects(parity: Parity) -> str:
+    """How many were measured, such as "22 instances"; `data` of older builds does not say what they are called."""
+    return f"{parity.data['people']} {parity.data.get('subjects', 'people')}"
+
+
+def drift_note(parity: Parity) -> str:
+    """How drift is measured; another decode rule gives other distances for the same heatmaps."""
+    rule = f", decoded by the contract's rule {parity.data['decode']!r}" if "decode" in parity.data else ""
+    return f"distance of the joints from those of {reference_name(parity)} in px of the frame{rule}"
+
+
 def reference_name(parity: Parity) -> str:
     """What all graphs are compared with."""
     return "the PyTorch model" if parity.rows[0].backend == "pytorch" else "the ONNX file"
@@ -84,12 +95,12 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
     metric = found["metric"]
     best, all_int8 = found["steps"][found["best"]], found["steps"][0]
     seen = (
-        f"{share}. On {found['people']} people used neither for calibration nor by the gate, {metric} {_fell(best)}"
+        f"{share}. On {found['people']} instances used neither for calibration nor by the gate, {metric} {_fell(best)}"
         f"{_between(best['interval'])}; a loss of {found['max_drop']:g} is allowed"
     )
     if best["ms"] is not None:
         backend = found["backends"]["int8"]
-        seen += f". One person takes {best['ms']:.1f} ms, {found['fp32_ms']:.1f} ms in fp32 ({backend})"
+        seen += f". One instance takes {best['ms']:.1f} ms, {found['fp32_ms']:.1f} ms in fp32 ({backend})"
     if not best["blocks"]:
         return f"{seen}. No block has to stay in float."
     names = ", ".join(best["blocks"][:_NAMED]) + (" and others" if len(best["blocks"]) > _NAMED else "")
@@ -103,10 +114,10 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
 def settled_text(curve: Sequence[Sequence[float]], settled: bool) -> str:
     """Whether more calibration people would change the ranges."""
     if not curve:
-        return "There were too few calibration people to tell whether more would change the ranges."
+        return "There were too few calibration instances to tell whether more would change the ranges."
     crops, change = curve[-1]
-    seen = f"The last step, to {int(crops)} calibration people, changed the ranges by {change:.1%} on average"
-    return f"{seen}: more people would hardly change them." if settled else f"{seen}: more people would change them."
+    seen = f"The last step, to {int(crops)} calibration instances, changed the ranges by {change:.1%} on average"
+    return f"{seen}: more would hardly change them." if settled else f"{seen}: more would change them."
 
 
 def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
@@ -115,19 +126,17 @@ def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
     texts += [f"{row.key} could not be evaluated: {row.reason}." for row in parity.rows if row.reason]
     if parity.rows[0].accuracy is None:
         texts.append(
-            "Accuracy on labelled people was not measured, so no graph is shown to be as accurate as the reference."
+            "Accuracy on labelled images was not measured, so no graph is shown to be as accurate as the reference."
         )
     passed = [(r.key, r.accuracy_drop_interval) for r in parity.rows if r.verdict == "passed"]
     wide = [key for key, interval in passed if interval and interval[1] > parity.max_drop]
     if wide:
         texts.append(
             f"The interval of {', '.join(wide)} extends beyond the allowed drop of {parity.max_drop:g}: "
-            f"{parity.data['people']} people are too few to exclude a loss of that size. Evaluate on more."
+            f"{subjects(parity)} are too few to exclude a loss of that size. Evaluate on more."
         )
     if parity.rows[0].accuracy is not None:
-        texts.append(
-            "People were cropped at their annotated boxes. With a detector's boxes every graph is less accurate."
-        )
+        texts.append("Crops were cut at the annotated boxes. With a detector's boxes every graph is less accurate.")
     backends = ", ".join(sorted({row.backend for row in parity.rows[1:]})) or "PyTorch only"
     return [
         *texts,

@@ -18,7 +18,7 @@ from ...runtime.accuracy.verdict import Parity
 from ...runtime.bundle.contract import Contract
 from ...runtime.system.files import atomic_write
 from .page import page
-from .words import headline, interval_text, joint_drift, limits, number, signed
+from .words import drift_note, headline, interval_text, joint_drift, limits, number, signed
 
 _BLOCKS = 8  # in the terminal; the page shows more
 _COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "reference": "dim"}
@@ -84,8 +84,9 @@ def print_table(parity: Parity, console: Console) -> None:
     console.print(table)
     console.print(f"[{_COLORS[parity.verdict]}]{parity.verdict.upper()}[/] ", end="")
     console.print(headline(parity), markup=False, highlight=False)
-    if parity.data.get("note"):
-        console.print(parity.data["note"], style="dim", markup=False, highlight=False)
+    notes = [f"Drift: {drift_note(parity)}."] if len(parity.rows) > 1 else []
+    for note in [*notes, *filter(None, [parity.data.get("note")])]:
+        console.print(note, style="dim", markup=False, highlight=False)
 
 
 def print_blocks(record: Mapping[str, Any], console: Console) -> None:

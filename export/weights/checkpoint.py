@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from ...runtime.errors import CheckpointError
 from ...runtime.system.files import sha256
 from ..archs import architectures
 from .layouts import LAYOUTS, Layout, State, recognise, unwrap
-from .training import read_weights
+from .likeness import Likeness, likeness
+from .training import read_old_weights, read_weights
 
 # Counts training steps; no result uses it, and files of torch 0.4.0 and before have none.
 _COUNTER = "num_batches_tracked"
@@ -68,34 +68,66 @@ def fit(state: Mapping[str, Tensor], network: nn.Module, file: str) -> tuple[Sta
     expected = network.state_dict()
     state, layout = unwrap(state), LAYOUTS[-1]
     if _mismatch(state, expected):
-        found = [one for one in _parts(state) if not _mismatch(one, expected)]
+        found = {name: fitted for name, part in _parts(state).items() if (fitted := _fitted(part, expected))}
+        found = {name: one for name, one in found.items() if name.rpartition(".")[0] not in found}
         if len(found) == 1:  # a training script's name for its network, such as `net.`
-            state = found[0]
+            state, layout = next(iter(found.values()))
         else:
             state, layout = recognise(state)
+            if found and _mismatch(state, expected):
+                raise CheckpointError(
+                    f"{file} holds {len(found)} networks that fit, under {', '.join(f'{name}.' for name in found)}: "
+                    "keep the weights of one of them in a file of its own, such as torch.save({k: v for k, v in "
+                    f"state.items() if k.startswith({next(iter(found)) + '.'!r})}}, FILE)"
+                )
     problems = _mismatch(state, expected)
     if problems:
-        guess = looks_like(state)
-        hint = f"\nThe file looks like {guess}: say so with --arch and --dataset." if guess else ""
-        raise CheckpointError(f"{file} (layout {layout.name}) does not fit the network:\n" + "\n".join(problems) + hint)
+        seen, wanted = likeness(state), likeness(expected)
+        lines = [f"  the weights are of {seen}", f"  the network is {wanted}", *problems, _mend(state, seen, wanted)]
+        raise CheckpointError(f"{file} (layout {layout.name}) does not fit the network:\n" + "\n".join(lines))
     return {key: state[key].to(value.dtype) if key in state else value for key, value in expected.items()}, layout
 
 
-def _parts(state: Mapping[str, Tensor]) -> list[State]:
+def _mend(state: Mapping[str, Tensor], seen: Likeness, wanted: Likeness) -> str:
+    """What to do about weights that do not fit."""
+    if guess := looks_like(state):
+        return f"The file looks like {guess}: say so with --arch and --dataset."
+    if seen.network == wanted.network and None not in (seen.outputs, wanted.outputs) and seen.outputs != wanted.outputs:
+        return (
+            f"The weights are for {seen.outputs} joints, the network for {wanted.outputs}: give the config, the "
+            "contract or the --dataset-file of the joints that the weights were trained on."
+        )
+    return (
+        "Give the config that these weights were trained with (--config or --experiment), or the weights of this one."
+    )
+
+
+def _fitted(part: State, expected: Mapping[str, Tensor]) -> tuple[State, Layout] | None:
+    """A part of a state dict as the network's own, if it fits, in any layout."""
+    if not _mismatch(part, expected):
+        return part, LAYOUTS[-1]
+    known, layout = recognise(part)
+    return None if _mismatch(known, expected) else (known, layout)
+
+
+def _parts(state: Mapping[str, Tensor]) -> dict[str, State]:
     """The entries under each first name, without it; of two names, such as `backbone.body.`, under both."""
     parts: dict[str, State] = {}
     for key, value in state.items():
         names = key.split(".")
         for depth in (1, 2):
             parts.setdefault(".".join(names[:depth]), {})[".".join(names[depth:])] = value
-    return [part for part in parts.values() if "" not in part]
+    return {name: part for name, part in parts.items() if "" not in part}
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
     """The architecture whose weights have these names and shapes, whatever the joints; for messages."""
     shapes = {key: tuple(value.shape) for key, value in state.items() if not key.endswith(_COUNTER)}
     for name, architecture in architectures().items():
-        expected = _shapes(architecture.build, 1)
+        try:
+            expected = _shapes(architecture.build, 1)
+        except Exception:  # of a network of somebody else, which this file is not of
+            continue
         if shapes.keys() == expected.keys():
             # one map per joint: where a network for one joint has 1 channel, this one has K
             joints = next((shape[0] for key, shape in shapes.items() if expected[key][:1] == (1,)), 1)
@@ -115,21 +147,14 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        return read_weights(path) if zipfile.is_zipfile(path) else read_old_weights(path)
+    except CheckpointError:
         with path.open("rb") as file:
             head = file.read(64).lstrip().lower()
         if head.startswith((b"<!doctype", b"<html")):
-            raise CheckpointError(f"{path} is a web page, not a checkpoint: download it again") from error
-        if zipfile.is_zipfile(path) and (content := read_weights(path)):
-            return content
-        needs = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(
-            f"{path} is no plain file of weights: it {'needs ' + needs.group(1) if needs else 'cannot be unpickled'}, "
-            "and posert runs no code from a checkpoint. Where you trust the file and have the code that wrote it, "
-            'keep the weights alone: torch.save(torch.load(FILE, weights_only=False)["state_dict"], NEW_FILE)'
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{path} is a web page, not a checkpoint: download it again") from None
+        raise
+    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}): it is cut off or of another kind; "

@@ -8,6 +8,7 @@ zip around it.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ..configs import pickles
 
 _TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _PARAMETERS = ("torch._utils._rebuild_parameter",)
+_WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
 _STORAGES: dict[str, torch.dtype] = {
     f"torch.{name}Storage": dtype
     for name, dtype in {
@@ -36,25 +38,75 @@ _STORAGES: dict[str, torch.dtype] = {
     }.items()
 }
 _LARGEST_PICKLE = 64 << 20
+_COMPRESSION = 4  # of a checkpoint that somebody zipped again
+_LARGEST_NUMBER = 1 << 40  # of elements; a product of longer numbers takes long
 
 
-def read_weights(path: Path) -> dict[str, Any]:
+def read_weights(path: Path) -> Any:
     """The content of a checkpoint: dicts, plain values and tensors; what else is in it is left out, maybe all.
 
     Raises CheckpointError: it is no zip of torch.save, is damaged, or a tensor in it reaches beyond its storage.
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(path, archive)
             (name,) = [n for n in archive.namelist() if n == "data.pkl" or n.endswith("/data.pkl")]
             with archive.open(name) as member:
                 if archive.getinfo(name).file_size > _LARGEST_PICKLE:
                     raise CheckpointError(f"{path}: the pickle in it is larger than {_LARGEST_PICKLE} bytes")
                 content = pickles.load(member, str(path))
             storages = _Storages(archive, name.removesuffix("data.pkl"))
-            return _tensors(content, storages) if isinstance(content, dict) else {}
-    except (ConfigError, zipfile.BadZipFile, OSError, KeyError, ValueError, RuntimeError) as error:
+            if isinstance(content, pickles.Inert):
+                raise _needs_code(path, content.name)
+            return _tensors(content, storages) if isinstance(content, dict) else content
+    except (
+        ConfigError,
+        zipfile.BadZipFile,
+        OSError,
+        LookupError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason}); copy or save it again") from error
+
+
+def read_old_weights(path: Path) -> Any:
+    """The same of a file of torch.save before torch 1.6, which is no zip. Only plain tensors may be in it.
+
+    Raises CheckpointError: it is another file, or holds objects of other classes.
+    """
+    try:
+        with path.open("rb") as file:
+            names = set[str]()
+            for _ in range(5):  # a magic number, a version, the machine, the content, the keys of the storages
+                names |= pickles.classes(file, str(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error}); copy or save it again") from error
+    allowed = {*_TENSORS, *_PARAMETERS, *_STORAGES, *pickles.DICTS}
+    if others := sorted(names - allowed):
+        raise _needs_code(path, others[0])
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _needs_code(path: Path, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is no plain file of weights: it needs {name:.100}, and posert runs no code from a checkpoint. Where "
+        "you trust the file and have the code that wrote it, keep the weights alone: content = torch.load(FILE, "
+        "weights_only=False), then torch.save(NETWORK.state_dict(), NEW_FILE)"
+    )
+
+
+def _check_size(path: Path, archive: zipfile.ZipFile) -> None:
+    """torch.save does not compress: more in the file than it is large is an attack."""
+    size = sum(member.file_size for member in archive.infolist())
+    if size > _COMPRESSION * path.stat().st_size + _LARGEST_PICKLE:
+        raise CheckpointError(f"{path} would be {size} bytes when it is unpacked, which no checkpoint is: download it")
 
 
 class _Storages:
@@ -69,14 +121,17 @@ class _Storages:
         storage, offset, size, stride = record.args[:4]
         _, kind, key, _, count = storage.args
         dtype = _STORAGES[kind.name]
+        if not all(type(n) is int and 0 <= n <= _LARGEST_NUMBER for n in (offset, count, *size, *stride)):
+            raise ValueError(f"a tensor of the storage {key} has sizes that no tensor has")
         if key not in self._read:
+            seen = self._archive.getinfo(f"{self._folder}data/{key}").file_size
+            if seen != count * dtype.itemsize:
+                raise ValueError(f"the storage {key} has {seen} bytes, expected {count * dtype.itemsize}")
             data = self._archive.read(f"{self._folder}data/{key}")
-            if len(data) != count * dtype.itemsize:
-                raise ValueError(f"the storage {key} has {len(data)} bytes, expected {count * dtype.itemsize}")
             self._read[key] = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
         whole = self._read[key]
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if offset < 0 or min((*size, *stride), default=0) < 0 or (0 not in size and last >= len(whole)):
+        if 0 not in size and last >= len(whole):
             raise ValueError(f"a tensor reaches beyond its storage {key}")
         return whole.as_strided(size, stride, offset)
 
@@ -87,6 +142,8 @@ def _tensors(content: Mapping[Any, Any], storages: _Storages) -> dict[str, Any]:
     for key, value in content.items():
         if isinstance(value, pickles.Inert) and value.name in _PARAMETERS and value.args:
             value = value.args[0]
+        if isinstance(value, pickles.Inert) and value.name == _WITH_ATTRIBUTES and len(value.args or ()) == 4:
+            value = pickles.Inert(value.args[0].name, value.args[2])
         if isinstance(value, pickles.Inert):
             if value.name in _TENSORS:
                 found[str(key)] = storages.tensor(value)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..bundle.contract import Contract
+from ..datasets import datasets
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
 from ..metrics import oks, pck
@@ -100,7 +102,8 @@ class AccuracyGate:
 
     Attributes:
         row: the reference's row.
-        data: kind, number of images and people, note, and whether AP is judged.
+        data: kind, number of images and people, note, whether AP is judged, the decode rule that drift is
+            measured with, and what `people` are called: joints of a data set of your own may be an animal's.
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class AccuracyGate:
         self._reference = self._run(reference)
         self._scored = self._score(self._reference) if labelled else None
         note = frames.note
-        self._metric = metric = AP if self._reference.sigmas else PCK
+        self._metric = metric = AP if self._reference.contract.sigmas else PCK
         if metric == PCK:
             note = f"{note}. The joints have no sigmas, so {PCK} of the box's longer side is judged in place of AP"
         if self._scored is not None and self._scored.metrics[metric] <= max_drop:
@@ -141,6 +144,8 @@ class AccuracyGate:
             **counts,
             "labelled": self._scored is not None,
             "metric": metric,
+            "decode": self._reference.contract.decode,
+            "subjects": "people" if self._reference.contract.dataset in datasets() else "instances",
         }
         self.row, _ = self._row(reference, self._reference)
 
@@ -173,7 +178,7 @@ class AccuracyGate:
             times.append(one.ms_per_person)
             self._advance(name, len(times), total)
         joined = tuple(np.concatenate(parts)[:_HEATMAP_PEOPLE] for parts in zip(*outputs, strict=True))
-        return _Run(pose.contract.sigmas, xy, score, joined, float(np.median(times)))
+        return _Run(pose.contract, xy, score, joined, float(np.median(times)))
 
     def _row(self, candidate: Candidate, run: _Run) -> tuple[Row, Float]:
         reference, c = self._reference, candidate
@@ -205,9 +210,9 @@ class AccuracyGate:
     def _shares(self, run: _Run) -> Shares:
         """What each person scores by the figure that decides."""
         image, joints = self._people.image, self._joints
-        if not run.sigmas:
+        if not run.contract.sigmas:
             return pck_shares(image, evaluate_pck(joints, self._people.xyxy, image, run.xy).distance)
-        sigmas = np.array(run.sigmas)
+        sigmas = np.array(run.contract.sigmas)
         alike = [
             similarity(joints[i], self._boxes[i], self._areas[i], run.xy[i : i + 1].astype(np.float64), sigmas)[0]
             for i in range(len(joints))
@@ -217,7 +222,7 @@ class AccuracyGate:
     def _score(self, run: _Run) -> OksEvaluation | PckEvaluation:
         """Without OKS NMS: there is one result per annotated person, and nothing to suppress."""
         people, coco = self._people, self._frames.coco
-        if not run.sigmas:
+        if not run.contract.sigmas:
             return evaluate_pck(self._joints, people.xyxy, people.image, run.xy)
         score = person_scores(run.score, people.box_score)
         joints = np.concatenate([run.xy, run.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
@@ -226,7 +231,7 @@ class AccuracyGate:
             {"image_id": image, "category_id": category, "keypoints": j.tolist(), "score": float(s)}
             for image, category, j, s in zip(people.image_ids, categories, joints, score, strict=True)
         ]
-        return evaluate_oks(coco, results, run.sigmas, use_area=any("area" in a for a in coco["annotations"]))
+        return evaluate_oks(coco, results, run.contract.sigmas, use_area=any("area" in a for a in coco["annotations"]))
 
     def _worst(self, key: str, drift: Float, run: _Run) -> list[Worst]:
         """The people whose mean drift, relative to their size, is the largest."""
@@ -251,7 +256,7 @@ class AccuracyGate:
 class _Run:
     """What one candidate found: joints and scores of N people, the network's outputs for the first of them."""
 
-    sigmas: tuple[float, ...]
+    contract: Contract
     xy: Float
     score: Float
     outputs: Outputs

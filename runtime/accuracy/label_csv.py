@@ -10,6 +10,7 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..errors import InputError
 
 _HEAD = ("scorer", "individuals", "bodyparts", "coords")
 _SINGLE = "single"  # DeepLabCut's name for what is no part of an animal, such as the corners of its cage
+_MOST_ROWS = 50_000
 _MARGIN = 0.05  # of the joints' extent, added on each side: an animal ends beyond its joints
 
 
@@ -39,9 +41,11 @@ def read_label_csv(path: Path, folder: Path) -> dict[str, Any]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+            rows = list(islice(csv.reader(file), _MOST_ROWS + 1))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+    if len(rows) > _MOST_ROWS:
+        raise InputError(f"{path} has more than {_MOST_ROWS} rows, which no table of labels has")
     head = {row[0]: row for row in rows[:4] if row and row[0] in _HEAD}
     columns = _columns(path, head)
     names = Counter(tuple(parts) for parts in columns.values()).most_common(1)[0][0]

@@ -29,6 +29,8 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is not a JSON file: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deeply for a file of annotations or results") from error
 
 
 def read_annotations(path: Path) -> Mapping[str, Any]:
@@ -61,6 +63,7 @@ def images_of(coco: Any) -> dict[Any, int]:
         seen = sorted(coco) if isinstance(coco, Mapping) else type(coco).__name__
         raise InputError(f"an annotation file holds the lists `images` and `annotations`, this one has {seen}")
     require(coco["images"], "images", ("id",))
+    check_ids(coco["images"], "images", "id")
     ids = [image["id"] for image in coco["images"]]
     check_unique(ids, "images")
     try:
@@ -71,6 +74,7 @@ def images_of(coco: Any) -> dict[Any, int]:
 
 def image_index(entries: Sequence[Entry], where: str, images: Mapping[Any, int]) -> Index:
     """`(N,)` index of each record's image; InputError for a record in none of `images`."""
+    check_ids(entries, where, "image_id")
     index = [images.get(entry["image_id"], -1) for entry in entries]
     check(entries, where, (i < 0 for i in index), lambda e: f"is in image {e['image_id']!r}, which is not annotated")
     return np.array(index, np.intp)
@@ -117,7 +121,7 @@ def numbers(entries: Sequence[Entry], where: str, field: str, count: int, finite
     try:
         array = np.array(values, np.float64).reshape((-1, count) if count else -1)
         bad = [not row.all() for row in np.isfinite(array)] if finite else []
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array, bad = np.zeros(0), [not _is_numbers(v, count) for v in values]
     check(entries, where, bad, lambda e: f"has values in {field!r} that are not finite numbers")
     return array
@@ -147,6 +151,12 @@ def require(entries: Sequence[Any], where: str, fields: Sequence[str]) -> None:
     )
 
 
+def check_ids(entries: Sequence[Entry], where: str, field: str) -> None:
+    """Raise InputError unless this field of every record is a number or a text."""
+    odd = (not isinstance(entry[field], str | int | float) for entry in entries)
+    check(entries, where, odd, lambda e: f"has {e[field]!r:.60} in {field!r}, expected a number or a text")
+
+
 def check_unique(ids: Sequence[Any], where: str) -> None:
     """Raise InputError if an id occurs twice."""
     (name, count), *_ = Counter(ids).most_common(1) or [(None, 0)]
@@ -167,5 +177,5 @@ def check(entries: Sequence[Any], where: str, bad: Iterable[Any], say: Callable[
 def _is_numbers(value: Any, count: int) -> bool:
     try:
         return bool(np.isfinite(np.array(value, np.float64)).all()) and np.size(value) == max(count, 1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False

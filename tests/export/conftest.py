@@ -6,6 +6,7 @@ shapes and the counted work, one .npz per model the output for weights that `mak
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import lzma
 import re
@@ -144,3 +145,13 @@ def check_golden() -> Callable[[str, np.ndarray], None]:
         assert clear.any() and (flat.argmax(1) == golden["argmax"])[clear].all()
 
     return check
+
+
+@pytest.fixture(scope="session")
+def in_sandbox() -> Callable[[str, Path], dict[str, tuple[str, float, float]]]:
+    """`in_sandbox(__file__, folder)`: message, seconds and megabytes of each of the module's `attempts(folder)`."""
+    spec = importlib.util.spec_from_file_location("posert_sandbox", Path(__file__).with_name("sandbox.py"))
+    assert spec and spec.loader
+    sandbox = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sandbox)
+    return lambda file, folder: sandbox.outcomes(file, folder, 300)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -19,8 +20,9 @@ import torch
 from posert.export import archs, catalog
 from posert.export.archs import Architecture, architecture, build_arch
 from posert.export.graph import macs
-from posert.export.weights.checkpoint import load, recognise
-from posert.runtime.errors import CatalogError
+from posert.export.weights.checkpoint import fit, load, recognise
+from posert.runtime.cli.main import main
+from posert.runtime.errors import CatalogError, CheckpointError
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "models"
 MANIFESTS = json.loads(lzma.decompress((GOLDENS / "manifests.json.xz").read_bytes()))
@@ -208,6 +210,45 @@ class TestInstalledPackages:
         assert "expected ARCHITECTURES, a tuple of posert.export.archs.Architecture" in str(failures)
         with pytest.raises(CatalogError, match="(?s)unknown architecture 'broken'.*posert_test_broken.* was skipped"):
             catalog.find("broken")
+
+    def test_bad_ones_are_named_and_stop_no_other(
+        self, install: Callable[..., None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        """Networks that refuse their row's size, take grey images or cannot be made, and rows that are wrong."""
+        row = "dict(dataset='coco', input=[256, 192])"
+        install(
+            posert_test_bad=f"""
+from posert.export.archs.hrnet import HRNet
+def fails(keypoints):
+    raise ValueError('no such thing')
+size = dict(odd_size=dict(dataset='coco', input=[200, 200]))
+ARCHITECTURES = (
+    Architecture('odd', lambda k: HRNet(k, (4, 8, 16, 32), (1, 1, 1), 1, 8, 1, 4), rows=size),
+    Architecture('grey', lambda k: nn.Conv2d(1, k, 4, 4), rows=dict(grey_row={row})),
+    Architecture('unmade', fails, rows=dict(unmade_row={row})),
+    Architecture('nowhere', nn.Identity, rows=dict(nowhere_row=dict(dataset='nosuch', input=[256, 192]))),
+    Architecture('misspelt', nn.Identity, rows=dict(misspelt_row=dict(dataset='coco', input=[8, 8], colour='RGB'))),
+)"""
+        )
+        assert main(["models"]) == 0
+        out = capsys.readouterr().out
+        assert "mm_hrnet_w32_coco_256x192" in out
+        assert re.search(r"^odd_size does not run on images \(1, 3, 200, 200\): RuntimeError", out, re.MULTILINE)
+        assert re.search(r"^grey_row does not run .*: its first convolution takes 1 channels", out, re.MULTILINE)
+        assert "unmade_row does not run on images (1, 3, 256, 192): ValueError: no such thing" in out
+        assert out.count("nowhere_row") == 1 and "nowhere_row of the architecture nowhere was skipped" in out
+        assert out.count("misspelt_row of the architecture misspelt was skipped") == 1 and "'colour'" in out
+        assert main(["models", "--json"]) == 0
+        capsys.readouterr()
+        assert catalog.find("hrnet_demo").dataset == "coco"
+        with pytest.raises(CheckpointError, match="does not fit"):
+            fit({"x": torch.zeros(1)}, build_arch("hrnet_demo", 17), "w.pth")
+        for arch, message in (
+            ("odd", r"does not take images \(1, 3, 200, 200\).*multiples of 32"),
+            ("grey", "takes images of 1 channels .* networks of three, BGR or RGB"),
+        ):
+            assert main(["build", "--arch", arch, "--weights", "random", "--output", str(tmp_path / "x.pose")]) == 2
+            assert re.search(message, capsys.readouterr().err, re.DOTALL), arch
 
     def test_a_name_that_is_taken_is_refused(self, install: Callable[..., None]) -> None:
         install(posert_test_same="ARCHITECTURES = Architecture('hrnet_w32', nn.Identity)")

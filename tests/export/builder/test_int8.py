@@ -224,7 +224,8 @@ class TestOneHardBlock:
     def test_the_verdict_is_a_sentence(self, searched: tuple[Build, list[str]]) -> None:
         verdict = record_of(searched[0])["verdict"]
         assert (
-            "% of the multiply-adds are in int8. On 32 people used neither for calibration nor by the gate" in verdict
+            "% of the multiply-adds are in int8. On 32 instances used neither for calibration nor by the gate"
+            in verdict
         )
         assert "With all blocks in int8, AP fell by 0." in verdict and "1 of 7 blocks stays in float: hard." in verdict
         assert verdict.endswith(": hard.")
@@ -323,13 +324,18 @@ class TestPeopleToTuneOn:
 
     def test_too_few_are_none(self) -> None:
         few = tuning_frames(FRAMES, lambda a: a["id"] >= MIN_PEOPLE_FOR_AP, NOBODY)
-        assert isinstance(few, str) and f"{MIN_PEOPLE_FOR_AP - 1} labelled people are left" in few
+        assert (
+            isinstance(few, str)
+            and f"has 64 labelled instances, of which the ranges rest on 45; {MIN_PEOPLE_FOR_AP - 1} are left" in few
+        )
 
     def test_one_of_the_gates_images_among_them_is_refused(self) -> None:
         name = FRAMES.coco["images"][3]["file_name"]
         with pytest.raises(CalibrationError, match=f"1 calibration image is also in the evaluation set: '{name}'"):
             tuning_frames(FRAMES, lambda a: False, EvaluationImages([name], FRAMES.read))
 
-    @pytest.mark.parametrize(("images", "count"), [(4, 64), (10, 20), (16, 32), (40, 64)])
+    @pytest.mark.parametrize(("images", "count"), [(4, 64), (6, 64), (7, 8), (9, 16), (10, 20), (16, 32), (40, 64)])
     def test_ranges_leave_half_of_a_small_set(self, images: int, count: int) -> None:
         assert calibration_sample_size(make_frames(images), 64) == count
+        left = images * PER_IMAGE - count
+        assert left >= MIN_PEOPLE_FOR_AP or count == 64  # which is all there are of a smaller set

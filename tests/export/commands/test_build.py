@@ -133,7 +133,10 @@ class TestOneBuild:
             calibration = bundle.manifest["calibration"]
             assert calibration["images"] > 1 and calibration["int8_macs"] >= 0.95
             # twelve images: all people are needed for the ranges
-            assert "0 labelled people are left of the calibration set" in calibration["search"]["reason"]
+            assert (
+                "0 are left to tune on, and AP needs 20. With 28 or more labelled instances"
+                in calibration["search"]["reason"]
+            )
             assert calibration["verdict"] == json.loads(built.out)["int8"]
             assert {"torch", "onnx", "numpy", "python"} <= bundle.manifest["versions"].keys()
             assert bundle.artifacts["fp32"].golden_error < 1e-4 < bundle.artifacts["int8"].golden_error
@@ -451,6 +454,14 @@ class TestPlan:
         assert self.plan().tunable
         random = make_plan("--arch", "hrnet_w32", "--weights", "random")
         assert not random.tunable and not random.labelled
+
+    def test_int8_of_synthetic_people_is_told(self) -> None:
+        from posert.export.commands.build import calibrates_on_strangers
+
+        int8 = ["--arch", "hrnet_demo", "--precision", "int8", "--weights"]
+        assert calibrates_on_strangers(make_plan(*int8, "random"))
+        assert not calibrates_on_strangers(make_plan(*int8, "demo"))
+        assert not calibrates_on_strangers(make_plan("--arch", "hrnet_demo", "--weights", "random"))
 
     def test_defaults(self) -> None:
         plan = self.plan()

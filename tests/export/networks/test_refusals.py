@@ -113,6 +113,11 @@ def keys(model: dict[str, Any], source: str) -> list[str]:
         (POSE_RESNET, "EXTRA.DECONV_WITH_BIAS", True, "MODEL.EXTRA: DECONV_WITH_BIAS=True, only False is known"),
         (POSE_RESNET, "EXTRA.DILATION", 2, "MODEL.EXTRA: DILATION=2 is not known"),
         (POSE_RESNET, "WIDTH", 2, "MODEL: WIDTH=2 is not known"),
+        (HRNET, "backbone.extra.stage2.num_modules", 10**9, "num_modules=1000000000, expected an integer from 1 to 64"),
+        (HRNET, "backbone.extra.stage2.num_blocks", [10**9] * 2, "expected a list of integers from 1 to 64"),
+        (OLD, "keypoint_head.num_deconv_layers", 10**12, "expected an integer from 0 to 64"),
+        (RESNET, "head.out_channels", 10**12, "out_channels=1000000000000, expected an integer from 1 to 16384"),
+        (RESNET, "head.conv_out_channels", [1] * 300, "conv_out_channels has 300 integers, expected at most 256"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(model: dict[str, Any], path: str, value: Any, message: str) -> None:
@@ -122,6 +127,11 @@ def test_what_is_not_known_is_refused_by_name(model: dict[str, Any], path: str, 
         network_of(edited(model, path, value), source)
     assert message in str(raised.value)
     assert "by ONNX (--network net.onnx) or as an nn.Module (posert.export.build)" in str(raised.value)
+
+
+def test_a_network_of_more_memory_than_there_is() -> None:
+    with pytest.raises(CatalogError, match="would have .* weights; the largest have 100 million"):
+        network_of(edited(RESNET, "head.deconv_out_channels", [16384] * 3), "mmpose-1").check_size()
 
 
 def test_what_is_missing_is_refused_by_name() -> None:

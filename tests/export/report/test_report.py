@@ -318,7 +318,7 @@ class TestInt8:
     def test_verdicts_have_the_figures(self) -> None:
         told = (
             "98.2%",
-            "120 people",
+            "120 instances",
             "0.0010",
             "0.0000 to +0.0030",
             "0.002",
@@ -377,3 +377,15 @@ def test_a_graph_that_could_not_be_evaluated(tmp_path: Path) -> None:
     out = io.StringIO()
     print_table(result, Console(file=out, width=100))
     assert dead.key in out.getvalue() and "nan" not in out.getvalue().lower().replace("hold nan", "")
+
+
+def test_drift_names_its_decode_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same heatmaps are some times farther apart by the quarter rule than by DARK."""
+    own = replace(PASSED, data={**PASSED.data, "decode": "unbiased", "subjects": "instances"})
+    said = "distance of the joints from those of the PyTorch model in px of the frame, decoded by the contract's rule"
+    _, page, _ = pages(tmp_path, own, META)
+    assert f"Drift is the {said} 'unbiased'." in page.text
+    print_table(own, Console(width=400))
+    out = capsys.readouterr().out
+    assert f"Drift: {said} 'unbiased'." in out
+    assert f"{own.data['people']} instances" in out and f"{own.data['people']} people" not in out + page.text

@@ -79,6 +79,17 @@ def test_annotations_without_any_area_are_read(folder: Path, content: dict[str, 
     assert len(frames.labelled()) == 5 and frames.note.endswith("annotated boxes; OKS with 0.53 of their area")
 
 
+def test_what_follows_from_the_joints_need_not_be_there(folder: Path, content: dict[str, Any]) -> None:
+    expected = [sum(v > 0 for v in a["keypoints"][2::3]) for a in content["annotations"]]
+    for a in content["annotations"]:
+        del a["area"], a["num_keypoints"], a["bbox"]
+    frames = read(folder, content)
+    counted = {a["id"]: a["num_keypoints"] for a in frames.coco["annotations"]}
+    given = dict(zip([a["id"] for a in content["annotations"]], expected, strict=True))
+    assert counted and all(given[id] == count for id, count in counted.items())
+    assert "boxes around the joints" in frames.note
+
+
 @pytest.mark.parametrize(
     ("limit", "ids"), [(1, [0]), (2, [0, 6]), (3, [0, 1, 6]), (4, [0, 1, 5, 6]), (99, [0, 1, 5, 6])]
 )
@@ -144,6 +155,13 @@ class TestRefused:
     def test_joints_that_are_none(self, folder: Path, content: dict[str, Any], keypoints: Any) -> None:
         content["annotations"][2]["keypoints"] = keypoints
         with pytest.raises(InputError, match=r"annotations\[2\].*keypoints.*numbers"):
+            read(folder, content)
+
+    @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e30, 10**400])
+    def test_joints_that_are_nowhere(self, folder: Path, content: dict[str, Any], number: float) -> None:
+        content["annotations"][2]["keypoints"][4] = number
+        id = content["annotations"][2]["id"]
+        with pytest.raises(InputError, match=rf"annotations\[2\] \(id {id}\) has NaN, infinity or a number beyond"):
             read(folder, content)
 
     def test_annotations_that_are_no_objects(self, folder: Path, content: dict[str, Any]) -> None:

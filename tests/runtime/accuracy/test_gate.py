@@ -421,6 +421,7 @@ def test_joints_without_sigmas_are_judged_by_pck() -> None:
     same = candidate(frames, 1.0, contract=own)
     off = candidate(frames, 6.0, name="onnxruntime int8", seed=1, contract=own)
     parity = gate(frames, reference, same, off)
+    assert parity.data["decode"] == CONTRACT.decode and parity.data["subjects"] == "instances"
     assert parity.metric == "PCK@0.05" and "PCK@0.05 of the box's longer side" in parity.data["note"]
     first, good, bad = parity.rows
     assert (good.verdict, good.accuracy_drop, good.accuracy_drop_interval) == ("passed", 0.0, (0.0, 0.0))

@@ -218,10 +218,10 @@ def test_a_network_with_combined_maps_from_bundle_to_keypoints(tmp_path: Path, f
 @pytest.mark.parametrize(
     ("network", "changes", "message"),
     [
-        (Maps(9), {}, r"gives \(1, 9, 8, 6\), finite: True; the decode rule 'default' reads \(1, 3, 8, 6\)"),
+        (Maps(9), {}, r"gives \(1, 9, 8, 6\); the decode rule 'default' reads \(1, 3, 8, 6\): .*UDP's combined maps"),
         (Maps(3), {"decode": "udp_combined"}, r"gives \(1, 3, 8, 6\).* reads \(1, 9, 8, 6\)"),
         (Maps(3), {"heatmap_width": 12}, r"reads \(1, 3, 8, 12\)"),
-        (Vectors(3, 48, 64), {}, r"gives \(1, 3, 96\), \(1, 3, 128\), finite"),
+        (Vectors(3, 48, 64), {}, r"gives \(1, 3, 96\), \(1, 3, 128\); .*: these are SimCC vectors"),
     ],
     ids=["channels", "combined", "size", "two outputs"],
 )
