@@ -178,7 +178,7 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
         return tuner.measure({name: file.read_bytes() for name, file in variants.files.items()}, what)
 
     first = measure((), "int8: accuracy on what is tuned on")
-    if first.drop <= max_drop:
+    if first.interval is not None and first.interval[0] <= max_drop:  # not shown to lose more than that
         step = Step((), (), 0.0, first)
         return SearchResult(step, (step,)), []
     progress = partial(report, "int8: what each block costs")

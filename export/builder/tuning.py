@@ -118,15 +118,15 @@ class Tuner:
         """The larger AP drop of the graphs "int8" and "int8_gpu", and the time of the former; `what` is reported."""
         self._what = what
         rows = [self.gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in variants.items()]
-        worst = max(rows, key=lambda row: math.inf if row.accuracy_drop is None else row.accuracy_drop)
-        if worst.accuracy_drop is None:  # its output is NaN, or a backend refused it
+        worst = max(rows, key=lambda row: math.inf if row.loss is None else row.loss)
+        if worst.loss is None:  # its output is NaN, or a backend refused it
             return Measurement(math.inf)
         # Timed in turn with the float32 graph: a machine that slows down slows both.
         session = load_backend(self.backends["int8"]).open(variants["int8"], "int8")
         session.infer(self._crop)
         pairs = [(self._seconds(session), self._seconds(self._float)) for _ in range(_ROUNDS)]
         ratio = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
-        return Measurement(worst.accuracy_drop, worst.accuracy_drop_interval, self.fp32_ms * ratio)
+        return Measurement(worst.loss, worst.loss_bounds, self.fp32_ms * ratio)
 
     def _seconds(self, session: Session) -> float:
         start = time.perf_counter()

@@ -29,6 +29,7 @@ _SMALL_MACS = 1e9
 _UNLABELLED_IMAGES = 8
 _TRIED_IMAGES = 40  # of the gate's; they tell half a cell of the heatmap from chance
 _SYNTHETIC = "int8 is calibrated on synthetic people; images of your own keep more accuracy: --calib and --calib-images"
+_UNDECIDED = 3  # exit status
 _UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
 
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         if built.calibration:
             print_blocks(built.calibration, Console())
         print(f"bundle {built.path}\nreport {report_page}")
-    return 1 if built.parity.verdict == "failed" else 0
+    return {"failed": 1, "undecided": _UNDECIDED}.get(built.parity.verdict, 0)
 
 
 def calibrates_on_strangers(plan: Plan) -> bool:

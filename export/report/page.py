@@ -31,7 +31,12 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     series = _series(parity)
-    environment.filters |= {"number": words.number, "signed": words.signed, "interval": words.interval_text}
+    environment.filters |= {
+        "number": words.number,
+        "signed": words.signed,
+        "interval": words.interval_text,
+        "bounds": words.bounds_text,
+    }
     return environment.get_template("page.html").render(
         parity=parity,
         contract=contract,
@@ -95,10 +100,11 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
 def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     """Plots by name; those without data are missing."""
     found = {}
-    judged = [r for r in parity.rows[1:] if r.accuracy_drop is not None and r.accuracy_drop_interval is not None]
+    losses = [(r.key, r.loss, r.loss_bounds) for r in parity.rows[1:]]
+    judged = [(key, (loss, ends)) for key, loss, ends in losses if loss is not None and words.finite(ends)]
     if judged:
-        drops = [(r.accuracy_drop or 0.0, r.accuracy_drop_interval or (0.0, 0.0)) for r in judged]
-        found["drops"] = plots.forest([series[r.key] for r in judged], drops, parity.max_drop, parity.metric)
+        drops = [drop for _, drop in judged]
+        found["drops"] = plots.forest([series[key] for key, _ in judged], drops, parity.max_drop, parity.metric)
     ran = [r for r in parity.rows if not r.reason]
     times = [r.ms_per_person for r in ran]
     speedups = ["", *(f" · {parity.rows[0].ms_per_person / ms:.1f}x" for ms in times[1:])]

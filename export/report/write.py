@@ -21,7 +21,7 @@ from .page import page
 from .words import drift_note, headline, interval_text, joint_drift, limits, number, signed
 
 _BLOCKS = 8  # in the terminal; the page shows more
-_COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "reference": "dim"}
+_COLORS = {"passed": "green", "failed": "bold red", "undecided": "yellow", "unproven": "yellow", "reference": "dim"}
 
 
 def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[str], meta: Mapping[str, Any]) -> Path:
