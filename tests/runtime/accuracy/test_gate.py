@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from posert.runtime.accuracy.frames import Frames
-from posert.runtime.accuracy.gate import HEATMAP_BOUND, MIN_PEOPLE_FOR_AP, Candidate, judge
+from posert.runtime.accuracy.gate import HEATMAP_BOUND, Candidate, judge
 from posert.runtime.accuracy.verdict import Parity
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
@@ -176,13 +176,18 @@ class TestAccuracy:
 
     def test_the_allowed_drop_decides(self, frames: Frames, reference: Candidate) -> None:
         worse = candidate(frames, 2.5, seed=1)
-        drop = gate(frames, reference, worse).rows[1].accuracy_drop
-        assert drop is not None
-        assert gate(frames, reference, worse, max_drop=drop + 1e-9).verdict == "passed"
-        assert gate(frames, reference, worse, max_drop=drop - 1e-9).verdict == "failed"
+        row = gate(frames, reference, worse).rows[1]
+        assert row.loss is not None and row.loss_bounds is not None and row.accuracy_drop_interval is not None
+        low, high = row.loss_bounds
+        assert low < row.loss < high
+        assert gate(frames, reference, worse, max_drop=high + 1e-9).verdict == "passed"
+        unsure = gate(frames, reference, worse, max_drop=high - 1e-9)
+        assert unsure.verdict == "undecided" and unsure.rows[1].people_needed is not None
+        certain = max(low, row.accuracy_drop_interval[0])
+        assert gate(frames, reference, worse, max_drop=certain - 1e-9).verdict == "failed"
 
     def test_the_same_network_passes(self, frames: Frames, reference: Candidate) -> None:
-        parity = gate(frames, reference, candidate(frames), max_drop=0.0)
+        parity = gate(frames, reference, candidate(frames))
         row = parity.rows[1]
         assert (row.accuracy_drop, row.accuracy_drop_interval, row.pixel_drift_p95, row.heatmap_error) == (
             0,
@@ -195,7 +200,7 @@ class TestAccuracy:
         assert row.ms_per_person > 0
 
     def test_a_better_candidate_passes_with_a_negative_drop(self, frames: Frames, reference: Candidate) -> None:
-        row = gate(frames, reference, candidate(frames, 0.1, seed=2), max_drop=0.0).rows[1]
+        row = gate(frames, reference, candidate(frames, 0.1, seed=2)).rows[1]
         assert row.accuracy_drop is not None and row.accuracy_drop < 0 and row.verdict == "passed"
 
     def test_one_failure_fails_all(self, frames: Frames, reference: Candidate) -> None:
@@ -266,16 +271,15 @@ class TestUnproven:
             assert row.heatmap_error == pytest.approx(factor - 1, rel=1e-3)
             assert row.verdict == verdict
 
-    def test_too_few_people_prove_nothing(self, frames: Frames, reference: Candidate) -> None:
-        people = frames.labelled()
-        assert len(people) > MIN_PEOPLE_FOR_AP
-        for count, verdict in ((MIN_PEOPLE_FOR_AP - 1, "unproven"), (MIN_PEOPLE_FOR_AP, "passed")):
-            kept = replace(frames, coco={**frames.coco, "annotations": people[:count]})
-            parity = gate(kept, reference, candidate(frames))
-            assert parity.verdict == verdict and parity.data["labelled"] is (verdict == "passed")
-            assert (f"{count} people are too few to judge AP by: at least 20 are needed" in parity.data["note"]) is (
-                verdict == "unproven"
-            )
+    def test_too_few_people_leave_it_undecided(self, frames: Frames, reference: Candidate) -> None:
+        """The same joints, from outputs that differ as int8's do: how often a joint jumps is not known yet."""
+        scaled = candidate(frames, change=lambda maps: maps * np.float32(1.05))
+        for count, verdict in ((1, "undecided"), (10, "undecided"), (len(frames.labelled()), "passed")):
+            kept = replace(frames, coco={**frames.coco, "annotations": frames.labelled()[:count]})
+            parity = gate(kept, reference, scaled, max_drop=0.01)
+            assert parity.verdict == verdict and parity.data["labelled"]
+            assert (parity.rows[1].people_needed is not None) is (count == 10)
+            json.dumps(parity.rows[1].to_json(), allow_nan=False)
 
     def test_a_model_without_accuracy_proves_nothing(self, frames: Frames) -> None:
         """Its AP is 0, and so is that of anything: no drop, and still not passed."""
@@ -310,7 +314,7 @@ class TestDrift:
         for a in frames.coco["annotations"]:
             a["keypoints"][2 * 3 + 2] = 0
         elsewhere = candidate(frames, change=lambda m: np.concatenate([m[:, :2], m[:, 2:3, ::-1], m[:, 3:]], axis=1))
-        row = gate(frames, candidate(frames, name="pytorch fp32"), elsewhere, max_drop=0.0).rows[1]
+        row = gate(frames, candidate(frames, name="pytorch fp32"), elsewhere, max_drop=0.01).rows[1]
         assert row.pixel_drift_p95 == 0 and row.verdict == "passed"
         assert row.heatmap_error > 0  # the maps are compared whole
 
