@@ -100,6 +100,15 @@ class Loss:
         return None
 
 
+def decide(loss: Loss, interval: tuple[float, float], allowed: float) -> str:
+    """The verdict by the loss without steps, and by the 95 % interval of the loss of AP or PCK itself.
+
+    AP also sees scores that rank people worse than before, which no joint shows. Its interval lies beyond what is
+    allowed by chance in 1 of 40 test sets.
+    """
+    return FAILED if interval[0] > allowed else loss.verdict(allowed)
+
+
 def oks_shares(image: NDArray[np.intp], similarity: Double, joints: int) -> Shares:
     """Of the OKS `(N,)` of N people with so many joints."""
     share = np.clip((similarity - _FIRST) / _SPAN, 0, 1)

@@ -16,19 +16,17 @@ from ..bundle.contract import Contract
 from ..datasets import datasets
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
-from ..metrics import oks, pck
-from ..metrics.oks import OksEvaluation, evaluate_oks
-from ..metrics.oks_matching import BOX_AREA, similarity
-from ..metrics.pck import PckEvaluation, evaluate_pck
+from ..metrics.oks import OksEvaluation
+from ..metrics.pck import PckEvaluation
 from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
-from .decision import FAILED, PASSED, UNDECIDED, Shares, bounds, oks_shares, pck_shares
+from .decision import FAILED, PASSED, UNDECIDED, bounds, decide
 from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
 from .people import Float, labelled_people
-from .results import person_scores
-from .verdict import AP, PCK, Parity, Row, Worst
+from .scorer import Scorer, paired_interval
+from .verdict import PCK, Parity, Row, Worst
 
 MIN_PEOPLE_FOR_AP = 20
 """On fewer people accuracy does not resolve what int8 costs."""
@@ -124,13 +122,11 @@ class AccuracyGate:
             )
         assert self._people.joints is not None  # labelled people have joints
         self._joints = self._people.joints
-        records = [frames.coco["annotations"][i] for i in self._people.source]
-        self._boxes = np.array([a["bbox"] for a in records], np.float64)
-        self._areas = [a.get("area", BOX_AREA * a["bbox"][2] * a["bbox"][3]) for a in records]
         self._reference = self._run(reference)
+        self._scorer = Scorer(frames.coco, self._people, self._reference.contract)
         self._scored = self._score(self._reference) if labelled else None
         note = frames.note
-        self._metric = metric = AP if self._reference.contract.sigmas else PCK
+        metric = self._scorer.metric
         if metric == PCK:
             note = f"{note}. The joints have no sigmas, so {PCK} of the box's longer side is judged in place of AP"
         if self._scored is not None and self._scored.metrics[metric] <= max_drop:
@@ -188,17 +184,16 @@ class AccuracyGate:
         accuracy = drop = interval = loss = None
         if self._scored is not None:
             scored = self._scored if run is reference else self._score(run)
-            accuracy = scored.metrics[self._metric]
-            drop, low, high = _interval(self._scored, scored)
+            accuracy = scored.metrics[self._scorer.metric]
+            drop, low, high = paired_interval(self._scored, scored)
             interval = (low, high)
-            loss = bounds(self._shares(reference), self._shares(run), error)
+            loss = bounds(self._scorer.shares(reference.xy), self._scorer.shares(run.xy), error)
         if run is reference:
             verdict, loss = "reference", None
         elif loss is None or interval is None:
             verdict = "unproven" if error <= HEATMAP_BOUND[c.precision] else FAILED
         else:
-            # AP also sees scores that rank people worse. Its interval excludes what is allowed by chance in 1 of 40.
-            verdict = FAILED if interval[0] > self._max_drop else loss.verdict(self._max_drop)
+            verdict = decide(loss, interval, self._max_drop)
         median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
         measured = accuracy, drop, interval, median, p95, error, run.ms_per_person
         row = Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact)
@@ -207,31 +202,8 @@ class AccuracyGate:
         needed = loss.people_needed(self._max_drop) if verdict == UNDECIDED else None
         return replace(row, loss=loss.point, loss_bounds=(loss.low, loss.high), people_needed=needed), drift
 
-    def _shares(self, run: _Run) -> Shares:
-        """What each person scores by the figure that decides."""
-        image, joints = self._people.image, self._joints
-        if not run.contract.sigmas:
-            return pck_shares(image, evaluate_pck(joints, self._people.xyxy, image, run.xy).distance)
-        sigmas = np.array(run.contract.sigmas)
-        alike = [
-            similarity(joints[i], self._boxes[i], self._areas[i], run.xy[i : i + 1].astype(np.float64), sigmas)[0]
-            for i in range(len(joints))
-        ]
-        return oks_shares(image, np.array(alike), len(sigmas))
-
     def _score(self, run: _Run) -> OksEvaluation | PckEvaluation:
-        """Without OKS NMS: there is one result per annotated person, and nothing to suppress."""
-        people, coco = self._people, self._frames.coco
-        if not run.contract.sigmas:
-            return evaluate_pck(self._joints, people.xyxy, people.image, run.xy)
-        score = person_scores(run.score, people.box_score)
-        joints = np.concatenate([run.xy, run.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
-        categories = [coco["annotations"][i].get("category_id", 1) for i in people.source]
-        results = [
-            {"image_id": image, "category_id": category, "keypoints": j.tolist(), "score": float(s)}
-            for image, category, j, s in zip(people.image_ids, categories, joints, score, strict=True)
-        ]
-        return evaluate_oks(coco, results, run.contract.sigmas, use_area=any("area" in a for a in coco["annotations"]))
+        return self._scorer.evaluate(run.xy, run.score)
 
     def _worst(self, key: str, drift: Float, run: _Run) -> list[Worst]:
         """The people whose mean drift, relative to their size, is the largest."""
@@ -261,11 +233,3 @@ class _Run:
     score: Float
     outputs: Outputs
     ms_per_person: float
-
-
-def _interval(a: OksEvaluation | PckEvaluation, b: OksEvaluation | PckEvaluation) -> tuple[float, float, float]:
-    """What `b` loses against `a`, and the interval; both are of one metric."""
-    if isinstance(a, PckEvaluation) and isinstance(b, PckEvaluation):
-        return pck.paired_interval(a, b)
-    assert isinstance(a, OksEvaluation) and isinstance(b, OksEvaluation)
-    return oks.paired_interval(a, b)
