@@ -61,8 +61,8 @@ def _chosen(frames: Frames, in_calibration_set: InCalibrationSet) -> Frames | st
         given = len(frames.labelled())
         return (
             f"the calibration set has {given} labelled instances, of which the ranges rest on {given - count}; "
-            f"{count} are left to tune on, and accuracy needs {MIN_PEOPLE_FOR_AP}. With {MIN_PEOPLE_FOR_AP + FEWEST} or "
-            "more labelled instances in --calib some are kept for that (not those in --calib-cache)"
+            f"{count} are left to tune on, and accuracy needs {MIN_PEOPLE_FOR_AP}. With {MIN_PEOPLE_FOR_AP + FEWEST} "
+            "labelled instances or more in --calib some are kept for that (not those in --calib-cache)"
         )
     records = [record for record in frames.coco["images"] if record["id"] in free]
     wanted = max(1, round(len(records) * PEOPLE / max(count, PEOPLE)))
