@@ -1,4 +1,4 @@
-"""How often is the verdict of the accuracy gate wrong? Test sets are drawn from labelled people whose true loss is known.
+"""How often is the verdict of the accuracy gate wrong? Test sets are drawn from labelled people with a known true loss.
 
     python -m posert.benchmarks.verdicts hrnet_demo.pose
     python -m posert.benchmarks.verdicts mouse.pose --annotations test.json --images images --people 22
