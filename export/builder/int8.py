@@ -128,7 +128,8 @@ def _ranges(
         tensors, people = place(fp32).tensors, len(crops)
         ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: build.report("calibration", done, people))
         ids = {person.annotation for person in crops.people}
-        record = {"method": METHOD, "data": plan.calibration.note, **crops.provenance()}
+        record = {"method": METHOD, "data": plan.calibration.note, "on_strangers": plan.on_strangers}
+        record |= crops.provenance()
         return ranges, record, lambda a: a["id"] in ids
     scales = read_cache(plan.scales)
     scales.check_graph(build.graphs["fp32"][0].sha256, str(plan.scales))
@@ -142,6 +143,7 @@ def _ranges(
     record = {
         "method": scales.method,
         "data": ", ".join(one["data"] for one in scales.sets),
+        "on_strangers": plan.trained_elsewhere and any(one["kind"] == "demo" for one in scales.sets),
         "people": scales.state.crops,
         "images": sum(one["images"] for one in scales.sets),
         "scales": plan.scales.name,
