@@ -25,6 +25,7 @@ Boxes = NDArray[np.float64]
 _SIDE, _LOWEST = 64, 16
 PHASH_BYTES = _LOWEST**2 // 8
 _NEAR = 10  # frames: a third of a second of most videos
+_ANY_VIDEO = ("", "img", "image", "im", "frame", "f", "dsc", "photo")  # names of images, not of videos
 _VIDEO, _FRAME, _CAMERA = ("video_id", "vid_id", "video", "sequence"), ("frame_id", "frame"), ("camera_id", "camera")
 
 
@@ -72,7 +73,7 @@ def image_facts(coco: Mapping[str, Any]) -> dict[str, Facts]:
 
 def moment_of(record: Mapping[str, Any]) -> Moment | None:
     """The video and the frame number of an image by the fields of its record, else by its name: the last number in
-    the name, and everything before it."""
+    the name, and everything before it. None: they tell no video; img07.png may be of any."""
     path = PurePosixPath(record["file_name"])
     found = re.search(r"(\d{1,15})\D*$", path.stem)
     video, number = _first(record, _VIDEO), _first(record, _FRAME)
@@ -80,8 +81,12 @@ def moment_of(record: Mapping[str, Any]) -> Moment | None:
         number = found[1] if found else ""
     if not number:
         return None
-    before = path.stem[: found.start()] if found else path.stem
-    return Moment(video or str(path.parent / before), int(number))
+    if not video:
+        before = path.stem[: found.start()] if found else path.stem
+        if path.parent == PurePosixPath() and before.strip("-_. ").lower() in _ANY_VIDEO:
+            return None
+        video = str(path.parent / before)
+    return Moment(video, int(number))
 
 
 def _first(record: Mapping[str, Any], names: Sequence[str]) -> str:
