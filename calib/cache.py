@@ -20,7 +20,7 @@ import numpy as np
 from ..runtime.bundle.schema import NUMBER, check_shape
 from ..runtime.errors import CalibrationError
 from ..runtime.system.files import atomic_write
-from .looks import PHASH_BYTES, Hash, moment_of
+from .looks import PHASH_BYTES, Hash, different, moment_of
 from .methods import method as find_method
 from .observers import Range
 from .overlap import EvaluationImages, Overlap, in_words
@@ -71,6 +71,12 @@ class CalibrationCache:
     ranges: Ranges
     state: CalibrationState
     finished: bool = True
+
+    @property
+    def different(self) -> int:
+        """How many of the people that were calibrated on do not look alike."""
+        texts = [text for one in self.sets for file in one["files"].values() for text in file["people"]]
+        return min(self.state.crops, different([_hash(text) for text in texts]) or self.state.crops)
 
     def check_graph(self, sha256: str, source: str) -> None:
         """Refuse another graph than the one that was calibrated.

@@ -22,6 +22,7 @@ Hash = NDArray[np.uint8]
 Boxes = NDArray[np.float64]
 """Boxes `(N, 4)` x, y, width, height, px of the frame or fractions of its sides."""
 
+ALIKE = 40  # bits of 255, see overlap.py
 _SIDE, _LOWEST = 64, 16
 PHASH_BYTES = _LOWEST**2 // 8
 _NEAR = 10  # frames: a third of a second of most videos
@@ -166,6 +167,15 @@ def _hash(small: NDArray[np.uint8]) -> Hash | None:
 def bits_apart(hashes: NDArray[np.uint8], one: Hash) -> NDArray[np.int64]:
     """Bits of 255 in which each of the hashes `(N, 32)` differs from one."""
     return np.asarray(np.unpackbits(hashes ^ one, axis=1).sum(axis=1, dtype=np.int64))
+
+
+def different(hashes: Sequence[Hash]) -> int:
+    """How many of them are not alike."""
+    kept: list[Hash] = []
+    for one in hashes:
+        if not len(kept) or bits_apart(stack(kept), one).min() > ALIKE:
+            kept.append(one)
+    return len(kept)
 
 
 def stack(hashes: Sequence[Hash]) -> NDArray[np.uint8]:

@@ -28,9 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import CalibrationError
-from .looks import Facts, Hash, Moment, Picture, bits_apart, phash, stack
+from .looks import ALIKE, Facts, Hash, Moment, Picture, bits_apart, phash, stack
 
-ALIKE = 40  # bits of 255
 ALIKE_IN_TIME = 60  # bits of 255, of frames that follow each other
 _SAME_PIXELS = 12  # bits of 255, that the same pixels of a JPEG and of a lossless file may differ in
 _NAMED = 10  # images in a message
@@ -124,6 +123,12 @@ class EvaluationImages:
                 found.similar[name] = like
         self.suspects |= found.similar
         return found
+
+    def all_alike(self) -> bool:
+        """Whether there are several images and all show the same."""
+        if len(self._boxes) < 2 or not len(self._people):
+            return False
+        return bool((bits_apart(self._people, self._people[0]) <= ALIKE).all())
 
     def file(self, sha256: str) -> str | None:
         """The image with these bytes."""

@@ -14,6 +14,7 @@ from ...calib.images import crops_from_coco
 from ...calib.ranges import collect
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.archive import Golden
+from ...runtime.errors import InputError
 from ...runtime.system.memory import trim_heap
 from ..configs.onnx_file import CONTRACT_KEY
 from ..graph.reference import Reference
@@ -36,6 +37,11 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     """
     contract = build.contract
     evaluation = evaluation_images(held_out, build.plan.allow_similar)
+    if build.plan.labelled and evaluation.all_alike():
+        raise InputError(
+            f"the {len(held_out.coco['images'])} images to measure accuracy on all show the same picture "
+            f"({held_out.note}): give images that differ"
+        )
 
     def drawn(frames: Frames) -> list[str]:  # and of a small set all that the search may tune on
         crops = crops_from_coco(frames.coco, frames.read, contract, CALIBRATION_PEOPLE + PEOPLE)

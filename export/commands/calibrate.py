@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"graph  {cache.graph} ({cache.model})")
     for one in cache.sets:
         print(f"people {one['sha256']} ({one['data']})")
-    print(settled_text(cache.ranges.curve, cache.ranges.settled, cache.state.crops))
+    print(settled_text(cache.ranges.curve, cache.ranges.settled, cache.different))
     return 0
 
 

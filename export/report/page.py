@@ -136,7 +136,7 @@ def _int8(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "verdict": record["verdict"],
         "people": record["people"],
-        "settled": words.settled_text(record["curve"], record["settled"], record["people"]),
+        "settled": words.settled_text(record["curve"], record["settled"], record["different"]),
         "tradeoff": Markup(_tradeoff(search)),
         "ranges": Markup(plots.ranges(record["ranges"])),
         "blocks": blocks[:_BLOCKS],

@@ -119,9 +119,9 @@ def int8_verdict(record: Mapping[str, Any]) -> str:
 
 
 def settled_text(curve: Sequence[Sequence[float]], settled: bool, people: int) -> str:
-    """How far the ranges of so many people are from converged, and whether more people would help."""
+    """How far the ranges of so many people who are not alike are from converged, and whether more would help."""
     if people < _DOZEN or not curve:
-        count = f"{people} calibration instance{'s' * (people != 1)}"
+        count = f"{people} different calibration instance{'s' * (people != 1)}"
         return f"The ranges rest on {count}: {max(_DOZEN - people, 1)} more would help (--calib); a dozen are enough."
     crops, change = curve[-1]
     of = f"to {int(crops)}" + (f" of {people}" if crops < people else "")

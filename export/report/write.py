@@ -99,7 +99,7 @@ def print_table(parity: Parity, console: Console) -> None:
 
 def print_blocks(record: Mapping[str, Any], console: Console) -> None:
     """Print what int8 costs and, if blocks were measured one by one, the most sensitive ones."""
-    told = settled_text(record["curve"], record["settled"], record["people"])
+    told = settled_text(record["curve"], record["settled"], record["different"])
     console.print(f"int8: {record['verdict']} {told}", markup=False, highlight=False)
     blocks = sorted(record["search"].get("blocks", ()), key=lambda b: (not b["float"], -b["loss"]))
     if not blocks:

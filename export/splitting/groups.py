@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...calib.looks import Facts, Hash, Picture, bits_apart, image_facts, stack
-from ...calib.overlap import ALIKE, ALIKE_IN_TIME
+from ...calib.looks import ALIKE, Facts, Hash, Picture, bits_apart, image_facts, stack
+from ...calib.overlap import ALIKE_IN_TIME
 from ...runtime.accuracy.frames import Frames
 from ...runtime.system.progress import Report
 
