@@ -47,21 +47,21 @@ class Head:
         source: where it comes from.
         decode: from the outputs of N people, C-contiguous float32, to xy `(N, K, 2)`, cells of the map with (0, 0) its
             first cell, and score `(N, K)` float32.
-        blurs: whether it blurs with the contract's kernel.
         shapes: the shape of each output for one person. Every size is read from the contract.
         merge: for a flip test, from the outputs of N crops and of their mirror images behind them, `(2 * N, ...)` each,
             to the outputs of the N.
         cuda: the rule's number in cuda/kernels.cu; None: also of a network on a GPU the outputs are decoded on the CPU.
+        blurs: whether it blurs with the contract's kernel.
     """
 
     name: str
     summary: str
     source: str
     decode: Callable[[Outputs, Contract], tuple[NDArray[np.floating], NDArray[np.float32]]]
-    blurs: bool = False
     shapes: Callable[[Contract], Shapes] = one_map_per_joint
     merge: Callable[[Outputs, Contract], Outputs] = mean_of_maps
     cuda: int | None = None
+    blurs: bool = False
 
 
 HEADS = Registry("decode rule", __name__, "HEAD", "posert.heads", Head)

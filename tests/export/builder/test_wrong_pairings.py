@@ -232,9 +232,9 @@ def test_an_experiment_file_with_weights_of_mmpose(tmp_path: Path, refused: Call
 
 def test_two_networks_in_one_file(tmp_path: Path, refused: Callable[..., str]) -> None:
     found = model(hrnet(4), old=True)
-    both = weights(found, "student.") | weights(found, "teacher.")
+    both = weights(found, "first.") | weights(found, "second.")
     seen = refused("--config", save(tmp_path / "c.py", config(found)), "--weights", save(tmp_path / "w.pth", both))
-    assert "2 networks that fit, under student., teacher.: keep the weights of one" in seen
+    assert "2 networks that fit, under first., second.: keep the weights of one" in seen
 
 
 @pytest.mark.parametrize(

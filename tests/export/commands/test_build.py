@@ -134,7 +134,7 @@ class TestOneBuild:
             assert calibration["images"] > 1 and calibration["int8_macs"] >= 0.95
             # twelve images: all people are needed for the ranges
             assert (
-                "0 are left to tune on, and AP needs 20. With 28 or more labelled instances"
+                "0 are left to tune on, and accuracy needs 20. With 28 labelled instances or more"
                 in calibration["search"]["reason"]
             )
             assert calibration["verdict"] == json.loads(built.out)["int8"]

@@ -227,7 +227,7 @@ def test_any_name_of_the_network_in_a_training_script(prefix: str, tmp_path: Pat
     torch.save({**state, "loss.weight": torch.zeros(3)}, tmp_path / "w.pth")
     found = checkpoint.load(tmp_path / "w.pth", network).state_dict
     assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
-    both = {**state, **{f"teacher.{key}": value for key, value in network.state_dict().items()}}
+    both = {**state, **{f"other.{key}": value for key, value in network.state_dict().items()}}
     torch.save(both, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match=r"2 networks that fit, under .*teacher\..*torch.save"):
+    with pytest.raises(CheckpointError, match=r"2 networks that fit, under .*other\..*torch.save"):
         checkpoint.load(tmp_path / "w.pth", network)

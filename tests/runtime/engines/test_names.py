@@ -39,6 +39,7 @@ CLASSES = {
     "tensor": "ITensor",
     "layer": "ILayer",
     "layer.type": "LayerType",
+    "layer.get_input(0)": "ITensor",
     "layer.get_output(0)": "ITensor",
     "layer.get_output(0).dtype": "DataType",
     "context": "IExecutionContext",
