@@ -16,6 +16,7 @@ import onnx
 
 from ...calib.cache import read_cache
 from ...calib.images import CalibrationSet
+from ...calib.looks import Picture, different
 from ...calib.overlap import EvaluationImages
 from ...calib.placement import REQUESTED, Placement, place
 from ...calib.qdq import quantize
@@ -128,7 +129,8 @@ def _ranges(
         tensors, people = place(fp32).tensors, len(crops)
         ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: build.report("calibration", done, people))
         ids = {person.annotation for person in crops.people}
-        record = {"method": METHOD, "data": plan.calibration.note, **crops.provenance()}
+        record = {"method": METHOD, "data": plan.calibration.note, "on_strangers": plan.on_strangers}
+        record |= {**crops.provenance(), "different": _different(crops, plan.calibration)}
         return ranges, record, lambda a: a["id"] in ids
     scales = read_cache(plan.scales)
     scales.check_graph(build.graphs["fp32"][0].sha256, str(plan.scales))
@@ -142,13 +144,25 @@ def _ranges(
     record = {
         "method": scales.method,
         "data": ", ".join(one["data"] for one in scales.sets),
+        "on_strangers": plan.trained_elsewhere and any(one["kind"] == "demo" for one in scales.sets),
         "people": scales.state.crops,
+        "different": scales.different,
         "images": sum(one["images"] for one in scales.sets),
         "scales": plan.scales.name,
         "sets": [{k: v for k, v in one.items() if k != "files"} for one in scales.sets],
         "files": {name: file["sha256"] for one in scales.sets for name, file in one["files"].items()},
     }
     return scales.ranges, record, lambda a: used(a["file_name"])
+
+
+def _different(crops: CalibrationSet, frames: Frames) -> int:
+    """How many of the people who were calibrated on do not look alike."""
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for person in crops.people:
+        x1, y1, x2, y2 = person.given
+        boxes.setdefault(person.file_name, []).append((x1, y1, x2 - x1, y2 - y1))
+    looks = (Picture(frames.read(name)).people(np.array(found)) for name, found in boxes.items())
+    return different([one for people in looks for one, _ in people]) or len(crops)
 
 
 def _frames(

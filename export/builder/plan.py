@@ -44,6 +44,7 @@ class Plan:
         calibration: frames to calibrate on.
         tunable: whether AP on `calibration` says something about these weights.
         scales: file of ranges that `posert calibrate` found, or None to find them.
+        allow_similar: whether calibration images that look like one of `held_out` stay; copies never do.
     """
 
     model: Model
@@ -58,6 +59,17 @@ class Plan:
     dynamic_size: bool = False
     tunable: bool = False
     scales: Path | None = None
+    allow_similar: bool = False
+
+    @property
+    def on_strangers(self) -> bool:
+        """Whether calibration is on synthetic people and the network was trained on other images."""
+        return self.calibration.kind == "demo" and self.trained_elsewhere
+
+    @property
+    def trained_elsewhere(self) -> bool:
+        """Whether the weights are neither the demo's, which were trained on synthetic people, nor random."""
+        return self.model.weights not in ("demo", "random")
 
 
 @dataclass
@@ -74,6 +86,7 @@ class Build:
         macs: multiply-adds per crop; None where they cannot be counted.
         graphs: the bundle's graphs by name, as `write_bundle` takes them.
         calibration: the manifest's record of the int8 calibration, None without int8.
+        suspects: calibration images that look like one of `plan.held_out`, with its name there.
         parity: the result of the accuracy gate.
         path: the bundle that was written.
     """
@@ -87,6 +100,7 @@ class Build:
     macs: int | None = None
     graphs: dict[str, tuple[Artifact, bytes | Path]] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    suspects: dict[str, str] = field(default_factory=dict)
     parity: Parity = field(init=False)
     path: Path = field(init=False)
 
@@ -139,5 +153,6 @@ class Build:
             "versions": versions(),
             "machine": processor(),
             "calibration": self.calibration,
+            "suspects": {"kept": self.plan.allow_similar, "pairs": self.suspects} if self.suspects else None,
             **self.loaded.published,
         }

@@ -30,6 +30,7 @@ _UNLABELLED_IMAGES = 8
 _TRIED_IMAGES = 40  # of the gate's; they tell half a cell of the heatmap from chance
 _SYNTHETIC = "int8 is calibrated on synthetic people; images of your own keep more accuracy: --calib and --calib-images"
 _UNDECIDED = 3  # exit status
+_SIMILAR = "keep calibration images that look like one of --annotations; the report shows each pair"
 _UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_calibration_arguments(calibration)
     cache = "activation ranges from posert calibrate, in place of --calib"
     calibration.add_argument("--calib-cache", type=Path, metavar="FILE", help=cache)
+    calibration.add_argument("--allow-similar", action="store_true", help=_SIMILAR)
     gate = parser.add_argument_group("accuracy gate")
     arguments.add_labelled_images(gate, "of held-out images to measure AP on", "none, so AP stays unproven")
     add = gate.add_argument
@@ -69,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..builder.pipeline import build_bundle
+    from ..report.suspects import pairs
     from ..report.write import print_blocks, print_table, write_report
 
     photos, plan = _photos(args), make_plan(args)
@@ -99,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
     if built.path != plan.output:
         console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
     meta = {**built.meta(), "command": command}
-    report_page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta)
+    suspects = pairs(built.suspects, plan.calibration.read, plan.held_out.read)
+    report_page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta, suspects)
     if args.json:
         files = {"bundle": str(built.path), "report": str(report_page)}
         verdicts = {"verdict": built.parity.verdict, "int8": built.calibration and built.calibration["verdict"]}
@@ -114,8 +118,7 @@ def run(args: argparse.Namespace) -> int:
 
 def calibrates_on_strangers(plan: Plan) -> bool:
     """Whether int8 is calibrated on images that the network was not trained for."""
-    synthetic = plan.calibration.kind == "demo" and not plan.scales
-    return "int8" in plan.precisions and synthetic and plan.model.weights != "demo"
+    return "int8" in plan.precisions and plan.on_strangers and not plan.scales
 
 
 def _photos(args: argparse.Namespace) -> Frames | None:
@@ -162,7 +165,9 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if args.dynamic_size and isinstance(model, OnnxModel):
         raise PosertError("--dynamic-size is for PyTorch networks; an ONNX file has the size that it was exported for")
     arguments.check_pair(args, "annotations", "images")
-    arguments.check_pair(args, "calib", "calib_images")
+    arguments.check_calibration(args)
+    if "int8" in precisions and args.calib_cache is None:
+        arguments.require_calibration(args, model.weights)
     if args.calib_cache is not None:
         if "int8" not in precisions:
             raise PosertError("--calib-cache applies to int8: add --int8")
@@ -185,19 +190,21 @@ def make_plan(args: argparse.Namespace) -> Plan:
         notes = {"demo": f"{DEMO_NOTE}. Held-out synthetic people", "random": RANDOM_NOTE}
         note = notes.get(args.weights, _UNPROVEN)
         held_out, labelled = demo_frames(joints, "val", min(args.limit or images, images), note), demo
+    calibration = arguments.calibration_frames(args, joints)
     return Plan(
         model=model,
         precisions=precisions,
         output=output,
         held_out=held_out,
         labelled=labelled,
-        calibration=arguments.calibration_frames(args, joints),
+        calibration=calibration,
         plain=args.onnx,
         opset=opset,
         max_drop=args.max_drop,
         dynamic_size=args.dynamic_size,
-        tunable=demo or (args.calib is not None and args.weights != "random"),
+        tunable=demo or (calibration.kind == "user" and args.weights != "random"),
         scales=args.calib_cache,
+        allow_similar=args.allow_similar,
     )
 
 

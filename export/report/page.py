@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -17,6 +17,7 @@ from ...runtime.bundle.contract import Contract
 from ...runtime.pose.draw import SIDES, layout
 from . import plots, words
 from .plots import Point, Series
+from .suspects import Pair
 
 _DASHES = ((), (3.5, 2), (1, 2), (4.5, 2, 1, 2))
 _JOINTS = 30  # rows of the joint table; a skeleton with fingers and a face shows its worst
@@ -25,7 +26,7 @@ _SOURCE = ("method", "data", "people", "images", "sha256", "scales")  # of the r
 _PICTURE = 480  # px of the longer side; larger crops are scaled down to keep the page small
 
 
-def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
+def page(parity: Parity, contract: Contract, meta: Mapping[str, Any], suspects: Sequence[Pair] = ()) -> str:
     """The whole page as text; see `report.write_report`."""
     environment = Environment(
         loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -52,6 +53,7 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         series=series,
         joints=_joints(parity, contract),
         int8=_int8(meta.get("calibration")),
+        suspects={**(meta.get("suspects") or {"kept": False, "pairs": {}}), "shown": suspects},
         people=[_person(worst, contract) for worst in parity.worst],
         facts=_facts(parity, meta),
         limits=words.limits(parity, meta),
@@ -140,7 +142,7 @@ def _int8(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "verdict": record["verdict"],
         "people": record["people"],
-        "settled": words.settled_text(record["curve"], record["settled"]),
+        "settled": words.settled_text(record["curve"], record["settled"], record["different"]),
         "tradeoff": Markup(_tradeoff(search)),
         "ranges": Markup(plots.ranges(record["ranges"])),
         "blocks": blocks[:_BLOCKS],
@@ -207,7 +209,7 @@ def _facts(parity: Parity, meta: Mapping[str, Any]) -> list[tuple[str, str]]:
         "int8_ranges": {k: v for k, v in (meta.get("calibration") or {}).items() if k in _SOURCE},
         **{key: meta.get(key) for key in ("published", "machine", "versions")},
     }
-    facts |= {key: value for key, value in meta.items() if key not in {*facts, "calibration", "bundle"}}
+    facts |= {key: value for key, value in meta.items() if key not in {*facts, "calibration", "bundle", "suspects"}}
     names = {key: key.replace("_", " ").capitalize() for key in facts}
     return [(names[key], _plain(value)) for key, value in facts.items() if value not in (None, {})]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,20 @@ from ...runtime.accuracy.verdict import Parity
 from ...runtime.bundle.contract import Contract
 from ...runtime.system.files import atomic_write
 from .page import page
-from .words import drift_note, headline, interval_text, joint_drift, limits, number, signed
+from .suspects import Pair
+from .words import drift_note, headline, interval_text, joint_drift, limits, number, settled_text, signed
 
 _BLOCKS = 8  # in the terminal; the page shows more
 _COLORS = {"passed": "green", "failed": "bold red", "undecided": "yellow", "unproven": "yellow", "reference": "dim"}
 
 
-def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[str], meta: Mapping[str, Any]) -> Path:
+def write_report(
+    parity: Parity,
+    contract: Contract,
+    out_dir: str | os.PathLike[str],
+    meta: Mapping[str, Any],
+    suspects: Sequence[Pair] = (),
+) -> Path:
     """Write `report.json` and `report.html` into a folder, which is created; return the path of the page.
 
     Args:
@@ -32,13 +39,14 @@ def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[
         contract: of the model, for the names of the joints and the skeleton.
         out_dir: the folder.
         meta: how it was made; JSON values. Known keys: model, bundle, command, weights, machine, versions,
-            calibration, published.
+            calibration, published, suspects.
+        suspects: pictures of calibration images that look like one of the gate's.
     """
     folder = Path(out_dir)
     with atomic_write(folder / "report.json") as file:
         file.write(json.dumps(to_json(parity, contract, meta), indent=1, allow_nan=False).encode())
     with atomic_write(folder / "report.html") as file:
-        file.write(page(parity, contract, meta).encode())
+        file.write(page(parity, contract, meta, suspects).encode())
     return folder / "report.html"
 
 
@@ -91,7 +99,8 @@ def print_table(parity: Parity, console: Console) -> None:
 
 def print_blocks(record: Mapping[str, Any], console: Console) -> None:
     """Print what int8 costs and, if blocks were measured one by one, the most sensitive ones."""
-    console.print(f"int8: {record['verdict']}", markup=False, highlight=False)
+    told = settled_text(record["curve"], record["settled"], record["different"])
+    console.print(f"int8: {record['verdict']} {told}", markup=False, highlight=False)
     blocks = sorted(record["search"].get("blocks", ()), key=lambda b: (not b["float"], -b["loss"]))
     if not blocks:
         return

@@ -40,7 +40,7 @@ from posert.runtime.accuracy import gate as parity
 from posert.runtime.backends import installed_backends
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.main import main
-from posert.runtime.errors import GateError
+from posert.runtime.errors import GateError, PosertError
 
 ROOT = Path(__file__).parents[3]
 DEMO = ["build", "--arch", "hrnet_demo", "--weights", "demo"]
@@ -458,10 +458,14 @@ class TestPlan:
     def test_int8_of_synthetic_people_is_told(self) -> None:
         from posert.export.commands.build import calibrates_on_strangers
 
-        int8 = ["--arch", "hrnet_demo", "--precision", "int8", "--weights"]
-        assert calibrates_on_strangers(make_plan(*int8, "random"))
+        int8 = ["--arch", "hrnet_w32", "--precision", "int8", "--weights"]
+        assert calibrates_on_strangers(make_plan(*int8, "auto", "--calib", "demo"))
         assert not calibrates_on_strangers(make_plan(*int8, "demo"))
-        assert not calibrates_on_strangers(make_plan("--arch", "hrnet_demo", "--weights", "random"))
+        assert not calibrates_on_strangers(make_plan(*int8, "random"))
+        assert not calibrates_on_strangers(make_plan("--arch", "hrnet_w32"))
+        assert not make_plan(*int8, "auto", "--calib", "demo").tunable
+        with pytest.raises(PosertError, match="int8 needs images of yours.*--calib demo"):
+            make_plan(*int8, "auto")
 
     def test_defaults(self) -> None:
         plan = self.plan()

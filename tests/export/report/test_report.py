@@ -306,6 +306,7 @@ def record(steps: list[dict[str, Any]], best: int, blocks: int = 20) -> dict[str
         "method": "mse",
         "data": "synthetic people",
         "people": 64,
+        "different": 60,
         "images": 50,
         "curve": [[16, 0.05], [64, 0.034]],
         "settled": False,
@@ -350,7 +351,7 @@ class TestInt8:
     def test_the_page_has_its_facts_and_plots(self, tmp_path: Path, values: dict[str, Any]) -> None:
         html, page, stored = pages(tmp_path, PASSED, {**META, "calibration": values})
         assert values["verdict"] in page.text and stored["meta"]["calibration"]["verdict"] == values["verdict"]
-        assert settled_text(values["curve"], values["settled"]) in page.text
+        assert settled_text(values["curve"], values["settled"], values["different"]) in page.text
         labels = [value for key, value in page.attributes if key == "aria-label"]
         assert labels.count("range of each quantised activation") == 1
         drawn = "AP lost against cost of each network that was measured"
@@ -374,9 +375,17 @@ class TestInt8:
 
     def test_whether_more_people_would_help(self) -> None:
         few, moving, settled = (
-            settled_text(*given) for given in (([], False), ([(64, 0.05)], False), ([(8, 0.1), (64, 0.011)], True))
+            settled_text(*given)
+            for given in (([], False, 1), ([(64, 0.15)], False, 100), ([(8, 0.1), (64, 0.011)], True, 64))
         )
-        assert len({few, moving, settled}) == 3 and "64" in settled and "1.1%" in settled and "5.0%" in moving
+        assert "1 different calibration instance: 11 more would help" in few
+        assert "to 64 of 100 " in moving and "15.0%" in moving and "twice as many" in moving
+        assert "to 64 calibration" in settled and "1.1%" in settled and "more would not be seen" in settled
+        assert "10 different calibration instances: 2 more would help" in settled_text([(8, 0.03)], True, 10)
+
+    def test_ranges_of_synthetic_people_are_told(self) -> None:
+        assert "The ranges were found on synthetic people" in int8_verdict({**AT_ONCE, "on_strangers": True})
+        assert "synthetic" not in int8_verdict({**AT_ONCE, "on_strangers": False})
 
 
 def test_a_graph_that_could_not_be_evaluated(tmp_path: Path) -> None:
