@@ -17,7 +17,7 @@ from ..demo.frames import demo_frames
 from ..graph.to_onnx import OPSET, check_opset
 from .model import OnnxModel, OwnModel
 from .pipeline import build_bundle
-from .plan import PRECISIONS, Build, Plan
+from .plan import PRECISIONS, Build, Plan, check_max_drift
 
 File = str | os.PathLike[str]
 Labels = tuple[File, File]
@@ -38,6 +38,7 @@ def build(
     labels: Labels | None = None,
     calib: Labels | None = None,
     max_drop: float = 0.005,
+    max_drift: float | None = None,
     opset: int = OPSET,
     report: Report = lambda what, done, total: None,
 ) -> Build:
@@ -55,6 +56,7 @@ def build(
             judge accuracy on. None: only outputs are compared, on synthetic people.
         calib: training images to calibrate int8 on, in the same form. None: synthetic people.
         max_drop: AP, or PCK of joints without sigmas, that a graph may lose.
+        max_drift: px of the frame by which 95 % of a graph's joints may move; None: any.
         opset: ONNX operator set.
         report: called with (step, items done, items in all).
 
@@ -69,6 +71,7 @@ def build(
     if unknown or isinstance(precision, str):
         raise InputError(f"precision {precision!r}: expected a list of {', '.join(PRECISIONS)}")
     check_opset(opset)
+    check_max_drift(max_drift)
     check_writable(Path(output))
     joints = len(contract.keypoints)
     model: OwnModel | OnnxModel
@@ -89,5 +92,6 @@ def build(
         opset=opset,
         max_drop=max_drop,
         tunable=calib is not None,
+        max_drift=max_drift,
     )
     return build_bundle(plan, report)

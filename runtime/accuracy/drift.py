@@ -30,8 +30,9 @@ FEWEST = 20
 JUMP = 1 / 16
 """A joint that moved farther than this share of the crop's longer side has gone to another peak. It is twice the
 standard deviation of the Gaussians that heatmaps are trained with (2 of 64 cells, 3 of 96): two equal Gaussians that
-are nearer to each other have one peak. In int8, joints that stay on theirs were seen to move by up to 3.5 of 64 cells
-under a quarter-cell rule (one flat peak), by up to 1.5 under DARK; farther ones were few and the same under both."""
+are nearer to each other have one peak. Of 28,278 joints in int8 (photographs of a mouse, synthetic people) 26 moved
+farther under a quarter-cell rule, 23 of them by more than 2 of 64 cells under DARK as well; of the others none moved by
+more than 1.5 cells under DARK."""
 
 DARK_PEOPLE = 128
 """People on whom DARK is measured, at most; an image is taken whole."""
