@@ -128,7 +128,7 @@ def _heights(parity: Parity) -> dict[str, Any]:
     return {
         "classes": words.height_classes(parity),
         "rows": [
-            (row.key, [(words.number(one.p95), words.number(one.dark_p95)) for one in row.drift_by_height])
+            (row, [(words.number(one.p95), words.number(one.dark_p95)) for one in row.drift_by_height])
             for row in parity.rows
             if row.drift_by_height
         ],

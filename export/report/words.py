@@ -135,7 +135,7 @@ def drift_bounds_text(row: Row) -> str:
 
 def share(value: float | None) -> str:
     """A share of joints in per cent, or a dash."""
-    return number(value, "{:.2%}")
+    return number(value, "{:.2%}" if value is None or value < 0.0995 else "{:.1%}")
 
 
 def height_classes(parity: Parity) -> list[tuple[str, str]]:
@@ -155,7 +155,7 @@ def dark_note(parity: Parity) -> str:
         return ""
     return (
         f"DARK is the same by the rule {rule!r}, which shows moves that a rule with steps hides; measured on "
-        f"about {DARK_PEOPLE} of them at most."
+        f"about {DARK_PEOPLE} at most."
     )
 
 

@@ -76,7 +76,7 @@ def print_table(parity: Parity, console: Console) -> None:
     """Print the rows, the verdict as a sentence, and the note about the data."""
     labelled = parity.rows[0].accuracy is not None
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("graph", no_wrap=True)
+    table.add_column("graph")  # long names wrap
     middle = (parity.metric, "lost", "95 % interval") if labelled else ("output\nerror", "drift\nmedian")
     for name in (*middle, "drift\np95 px", "ms per\nperson", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -111,7 +111,7 @@ def _drift_table(parity: Parity) -> Table:
     """Drift under both rules, jumps, and p95 by height of the box with the number of people in the header."""
     dark = bool(parity.data.get("dark"))
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("drift, px", no_wrap=True)
+    table.add_column("drift, px")  # long names wrap
     rules = ("median", "p95", "DARK\nmedian", "DARK\np95") if dark else ("median", "p95")
     for name in (*rules, "jumps", *(f"{name}\n({count})" for name, count in height_classes(parity))):
         table.add_column(name, justify="right", no_wrap=True)
@@ -119,9 +119,16 @@ def _drift_table(parity: Parity) -> Table:
         if row.drift_by_height:
             figures: list[float | None] = [row.pixel_drift_median, row.pixel_drift_p95]
             figures += [row.dark_drift_median, row.dark_drift_p95] if dark else []
-            heights = (number(one.p95) for one in row.drift_by_height)
-            table.add_row(row.key, *(number(f) for f in figures), share(row.jumps), *heights)
+            figures_by_height = [one.p95 for one in row.drift_by_height]
+            cells = [*map(_short, figures), share(row.jumps), *map(_short, figures_by_height)]
+            table.add_row(row.key, *cells)
     return table
+
+
+def _short(value: float | None) -> str:
+    """At most five characters, so that ten columns fit into 80: `number` without a zero before the point."""
+    text = number(value, "" if value is None or abs(value) < 10 else "{:.1f}" if abs(value) < 100 else "{:.0f}")
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "<0.")) else text
 
 
 def print_blocks(record: Mapping[str, Any], console: Console) -> None:
