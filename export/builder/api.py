@@ -18,7 +18,7 @@ from ..demo.frames import demo_frames
 from ..graph.to_onnx import OPSET, check_opset
 from .model import OnnxModel, OwnModel
 from .pipeline import build_bundle
-from .plan import PRECISIONS, Build, Plan
+from .plan import PRECISIONS, Build, Plan, check_max_drift
 
 File = str | os.PathLike[str]
 Labels = tuple[File, File]
@@ -39,6 +39,7 @@ def build(
     labels: Labels | None = None,
     calib: Labels | Literal["demo"] | None = None,
     max_drop: float = 0.005,
+    max_drift: float | None = None,
     opset: int = OPSET,
     allow_similar: bool = False,
     report: Report = lambda what, done, total: None,
@@ -58,6 +59,7 @@ def build(
         calib: training images to calibrate int8 on, in the same form; a dozen are enough. "demo": synthetic people,
             with whose ranges the joints drift more. int8 needs one of the two.
         max_drop: AP, or PCK of joints without sigmas, that a graph may lose.
+        max_drift: px of the frame by which 95 % of a graph's joints may move; None: any.
         opset: ONNX operator set.
         allow_similar: whether images of `calib` stay that look like one of `labels`. They are left out otherwise, and
             copies are refused.
@@ -79,6 +81,7 @@ def build(
             'calib="demo" takes synthetic people in their place; the joints drift more then'
         )
     check_opset(opset)
+    check_max_drift(max_drift)
     check_writable(Path(output))
     joints = len(contract.keypoints)
     model: OwnModel | OnnxModel
@@ -100,5 +103,6 @@ def build(
         max_drop=max_drop,
         tunable=calib is not None and calib != "demo",
         allow_similar=allow_similar,
+        max_drift=max_drift,
     )
     return build_bundle(plan, report)

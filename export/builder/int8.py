@@ -46,7 +46,7 @@ def make_int8(
     held_out: EvaluationImages,
     keep_fp32: Mapping[str, str] | None = None,
 ) -> None:
-    """Calibrate, or take the ranges that were given; add both int8 graphs; keep in float what `--max-drop` demands.
+    """Calibrate, or take the ranges that were given; add both int8 graphs; keep in float what the limits demand.
 
     Args:
         build: gets the graphs and the record of the calibration.
@@ -57,7 +57,7 @@ def make_int8(
 
     Raises:
         CalibrationError: the data or the given ranges cannot be used.
-        GateError: no int8 graph holds `plan.max_drop`; the message says how near the best one came.
+        GateError: no int8 graph holds `plan.max_drop` and `plan.max_drift`; the message says how near the best came.
     """
     plan, keep_fp32 = build.plan, dict(keep_fp32 or {})
     ranges, record, in_calibration_set = _ranges(build, fp32, crops, held_out)
@@ -75,7 +75,7 @@ def make_int8(
             found, blocks = _search(build, tuner, variants, crops)
             placement = variants.write(found.best.float_nodes)
             reasons = {n: f"int8 costs accuracy in {b.name}" for b in blocks for n in b.nodes}
-            record["search"] = _search_record(found, blocks, tuner, plan.max_drop)
+            record["search"] = _search_record(found, blocks, tuner, plan)
         else:
             record["search"] = {"reason": tuner.gate.data["note"]}
         del tuner
@@ -185,14 +185,14 @@ def _frames(
 
 def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationSet) -> tuple[SearchResult, list[Block]]:
     """All in int8 if that holds, as is usual; else the cheapest set of blocks in float, and what each block costs."""
-    max_drop, report = build.plan.max_drop, build.report
+    plan, report = build.plan, build.report
 
     def measure(float_nodes: tuple[str, ...], what: str) -> Measurement:
         variants.write(float_nodes)
         return tuner.measure({name: file.read_bytes() for name, file in variants.files.items()}, what)
 
     first = measure((), "int8: accuracy on what is tuned on")
-    if first.interval is not None and first.interval[0] <= max_drop:  # not shown to lose more than that
+    if not _shown_too_much(first, plan):
         step = Step((), (), 0.0, first)
         return SearchResult(step, (step,)), []
     progress = partial(report, "int8: what each block costs")
@@ -206,13 +206,23 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
             return first
         return measure(float_nodes, f"int8: search, try {next(tries)}, {len(float_nodes)} nodes in float")
 
-    return find_float_blocks(blocks, attempt, max_drop), blocks
+    return find_float_blocks(blocks, attempt, plan.max_drop, max_drift=plan.max_drift), blocks
 
 
-def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_drop: float) -> dict[str, Any]:
+def _shown_too_much(measured: Measurement, plan: Plan) -> bool:
+    """Whether a graph is shown to lose more, or to move joints farther, than the plan allows; or gave no figures."""
+    if measured.interval is None or measured.interval[0] > plan.max_drop:
+        return True
+    if plan.max_drift is None:
+        return False
+    return measured.drift_bounds is None or measured.drift_bounds[0] > plan.max_drift
+
+
+def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, plan: Plan) -> dict[str, Any]:
     return {
         "metric": tuner.gate.data["metric"],
-        "max_drop": max_drop,
+        "max_drop": plan.max_drop,
+        "max_drift": plan.max_drift,
         "people": tuner.gate.data["people"],
         "images": tuner.gate.data["images"],
         "accuracy": tuner.gate.row.accuracy,
@@ -228,4 +238,8 @@ def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_d
 
 
 def _finite(measured: Measurement) -> dict[str, Any]:
-    return asdict(measured) | ({} if isfinite(measured.drop) else {"drop": None})
+    values = asdict(measured)
+    for name in ("interval", "drift_bounds"):
+        if values[name] is not None and not all(map(isfinite, values[name])):
+            values[name] = None
+    return values | ({} if isfinite(measured.drop) else {"drop": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ...runtime.accuracy.verdict import Parity
 from ...runtime.backends import load_backend
 from ...runtime.bundle.archive import Artifact, Golden, describe
 from ...runtime.bundle.contract import Contract
+from ...runtime.errors import InputError
 from ...runtime.system.machine import processor, versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
@@ -27,6 +29,12 @@ PRECISIONS = ("fp32", "fp16", "int8")
 _LIBRARIES = {"onnx": "onnxruntime", "torchscript": "torchscript"}
 
 
+def check_max_drift(value: float | None) -> None:
+    """Raise InputError: not a number of pixels."""
+    if value is not None and not 0 <= value < math.inf:
+        raise InputError(f"--max-drift {value}: expected px of the frame, such as 2 for two pixels")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to build.
@@ -38,6 +46,7 @@ class Plan:
         plain: where to write the plain ONNX graph, whose input is normalised images, or None.
         opset: ONNX operator set.
         max_drop: the largest AP drop that the gate accepts, a fraction.
+        max_drift: the largest p95 of the joints' drift that it accepts, px of the frame; None: any.
         dynamic_size: the plain graph takes any height and width.
         held_out: labelled frames for the accuracy gate.
         labelled: whether AP on `held_out` says something about these weights.
@@ -59,6 +68,7 @@ class Plan:
     dynamic_size: bool = False
     tunable: bool = False
     scales: Path | None = None
+    max_drift: float | None = None
     allow_similar: bool = False
 
     @property

@@ -115,7 +115,10 @@ class Tuner:
         self.fp32_ms = 1e3 * statistics.median(self._seconds(self._float) for _ in range(_ROUNDS))
 
     def measure(self, variants: Mapping[str, bytes], what: str) -> Measurement:
-        """The larger AP drop of the graphs "int8" and "int8_gpu", and the time of the former; `what` is reported."""
+        """The larger loss and the larger drift of the graphs "int8" and "int8_gpu", and the time of the former.
+
+        `what` is reported.
+        """
         self._what = what
         rows = [self.gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in variants.items()]
         worst = max(rows, key=lambda row: math.inf if row.loss is None else row.loss)
@@ -126,7 +129,9 @@ class Tuner:
         session.infer(self._crop)
         pairs = [(self._seconds(session), self._seconds(self._float)) for _ in range(_ROUNDS)]
         ratio = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
-        return Measurement(worst.loss, worst.loss_bounds, self.fp32_ms * ratio)
+        far = max(rows, key=lambda row: row.pixel_drift_p95)
+        moved = far.pixel_drift_p95, far.pixel_drift_p95_bounds
+        return Measurement(worst.loss, worst.loss_bounds, self.fp32_ms * ratio, *moved)
 
     def _seconds(self, session: Session) -> float:
         start = time.perf_counter()

@@ -57,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=options.positive, metavar="N", help="use at most N of these images")
     drop = "AP that fp16 and int8 may lose; int8 blocks stay in float until it holds (default: 0.005)"
     add("--max-drop", type=float, default=0.005, metavar="AP", help=drop)
+    drift = "pixels of the frame that 95 %% of the joints may move by; int8 obeys it too (default: not judged)"
+    add("--max-drift", type=float, metavar="PX", help=drift)
     report = "folder for report.html and report.json (default: OUTPUT-report)"
     add("--report", type=Path, metavar="DIR", help=report)
     photos = parser.add_argument_group("photos").add_argument
@@ -152,7 +154,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
     from ..builder.model import OnnxModel, PublishedModel
-    from ..builder.plan import Plan
+    from ..builder.plan import Plan, check_max_drift
     from ..demo.frames import demo_frames
     from ..graph.to_onnx import OPSET, check_opset
     from ..weights.load import DEMO_NOTE, RANDOM_NOTE
@@ -174,6 +176,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         read_cache(args.calib_cache)  # refuses other files
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
+    check_max_drift(args.max_drift)
     opset = OPSET if args.opset is None else args.opset
     check_opset(opset)
     output = args.output or Path(f"{model.name}.pose")
@@ -201,6 +204,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         plain=args.onnx,
         opset=opset,
         max_drop=args.max_drop,
+        max_drift=args.max_drift,
         dynamic_size=args.dynamic_size,
         tunable=demo or (calibration.kind == "user" and args.weights != "random"),
         scales=args.calib_cache,

@@ -12,11 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ...runtime.accuracy.verdict import Parity, Worst
+from ...runtime.accuracy.drift import FEWEST
+from ...runtime.accuracy.verdict import Parity, Row, Worst
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.draw import SIDES, layout
 from . import plots, words
-from .plots import Point, Series
+from .plots import Graph, Point, Series
 from .suspects import Pair
 
 _DASHES = ((), (3.5, 2), (1, 2), (4.5, 2, 1, 2))
@@ -37,6 +38,8 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any], suspects: 
         "signed": words.signed,
         "interval": words.interval_text,
         "bounds": words.bounds_text,
+        "drift_bounds": words.drift_bounds_text,
+        "share": words.share,
     }
     return environment.get_template("page.html").render(
         parity=parity,
@@ -51,6 +54,9 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any], suspects: 
         tiles=_tiles(parity),
         plots=_plots(parity, series),
         series=series,
+        heights=_heights(parity),
+        dark_note=words.dark_note(parity),
+        jump_note=words.JUMP_NOTE,
         joints=_joints(parity, contract),
         int8=_int8(meta.get("calibration")),
         suspects={**(meta.get("suspects") or {"kept": False, "pairs": {}}), "shown": suspects},
@@ -102,20 +108,35 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
 def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     """Plots by name; those without data are missing."""
     found = {}
-    losses = [(r.key, r.loss, r.loss_bounds) for r in parity.rows[1:]]
-    judged = [(key, (loss, ends)) for key, loss, ends in losses if loss is not None and words.finite(ends)]
-    if judged:
-        drops = [drop for _, drop in judged]
-        found["drops"] = plots.forest([series[key] for key, _ in judged], drops, parity.max_drop, parity.metric)
-    ran = [r for r in parity.rows if not r.reason]
-    times = [r.ms_per_person for r in ran]
-    speedups = ["", *(f" · {parity.rows[0].ms_per_person / ms:.1f}x" for ms in times[1:])]
-    notes = [f"{ms:.1f} ms{speedup}" for ms, speedup in zip(times, speedups, strict=True)]
-    found["times"] = plots.bars([series[r.key] for r in ran], times, notes, "ms per person")
+    graphs = [_graph(row, series[row.key]) for row in parity.rows if not row.reason]
+    found["choice"] = plots.choice(graphs, parity.metric, parity.max_drop, parity.max_drift)
     if parity.drift:
         samples = [d[np.isfinite(d)].astype(np.float64) for d in parity.drift.values()]
         found["drift"] = plots.cumulative([series[key] for key in parity.drift], samples)
     return {name: Markup(svg) for name, svg in found.items()}
+
+
+def _graph(row: Row, series: Series) -> Graph:
+    """A row as the plot of the choice shows it; the reference has a time alone."""
+    if row.verdict == "reference":
+        return Graph(series, None, None, None, None, None, row.ms_per_person)
+    ends = row.loss_bounds if words.finite(row.loss_bounds) else None
+    bounds = row.pixel_drift_p95_bounds if words.finite(row.pixel_drift_p95_bounds) else None
+    return Graph(series, row.loss, ends, row.pixel_drift_p95, bounds, row.dark_drift_p95, row.ms_per_person)
+
+
+def _heights(parity: Parity) -> dict[str, Any]:
+    """The table of drift by height: per class its name and number of people, and per graph its figures."""
+    return {
+        "classes": words.height_classes(parity),
+        "rows": [
+            (row, [(words.number(one.p95), words.number(one.dark_p95)) for one in row.drift_by_height])
+            for row in parity.rows
+            if row.drift_by_height
+        ],
+        "fewest": FEWEST,
+        "dark": bool(parity.data.get("dark")),
+    }
 
 
 def _joints(parity: Parity, contract: Contract) -> dict[str, Any]:

@@ -29,7 +29,7 @@ PASSED, FAILED, UNDECIDED = "passed", "failed", "undecided"
 
 # Losses are skewed: many people lose nothing and a few lose a lot. With this quantile of Student's t at most 5 % of the
 # graphs that lose as much as is allowed pass, and at most 5 % fail; with 0.95 up to 8 % do.
-_QUANTILE = 0.97
+QUANTILE = 0.97
 
 _FIRST, _SPAN = 0.475, 0.5  # AP's ten thresholds 0.5, 0.55, ... 0.95, each standing for 0.05 around it
 _MOST_IMAGES = 1_000_000
@@ -94,7 +94,7 @@ class Loss:
         gap, images = abs(allowed - max(self.point, 0.0)), 2.0
         while images < _MOST_IMAGES:
             variance = self.spread**2 + self.joint**2 / images
-            if self.joint / images + student(_QUANTILE, images) * math.sqrt(variance / images) < gap:
+            if self.joint / images + student(QUANTILE, images) * math.sqrt(variance / images) < gap:
                 return math.ceil(images * self.people / self.images)
             images *= 1.1
         return None
@@ -139,7 +139,7 @@ def bounds(before: Shares, after: Shares, error: float) -> Loss:
     if n < 2:
         return Loss(point, -math.inf, math.inf, people, n, math.inf, joint)
     low, high = (
-        mean + sign * student(_QUANTILE, n) * deviation / math.sqrt(n + 1)
+        mean + sign * student(QUANTILE, n) * deviation / math.sqrt(n + 1)
         for sign in (-1, 1)
         for mean, deviation in (_ratio(np.append(lost, sign * lost_joint), np.append(count, person)),)
     )

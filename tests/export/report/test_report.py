@@ -17,7 +17,7 @@ from rich.console import Console
 
 from posert.export.report import print_blocks, print_table, write_report
 from posert.export.report.words import headline, int8_verdict, joint_drift, limits, number, settled_text, signed
-from posert.runtime.accuracy.verdict import Parity, Row, Worst
+from posert.runtime.accuracy.verdict import HeightDrift, Parity, Row, Worst
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 
@@ -47,7 +47,22 @@ REFERENCE = Row("fp32", "pytorch", 0.87, None, None, 0.0, 0.0, 0.0, 100.0, 4.2, 
 FP32 = Row("fp32", "openvino", 0.87, 0.0, (-1e-6, 1e-6), 1e-5, 1e-4, 1e-6, 50.0, 4.2, "passed")
 FP32 = replace(FP32, loss=0.0, loss_bounds=(-2e-6, 2e-6))
 INT8 = Row("int8", "openvino", 0.868, 0.002, (-0.001, 0.006), 0.1, 0.5, 0.04, 20.0, 1.4, "passed")
-INT8 = replace(INT8, loss=0.0015, loss_bounds=(-0.0012, 0.0043))
+HEIGHTS = (
+    HeightDrift(64, 7, None, None),
+    HeightDrift(128, 21, 0.4, 0.031),
+    HeightDrift(256, 12, None, None),
+    HeightDrift(None, 0, None, None),
+)
+INT8 = replace(
+    INT8,
+    loss=0.0015,
+    loss_bounds=(-0.0012, 0.0043),
+    pixel_drift_p95_bounds=(0.41, 0.63),
+    dark_drift_median=0.02,
+    dark_drift_p95=0.0625,
+    jumps=0.0012,
+    drift_by_height=HEIGHTS,
+)
 
 
 def parity(rows: list[Row], verdict: str, note: str = "Demo weights & synthetic <people>") -> Parity:
@@ -61,7 +76,7 @@ def parity(rows: list[Row], verdict: str, note: str = "Demo weights & synthetic 
     truth[3] = 0
     image = rng.integers(0, 256, (90, 60, 3), np.uint8)
     worst = [Worst(row.key, image, xy, xy + 3, truth, 4.2) for row in rows[1:]]
-    data = {"kind": "demo", "images": 30, "people": 40, "note": note}
+    data = {"kind": "demo", "images": 30, "people": 40, "note": note, "decode": "default", "dark": "unbiased"}
     return Parity(rows, verdict, 0.005, data, drift, worst)
 
 
@@ -83,6 +98,10 @@ _BLANK = {
 }
 OPEN = replace(INT8, loss_bounds=(-0.0108, 0.0214), people_needed=90, verdict="undecided")
 UNDECIDED = parity([REFERENCE, FP32, OPEN], "undecided")
+FAR = replace(INT8, pixel_drift_p95_bounds=(0.56, 0.9), pixel_drift_p95=0.7, verdict="failed")
+MOVED = replace(parity([REFERENCE, FP32, FAR], "failed"), max_drift=0.5)
+UNSURE = replace(INT8, verdict="undecided", people_needed=130)
+UNSURE_DRIFT = replace(parity([REFERENCE, FP32, UNSURE], "undecided"), max_drift=0.5)
 UNPROVEN = parity(
     [replace(r, **_BLANK, verdict=v) for r, v in ((REFERENCE, "reference"), (INT8, "unproven"))],
     "unproven",
@@ -92,6 +111,7 @@ BROKEN = parity(
     [replace(REFERENCE, **_BLANK), replace(INT8, **_BLANK, heatmap_error=1.4, verdict="failed")], "failed", ""
 )
 ALL = {"passed": PASSED, "failed": FAILED, "undecided": UNDECIDED, "unproven": UNPROVEN, "broken": BROKEN}
+ALL |= {"moved": MOVED, "unsure of drift": UNSURE_DRIFT}
 
 
 class Page(HTMLParser):
@@ -155,7 +175,8 @@ def test_plots_follow_the_colours_of_the_page(tmp_path: Path) -> None:
     """A fixed colour in a plot would be lost in dark mode."""
     html, _, _ = pages(tmp_path, PASSED, {**META, "calibration": SEARCHED})
     plots = re.findall(r'<svg class="plot".*?</svg>', html, re.DOTALL)
-    assert len(plots) == 5 and not any(re.search(r"(fill|stroke): ?#", plot) for plot in plots)
+    plots += re.findall(r'<svg class="plot wide".*?</svg>', html, re.DOTALL)
+    assert len(plots) == 4 and not any(re.search(r"(fill|stroke): ?#", plot) for plot in plots)
     variables = set(re.findall(r"var\((--[a-z0-9]+)\)", "".join(plots)))
     assert variables <= set(re.findall(r"(--[a-z0-9]+):", html))
 
@@ -239,6 +260,39 @@ def test_undecided_says_what_the_labels_tell_and_how_many_would_decide() -> None
     assert "so near to what is allowed that no number of labels would" in headline(near)
     alone = parity([REFERENCE, replace(OPEN, loss_bounds=(-math.inf, math.inf), people_needed=None)], "undecided")
     assert "they are in one image" in headline(alone)
+
+
+def test_drift_that_is_too_large_is_told_with_its_bounds() -> None:
+    assert headline(MOVED) == (
+        "openvino int8 moves 5 % of the joints by 0.700 px or more (95 % bounds 0.560 to 0.900) on 40 people; 0.500 px "
+        "are allowed. 1 of 2 graphs failed."
+    )
+    assert headline(UNSURE_DRIFT) == (
+        "40 people cannot tell whether openvino int8 moves 95 % of the joints by at most 0.500 px: the 95th percentile "
+        "is 0.500 px (95 % bounds 0.410 to 0.630). About 130 would; or allow more with --max-drift."
+    )
+    both = replace(MOVED, rows=[REFERENCE, replace(FAR, loss_bounds=(0.01, 0.02), accuracy_drop=0.015)])
+    assert "loses 0.0150 of 0.8700 AP" in headline(both), "accuracy comes before drift"
+
+
+def test_drift_by_rule_and_height_on_page_and_in_json(tmp_path: Path) -> None:
+    _, page, values = pages(tmp_path, PASSED)
+    table = page.text[page.text.index("Drift in px of the frame") :]
+    assert "<64 (7) 64-128 (21) 128-256 (12) 256+ (0)" in table
+    assert "openvino int8 0.100 0.500 0.410 to 0.630 0.020 0.062 0.12% – – 0.400 0.031 – – – –" in table
+    row = json.loads(json.dumps(values))["rows"][2]
+    assert row["drift_by_height"][0] == {"below": 64, "people": 7, "p95": None, "dark_p95": None}
+    assert row["pixel_drift_p95_bounds"] == [0.41, 0.63] and row["jumps"] == 0.0012
+    assert values["max_drift"] is None
+
+
+def test_the_drift_table_fits_however_long_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    heights = tuple(replace(h, people=1234, p95=12.345, dark_p95=1.0) for h in HEIGHTS)
+    wide = replace(INT8, backend="onnxruntime_cuda", precision="int8_gpu", drift_by_height=heights, jumps=0.1234)
+    print_table(parity([REFERENCE, replace(wide, pixel_drift_p95=123.4)], "passed"), Console(width=80))
+    out = capsys.readouterr().out
+    assert "…" not in out and max(map(len, out.splitlines())) <= 80
+    assert all(text in out for text in ("(1234)", "12.3", "123", "12.3%", ".062"))
 
 
 def test_limits_depend_on_what_was_measured() -> None:
