@@ -107,8 +107,8 @@ def print_table(parity: Parity, console: Console) -> None:
     console.print(table)
     if any(row.drift_by_height for row in parity.rows):
         console.print(_drift_table(parity))
-    console.print(f"[{_COLORS[parity.verdict]}]{parity.verdict.upper()}[/] ", end="")
-    console.print(headline(parity), markup=False, highlight=False)
+    told = Text.assemble((parity.verdict.upper(), _COLORS[parity.verdict]), " ", headline(parity))
+    console.print(told, highlight=False)
     notes = [f"Drift: {drift_note(parity)}. {dark_note(parity)}".strip()] if len(parity.rows) > 1 else []
     if any(row.drift_by_height for row in parity.rows):
         notes.append(f"{JUMP_NOTE} By height of the box, px: of fewer than {FEWEST} there is no figure.")

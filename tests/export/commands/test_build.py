@@ -378,6 +378,8 @@ class TestRefusedBeforeAnyWork:
             (["--arch", "hrnet_w32", "--max-drop", "-0.1"], "--max-drop -0.1"),
             (["--arch", "hrnet_w32", "--max-drop", "1"], "--max-drop 1"),
             (["--arch", "hrnet_w32", "--max-drop", "nan"], "--max-drop nan"),
+            (["--arch", "hrnet_w32", "--max-drift", "-1"], "--max-drift -1"),
+            (["--arch", "hrnet_w32", "--max-drift", "nan"], "--max-drift nan"),
             (["--arch", "hrnet_w32", "--limit", "0"], "--limit: expected a whole number of 1 or more, got '0'"),
             (["--arch", "hrnet_w32", "--limit", "-3"], "--limit: expected a whole number of 1 or more, got '-3'"),
             (["--arch", "hrnet_w32", "--opset", "12"], "--opset 12: expected 17 to 25"),

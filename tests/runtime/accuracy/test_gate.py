@@ -122,8 +122,14 @@ def candidate(
     return Candidate(precision, backend, open_it, 1.5)
 
 
-def gate(frames: Frames, *candidates: Candidate, max_drop: float = 0.005, labelled: bool = True) -> Parity:
-    return judge(candidates, frames, max_drop=max_drop, labelled=labelled)
+def gate(
+    frames: Frames,
+    *candidates: Candidate,
+    max_drop: float = 0.005,
+    labelled: bool = True,
+    max_drift: float | None = None,
+) -> Parity:
+    return judge(candidates, frames, max_drop=max_drop, labelled=labelled, max_drift=max_drift)
 
 
 def coco_ap(frames: Frames, one: Candidate) -> float:
@@ -308,6 +314,70 @@ class TestDrift:
         row = parity.rows[1]
         assert row.pixel_drift_median == pytest.approx(np.nanmedian(expected), rel=1e-3)
         assert row.pixel_drift_p95 == pytest.approx(np.nanquantile(expected, 0.95), rel=1e-3)
+
+    def test_dark_sees_the_same_shift_and_a_rule_that_is_dark_has_one_figure(self, frames: Frames) -> None:
+        def shift(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.roll(maps, 1, axis=3)
+
+        row = gate(frames, candidate(frames, name="pytorch fp32"), candidate(frames, change=shift)).rows[1]
+        # of noise near the edges DARK makes other steps, so the median and not every joint
+        assert row.dark_drift_median == pytest.approx(row.pixel_drift_median, rel=0.02)
+        own = replace(CONTRACT, decode="unbiased")
+        judged = (candidate(frames, name="pytorch fp32", contract=own), candidate(frames, change=shift, contract=own))
+        parity = gate(frames, *judged)
+        assert parity.data["dark"] is None and parity.rows[1].dark_drift_p95 is None
+        assert all(one.dark_p95 is None for one in parity.rows[1].drift_by_height)
+
+    def test_dark_sees_what_a_quarter_cell_hides(self, frames: Frames, reference: Candidate) -> None:
+        moved = candidate(frames, change=lambda m: 0.97 * m + 0.03 * np.roll(m, 1, axis=3))
+        row = gate(frames, reference, moved).rows[1]
+        assert row.pixel_drift_median == 0 and row.dark_drift_median is not None and row.dark_drift_median > 0.01
+
+    def test_joints_that_go_to_a_second_peak_are_counted(self, frames: Frames) -> None:
+        """Two peaks, the second as high but for a little: one joint of all people jumps."""
+
+        def two_peaks(maps: NDArray[np.float32], second: float) -> NDArray[np.float32]:
+            changed = maps.copy()
+            changed[:, 3] = np.maximum(maps[:, 3], np.float32(second) * np.roll(maps[:, 3], 8, axis=1))
+            return changed
+
+        before = candidate(frames, change=lambda m: two_peaks(m, 0.9), name="pytorch fp32")
+        parity = gate(frames, before, candidate(frames, change=lambda m: two_peaks(m, 1.1)))
+        labels = np.array([np.array(a["keypoints"][2::3]) > 0 for a in frames.labelled()])
+        assert parity.rows[1].jumps == pytest.approx(labels[:, 3].sum() / labels.sum())
+        same = gate(frames, before, candidate(frames, change=lambda m: two_peaks(m, 0.95))).rows[1]
+        assert same.jumps == 0
+
+    def test_by_height_of_the_box(self, frames: Frames, reference: Candidate) -> None:
+        parity = gate(frames, reference, candidate(frames, change=lambda maps: np.roll(maps, 1, axis=3)))
+        heights = np.array([a["bbox"][3] for a in frames.labelled()])
+        drift = parity.drift["openvino int8"].astype(np.float64)
+        row = parity.rows[1]
+        assert [one.below for one in row.drift_by_height] == [64, 128, 256, None]
+        assert [one.people for one in row.drift_by_height] == [0, (heights < 128).sum(), (heights >= 128).sum(), 0]
+        small = drift[heights < 128]
+        assert row.drift_by_height[1].p95 == pytest.approx(np.percentile(small[np.isfinite(small)], 95))
+        assert row.drift_by_height[2].people < 20 and row.drift_by_height[2].p95 is None, "too few for a figure"
+        values = json.loads(json.dumps(row.to_json(), allow_nan=False))
+        assert values["drift_by_height"][1]["people"] == (heights < 128).sum()
+
+    def test_max_drift_decides_beside_the_drop(self, frames: Frames, reference: Candidate) -> None:
+        noisy = candidate(frames, 1.1, name="openvino int8")  # 10 % farther from the labels than the reference
+        row = gate(frames, reference, noisy, max_drop=0.5).rows[1]
+        assert row.verdict == "passed" and row.pixel_drift_p95_bounds is not None
+        low, high = row.pixel_drift_p95_bounds
+        assert 0 < low <= row.pixel_drift_p95 <= high
+        for limit, verdict in ((high + 1e-6, "passed"), (0.5 * (low + high), "undecided"), (low - 1e-6, "failed")):
+            parity = gate(frames, reference, noisy, max_drop=0.5, max_drift=limit)
+            assert parity.verdict == parity.rows[1].verdict == verdict and parity.max_drift == limit
+        worse = candidate(frames, 2.5, seed=1)
+        assert gate(frames, reference, worse, max_drift=1e3).verdict == "failed", "the drop still decides"
+
+    def test_without_labels_drift_can_fail_and_not_pass(self, frames: Frames, reference: Candidate) -> None:
+        same, shifted = candidate(frames), candidate(frames, change=lambda m: 0.9 * m + 0.1 * np.roll(m, 2, axis=3))
+        assert gate(frames, reference, same, labelled=False, max_drift=1.0).verdict == "unproven"
+        assert gate(frames, reference, shifted, labelled=False).verdict == "unproven"
+        assert gate(frames, reference, shifted, labelled=False, max_drift=1e-3).verdict == "failed"
 
     def test_joints_without_a_label_do_not_count(self) -> None:
         frames = make_frames()
