@@ -19,13 +19,16 @@ import numpy as np
 from ...calib.overlap import EvaluationImages
 from ...calib.search import Measurement
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import MIN_PEOPLE_FOR_AP, AccuracyGate, Candidate
+from ...runtime.accuracy.gate import AccuracyGate, Candidate
 from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
 from ...runtime.estimator import PoseEstimator
 from ...runtime.selection import Selection
 from ...runtime.system.progress import Report
 from .apart import apart
+
+MIN_PEOPLE_FOR_AP = 20
+"""On fewer people accuracy does not resolve what int8 costs, and nothing is searched."""
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
 FEWEST = 8  # people that ranges may rest on; fewer show too little of what activations can be

@@ -29,9 +29,6 @@ from .people import Float, labelled_people
 from .scorer import Scorer, paired_interval
 from .verdict import PCK, Parity, Row, Worst
 
-MIN_PEOPLE_FOR_AP = 20
-"""On fewer people accuracy does not resolve what int8 costs."""
-
 HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 0.1, "int8": 0.3, "int8_gpu": 0.3}
 """Relative L2 errors of the heatmaps that a precision explains: the bound where there are no labels to judge a graph
 by. fp32: the order of sums. fp16: 11 bits through a few hundred layers. bf16: 8 bits, measured at 0.004 to 0.011.

@@ -85,7 +85,7 @@ def make_plan(*arguments: str | Path) -> Plan:
 def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Built:
     folder = tmp_path_factory.mktemp("built")
     plain, output = folder / "plain.onnx", folder / "demo.pose"
-    done = posert(*DEMO, "--int8", "--limit", "14", "--output", output, "--onnx", plain, "--json")
+    done = posert(*DEMO, "--int8", "--limit", "14", "--max-drop", "0.05", "--output", output, "--onnx", plain, "--json")
     return Built(*done, folder)
 
 
