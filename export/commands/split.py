@@ -20,8 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("annotations", type=Path, help=labels)
     add("--images", type=Path, required=True, metavar="DIR", help="folder of the images in it")
     add("--output", type=Path, required=True, metavar="DIR", help="new folder for train, calib, test and split.json")
-    add("--test", type=float, default=0.2, metavar="SHARE", help="of the images, to measure on (default: 0.2)")
-    add("--calib", type=float, default=0.2, metavar="SHARE", help="of the images, to calibrate int8 on (default: 0.2)")
+    add("--test-share", type=float, default=0.2, metavar="SHARE", help="of the images, to measure on (default: 0.2)")
+    add(
+        "--calib-share",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="of the images, to calibrate int8 on (default: 0.2)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,9 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from ..splitting import assign, find_groups, write_sides
     from ..splitting.write import check_folder
 
-    shares = {"train": 1 - args.test - args.calib, "calib": args.calib, "test": args.test}
+    shares = {"train": 1 - args.test_share - args.calib_share, "calib": args.calib_share, "test": args.test_share}
     if not all(0 < share < 1 for share in shares.values()):
-        raise PosertError(f"--test {args.test:g} --calib {args.calib:g}: expected shares that leave some to train on")
+        raise PosertError(
+            f"--test-share {args.test_share:g} --calib-share {args.calib_share:g}: expected shares that leave some to "
+            "train on"
+        )
     check_folder(args.output)
     frames = read_frames(args.annotations, args.images)
     with steps(Console(stderr=True, markup=False)) as report:

@@ -124,7 +124,8 @@ def _undecided_drift(parity: Parity, rows: Sequence[Row]) -> str:
 
 def subjects(parity: Parity) -> str:
     """How many were measured, such as "22 instances"; `data` of older builds does not say what they are called."""
-    return f"{parity.data['people']} {parity.data.get('subjects', 'people')}"
+    count, name = parity.data["people"], parity.data.get("subjects", "people")
+    return f"1 {'person' if name == 'people' else name.removesuffix('s')}" if count == 1 else f"{count} {name}"
 
 
 def drift_note(parity: Parity) -> str:

@@ -136,7 +136,11 @@ def one_animal(case: Case) -> None:
 HANDLED: dict[str, tuple[Callable[[Case], Any], tuple[str, ...]]] = {
     "one frame of one animal in both": (
         one_animal,
-        ("too few to judge AP by", "1 different calibration instance: 11 more would help"),
+        (
+            "1 instance cannot tell whether",
+            "they are in one image",
+            "1 different calibration instance: 11 more would help",
+        ),
     ),
     "calibration all alike": (
         lambda case: setattr(case, "calib", alike(case.calib, case.images)),

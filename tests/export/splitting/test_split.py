@@ -147,7 +147,7 @@ def test_what_cannot_be_split_is_refused_and_nothing_is_written(tmp_path: Path, 
     arguments = (labels, "--images", tmp_path / "images", "--output", tmp_path / "out")
     status, said = split(*arguments)
     assert status == 2 and "the 2 images form 2 groups, and train, calib, test need one each" in said
-    status, said = split(*arguments, "--test", "0.9")
+    status, said = split(*arguments, "--test-share", "0.9")
     assert status == 2 and "expected shares that leave some to train on" in said
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "train.json").write_text("mine")
