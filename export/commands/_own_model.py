@@ -49,6 +49,12 @@ def model_of(args: argparse.Namespace) -> OwnModel | OnnxModel:
         raise PosertError("--config and --contract both say what the network expects: give one of them")
     if args.network is not None and args.weights != "auto":
         raise PosertError(f"--network {args.network} has its weights in it: leave --weights out")
+    if args.imgsz is not None and (args.arch is None or args.contract is not None):
+        given = next(name for name in ("contract", "config", "network", "weights") if getattr(args, name) is not None)
+        raise PosertError(
+            f"--imgsz goes with --arch and without --contract: with --{given} that file says the size of the crop "
+            "(posert contract FILE shows it; width and height in contract.yaml)"
+        )
     if args.arch is not None:
         return _of_architecture(args)
     weights = _file(args)

@@ -54,7 +54,12 @@ def read_description(path: str | os.PathLike[str], *, config_root: str | os.Path
         )
     if start[:1] == b"\x08" or path.suffix == ".onnx":  # the version of ONNX, its first field
         return _of_onnx(path)
-    text = decode(read_bytes(path), str(path))
+    try:
+        text = decode(read_bytes(path), str(path))
+    except ConfigError as error:
+        if path.suffix in (".py", ".yaml", ".yml", ".json"):
+            raise
+        raise ConfigError(f"{path} begins with {start[:8]!r}, as none of these files does: {_KNOWN}") from error
     return _of_python(text, path, root) if _is_python(text, path) else _of_data(text, path)
 
 

@@ -247,6 +247,7 @@ def test_two_networks_in_one_file(tmp_path: Path, refused: Callable[..., str]) -
         (("--weights", "w.pth", "--config", "missing.py"), r"there is no file .*missing.py"),
         (("--weights", "w.pth", "--config", "joints.yaml"), r"joints.yaml is a data set file.*--dataset-file"),
         (("--weights", "w.pth", "--config", "c.py", "--dataset-file", "c.py"), r"c.py"),
+        (("--weights", "noise.pth"), r"noise.pth begins with b'\\xa0qq.*a checkpoint, an ONNX file, a bundle"),
         (
             ("--weights", "w.pth", "--config", "c.py", "--dataset-file", "joints.yaml"),
             r"has 3 output channels, and the data set 'more' has 5 joints.*--dataset-file",
@@ -264,9 +265,17 @@ def test_one_file_in_the_place_of_another(
     save(tmp_path / "w.pth", weights(found))
     save(tmp_path / "c.py", config(found))
     save(tmp_path / "joints.yaml", {"name": "more", "keypoints": list("abcde")})
+    (tmp_path / "noise.pth").write_bytes(b"\xa0qq\xc1uUe\xbe" * 20)
     onnx_file(tmp_path / "n.onnx")
     seen = refused(*(a if a.startswith("--") or a == "hrnet_w32" else tmp_path / a for a in arguments))
     assert re.search(message, seen, re.DOTALL), seen
+
+
+def test_a_size_that_the_contract_says(tmp_path: Path, refused: Callable[..., str]) -> None:
+    """--imgsz is of an architecture; beside a contract it would be ignored."""
+    network, contract = onnx_file(tmp_path / "n.onnx"), save(tmp_path / "contract.yaml", CONTRACT)
+    seen = refused("--network", network, "--contract", contract, "--imgsz", "64x48")
+    assert "--imgsz goes with --arch and without --contract" in seen and "posert contract FILE" in seen
 
 
 def test_a_bundle_in_the_place_of_weights(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -207,7 +207,7 @@ def test_a_contract_of_vectors(tmp_path: Path) -> None:
         ("x.onnx", b"", "no ONNX file"),
         ("x.zip", b"PK\x03\x04 cut", "damaged"),
         ("x.pkl", b"\x80\x04K\x01.", "no data.pkl|damaged|holds no description"),
-        ("x.bin", bytes(range(256)), "not text"),
+        ("x.bin", bytes(range(256)), "begins with"),
         ("x.yaml", b"keypoints: [a, b]", "give it with --dataset-file"),
         ("x.json", b'{"categories": []}', "give it with --dataset-file"),
         ("x.py", b"dataset_info = dict()", "give it with --dataset-file"),
