@@ -10,8 +10,7 @@ from onnx import ModelProto
 
 from posert.benchmarks.accuracy import part_of
 from posert.calib.images import CalibrationSet, crops_from_coco
-from posert.calib.overlap import EvaluationImages
-from posert.export.builder.apart import apart
+from posert.export.builder.apart import apart, evaluation_images
 from posert.export.builder.plan import Plan
 from posert.export.builder.tuning import calibration_sample_size, tuning_frames
 from posert.export.commands.build import COMMAND, make_plan
@@ -81,7 +80,7 @@ def read_inputs(build: Sequence[str], people: int, images: int) -> Inputs:
         return _synthetic(plan, reference, people, images)
     contract = reference.contract
     held_out = plan.held_out.with_joints_of(contract)
-    evaluation = EvaluationImages([record["file_name"] for record in held_out.coco["images"]], held_out.read)
+    evaluation = evaluation_images(held_out, plan.allow_similar)
     frames = plan.calibration.with_joints_of(contract)
 
     def crops_of(frames: Frames) -> CalibrationSet:

@@ -3,7 +3,8 @@
 from .cache import CalibrationCache, merge_caches, read_cache, write_cache
 from .fp16 import to_fp16
 from .images import CalibrationSet, crops_from_coco, folder
-from .overlap import EvaluationImages, phash
+from .looks import image_facts, phash
+from .overlap import EvaluationImages
 from .placement import Placement, place
 from .qdq import Quantized, quantize
 from .ranges import CalibrationState, Ranges, collect
@@ -23,6 +24,7 @@ __all__ = [
     "crops_from_coco",
     "find_float_blocks",
     "folder",
+    "image_facts",
     "merge_caches",
     "phash",
     "place",

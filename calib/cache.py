@@ -20,12 +20,13 @@ import numpy as np
 from ..runtime.bundle.schema import NUMBER, check_shape
 from ..runtime.errors import CalibrationError
 from ..runtime.system.files import atomic_write
+from .looks import PHASH_BYTES, Hash, different, moment_of
 from .methods import method as find_method
 from .observers import Range
-from .overlap import PHASH_BYTES, EvaluationImages, Overlap, in_words
+from .overlap import EvaluationImages, Overlap, in_words
 from .ranges import CalibrationState, Ranges, mean_change
 
-SCHEMA = 1
+SCHEMA = 2
 _RANGE = {"lo": NUMBER, "hi": NUMBER}
 _SHAPE: dict[str, Any] = {
     "calibration_cache": int,
@@ -35,9 +36,9 @@ _SHAPE: dict[str, Any] = {
     "crops": int,
     "sets": [
         {
-            **{"sha256": str, "data": str, "people": int, "images": int},
+            **{"sha256": str, "data": str, "kind": str, "people": int, "images": int},
             "strata": {"*": int},
-            "files": {"*": {"sha256": str, "phash": (str, type(None))}},
+            "files": {"*": {"sha256": str, "people": [str]}},
         }
     ],
     "curve": [list],
@@ -57,7 +58,7 @@ class CalibrationCache:
         graph: sha256 of the float32 graph, as in a bundle's manifest.
         method: range method, see methods.py.
         sets: the calibration sets, as `CalibrationSet.provenance` describes them, with the name of the images' source
-            in `data` and the sha256 and perceptual hash of each file.
+            in `data` and its `kind`; of each file the sha256, and perceptual hashes of its people.
         ranges: by tensor, and how they converged; empty until the calibration is finished.
         state: the observers and how many crops they have seen.
         finished: whether all crops of the sets were observed; if not, the calibration can be resumed from `state`.
@@ -70,6 +71,12 @@ class CalibrationCache:
     ranges: Ranges
     state: CalibrationState
     finished: bool = True
+
+    @property
+    def different(self) -> int:
+        """How many of the people that were calibrated on do not look alike."""
+        texts = [text for one in self.sets for file in one["files"].values() for text in file["people"]]
+        return min(self.state.crops, different([_hash(text) for text in texts]) or self.state.crops)
 
     def check_graph(self, sha256: str, source: str) -> None:
         """Refuse another graph than the one that was calibrated.
@@ -92,18 +99,19 @@ class CalibrationCache:
         """
         found = Overlap({}, {})
         for name, file in ((n, f) for one in self.sets for n, f in one["files"].items()):
-            perceptual = np.frombuffer(bytes.fromhex(file["phash"]), np.uint8) if file["phash"] else None
+            people = [_hash(text) for text in file["people"]]
             if (copied := held_out.file(file["sha256"])) is not None:
                 found.copies[name] = copied
-            elif (alike := held_out.similar(perceptual)) is not None:
+            elif (alike := held_out.similar(people, moment_of({"file_name": name}))) is not None:
                 found.similar[name] = alike
-        if found.copies or found.similar:
+        held_out.suspects |= found.similar
+        if found.copies or (found.similar and not held_out.allow_similar):
             raise CalibrationError(
                 f"{source}: of the images that it was calibrated on, {len(found.copies)} are also in the evaluation "
                 f"set and {len(found.similar)} look like an image of it: "
                 f"{in_words({**found.copies, **found.similar}, 'there')}. Accuracy measured there could be too high. "
                 "Calibrate again without them, or give the build --calib and --calib-images in place of this file: it "
-                "leaves out what looks alike"
+                "leaves out what looks alike (--allow-similar keeps it)"
             )
 
 
@@ -142,9 +150,9 @@ def read_cache(path: str | os.PathLike[str]) -> CalibrationCache:
         check_shape(values, _SHAPE, "calibration cache")
         if not values["sets"]:
             raise ValueError("it has no calibration set")
-        for text in (file["phash"] for one in values["sets"] for file in one["files"].values()):
-            if text is not None and len(bytes.fromhex(text)) != PHASH_BYTES:
-                raise ValueError(f"a perceptual hash has {PHASH_BYTES} bytes, got {text!r}")
+        for file in (file for one in values["sets"] for file in one["files"].values()):
+            for text in file["people"]:
+                _hash(text)
         observer, _ = find_method(values["method"])
         curve = [(int(crops), float(change)) for crops, change in values["curve"]]
         state = CalibrationState(values["crops"], curve=curve)
@@ -217,6 +225,13 @@ def merge_caches(parts: Sequence[tuple[str, CalibrationCache]]) -> CalibrationCa
     curve = [(crops, mean_change(first.ranges, found))]
     state = CalibrationState(crops, curve=curve, observers=observers)
     return replace(first, sets=tuple(sets), ranges=Ranges(found, curve), state=state)
+
+
+def _hash(text: str) -> Hash:
+    found = np.frombuffer(bytes.fromhex(text), np.uint8)
+    if len(found) != PHASH_BYTES:
+        raise ValueError(f"a perceptual hash has {PHASH_BYTES} bytes, got {text!r}")
+    return found
 
 
 def _images(cache: CalibrationCache) -> dict[str, str]:

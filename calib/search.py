@@ -12,6 +12,7 @@ then miss the shortest prefix; but the result was itself measured to be within t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,11 +30,19 @@ class Measurement:
         drop: of accuracy; infinite where accuracy could not be measured.
         interval: confidence interval of the drop, or None.
         ms: time per person; None where nothing here runs int8, and multiply-accumulates decide what is cheap.
+        drift: 95th percentile of the distance that joints moved, px of the frame; None where it was not measured.
+        drift_bounds: bounds of it, or None.
     """
 
     drop: float
     interval: tuple[float, float] | None = None
     ms: float | None = None
+    drift: float | None = None
+    drift_bounds: tuple[float, float] | None = None
+
+    def within(self, max_drop: float, max_drift: float | None) -> bool:
+        """Whether neither the drop nor the drift is larger than allowed; a drift of None is not bounded."""
+        return self.drop <= max_drop and (max_drift is None or (self.drift is not None and self.drift <= max_drift))
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ def find_float_blocks(
     measure: Callable[[tuple[str, ...]], Measurement],
     max_drop: float,
     progress: Callable[[Step], None] | None = None,
+    max_drift: float | None = None,
 ) -> SearchResult:
     """Find which blocks must stay in float.
 
@@ -74,9 +84,10 @@ def find_float_blocks(
         measure: measures the network with these nodes in float.
         max_drop: the allowed drop, in the unit of `measure`.
         progress: called with each measured step.
+        max_drift: the allowed drift, px; None: any.
 
     Raises:
-        GateError: no measured network is within `max_drop`; the message names the best one.
+        GateError: no measured network is within `max_drop` and `max_drift`; the message names the best one.
     """
     steps: dict[frozenset[str], Step] = {}
 
@@ -88,24 +99,36 @@ def find_float_blocks(
             steps[key] = Step(tuple(block.name for block in in_float), nodes, macs, measure(nodes))
             if progress is not None:
                 progress(steps[key])
-        return steps[key].measured.drop <= max_drop
+        return steps[key].measured.within(max_drop, max_drift)
 
     by_loss_per_mac = sorted(blocks, key=lambda b: -b.loss / max(b.macs, 1e-9))
     count = _shortest_prefix(by_loss_per_mac, within_drop, 0, len(blocks) - 1)  # with all of them nothing is int8
     if count is None:
-        nearest = min(steps.values(), key=lambda s: s.measured.drop)
-        raise GateError(
-            f"no int8 network keeps the AP drop within {max_drop:g}: the best of {len(steps)} measured loses "
-            f"{nearest.measured.drop:.4g}, with {len(nearest.blocks)} of {len(blocks)} blocks in float "
-            f"({nearest.float_macs:.1%} of the multiply-adds). Allow more (--max-drop), or use fp16."
-        )
+        raise GateError(_refusal(list(steps.values()), len(blocks), max_drop, max_drift))
     if count:
         by_loss = sorted(blocks, key=lambda b: -b.loss)
         limit = sum(block.macs for block in by_loss_per_mac[:count])
         cheaper = sum(macs < limit for macs in itertools.accumulate(block.macs for block in by_loss))
         _shortest_prefix(by_loss, within_drop, 1, cheaper)
     curve = sorted(steps.values(), key=lambda s: (s.float_macs, len(s.blocks)))
-    return SearchResult(_cheapest([s for s in curve if s.measured.drop <= max_drop]), tuple(curve))
+    return SearchResult(_cheapest([s for s in curve if s.measured.within(max_drop, max_drift)]), tuple(curve))
+
+
+def _refusal(steps: Sequence[Step], blocks: int, max_drop: float, max_drift: float | None) -> str:
+    """What the nearest step costs: by the drop, unless some step keeps that and the drift is too large."""
+    kept = [s for s in steps if s.measured.drop <= max_drop]
+    if kept:
+        nearest = min(kept, key=lambda s: math.inf if s.measured.drift is None else s.measured.drift)
+        asked, option = f"95 % of the joints within {max_drift:g} px", "--max-drift"
+        cost = f"moves them by {nearest.measured.drift or math.nan:.3g} px"
+    else:
+        nearest = min(steps, key=lambda s: s.measured.drop)
+        asked, option = f"the AP drop within {max_drop:g}", "--max-drop"
+        cost = f"loses {nearest.measured.drop:.4g}"
+    return (
+        f"no int8 network keeps {asked}: the best of {len(steps)} measured {cost}, with {len(nearest.blocks)} of "
+        f"{blocks} blocks in float ({nearest.float_macs:.1%} of the multiply-adds). Allow more ({option}), or use fp16."
+    )
 
 
 def _shortest_prefix(

@@ -12,7 +12,7 @@ import onnx
 
 from ..calib.cache import CalibrationCache, write_cache
 from ..calib.images import CalibrationSet, crops_from_coco
-from ..calib.overlap import phash
+from ..calib.looks import Picture, image_facts
 from ..calib.placement import place
 from ..calib.ranges import CalibrationState, Ranges, collect
 from ..runtime.accuracy.frames import Frames
@@ -79,13 +79,13 @@ def calibrate(
 
 
 def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
-    """Provenance of the set and the perceptual hash of each image, which a build compares with its held-out images."""
+    """Provenance of the set, and perceptual hashes of its people, which a build compares with its held-out ones."""
     described = crops.provenance()
-    files = {}
+    files, facts = {}, image_facts(frames.coco)
     for name, sha256 in described["files"].items():
-        found = phash(frames.read(name))
-        files[name] = {"sha256": sha256, "phash": None if found is None else found.tobytes().hex()}
-    return {**described, "data": frames.note, "files": files}
+        found = Picture(frames.read(name)).people(facts[name].boxes)
+        files[name] = {"sha256": sha256, "people": [one.tobytes().hex() for one, _ in found]}
+    return {**described, "data": frames.note, "kind": frames.kind, "files": files}
 
 
 def _check_same(before: CalibrationCache, now: CalibrationCache, tensors: list[str], path: Path) -> None:

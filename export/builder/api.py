@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -17,7 +18,7 @@ from ..demo.frames import demo_frames
 from ..graph.to_onnx import OPSET, check_opset
 from .model import OnnxModel, OwnModel
 from .pipeline import build_bundle
-from .plan import PRECISIONS, Build, Plan
+from .plan import PRECISIONS, Build, Plan, check_max_drift
 
 File = str | os.PathLike[str]
 Labels = tuple[File, File]
@@ -36,9 +37,11 @@ def build(
     name: str = "network",
     precision: Sequence[str] = ("fp32",),
     labels: Labels | None = None,
-    calib: Labels | None = None,
+    calib: Labels | Literal["demo"] | None = None,
     max_drop: float = 0.005,
+    max_drift: float | None = None,
     opset: int = OPSET,
+    allow_similar: bool = False,
     report: Report = lambda what, done, total: None,
 ) -> Build:
     """Make graphs of a network, judge them against it, and write the bundle: `posert build` from Python.
@@ -53,9 +56,13 @@ def build(
         precision: of "fp32", "fp16" and "int8"; fp32 is always made.
         labels: annotation file (COCO keypoints, or a CSV of DeepLabCut or Lightning Pose) and folder of its images, to
             judge accuracy on. None: only outputs are compared, on synthetic people.
-        calib: training images to calibrate int8 on, in the same form. None: synthetic people.
+        calib: training images to calibrate int8 on, in the same form; a dozen are enough. "demo": synthetic people,
+            with whose ranges the joints drift more. int8 needs one of the two.
         max_drop: AP, or PCK of joints without sigmas, that a graph may lose.
+        max_drift: px of the frame by which 95 % of a graph's joints may move; None: any.
         opset: ONNX operator set.
+        allow_similar: whether images of `calib` stay that look like one of `labels`. They are left out otherwise, and
+            copies are refused.
         report: called with (step, items done, items in all).
 
     Returns:
@@ -68,7 +75,13 @@ def build(
     unknown = sorted(set(precision) - set(PRECISIONS))
     if unknown or isinstance(precision, str):
         raise InputError(f"precision {precision!r}: expected a list of {', '.join(PRECISIONS)}")
+    if "int8" in precision and calib is None:
+        raise InputError(
+            "int8 needs images of yours to calibrate on: calib=(annotations, images), a dozen frames are enough. "
+            'calib="demo" takes synthetic people in their place; the joints drift more then'
+        )
     check_opset(opset)
+    check_max_drift(max_drift)
     check_writable(Path(output))
     joints = len(contract.keypoints)
     model: OwnModel | OnnxModel
@@ -85,9 +98,11 @@ def build(
         output=Path(output),
         held_out=stand_in if labels is None else read_frames(*labels),
         labelled=labels is not None,
-        calibration=to_calibrate if calib is None else read_frames(*calib),
+        calibration=to_calibrate if calib is None or calib == "demo" else read_frames(*calib),
         opset=opset,
         max_drop=max_drop,
-        tunable=calib is not None,
+        tunable=calib is not None and calib != "demo",
+        allow_similar=allow_similar,
+        max_drift=max_drift,
     )
     return build_bundle(plan, report)

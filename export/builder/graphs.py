@@ -11,16 +11,16 @@ import onnx
 from ...calib import macs
 from ...calib.fp16 import activations, overflows, to_fp16
 from ...calib.images import crops_from_coco
-from ...calib.overlap import EvaluationImages
 from ...calib.ranges import collect
 from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.archive import Golden
+from ...runtime.errors import InputError
 from ...runtime.system.memory import trim_heap
 from ..configs.onnx_file import CONTRACT_KEY
 from ..graph.reference import Reference
 from ..graph.to_onnx import to_onnx, with_crops, with_free_size
 from ..graph.to_torchscript import to_torchscript
-from .apart import apart
+from .apart import apart, evaluation_images
 from .int8 import make_int8
 from .plan import Build
 from .tuning import PEOPLE, calibration_sample_size
@@ -36,7 +36,12 @@ def make_graphs(build: Build, held_out: Frames) -> None:
     must not see the images of the gate, `held_out`.
     """
     contract = build.contract
-    evaluation = EvaluationImages([record["file_name"] for record in held_out.coco["images"]], held_out.read)
+    evaluation = evaluation_images(held_out, build.plan.allow_similar)
+    if build.plan.labelled and evaluation.all_alike():
+        raise InputError(
+            f"the {len(held_out.coco['images'])} images to measure accuracy on all show the same picture "
+            f"({held_out.note}): give images that differ"
+        )
 
     def drawn(frames: Frames) -> list[str]:  # and of a small set all that the search may tune on
         crops = crops_from_coco(frames.coco, frames.read, contract, CALIBRATION_PEOPLE + PEOPLE)
@@ -73,6 +78,7 @@ def make_graphs(build: Build, held_out: Frames) -> None:
         _add_onnx(build, "fp16", to_fp16(fp32, keep_fp32), keep_fp32)
     if "int8" in plan.precisions:
         make_int8(build, fp32, crops, evaluation, keep_fp32)
+    build.suspects = evaluation.suspects
     del fp32
     trim_heap()
 

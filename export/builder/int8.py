@@ -16,6 +16,7 @@ import onnx
 
 from ...calib.cache import read_cache
 from ...calib.images import CalibrationSet
+from ...calib.looks import Picture, different
 from ...calib.overlap import EvaluationImages
 from ...calib.placement import REQUESTED, Placement, place
 from ...calib.qdq import quantize
@@ -45,7 +46,7 @@ def make_int8(
     held_out: EvaluationImages,
     keep_fp32: Mapping[str, str] | None = None,
 ) -> None:
-    """Calibrate, or take the ranges that were given; add both int8 graphs; keep in float what `--max-drop` demands.
+    """Calibrate, or take the ranges that were given; add both int8 graphs; keep in float what the limits demand.
 
     Args:
         build: gets the graphs and the record of the calibration.
@@ -56,7 +57,7 @@ def make_int8(
 
     Raises:
         CalibrationError: the data or the given ranges cannot be used.
-        GateError: no int8 graph holds `plan.max_drop`; the message says how near the best one came.
+        GateError: no int8 graph holds `plan.max_drop` and `plan.max_drift`; the message says how near the best came.
     """
     plan, keep_fp32 = build.plan, dict(keep_fp32 or {})
     ranges, record, in_calibration_set = _ranges(build, fp32, crops, held_out)
@@ -74,7 +75,7 @@ def make_int8(
             found, blocks = _search(build, tuner, variants, crops)
             placement = variants.write(found.best.float_nodes)
             reasons = {n: f"int8 costs accuracy in {b.name}" for b in blocks for n in b.nodes}
-            record["search"] = _search_record(found, blocks, tuner, plan.max_drop)
+            record["search"] = _search_record(found, blocks, tuner, plan)
         else:
             record["search"] = {"reason": tuner.gate.data["note"]}
         del tuner
@@ -128,7 +129,8 @@ def _ranges(
         tensors, people = place(fp32).tensors, len(crops)
         ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: build.report("calibration", done, people))
         ids = {person.annotation for person in crops.people}
-        record = {"method": METHOD, "data": plan.calibration.note, **crops.provenance()}
+        record = {"method": METHOD, "data": plan.calibration.note, "on_strangers": plan.on_strangers}
+        record |= {**crops.provenance(), "different": _different(crops, plan.calibration)}
         return ranges, record, lambda a: a["id"] in ids
     scales = read_cache(plan.scales)
     scales.check_graph(build.graphs["fp32"][0].sha256, str(plan.scales))
@@ -142,13 +144,25 @@ def _ranges(
     record = {
         "method": scales.method,
         "data": ", ".join(one["data"] for one in scales.sets),
+        "on_strangers": plan.trained_elsewhere and any(one["kind"] == "demo" for one in scales.sets),
         "people": scales.state.crops,
+        "different": scales.different,
         "images": sum(one["images"] for one in scales.sets),
         "scales": plan.scales.name,
         "sets": [{k: v for k, v in one.items() if k != "files"} for one in scales.sets],
         "files": {name: file["sha256"] for one in scales.sets for name, file in one["files"].items()},
     }
     return scales.ranges, record, lambda a: used(a["file_name"])
+
+
+def _different(crops: CalibrationSet, frames: Frames) -> int:
+    """How many of the people who were calibrated on do not look alike."""
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for person in crops.people:
+        x1, y1, x2, y2 = person.given
+        boxes.setdefault(person.file_name, []).append((x1, y1, x2 - x1, y2 - y1))
+    looks = (Picture(frames.read(name)).people(np.array(found)) for name, found in boxes.items())
+    return different([one for people in looks for one, _ in people]) or len(crops)
 
 
 def _frames(
@@ -171,14 +185,14 @@ def _frames(
 
 def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationSet) -> tuple[SearchResult, list[Block]]:
     """All in int8 if that holds, as is usual; else the cheapest set of blocks in float, and what each block costs."""
-    max_drop, report = build.plan.max_drop, build.report
+    plan, report = build.plan, build.report
 
     def measure(float_nodes: tuple[str, ...], what: str) -> Measurement:
         variants.write(float_nodes)
         return tuner.measure({name: file.read_bytes() for name, file in variants.files.items()}, what)
 
     first = measure((), "int8: accuracy on what is tuned on")
-    if first.drop <= max_drop:
+    if not _shown_too_much(first, plan):
         step = Step((), (), 0.0, first)
         return SearchResult(step, (step,)), []
     progress = partial(report, "int8: what each block costs")
@@ -192,13 +206,23 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
             return first
         return measure(float_nodes, f"int8: search, try {next(tries)}, {len(float_nodes)} nodes in float")
 
-    return find_float_blocks(blocks, attempt, max_drop), blocks
+    return find_float_blocks(blocks, attempt, plan.max_drop, max_drift=plan.max_drift), blocks
 
 
-def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_drop: float) -> dict[str, Any]:
+def _shown_too_much(measured: Measurement, plan: Plan) -> bool:
+    """Whether a graph is shown to lose more, or to move joints farther, than the plan allows; or gave no figures."""
+    if measured.interval is None or measured.interval[0] > plan.max_drop:
+        return True
+    if plan.max_drift is None:
+        return False
+    return measured.drift_bounds is None or measured.drift_bounds[0] > plan.max_drift
+
+
+def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, plan: Plan) -> dict[str, Any]:
     return {
         "metric": tuner.gate.data["metric"],
-        "max_drop": max_drop,
+        "max_drop": plan.max_drop,
+        "max_drift": plan.max_drift,
         "people": tuner.gate.data["people"],
         "images": tuner.gate.data["images"],
         "accuracy": tuner.gate.row.accuracy,
@@ -214,4 +238,8 @@ def _search_record(found: SearchResult, blocks: list[Block], tuner: Tuner, max_d
 
 
 def _finite(measured: Measurement) -> dict[str, Any]:
-    return asdict(measured) | ({} if isfinite(measured.drop) else {"drop": None})
+    values = asdict(measured)
+    for name in ("interval", "drift_bounds"):
+        if values[name] is not None and not all(map(isfinite, values[name])):
+            values[name] = None
+    return values | ({} if isfinite(measured.drop) else {"drop": None})

@@ -60,6 +60,7 @@ def build_bundle(
         accuracy = {
             "verdict": parity.verdict,
             "max_drop": parity.max_drop,
+            "max_drift": parity.max_drift,
             "data": parity.data,
             **state.loaded.published,
         }
@@ -81,6 +82,7 @@ def _judge(state: Build, held_out: Frames, draft: Path) -> None:
             candidates,
             held_out,
             max_drop=state.plan.max_drop,
+            max_drift=state.plan.max_drift,
             labelled=state.plan.labelled,
             advance=lambda name, done, total: state.report(f"gate: {name}", done, total),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ...runtime.accuracy.verdict import Parity
 from ...runtime.backends import load_backend
 from ...runtime.bundle.archive import Artifact, Golden, describe
 from ...runtime.bundle.contract import Contract
+from ...runtime.errors import InputError
 from ...runtime.system.machine import processor, versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
@@ -27,6 +29,12 @@ PRECISIONS = ("fp32", "fp16", "int8")
 _LIBRARIES = {"onnx": "onnxruntime", "torchscript": "torchscript"}
 
 
+def check_max_drift(value: float | None) -> None:
+    """Raise InputError: not a number of pixels."""
+    if value is not None and not 0 <= value < math.inf:
+        raise InputError(f"--max-drift {value}: expected px of the frame, such as 2 for two pixels")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to build.
@@ -38,12 +46,14 @@ class Plan:
         plain: where to write the plain ONNX graph, whose input is normalised images, or None.
         opset: ONNX operator set.
         max_drop: the largest AP drop that the gate accepts, a fraction.
+        max_drift: the largest p95 of the joints' drift that it accepts, px of the frame; None: any.
         dynamic_size: the plain graph takes any height and width.
         held_out: labelled frames for the accuracy gate.
         labelled: whether AP on `held_out` says something about these weights.
         calibration: frames to calibrate on.
         tunable: whether AP on `calibration` says something about these weights.
         scales: file of ranges that `posert calibrate` found, or None to find them.
+        allow_similar: whether calibration images that look like one of `held_out` stay; copies never do.
     """
 
     model: Model
@@ -58,6 +68,18 @@ class Plan:
     dynamic_size: bool = False
     tunable: bool = False
     scales: Path | None = None
+    max_drift: float | None = None
+    allow_similar: bool = False
+
+    @property
+    def on_strangers(self) -> bool:
+        """Whether calibration is on synthetic people and the network was trained on other images."""
+        return self.calibration.kind == "demo" and self.trained_elsewhere
+
+    @property
+    def trained_elsewhere(self) -> bool:
+        """Whether the weights are neither the demo's, which were trained on synthetic people, nor random."""
+        return self.model.weights not in ("demo", "random")
 
 
 @dataclass
@@ -74,6 +96,7 @@ class Build:
         macs: multiply-adds per crop; None where they cannot be counted.
         graphs: the bundle's graphs by name, as `write_bundle` takes them.
         calibration: the manifest's record of the int8 calibration, None without int8.
+        suspects: calibration images that look like one of `plan.held_out`, with its name there.
         parity: the result of the accuracy gate.
         path: the bundle that was written.
     """
@@ -87,6 +110,7 @@ class Build:
     macs: int | None = None
     graphs: dict[str, tuple[Artifact, bytes | Path]] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    suspects: dict[str, str] = field(default_factory=dict)
     parity: Parity = field(init=False)
     path: Path = field(init=False)
 
@@ -139,5 +163,6 @@ class Build:
             "versions": versions(),
             "machine": processor(),
             "calibration": self.calibration,
+            "suspects": {"kept": self.plan.allow_similar, "pairs": self.suspects} if self.suspects else None,
             **self.loaded.published,
         }

@@ -19,13 +19,16 @@ import numpy as np
 from ...calib.overlap import EvaluationImages
 from ...calib.search import Measurement
 from ...runtime.accuracy.frames import Frames
-from ...runtime.accuracy.gate import MIN_PEOPLE_FOR_AP, AccuracyGate, Candidate
+from ...runtime.accuracy.gate import AccuracyGate, Candidate
 from ...runtime.backends import Session, installed_backends, load_backend
 from ...runtime.bundle.contract import Contract
 from ...runtime.estimator import PoseEstimator
 from ...runtime.selection import Selection
 from ...runtime.system.progress import Report
 from .apart import apart
+
+MIN_PEOPLE_FOR_AP = 20
+"""On fewer people accuracy does not resolve what int8 costs, and nothing is searched."""
 
 PEOPLE = 128  # at most: twice as many would narrow the interval by a third, and cost twice the time in every build
 FEWEST = 8  # people that ranges may rest on; fewer show too little of what activations can be
@@ -115,18 +118,23 @@ class Tuner:
         self.fp32_ms = 1e3 * statistics.median(self._seconds(self._float) for _ in range(_ROUNDS))
 
     def measure(self, variants: Mapping[str, bytes], what: str) -> Measurement:
-        """The larger AP drop of the graphs "int8" and "int8_gpu", and the time of the former; `what` is reported."""
+        """The larger loss and the larger drift of the graphs "int8" and "int8_gpu", and the time of the former.
+
+        `what` is reported.
+        """
         self._what = what
         rows = [self.gate.evaluate(self._candidate(n, self.backends[n], data))[0] for n, data in variants.items()]
-        worst = max(rows, key=lambda row: math.inf if row.accuracy_drop is None else row.accuracy_drop)
-        if worst.accuracy_drop is None:  # its output is NaN, or a backend refused it
+        worst = max(rows, key=lambda row: math.inf if row.loss is None else row.loss)
+        if worst.loss is None:  # its output is NaN, or a backend refused it
             return Measurement(math.inf)
         # Timed in turn with the float32 graph: a machine that slows down slows both.
         session = load_backend(self.backends["int8"]).open(variants["int8"], "int8")
         session.infer(self._crop)
         pairs = [(self._seconds(session), self._seconds(self._float)) for _ in range(_ROUNDS)]
         ratio = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
-        return Measurement(worst.accuracy_drop, worst.accuracy_drop_interval, self.fp32_ms * ratio)
+        far = max(rows, key=lambda row: row.pixel_drift_p95)
+        moved = far.pixel_drift_p95, far.pixel_drift_p95_bounds
+        return Measurement(worst.loss, worst.loss_bounds, self.fp32_ms * ratio, *moved)
 
     def _seconds(self, session: Session) -> float:
         start = time.perf_counter()

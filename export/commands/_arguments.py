@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..builder.model import OnnxModel, OwnModel, PublishedModel
 
 _CALIBRATION_IMAGES = 100
+_SYNTHETIC = Path("demo")  # of --calib
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,19 +67,43 @@ def _published(args: argparse.Namespace) -> PublishedModel:
 
 
 def add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
-    data = "COCO keypoint annotations, or boxes as posert run --boxes takes them (default: synthetic people)"
+    data = "COCO keypoint annotations, or boxes as posert run --boxes takes them; demo: synthetic people"
     group.add_argument("--calib", type=Path, metavar="FILE", help=f"training images to calibrate on: {data}")
     group.add_argument("--calib-images", type=Path, metavar="DIR", help="folder of the images in --calib")
 
 
+def check_calibration(args: argparse.Namespace) -> None:
+    """Refuse a --calib without its --calib-images, or the folder without the file; "demo" needs no folder."""
+    if not _is_synthetic(args):
+        check_pair(args, "calib", "calib_images")
+
+
+def require_calibration(args: argparse.Namespace, weights: str) -> None:
+    """Refuse to calibrate these weights on synthetic people unless --calib demo asks for it, or they learned on them.
+
+    Raises PosertError: --calib is needed; the message says how to give it.
+    """
+    if args.calib is None and weights not in ("demo", "random"):
+        build = " or --calib-cache FILE (of posert calibrate)" if "calib_cache" in args else ""
+        raise PosertError(
+            "int8 needs images of yours to calibrate on: add --calib FILE --calib-images DIR, a dozen frames with "
+            f"labels or boxes are enough{build}. --calib demo takes synthetic people in their place; the joints drift "
+            "more then"
+        )
+
+
+def _is_synthetic(args: argparse.Namespace) -> bool:
+    return bool(args.calib == _SYNTHETIC and args.calib_images is None)
+
+
 def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
-    """The images of --calib, with labels or with boxes only; without it synthetic people."""
+    """The images of --calib, with labels or with boxes only; without it, and for "demo", synthetic people."""
     from ...runtime.accuracy.frames import box_frames, read_frames
     from ...runtime.accuracy.label_csv import is_label_csv
     from ...runtime.metrics.coco_files import read_json
     from ..demo.frames import demo_frames
 
-    if not args.calib:
+    if not args.calib or _is_synthetic(args):
         return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
     if args.calib.suffix.lower() == ".csv":
         labelled = is_label_csv(args.calib)

@@ -29,6 +29,8 @@ _SMALL_MACS = 1e9
 _UNLABELLED_IMAGES = 8
 _TRIED_IMAGES = 40  # of the gate's; they tell half a cell of the heatmap from chance
 _SYNTHETIC = "int8 is calibrated on synthetic people; images of your own keep more accuracy: --calib and --calib-images"
+_UNDECIDED = 3  # exit status
+_SIMILAR = "keep calibration images that look like one of --annotations; the report shows each pair"
 _UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
 
@@ -48,12 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_calibration_arguments(calibration)
     cache = "activation ranges from posert calibrate, in place of --calib"
     calibration.add_argument("--calib-cache", type=Path, metavar="FILE", help=cache)
+    calibration.add_argument("--allow-similar", action="store_true", help=_SIMILAR)
     gate = parser.add_argument_group("accuracy gate")
     arguments.add_labelled_images(gate, "of held-out images to measure AP on", "none, so AP stays unproven")
     add = gate.add_argument
     add("--limit", type=options.positive, metavar="N", help="use at most N of these images")
     drop = "AP that fp16 and int8 may lose; int8 blocks stay in float until it holds (default: 0.005)"
     add("--max-drop", type=float, default=0.005, metavar="AP", help=drop)
+    drift = "pixels of the frame that 95 %% of the joints may move by; int8 obeys it too (default: not judged)"
+    add("--max-drift", type=float, metavar="PX", help=drift)
     report = "folder for report.html and report.json (default: OUTPUT-report)"
     add("--report", type=Path, metavar="DIR", help=report)
     photos = parser.add_argument_group("photos").add_argument
@@ -68,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ..builder.pipeline import build_bundle
+    from ..report.suspects import pairs
     from ..report.write import print_blocks, print_table, write_report
 
     photos, plan = _photos(args), make_plan(args)
@@ -98,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     if built.path != plan.output:
         console.print(f"{plan.output} did not fail its gate and is kept; this bundle failed and is written beside it")
     meta = {**built.meta(), "command": command}
-    report_page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta)
+    suspects = pairs(built.suspects, plan.calibration.read, plan.held_out.read)
+    report_page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta, suspects)
     if args.json:
         files = {"bundle": str(built.path), "report": str(report_page)}
         verdicts = {"verdict": built.parity.verdict, "int8": built.calibration and built.calibration["verdict"]}
@@ -108,13 +115,12 @@ def run(args: argparse.Namespace) -> int:
         if built.calibration:
             print_blocks(built.calibration, Console())
         print(f"bundle {built.path}\nreport {report_page}")
-    return 1 if built.parity.verdict == "failed" else 0
+    return {"failed": 1, "undecided": _UNDECIDED}.get(built.parity.verdict, 0)
 
 
 def calibrates_on_strangers(plan: Plan) -> bool:
     """Whether int8 is calibrated on images that the network was not trained for."""
-    synthetic = plan.calibration.kind == "demo" and not plan.scales
-    return "int8" in plan.precisions and synthetic and plan.model.weights != "demo"
+    return "int8" in plan.precisions and plan.on_strangers and not plan.scales
 
 
 def _photos(args: argparse.Namespace) -> Frames | None:
@@ -148,7 +154,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
     from ..builder.model import OnnxModel, PublishedModel
-    from ..builder.plan import Plan
+    from ..builder.plan import Plan, check_max_drift
     from ..demo.frames import demo_frames
     from ..graph.to_onnx import OPSET, check_opset
     from ..weights.load import DEMO_NOTE, RANDOM_NOTE
@@ -161,13 +167,16 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if args.dynamic_size and isinstance(model, OnnxModel):
         raise PosertError("--dynamic-size is for PyTorch networks; an ONNX file has the size that it was exported for")
     arguments.check_pair(args, "annotations", "images")
-    arguments.check_pair(args, "calib", "calib_images")
+    arguments.check_calibration(args)
+    if "int8" in precisions and args.calib_cache is None:
+        arguments.require_calibration(args, model.weights)
     if args.calib_cache is not None:
         if "int8" not in precisions:
             raise PosertError("--calib-cache applies to int8: add --int8")
         read_cache(args.calib_cache)  # refuses other files
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
+    check_max_drift(args.max_drift)
     opset = OPSET if args.opset is None else args.opset
     check_opset(opset)
     output = args.output or Path(f"{model.name}.pose")
@@ -184,19 +193,22 @@ def make_plan(args: argparse.Namespace) -> Plan:
         notes = {"demo": f"{DEMO_NOTE}. Held-out synthetic people", "random": RANDOM_NOTE}
         note = notes.get(args.weights, _UNPROVEN)
         held_out, labelled = demo_frames(joints, "val", min(args.limit or images, images), note), demo
+    calibration = arguments.calibration_frames(args, joints)
     return Plan(
         model=model,
         precisions=precisions,
         output=output,
         held_out=held_out,
         labelled=labelled,
-        calibration=arguments.calibration_frames(args, joints),
+        calibration=calibration,
         plain=args.onnx,
         opset=opset,
         max_drop=args.max_drop,
+        max_drift=args.max_drift,
         dynamic_size=args.dynamic_size,
-        tunable=demo or (args.calib is not None and args.weights != "random"),
+        tunable=demo or (calibration.kind == "user" and args.weights != "random"),
         scales=args.calib_cache,
+        allow_similar=args.allow_similar,
     )
 
 

@@ -12,7 +12,14 @@ from ...runtime.cli.command import Command
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
 from ...runtime.system.progress import Report, steps
-from ._arguments import add_calibration_arguments, add_model_arguments, calibration_frames, check_pair, model_of
+from ._arguments import (
+    add_calibration_arguments,
+    add_model_arguments,
+    calibration_frames,
+    check_calibration,
+    model_of,
+    require_calibration,
+)
 
 if TYPE_CHECKING:
     from ...calib.cache import CalibrationCache
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"graph  {cache.graph} ({cache.model})")
     for one in cache.sets:
         print(f"people {one['sha256']} ({one['data']})")
-    print(settled_text(cache.ranges.curve, cache.ranges.settled))
+    print(settled_text(cache.ranges.curve, cache.ranges.settled, cache.different))
     return 0
 
 
@@ -77,7 +84,7 @@ def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
     from ..builder.int8 import METHOD
     from ..calibration import calibrate, partial_file
 
-    check_pair(args, "calib", "calib_images")
+    check_calibration(args)
     method = args.method or METHOD
     find_method(method)  # refuses an unknown one before any work
     partial = partial_file(args.output)
@@ -107,9 +114,11 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, Contract, by
             if "fp32" not in bundle.artifacts:
                 found = ", ".join(bundle.artifacts)
                 raise PosertError(f"{args.bundle} contains {found}; calibration needs its fp32 graph")
+            require_calibration(args, bundle.manifest["model"].get("checkpoint", {}).get("source", ""))
             data = bundle.read(bundle.artifacts["fp32"])
             return bundle.name, bundle.contract, data, calibration_frames(args, len(bundle.contract.keypoints))
     model = model_of(args)
+    require_calibration(args, model.weights)
     frames = calibration_frames(args, len(model.contract.keypoints))
     reference = model.load(report).reference
     report("ONNX graph", 0, 0)

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _WIDTH = 440  # px; legible on a phone, and half as wide as the page in a wide window
+_WIDE = 900  # px, of panels beside each other
 _CSSCOLORS = ("ink", "soft", "rule", "card", "fp32", "fp16", "int8", "other", "reference", "bad")
 # matplotlib knows no CSS variables: it draws with a placeholder for each, which `Plot.svg` replaces.
 COLOR = {name: f"#0d0d{k:02x}" for k, name in enumerate(_CSSCOLORS)}
@@ -44,12 +45,14 @@ styled = rc_context(_STYLE)
 
 
 class Plot:
-    """A figure with one pair of axes, and the tooltips of its artists."""
+    """A figure with one pair of axes, or some beside each other that share their rows, and tooltips of its artists."""
 
-    def __init__(self, name: str, label: str, height: float) -> None:
-        self.name, self.label = name, label
-        self.figure = Figure(figsize=(_WIDTH / 72, height / 72), layout="constrained")
-        self.axes: Axes = self.figure.add_subplot()
+    def __init__(self, name: str, label: str, height: float, beside: int = 1) -> None:
+        self.name, self.label, self._class = name, label, "plot" if beside == 1 else "plot wide"
+        width = _WIDTH if beside == 1 else _WIDE
+        self.figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        self.panels: list[Axes] = list(self.figure.subplots(1, beside, sharey=beside > 1, squeeze=False)[0])
+        self.axes = self.panels[0]
         self._tips: dict[str, str] = {}
 
     def tip(self, artist: Artist, text: str) -> None:
@@ -81,7 +84,7 @@ class Plot:
                 if key in attributes:
                     attributes[key] = f"{hash_sign}{self.name}-{attributes[key].lstrip('#')}"
             element.attrib = attributes
-        root.attrib = {"class": "plot", "viewBox": root.attrib["viewBox"], "role": "img", "aria-label": self.label}
+        root.attrib = {"class": self._class, "viewBox": root.attrib["viewBox"], "role": "img", "aria-label": self.label}
         return ET.tostring(root, encoding="unicode")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -12,11 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from ...runtime.accuracy.verdict import Parity, Worst
+from ...runtime.accuracy.drift import FEWEST
+from ...runtime.accuracy.verdict import Parity, Row, Worst
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.draw import SIDES, layout
 from . import plots, words
-from .plots import Point, Series
+from .plots import Graph, Point, Series
+from .suspects import Pair
 
 _DASHES = ((), (3.5, 2), (1, 2), (4.5, 2, 1, 2))
 _JOINTS = 30  # rows of the joint table; a skeleton with fingers and a face shows its worst
@@ -25,13 +27,20 @@ _SOURCE = ("method", "data", "people", "images", "sha256", "scales")  # of the r
 _PICTURE = 480  # px of the longer side; larger crops are scaled down to keep the page small
 
 
-def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
+def page(parity: Parity, contract: Contract, meta: Mapping[str, Any], suspects: Sequence[Pair] = ()) -> str:
     """The whole page as text; see `report.write_report`."""
     environment = Environment(
         loader=PackageLoader(__package__, ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     series = _series(parity)
-    environment.filters |= {"number": words.number, "signed": words.signed, "interval": words.interval_text}
+    environment.filters |= {
+        "number": words.number,
+        "signed": words.signed,
+        "interval": words.interval_text,
+        "bounds": words.bounds_text,
+        "drift_bounds": words.drift_bounds_text,
+        "share": words.share,
+    }
     return environment.get_template("page.html").render(
         parity=parity,
         contract=contract,
@@ -45,8 +54,12 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> str:
         tiles=_tiles(parity),
         plots=_plots(parity, series),
         series=series,
+        heights=_heights(parity),
+        dark_note=words.dark_note(parity),
+        jump_note=words.JUMP_NOTE,
         joints=_joints(parity, contract),
         int8=_int8(meta.get("calibration")),
+        suspects={**(meta.get("suspects") or {"kept": False, "pairs": {}}), "shown": suspects},
         people=[_person(worst, contract) for worst in parity.worst],
         facts=_facts(parity, meta),
         limits=words.limits(parity, meta),
@@ -95,19 +108,35 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
 def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     """Plots by name; those without data are missing."""
     found = {}
-    judged = [r for r in parity.rows[1:] if r.accuracy_drop is not None and r.accuracy_drop_interval is not None]
-    if judged:
-        drops = [(r.accuracy_drop or 0.0, r.accuracy_drop_interval or (0.0, 0.0)) for r in judged]
-        found["drops"] = plots.forest([series[r.key] for r in judged], drops, parity.max_drop, parity.metric)
-    ran = [r for r in parity.rows if not r.reason]
-    times = [r.ms_per_person for r in ran]
-    speedups = ["", *(f" · {parity.rows[0].ms_per_person / ms:.1f}x" for ms in times[1:])]
-    notes = [f"{ms:.1f} ms{speedup}" for ms, speedup in zip(times, speedups, strict=True)]
-    found["times"] = plots.bars([series[r.key] for r in ran], times, notes, "ms per person")
+    graphs = [_graph(row, series[row.key]) for row in parity.rows if not row.reason]
+    found["choice"] = plots.choice(graphs, parity.metric, parity.max_drop, parity.max_drift)
     if parity.drift:
         samples = [d[np.isfinite(d)].astype(np.float64) for d in parity.drift.values()]
         found["drift"] = plots.cumulative([series[key] for key in parity.drift], samples)
     return {name: Markup(svg) for name, svg in found.items()}
+
+
+def _graph(row: Row, series: Series) -> Graph:
+    """A row as the plot of the choice shows it; the reference has a time alone."""
+    if row.verdict == "reference":
+        return Graph(series, None, None, None, None, None, row.ms_per_person)
+    ends = row.loss_bounds if words.finite(row.loss_bounds) else None
+    bounds = row.pixel_drift_p95_bounds if words.finite(row.pixel_drift_p95_bounds) else None
+    return Graph(series, row.loss, ends, row.pixel_drift_p95, bounds, row.dark_drift_p95, row.ms_per_person)
+
+
+def _heights(parity: Parity) -> dict[str, Any]:
+    """The table of drift by height: per class its name and number of people, and per graph its figures."""
+    return {
+        "classes": words.height_classes(parity),
+        "rows": [
+            (row, [(words.number(one.p95), words.number(one.dark_p95)) for one in row.drift_by_height])
+            for row in parity.rows
+            if row.drift_by_height
+        ],
+        "fewest": FEWEST,
+        "dark": bool(parity.data.get("dark")),
+    }
 
 
 def _joints(parity: Parity, contract: Contract) -> dict[str, Any]:
@@ -134,7 +163,7 @@ def _int8(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "verdict": record["verdict"],
         "people": record["people"],
-        "settled": words.settled_text(record["curve"], record["settled"]),
+        "settled": words.settled_text(record["curve"], record["settled"], record["different"]),
         "tradeoff": Markup(_tradeoff(search)),
         "ranges": Markup(plots.ranges(record["ranges"])),
         "blocks": blocks[:_BLOCKS],
@@ -201,7 +230,7 @@ def _facts(parity: Parity, meta: Mapping[str, Any]) -> list[tuple[str, str]]:
         "int8_ranges": {k: v for k, v in (meta.get("calibration") or {}).items() if k in _SOURCE},
         **{key: meta.get(key) for key in ("published", "machine", "versions")},
     }
-    facts |= {key: value for key, value in meta.items() if key not in {*facts, "calibration", "bundle"}}
+    facts |= {key: value for key, value in meta.items() if key not in {*facts, "calibration", "bundle", "suspects"}}
     names = {key: key.replace("_", " ").capitalize() for key in facts}
     return [(names[key], _plain(value)) for key, value in facts.items() if value not in (None, {})]
 

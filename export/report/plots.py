@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from .figure import COLOR, Plot, styled
 
 # px of the frame: differences below it come from float32 rounding of the coordinates themselves.
 DRIFT_FLOOR = 1e-3
+_DRIFT_TICKS = (0, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 
 
 class Series(NamedTuple):
@@ -21,6 +23,18 @@ class Series(NamedTuple):
     label: str
     color: str  # "fp32", "fp16", "int8", "other" or "reference"
     dash: tuple[float, ...] = ()  # lengths of dashes and gaps; empty for a solid line
+
+
+class Graph(NamedTuple):
+    """What choosing one graph means; None where something was not measured."""
+
+    series: Series
+    loss: float | None
+    loss_bounds: tuple[float, float] | None
+    drift: float | None  # p95 under the contract's own rule, px of the frame
+    drift_bounds: tuple[float, float] | None
+    dark: float | None  # p95 under DARK
+    ms: float
 
 
 class Point(NamedTuple):
@@ -34,37 +48,75 @@ class Point(NamedTuple):
 
 
 @styled
-def forest(
-    series: Sequence[Series], drops: Sequence[tuple[float, tuple[float, float]]], limit: float, metric: str
-) -> str:
-    """Drops of the metric with their intervals (low, high), a row per graph, against the allowed drop."""
-    plot = Plot("drops", f"{metric} drop of each graph with its interval", 60 + 24 * len(series))
-    axes = plot.axes
-    _rows(plot, series)
-    ends = [v for drop, interval in drops for v in (drop, *interval)] + [-0.25 * limit, 1.25 * limit]
-    margin = 0.05 * (max(ends) - min(ends))
-    axes.set_xlim(min(ends) - margin, max(ends) + margin)
-    axes.axvspan(limit, max(ends) + margin, color=COLOR["bad"], alpha=0.08, linewidth=0)
+def choice(graphs: Sequence[Graph], metric: str, max_drop: float, max_drift: float | None) -> str:
+    """Loss, drift and time of every graph beside each other, a row per graph; without losses the other two."""
+    lossy = any(g.loss is not None for g in graphs)
+    plot = Plot("choice", "loss, drift and time of each graph", 74 + 26 * len(graphs), beside=2 + lossy)
+    _rows(plot, [g.series for g in graphs])
+    *first, drift, time = plot.panels
+    if lossy:
+        _losses(plot, first[0], graphs, max_drop)
+        first[0].set_title(f"{metric} lost", loc="left")
+    _drifts(plot, drift, graphs, max_drift)
+    drift.set_title("p95 of the drift, px of the frame", loc="left")
+    colors = [COLOR[g.series.color] for g in graphs]
+    drawn = time.barh(range(len(graphs)), [g.ms for g in graphs], height=0.5, color=colors)
+    speedups = ["", *(f" · {graphs[0].ms / g.ms:.1f}x" for g in graphs[1:])]
+    time.bar_label(drawn, [f"{g.ms:.1f}{more}" for g, more in zip(graphs, speedups, strict=True)], padding=5)
+    time.set_xlim(0, 1.5 * max([*(g.ms for g in graphs), 1e-9]))  # room for the note behind the longest bar
+    time.set_title("ms per person", loc="left")
+    return plot.svg()
+
+
+def _losses(plot: Plot, axes: Axes, graphs: Sequence[Graph], limit: float) -> None:
+    """The loss with its bounds against what is allowed."""
+    seen = [v for g in graphs for v in (g.loss, *(g.loss_bounds or ())) if v is not None]
+    low, high = min(*seen, -0.25 * limit), max(*seen, 1.25 * limit)
+    margin = 0.05 * (high - low)
+    axes.set_xlim(low - margin, high + margin)
     axes.axvline(0, color=COLOR["soft"], linewidth=1.2)
+    _limit(axes, limit)
+    for row, g in enumerate(graphs):
+        if g.loss is None:
+            continue
+        text, color = f"{g.series.label}: {g.loss:+.4f}", COLOR[g.series.color]
+        if g.loss_bounds is not None:
+            text += " [{:+.4f}, {:+.4f}]".format(*g.loss_bounds)
+            plot.tip(axes.plot(g.loss_bounds, [row, row], color=color, marker="|", markersize=7, linewidth=2)[0], text)
+        plot.tip(axes.plot([g.loss], [row], "o", color=color, markersize=8)[0], text)
+
+
+def _drifts(plot: Plot, axes: Axes, graphs: Sequence[Graph], limit: float | None) -> None:
+    """Drift under the own rule (filled, with bounds) and DARK (hollow), linear up to 0.1 px and logarithmic beyond."""
+    axes.set_xscale("symlog", linthresh=_DRIFT_TICKS[1], linscale=0.6)
+    seen = [v for g in graphs for v in (g.drift, *(g.drift_bounds or ()), g.dark, limit) if v is not None]
+    high = 1.3 * max([*seen, 1.0])
+    axes.set_xlim(-0.02, high)
+    ticks = [t for t in _DRIFT_TICKS if t <= high]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    if limit is not None:
+        _limit(axes, limit)
+    for row, g in enumerate(graphs):
+        color = COLOR[g.series.color]
+        if g.drift is None:
+            continue
+        if g.drift_bounds is not None:
+            axes.plot(g.drift_bounds, [row, row], color=color, marker="|", markersize=7, linewidth=2)
+        text = f"{g.series.label}: {g.drift:.3g} px"
+        if g.dark is not None:
+            (hollow,) = axes.plot([g.dark], [row], "o", color=color, markerfacecolor=COLOR["card"], markersize=8)
+            plot.tip(hollow, f"{g.series.label} by DARK: {g.dark:.3g} px")
+            text += f", by DARK {g.dark:.3g} px"
+        plot.tip(axes.plot([g.drift], [row], "o", color=color, markersize=8)[0], text)
+
+
+def _limit(axes: Axes, limit: float) -> None:
+    """What is allowed, and the field beyond it; the limits of x are set."""
+    right = axes.get_xlim()[1]
+    if limit < right:
+        axes.axvspan(limit, right, color=COLOR["bad"], alpha=0.08, linewidth=0)
     axes.axvline(limit, color=COLOR["bad"], linewidth=1.6, linestyle=(0, (3, 2.5)))
-    for row, (s, (drop, (low, high))) in enumerate(zip(series, drops, strict=True)):
-        color, text = COLOR[s.color], f"{s.label}: {drop:+.4f} [{low:+.4f}, {high:+.4f}]"
-        plot.tip(axes.plot([low, high], [row, row], color=color, marker="|", markersize=7, linewidth=2)[0], text)
-        plot.tip(axes.plot([drop], [row], color=color, marker="o", markersize=8, linestyle="none")[0], text)
-    axes.set_xlabel(f"{metric} lost", loc="right")
-    return plot.svg()
-
-
-@styled
-def bars(series: Sequence[Series], values: Sequence[float], notes: Sequence[str], unit: str) -> str:
-    """Horizontal bars from zero, with a note behind each."""
-    plot = Plot("times", f"{unit} of each graph", 60 + 24 * len(series))
-    _rows(plot, series)
-    drawn = plot.axes.barh(range(len(series)), values, height=0.55, color=[COLOR[s.color] for s in series])
-    plot.axes.bar_label(drawn, labels=notes, padding=5)
-    plot.axes.set_xlim(0, 1.6 * max([*values, 1e-9]))  # room for the note behind the longest bar
-    plot.axes.set_xlabel(unit, loc="right")
-    return plot.svg()
 
 
 @styled
@@ -167,9 +219,9 @@ def ranges(values: Mapping[str, Sequence[float]]) -> str:
 
 
 def _rows(plot: Plot, series: Sequence[Series]) -> None:
-    """One labelled row per series, from top to bottom."""
-    axes = plot.axes
-    axes.set_yticks(range(len(series)), [s.label for s in series], color=COLOR["ink"])
-    axes.set_ylim(len(series) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    """One labelled row per series, from top to bottom, through all panels."""
+    plot.axes.set_yticks(range(len(series)), [s.label for s in series], color=COLOR["ink"])
+    plot.axes.set_ylim(len(series) - 0.4, -0.6)
+    for axes in plot.panels:
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,38 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ...runtime.accuracy.drift import FEWEST
 from ...runtime.accuracy.verdict import Parity
 from ...runtime.bundle.contract import Contract
 from ...runtime.system.files import atomic_write
 from .page import page
-from .words import drift_note, headline, interval_text, joint_drift, limits, number, signed
+from .suspects import Pair
+from .words import (
+    JUMP_NOTE,
+    dark_note,
+    drift_note,
+    headline,
+    height_classes,
+    interval_text,
+    joint_drift,
+    limits,
+    number,
+    settled_text,
+    share,
+    signed,
+)
 
 _BLOCKS = 8  # in the terminal; the page shows more
-_COLORS = {"passed": "green", "failed": "bold red", "unproven": "yellow", "reference": "dim"}
+_COLORS = {"passed": "green", "failed": "bold red", "undecided": "yellow", "unproven": "yellow", "reference": "dim"}
 
 
-def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[str], meta: Mapping[str, Any]) -> Path:
+def write_report(
+    parity: Parity,
+    contract: Contract,
+    out_dir: str | os.PathLike[str],
+    meta: Mapping[str, Any],
+    suspects: Sequence[Pair] = (),
+) -> Path:
     """Write `report.json` and `report.html` into a folder, which is created; return the path of the page.
 
     Args:
@@ -32,13 +53,14 @@ def write_report(parity: Parity, contract: Contract, out_dir: str | os.PathLike[
         contract: of the model, for the names of the joints and the skeleton.
         out_dir: the folder.
         meta: how it was made; JSON values. Known keys: model, bundle, command, weights, machine, versions,
-            calibration, published.
+            calibration, published, suspects.
+        suspects: pictures of calibration images that look like one of the gate's.
     """
     folder = Path(out_dir)
     with atomic_write(folder / "report.json") as file:
         file.write(json.dumps(to_json(parity, contract, meta), indent=1, allow_nan=False).encode())
     with atomic_write(folder / "report.html") as file:
-        file.write(page(parity, contract, meta).encode())
+        file.write(page(parity, contract, meta, suspects).encode())
     return folder / "report.html"
 
 
@@ -50,6 +72,7 @@ def to_json(parity: Parity, contract: Contract, meta: Mapping[str, Any]) -> dict
         "verdict": parity.verdict,
         "headline": headline(parity),
         "max_drop": parity.max_drop,
+        "max_drift": parity.max_drift,
         "data": parity.data,
         "limits": limits(parity, meta),
         "joint_drift_p95": joints,
@@ -62,7 +85,7 @@ def print_table(parity: Parity, console: Console) -> None:
     """Print the rows, the verdict as a sentence, and the note about the data."""
     labelled = parity.rows[0].accuracy is not None
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("graph", no_wrap=True)
+    table.add_column("graph")  # long names wrap
     middle = (parity.metric, "lost", "95 % interval") if labelled else ("output\nerror", "drift\nmedian")
     for name in (*middle, "drift\np95 px", "ms per\nperson", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -82,16 +105,45 @@ def print_table(parity: Parity, console: Console) -> None:
             cells[labelled:-2] = [""] * (len(cells) - 2 - labelled)
         table.add_row(row.key, *cells, f"[{_COLORS[row.verdict]}]{row.verdict}[/]")
     console.print(table)
-    console.print(f"[{_COLORS[parity.verdict]}]{parity.verdict.upper()}[/] ", end="")
-    console.print(headline(parity), markup=False, highlight=False)
-    notes = [f"Drift: {drift_note(parity)}."] if len(parity.rows) > 1 else []
+    if any(row.drift_by_height for row in parity.rows):
+        console.print(_drift_table(parity))
+    told = Text.assemble((parity.verdict.upper(), _COLORS[parity.verdict]), " ", headline(parity))
+    console.print(told, highlight=False)
+    notes = [f"Drift: {drift_note(parity)}. {dark_note(parity)}".strip()] if len(parity.rows) > 1 else []
+    if any(row.drift_by_height for row in parity.rows):
+        notes.append(f"{JUMP_NOTE} By height of the box, px: of fewer than {FEWEST} there is no figure.")
     for note in [*notes, *filter(None, [parity.data.get("note")])]:
         console.print(note, style="dim", markup=False, highlight=False)
 
 
+def _drift_table(parity: Parity) -> Table:
+    """Drift under both rules, jumps, and p95 by height of the box with the number of people in the header."""
+    dark = bool(parity.data.get("dark"))
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("drift, px")  # long names wrap
+    rules = ("median", "p95", "DARK\nmedian", "DARK\np95") if dark else ("median", "p95")
+    for name in (*rules, "jumps", *(f"{name}\n({count})" for name, count in height_classes(parity))):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in parity.rows:
+        if row.drift_by_height:
+            figures: list[float | None] = [row.pixel_drift_median, row.pixel_drift_p95]
+            figures += [row.dark_drift_median, row.dark_drift_p95] if dark else []
+            figures_by_height = [one.p95 for one in row.drift_by_height]
+            cells = [*map(_short, figures), share(row.jumps), *map(_short, figures_by_height)]
+            table.add_row(row.key, *cells)
+    return table
+
+
+def _short(value: float | None) -> str:
+    """At most five characters, so that ten columns fit into 80: `number` without a zero before the point."""
+    text = number(value, "" if value is None or abs(value) < 10 else "{:.1f}" if abs(value) < 100 else "{:.0f}")
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "<0.")) else text
+
+
 def print_blocks(record: Mapping[str, Any], console: Console) -> None:
     """Print what int8 costs and, if blocks were measured one by one, the most sensitive ones."""
-    console.print(f"int8: {record['verdict']}", markup=False, highlight=False)
+    told = settled_text(record["curve"], record["settled"], record["different"])
+    console.print(f"int8: {record['verdict']} {told}", markup=False, highlight=False)
     blocks = sorted(record["search"].get("blocks", ()), key=lambda b: (not b["float"], -b["loss"]))
     if not blocks:
         return

@@ -113,6 +113,9 @@ def read_frames(
         raise InputError(f"{folder} is not a folder; expected the images that {path.name} names")
     with_people = {a["image_id"] for a in people if a["num_keypoints"] and not a.get("iscrowd")}
     records = [r for r in content["images"] if r["id"] in with_people]
+    if not records:
+        count = f"{len(content['annotations'])} annotations of {len(content['images'])} images"
+        raise InputError(f"{path.name} labels no joint: none of its {count} has a joint of v > 0")
     if limit is not None and len(records) > limit:
         records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
     gone = [r["file_name"] for r in records if not (folder / r["file_name"]).is_file()]

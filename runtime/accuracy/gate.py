@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,20 +16,18 @@ from ..bundle.contract import Contract
 from ..datasets import datasets
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
-from ..metrics import oks, pck
-from ..metrics.oks import OksEvaluation, evaluate_oks
-from ..metrics.pck import PckEvaluation, evaluate_pck
+from ..metrics.oks import OksEvaluation
+from ..metrics.pck import PckEvaluation
 from ..pose.heads import Outputs
 from ..pose.keypoints import Keypoints
+from . import drift as drifts
+from .decision import FAILED, PASSED, UNDECIDED, bounds, decide
 from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
 from .people import Float, labelled_people
-from .results import person_scores
-from .verdict import AP, PCK, Parity, Row, Worst
-
-MIN_PEOPLE_FOR_AP = 20
-"""On fewer people AP does not resolve thousandths."""
+from .scorer import Scorer, paired_interval
+from .verdict import PCK, Parity, Row, Worst
 
 HEATMAP_BOUND = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 0.1, "int8": 0.3, "int8_gpu": 0.3}
 """Relative L2 errors of the heatmaps that a precision explains: the bound where there are no labels to judge a graph
@@ -60,6 +58,7 @@ def judge(
     *,
     max_drop: float,
     labelled: bool,
+    max_drift: float | None = None,
     advance: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Parity:
     """Run every candidate over the frames and compare it with the first one, the reference.
@@ -71,7 +70,9 @@ def judge(
         frames: what to judge on.
         max_drop: AP, or PCK of joints without sigmas, may fall by this much.
         labelled: whether accuracy on these frames says something about this model. If not, it stays None and the
-            verdict is "unproven", or "failed" by the heatmaps' error alone.
+            verdict is "unproven", or "failed" by the outputs' error or by `max_drift` alone.
+        max_drift: 95 % of the joints may move by this much from the reference's, px of the frame, decoded by the
+            contract's own rule; None: not judged.
         advance: called with (candidate, frames done, frames in all).
 
     Raises:
@@ -79,18 +80,18 @@ def judge(
             NaN; the image is named.
     """
     first, *others = candidates
-    gate = AccuracyGate(first, frames, max_drop=max_drop, labelled=labelled, advance=advance)
-    rows, drifts, worst = [gate.row], {}, []
+    gate = AccuracyGate(first, frames, max_drop=max_drop, labelled=labelled, max_drift=max_drift, advance=advance)
+    rows, moved, worst = [gate.row], {}, []
     for candidate in others:
         row, drift, most = gate.evaluate(candidate)
         rows.append(row)
         if drift is not None:
-            drifts[row.key] = drift
+            moved[row.key] = drift
         worst += most
     verdicts = {row.verdict for row in rows[1:] if row.counts}
-    verdict = "failed" if "failed" in verdicts else "passed" if verdicts == {"passed"} else "unproven"
+    verdict = next((v for v in (FAILED, UNDECIDED) if v in verdicts), PASSED if verdicts == {PASSED} else "unproven")
     worst.sort(key=lambda w: -w.drift)
-    return Parity(rows, verdict, max_drop, gate.data, drifts, worst[:NUM_WORST])
+    return Parity(rows, verdict, max_drop, gate.data, moved, worst[:NUM_WORST], max_drift)
 
 
 class AccuracyGate:
@@ -101,7 +102,8 @@ class AccuracyGate:
     Attributes:
         row: the reference's row.
         data: kind, number of images and people, note, whether AP is judged, the decode rule that drift is
-            measured with, and what `people` are called: joints of a data set of your own may be an animal's.
+            measured with, the DARK rule beside it or None, and what `people` are called: joints of a data set of your
+            own may be an animal's.
     """
 
     def __init__(
@@ -111,9 +113,10 @@ class AccuracyGate:
         *,
         max_drop: float,
         labelled: bool,
+        max_drift: float | None = None,
         advance: Callable[[str, int, int], None] = lambda name, done, total: None,
     ) -> None:
-        self._frames, self._max_drop, self._advance = frames, max_drop, advance
+        self._frames, self._max_drop, self._max_drift, self._advance = frames, max_drop, max_drift, advance
         self._people = labelled_people(frames.coco)
         if not len(self._people):
             raise InputError(
@@ -122,14 +125,12 @@ class AccuracyGate:
             )
         assert self._people.joints is not None  # labelled people have joints
         self._joints = self._people.joints
+        self._sample = drifts.sample(self._people)
         self._reference = self._run(reference)
+        self._scorer = Scorer(frames.coco, self._people, self._reference.contract)
         self._scored = self._score(self._reference) if labelled else None
         note = frames.note
-        if self._scored is not None and len(self._people) < MIN_PEOPLE_FOR_AP:
-            few = f"{len(self._people)} people are too few to judge AP by: at least {MIN_PEOPLE_FOR_AP} are needed"
-            note = f"{note}. {few}"
-            self._scored = None
-        self._metric = metric = AP if self._reference.contract.sigmas else PCK
+        metric = self._scorer.metric
         if metric == PCK:
             note = f"{note}. The joints have no sigmas, so {PCK} of the box's longer side is judged in place of AP"
         if self._scored is not None and self._scored.metrics[metric] <= max_drop:
@@ -144,6 +145,7 @@ class AccuracyGate:
             "labelled": self._scored is not None,
             "metric": metric,
             "decode": self._reference.contract.decode,
+            "dark": None if (dark := drifts.dark(self._reference.contract)) is None else dark.decode,
             "subjects": "people" if self._reference.contract.dataset in datasets() else "instances",
         }
         self.row, _ = self._row(reference, self._reference)
@@ -166,53 +168,81 @@ class AccuracyGate:
         k = len(pose.contract.keypoints)
         xy, score = np.empty((len(people), k, 2), np.float32), np.empty((len(people), k), np.float32)
         outputs, times, total = [], [], len(np.unique(people.image))
+        dark, kept = drifts.dark(pose.contract), 0
+        exact = None if dark is None else np.full_like(xy, np.nan)
 
         def run(frame: Image, members: Members) -> Keypoints:
             return pose(frame, people.xyxy[members])
 
         for one in estimate(people, self._frames.load_index, run, warm_up=True, runner=name):
             xy[one.members], score[one.members] = one.result.xy, one.result.score
-            if one.members[0] < _HEATMAP_PEOPLE:
-                outputs.append(pose.outputs(one.frame, people.xyxy[one.members]))
+            if one.image in self._sample and (dark is not None or kept < _HEATMAP_PEOPLE):
+                found = pose.outputs(one.frame, people.xyxy[one.members])
+                if dark is not None and exact is not None:
+                    exact[one.members] = drifts.joints(found, dark, people, one.members)
+                if kept < _HEATMAP_PEOPLE:
+                    outputs.append(found)
+                    kept += len(one.members)
             times.append(one.ms_per_person)
             self._advance(name, len(times), total)
         joined = tuple(np.concatenate(parts)[:_HEATMAP_PEOPLE] for parts in zip(*outputs, strict=True))
-        return _Run(pose.contract, xy, score, joined, float(np.median(times)))
+        return _Run(pose.contract, xy, score, exact, joined, float(np.median(times)))
 
     def _row(self, candidate: Candidate, run: _Run) -> tuple[Row, Float]:
         reference, c = self._reference, candidate
-        visible = self._joints[..., 2] > 0
-        drift = np.where(visible, np.linalg.norm(run.xy - reference.xy, axis=2), np.nan).astype(np.float32)
+        drift = self._distances(run.xy, reference.xy)
+        exact = self._distances(run.dark, reference.dark) if run.dark is not None else None
+        moved = drifts.p95(self._people.image, drift)
         error = relative_error(run.outputs, reference.outputs)
-        accuracy = drop = interval = None
+        accuracy = drop = interval = loss = None
         if self._scored is not None:
             scored = self._scored if run is reference else self._score(run)
-            accuracy = scored.metrics[self._metric]
-            drop, low, high = _interval(self._scored, scored)
+            accuracy = scored.metrics[self._scorer.metric]
+            drop, low, high = paired_interval(self._scored, scored)
             interval = (low, high)
+            loss = bounds(self._scorer.shares(reference.xy), self._scorer.shares(run.xy), error)
+        by_drift = PASSED if self._max_drift is None else moved.verdict(self._max_drift)
+        needed: list[int | None] = []
         if run is reference:
-            verdict = "reference"
-        elif drop is None:
-            verdict = "unproven" if error <= HEATMAP_BOUND[c.precision] else "failed"
+            verdict, loss = "reference", None
+        elif loss is None or interval is None:
+            verdict = "unproven" if error <= HEATMAP_BOUND[c.precision] and by_drift != FAILED else FAILED
         else:
-            verdict = "passed" if drop <= self._max_drop else "failed"
-        median, p95 = (float(v) for v in np.nanpercentile(drift, [50, 95]))
-        measured = accuracy, drop, interval, median, p95, error, run.ms_per_person
-        return Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact), drift
+            by_loss = decide(loss, interval, self._max_drop)
+            verdict = drifts.worst_of([by_loss, by_drift])
+            needed += [loss.people_needed(self._max_drop)] if by_loss == UNDECIDED else []
+            if by_drift == UNDECIDED and self._max_drift is not None:
+                needed.append(moved.people_needed(self._max_drift))
+        measured = accuracy, drop, interval, float(np.nanmedian(drift)), moved.p95, error, run.ms_per_person
+        row = Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact)
+        if run is reference:
+            return row, drift
+        boxes = self._people.xyxy
+        row = replace(
+            row,
+            pixel_drift_p95_bounds=(moved.low, moved.high),
+            jumps=drifts.jumped(drift, self._people.regions(run.contract)[1]),
+            drift_by_height=drifts.by_height(boxes[:, 3] - boxes[:, 1], drift, exact),
+        )
+        if exact is not None and np.isfinite(exact).any():
+            median, p95 = (float(v) for v in np.nanpercentile(exact, [50, 95]))
+            row = replace(row, dark_drift_median=median, dark_drift_p95=p95)
+        if loss is None:
+            return row, drift
+        if verdict == UNDECIDED and None not in needed:
+            row = replace(row, people_needed=max(n for n in needed if n is not None))
+        return replace(row, loss=loss.point, loss_bounds=(loss.low, loss.high)), drift
+
+    def _distances(self, a: Float, b: Float | None) -> Float:
+        """Of the labelled joints `(N, K)`, px of the frame; NaN elsewhere, and where one of them was not found."""
+        assert b is not None  # of the same contract
+        visible = self._joints[..., 2] > 0
+        with np.errstate(invalid="ignore"):
+            distance = np.linalg.norm(a - b, axis=2)
+        return np.where(visible & np.isfinite(distance), distance, np.nan).astype(np.float32)
 
     def _score(self, run: _Run) -> OksEvaluation | PckEvaluation:
-        """Without OKS NMS: there is one result per annotated person, and nothing to suppress."""
-        people, coco = self._people, self._frames.coco
-        if not run.contract.sigmas:
-            return evaluate_pck(self._joints, people.xyxy, people.image, run.xy)
-        score = person_scores(run.score, people.box_score)
-        joints = np.concatenate([run.xy, run.score[..., None]], axis=2).astype(np.float64).reshape(len(people), -1)
-        categories = [coco["annotations"][i].get("category_id", 1) for i in people.source]
-        results = [
-            {"image_id": image, "category_id": category, "keypoints": j.tolist(), "score": float(s)}
-            for image, category, j, s in zip(people.image_ids, categories, joints, score, strict=True)
-        ]
-        return evaluate_oks(coco, results, run.contract.sigmas, use_area=any("area" in a for a in coco["annotations"]))
+        return self._scorer.evaluate(run.xy, run.score)
 
     def _worst(self, key: str, drift: Float, run: _Run) -> list[Worst]:
         """The people whose mean drift, relative to their size, is the largest."""
@@ -235,18 +265,12 @@ class AccuracyGate:
 
 @dataclass(frozen=True)
 class _Run:
-    """What one candidate found: joints and scores of N people, the network's outputs for the first of them."""
+    """What one candidate found: joints and scores of N people; of a sample, the joints by DARK (NaN elsewhere), and
+    the network's outputs for the first of it."""
 
     contract: Contract
     xy: Float
     score: Float
+    dark: Float | None
     outputs: Outputs
     ms_per_person: float
-
-
-def _interval(a: OksEvaluation | PckEvaluation, b: OksEvaluation | PckEvaluation) -> tuple[float, float, float]:
-    """What `b` loses against `a`, and the interval; both are of one metric."""
-    if isinstance(a, PckEvaluation) and isinstance(b, PckEvaluation):
-        return pck.paired_interval(a, b)
-    assert isinstance(a, OksEvaluation) and isinstance(b, OksEvaluation)
-    return oks.paired_interval(a, b)

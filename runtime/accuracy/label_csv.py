@@ -39,19 +39,13 @@ def read_label_csv(path: Path, folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is no table of labels; the message names the line.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(islice(csv.reader(file), _MOST_ROWS + 1))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    if len(rows) > _MOST_ROWS:
-        raise InputError(f"{path} has more than {_MOST_ROWS} rows, which no table of labels has")
+    rows = _read(path)
     head = {row[0]: row for row in rows[:4] if row and row[0] in _HEAD}
     columns = _columns(path, head)
     names = Counter(tuple(parts) for parts in columns.values()).most_common(1)[0][0]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    first = 3 if head["coords"][1:3] == ["", ""] else 1
+    first = _name_columns(head["coords"])
     for number, row in enumerate(rows[len(head) :], len(head) + 1):
         if not any(row):
             continue
@@ -66,6 +60,31 @@ def read_label_csv(path: Path, folder: Path) -> dict[str, Any]:
     if not annotations:
         raise InputError(f"{path} labels no joint in {len(images)} images")
     return {"images": images, "annotations": annotations, "categories": [_category(names)]}
+
+
+def table_of(path: Path, folder: Path) -> tuple[list[list[str]], list[tuple[str, list[str]]]]:
+    """The rows of the head of a table that `read_label_csv` reads, and the other rows, each with its image's name."""
+    rows = [row for row in _read(path) if any(row)]
+    count = sum(bool(row) and row[0] in _HEAD for row in rows[:4])
+    coords = next(row for row in rows[:count] if row[0] == "coords")
+    first = _name_columns(coords)
+    return rows[:count], [(_file_name(folder, row[:first]), row) for row in rows[count:]]
+
+
+def _read(path: Path) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(islice(csv.reader(file), _MOST_ROWS + 1))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if len(rows) > _MOST_ROWS:
+        raise InputError(f"{path} has more than {_MOST_ROWS} rows, which no table of labels has")
+    return rows
+
+
+def _name_columns(coords: Sequence[str]) -> int:
+    """How many columns name the image."""
+    return 3 if coords[1:3] == ["", ""] else 1
 
 
 def with_box(record: dict[str, Any], joints: Sequence[float]) -> dict[str, Any]:

@@ -16,6 +16,23 @@ AP, PCK = "AP", f"PCK@{THRESHOLD:g}"
 
 
 @dataclass(frozen=True)
+class HeightDrift:
+    """The drift of people of one class of height, px of the frame.
+
+    Attributes:
+        below: upper edge of the height of their boxes; None: of the tallest class, which has none.
+        people: how many they are.
+        p95: 95th percentile of their joints under the contract's own decode rule; None: too few people.
+        dark_p95: under DARK; None: too few people, or measured under one rule alone.
+    """
+
+    below: int | None
+    people: int
+    p95: float | None
+    dark_p95: float | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One candidate against the PyTorch model.
 
@@ -25,11 +42,20 @@ class Row:
             labels to judge by.
         accuracy_drop: that of the reference minus this one; `accuracy_drop_interval` is its paired bootstrap 95 %
             interval.
-        pixel_drift_median, pixel_drift_p95: distance of the joints from the reference's, px of the frame.
+        loss: the same on a figure without steps, which decides, see `decision`; `loss_bounds` are its one-sided 95 %
+            bounds.
+        people_needed: about how many labelled people would decide an undecided row; None: too many to tell.
+        pixel_drift_median, pixel_drift_p95: distance of the joints from the reference's, px of the frame, under the
+            contract's own decode rule; `pixel_drift_p95_bounds` are the one-sided 95 % bounds of the latter.
+        dark_drift_median, dark_drift_p95: the same under DARK, on a sample; None where the own rule is DARK, or no
+            DARK reads these outputs.
+        jumps: share of the joints that went to another place, see `drift.JUMP`.
+        drift_by_height: of people in classes of the height of their box, the smallest first.
         heatmap_error: relative L2 error of the heatmaps against the reference's.
         ms_per_person: crop, network and decoding, median over frames.
         size_mb: size of the graph.
-        verdict: "reference", "passed", "failed" or "unproven".
+        verdict: "reference", "passed", "failed", "undecided" where the labelled people are too few to tell, or
+            "unproven" without labels.
         artifact: the bundle's graph that ran. Its verdict also counts for backends that could not be judged here.
         reason: why a graph failed that did not run or gave NaN; its figures are NaN.
     """
@@ -47,6 +73,14 @@ class Row:
     verdict: str
     artifact: str = ""
     reason: str = ""
+    loss: float | None = None
+    loss_bounds: tuple[float, float] | None = None
+    people_needed: int | None = None
+    pixel_drift_p95_bounds: tuple[float, float] | None = None
+    dark_drift_median: float | None = None
+    dark_drift_p95: float | None = None
+    jumps: float | None = None
+    drift_by_height: tuple[HeightDrift, ...] = ()
 
     @property
     def key(self) -> str:
@@ -61,7 +95,11 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; None for what was not measured."""
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        values = asdict(self)
+        for name in ("loss_bounds", "pixel_drift_p95_bounds"):
+            if values[name] is not None and not all(map(math.isfinite, values[name])):  # of one image, or few joints
+                values[name] = None
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -82,8 +120,10 @@ class Parity:
 
     Attributes:
         rows: the reference first.
-        verdict: "passed", "failed", or "unproven" without labels to judge by.
+        verdict: "failed" if a row failed, else "undecided" if one is, "passed" if all passed, and "unproven" without
+            labels to judge by.
         max_drop: the allowed drop.
+        max_drift: the allowed p95 of the drift under the contract's own decode rule, px of the frame; None: not judged.
         data: kind, number of images and people, note, and `metric`, the figure that is judged.
         drift: per row key `(N, K)` float32, px of the frame; NaN where a joint has no label.
         worst: people on whom a candidate differs most from the reference.
@@ -95,6 +135,7 @@ class Parity:
     data: dict[str, Any]
     drift: dict[str, NDArray[np.float32]] = field(repr=False)
     worst: list[Worst] = field(repr=False)
+    max_drift: float | None = None
 
     @property
     def metric(self) -> str:

@@ -13,6 +13,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..metrics.student import student
+
 MARGIN = 0.02
 """Smaller differences count as none: two processes of one program differ by this much, depending on where their memory
 lies."""
@@ -144,15 +146,5 @@ def _resampled_medians(blocks: NDArray[np.float64], seed: int = 0) -> NDArray[np
 def _tails(blocks: int, confidence: float) -> tuple[float, float]:
     """Quantiles that make a percentile interval as wide as Student's t asks for so few blocks."""
     df = max(1, blocks - 1)
-    tail = NormalDist().cdf(-_student(0.5 + confidence / 2, df) * math.sqrt(blocks / df))
+    tail = NormalDist().cdf(-student(0.5 + confidence / 2, df) * math.sqrt(blocks / df))
     return tail, 1 - tail
-
-
-def _student(p: float, df: float) -> float:
-    """Quantile of Student's t (Abramowitz and Stegun 26.7.5); within 2 % from 3 degrees of freedom on.
-
-    By hand because `posert bench` runs on an edge install, which has no scipy.
-    """
-    z = NormalDist().inv_cdf(p)
-    second, third = (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + (z**3 + z) / 4 / df + second / df**2 + third / df**3

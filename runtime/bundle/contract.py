@@ -139,7 +139,10 @@ class Contract:
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         checks = {
             "keypoints: 1 to 1000 names": 0 < k <= 1000,
-            "sigmas: one positive number per joint, or none at all": len(self.sigmas) in (0, k)
+            f"sigmas: one positive number per joint ({len(self.sigmas)} for {k} joints), or none at all": len(
+                self.sigmas
+            )
+            in (0, k)
             and all(s > 0 for s in self.sigmas),
             "flip_pairs, skeleton: pairs of joint indices": all(
                 len(p) == 2 and all(0 <= i < k for i in p) for p in (*self.flip_pairs, *self.skeleton)

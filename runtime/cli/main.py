@@ -1,7 +1,7 @@
 """The entry point of `posert COMMAND ...`: help, error messages and exit statuses.
 
-Exit status: 0 done, 1 a gate or a check failed, 2 a mistake or a missing part, 70 an internal error, 130 Ctrl-C, 143
-SIGTERM.
+Exit status: 0 done, 1 a gate or a check failed, 2 a mistake or a missing part, 3 a gate could not tell, 70 an internal
+error, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations

@@ -140,8 +140,6 @@ def test_finished_rows_are_kept_and_failed_ones_tried_again(
 def test_mistakes_are_told(output: Path, capsys: pytest.CaptureFixture[str]):
     assert run(output, "--", "--arch", "hrnet_demp", "--weights", "demo") == 2
     assert "hrnet_demo" in capsys.readouterr().err
-    assert run(output, "--images", "1") == 2
-    assert "too few to judge AP" in capsys.readouterr().err
     assert run(output, "--", "--arch", "hrnet_w32", "--weights", "random") == 2
     assert "add labelled images to judge it on, --annotations FILE --images DIR" in capsys.readouterr().err
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from posert.calib.overlap import EvaluationImages, Overlap, phash
+from posert.calib.looks import phash
+from posert.calib.overlap import EvaluationImages, Overlap
 from posert.export.demo import people
 from posert.runtime.errors import CalibrationError
 

@@ -161,3 +161,18 @@ def test_what_noise_says_is_never_concluded(seed):
 def test_a_target_that_cannot_be_met_says_how_near_it_came():
     with pytest.raises(GateError, match=r"within 0.001.*loses 0.01, with 4 of 5 blocks.*--max-drop"):
         find_float_blocks(blocks_of([5, 4, 3, 2, 1]), lambda nodes: Measurement(0.05 / (1 + len(nodes) / 2)), 0.001)
+
+
+def test_the_search_obeys_the_drift_too() -> None:
+    """The drop holds at once; the joints keep still only with two blocks in float."""
+    blocks = blocks_of([5, 4, 3, 2, 1])
+
+    def measure(nodes: tuple[str, ...]) -> Measurement:
+        return Measurement(0.0, None, None, 5.0 - len(nodes))  # two nodes a block
+
+    assert find_float_blocks(blocks, measure, 0.001).best.blocks == ()
+    assert len(find_float_blocks(blocks, measure, 0.001, max_drift=1.0).best.blocks) == 2
+    with pytest.raises(GateError, match=r"95 % of the joints within 0.5 px.*moves them by 2 px.*--max-drift"):
+        find_float_blocks(blocks, lambda nodes: Measurement(0.0, None, None, 2.0), 0.001, max_drift=0.5)
+    with pytest.raises(GateError, match="AP drop.*--max-drop"):
+        find_float_blocks(blocks, lambda nodes: Measurement(0.1, None, None, 2.0), 0.001, max_drift=0.5)

@@ -93,11 +93,14 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
         if r["ms_per_person"] is None or r["pixel_drift_p95"] is None:
             lines.append(f"             {r['backend']:12} {r['precision']:5} {r['verdict']}: {r.get('reason', '')}")
             continue
+        dark, jumps = r.get("dark_drift_p95"), r.get("jumps")
+        more = "" if dark is None else f" (DARK {dark:.2f})"
+        more += "" if jumps is None else f", {jumps:.2%} jump"
         found = f"{metric} unproven" if r["accuracy"] is None else f"{metric} {r['accuracy']:.4f}"
         drop = "" if r["accuracy_drop"] is None else f" (drop {r['accuracy_drop']:+.4f})"
         lines.append(
             f"             {r['backend']:12} {r['precision']:5} {found}{drop}, p95 drift "
-            f"{r['pixel_drift_p95']:.2f} px, {r['ms_per_person']:.1f} ms per person: {r['verdict']}"
+            f"{r['pixel_drift_p95']:.2f} px{more}, {r['ms_per_person']:.1f} ms per person: {r['verdict']}"
         )
     return lines
 

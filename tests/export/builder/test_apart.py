@@ -69,6 +69,21 @@ def test_frames_that_look_alike_are_left_out_and_named(caplog: pytest.LogCapture
     assert left.note == "mine.json; 4 of 24 images left out because they look like images of the evaluation set"
 
 
+def test_lookalikes_that_are_allowed_stay_and_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    evaluation = EvaluationImages(
+        ["gate0.png"], lambda n: cv2.imencode(".png", HELD_OUT[0])[1].tobytes(), allow_similar=True
+    )
+    frames = frames_of([*OTHERS[:3], moved(HELD_OUT[0])])
+    with caplog.at_level(logging.WARNING):
+        left = apart(frames, evaluation, names)
+        assert apart(left, evaluation, names) is left  # told already
+    assert names(left) == names(frames) and evaluation.suspects == {"003.png": "gate0.png"}
+    assert left.note == "mine.json; 1 of 4 images look like images of the evaluation set (--allow-similar)"
+    assert len(caplog.records) == 1
+    with pytest.raises(CalibrationError, match="^1 calibration image is also"):
+        apart(frames_of([HELD_OUT[0]]), evaluation, names)
+
+
 def test_only_what_is_chosen_is_looked_at_and_others_are_chosen_in_its_place() -> None:
     frames = frames_of([*map(moved, HELD_OUT), *OTHERS])
     read: list[str] = []

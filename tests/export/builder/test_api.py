@@ -121,6 +121,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path,
         build(nn.Conv2d(1, 3, 3, 4, 1), CONTRACT, output=output)
     with pytest.raises(InputError, match="precision 'int8': expected a list of fp32, fp16, int8"):
         build(Colours(), CONTRACT, output=output, precision="int8")
+    with pytest.raises(InputError, match=r'int8 needs images of yours .*calib="demo" takes synthetic people'):
+        build(Colours(), CONTRACT, output=output, precision=["int8"])
     with pytest.raises(InputError, match="there is no ONNX file"):
         build(tmp_path / "none.onnx", CONTRACT, output=output)
     other = Contract(**{**vars(CONTRACT), "keypoints": ("nose", "ear", "tail")})

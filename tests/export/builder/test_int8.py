@@ -274,10 +274,10 @@ class TestScales:
         crops, seen = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people), CalibrationState()
         ranges: Ranges = collect(model, crops, place(model).tensors, "minmax", state=seen)
         described = crops.provenance()
-        files = {name: {"sha256": sha256, "phash": None} for name, sha256 in described["files"].items()}
+        files = {name: {"sha256": sha256, "people": []} for name, sha256 in described["files"].items()}
         sha256 = hashlib.sha256(model.SerializeToString()).hexdigest()
         return CalibrationCache(
-            "discs", sha256, "minmax", ({**described, "data": "discs", "files": files},), ranges, seen
+            "discs", sha256, "minmax", ({**described, "data": "discs", "kind": "user", "files": files},), ranges, seen
         )
 
     def test_they_are_used_as_they_are(self, tmp_path: Path) -> None:

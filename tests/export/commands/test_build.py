@@ -40,7 +40,7 @@ from posert.runtime.accuracy import gate as parity
 from posert.runtime.backends import installed_backends
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.main import main
-from posert.runtime.errors import GateError
+from posert.runtime.errors import GateError, PosertError
 
 ROOT = Path(__file__).parents[3]
 DEMO = ["build", "--arch", "hrnet_demo", "--weights", "demo"]
@@ -85,7 +85,7 @@ def make_plan(*arguments: str | Path) -> Plan:
 def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Built:
     folder = tmp_path_factory.mktemp("built")
     plain, output = folder / "plain.onnx", folder / "demo.pose"
-    done = posert(*DEMO, "--int8", "--limit", "14", "--output", output, "--onnx", plain, "--json")
+    done = posert(*DEMO, "--int8", "--limit", "14", "--max-drop", "0.05", "--output", output, "--onnx", plain, "--json")
     return Built(*done, folder)
 
 
@@ -378,6 +378,8 @@ class TestRefusedBeforeAnyWork:
             (["--arch", "hrnet_w32", "--max-drop", "-0.1"], "--max-drop -0.1"),
             (["--arch", "hrnet_w32", "--max-drop", "1"], "--max-drop 1"),
             (["--arch", "hrnet_w32", "--max-drop", "nan"], "--max-drop nan"),
+            (["--arch", "hrnet_w32", "--max-drift", "-1"], "--max-drift -1"),
+            (["--arch", "hrnet_w32", "--max-drift", "nan"], "--max-drift nan"),
             (["--arch", "hrnet_w32", "--limit", "0"], "--limit: expected a whole number of 1 or more, got '0'"),
             (["--arch", "hrnet_w32", "--limit", "-3"], "--limit: expected a whole number of 1 or more, got '-3'"),
             (["--arch", "hrnet_w32", "--opset", "12"], "--opset 12: expected 17 to 25"),
@@ -458,10 +460,14 @@ class TestPlan:
     def test_int8_of_synthetic_people_is_told(self) -> None:
         from posert.export.commands.build import calibrates_on_strangers
 
-        int8 = ["--arch", "hrnet_demo", "--precision", "int8", "--weights"]
-        assert calibrates_on_strangers(make_plan(*int8, "random"))
+        int8 = ["--arch", "hrnet_w32", "--precision", "int8", "--weights"]
+        assert calibrates_on_strangers(make_plan(*int8, "auto", "--calib", "demo"))
         assert not calibrates_on_strangers(make_plan(*int8, "demo"))
-        assert not calibrates_on_strangers(make_plan("--arch", "hrnet_demo", "--weights", "random"))
+        assert not calibrates_on_strangers(make_plan(*int8, "random"))
+        assert not calibrates_on_strangers(make_plan("--arch", "hrnet_w32"))
+        assert not make_plan(*int8, "auto", "--calib", "demo").tunable
+        with pytest.raises(PosertError, match="int8 needs images of yours.*--calib demo"):
+            make_plan(*int8, "auto")
 
     def test_defaults(self) -> None:
         plan = self.plan()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from posert.export.report import plots
-from posert.export.report.plots import Point, Series
+from posert.export.report.plots import Graph, Point, Series
 
 A, B = Series("a", "fp32"), Series("b", "int8", (2, 2))
 
@@ -38,22 +38,43 @@ def tick(svg: str, text: str) -> tuple[float, float]:
     return float(found.attrib["x"]), float(found.attrib["y"])
 
 
-def test_forest() -> None:
-    svg = plots.forest([A, B], [(0.0, (-0.002, 0.002)), (0.01, (0.005, 0.02))], 0.005, "PCK@0.05")
-    unit = (tick(svg, "0.010")[0] - tick(svg, "0.000")[0]) / 0.01
+GRAPHS = [
+    Graph(Series("ref", "reference"), None, None, None, None, None, 40.0),
+    Graph(A, 0.0, (-0.002, 0.002), 1.0, (0.1, 3.0), 0.3, 10.0),
+    Graph(B, 0.01, (0.005, 0.02), 10.0, None, None, 20.0),
+]
+
+
+def test_the_choice_shows_loss_drift_and_time_of_each_graph_in_its_row() -> None:
+    svg = plots.choice(GRAPHS, "PCK@0.05", 0.005, 1.0)
+    unit = (tick(svg, "0.016")[0] - tick(svg, "0.000")[0]) / 0.016
     for tip, value in (("a: +0.0000 [-0.0020, +0.0020]", 0.0), ("b: +0.0100 [+0.0050, +0.0200]", 0.01)):
-        assert spot(svg, tip[0])[0] - tick(svg, "0.000")[0] == pytest.approx(value * unit, abs=0.5) and tip in svg
-    (left, _), (right, _) = outline(svg, "b")
+        assert spot(svg, tip)[0] - tick(svg, "0.000")[0] == pytest.approx(value * unit, abs=0.5)
+    (left, _), (right, _) = outline(svg, "b: +0.01")
     assert right - left == pytest.approx(0.015 * unit, abs=0.5)
-    assert spot(svg, "a")[1] < spot(svg, "b")[1], "from top to bottom"
+    for tip, text in (("a: 1 px, by DARK 0.3 px", "1"), ("a by DARK: 0.3 px", "0.3"), ("b: 10 px", "10")):
+        (at,) = {x for x, y in [spot(svg, tip)]}
+        texts = [e for e in ET.fromstring(svg).iter("text") if e.text == text]
+        assert any(abs(at - float(e.attrib["x"])) < 0.5 for e in texts), tip
+    rows = [spot(svg, tip)[1] for tip in ("a: +0", "b: +0")]
+    assert rows == [spot(svg, tip)[1] for tip in ("a: 1 px", "b: 10 px")] and rows[0] < rows[1]
+    assert "10.0 · 4.0x" in svg and "20.0 · 2.0x" in svg and "nan" not in svg
 
 
-def test_bars_are_as_long_as_their_values() -> None:
-    svg = plots.bars([A, B], [10, 40], ["first", "second"], "ms")
-    bars = [p.attrib["d"] for p in ET.fromstring(svg).iter("path") if re.search("fp32|int8", p.attrib["style"])]
-    first, second = ([float(x) for x in re.findall(r"[ML] ([\d.]+) ", d)] for d in bars)
-    assert max(second) - min(second) == pytest.approx(4 * (max(first) - min(first)), rel=0.01)
-    assert "first" in svg and "second" in svg
+def test_bars_are_as_long_as_their_times() -> None:
+    svg = plots.choice(GRAPHS, "AP", 0.005, None)
+    drawn = {}
+    for path in ET.fromstring(svg).iter("path"):
+        if found := re.fullmatch(r"fill: ?var\(--(fp32|int8|reference)\)", path.attrib.get("style", "").strip("; ")):
+            xs = [float(x) for x in re.findall(r"[ML] ([\d.]+) ", path.attrib["d"])]
+            drawn[found[1]] = max(xs) - min(xs)
+    assert drawn["int8"] == pytest.approx(2 * drawn["fp32"], rel=0.01)
+    assert drawn["reference"] == pytest.approx(4 * drawn["fp32"], rel=0.01)
+
+
+def test_without_losses_drift_and_time_are_left() -> None:
+    svg = plots.choice([g._replace(loss=None, loss_bounds=None) for g in GRAPHS], "AP", 0.005, None)
+    assert "AP lost" not in svg and "p95 of the drift" in svg and "ms per person" in svg
 
 
 def test_a_curve_rises_where_its_joints_are() -> None:
@@ -87,6 +108,7 @@ def test_ranges_are_as_high_as_their_values() -> None:
 
 
 def test_labels_are_text_even_if_they_look_like_markup_or_formulas() -> None:
-    svg = plots.bars([Series("<b>$x^2$ \\frac", "fp32")], [1.0], ["note $y$"], "ms")
+    graph = GRAPHS[1]._replace(series=Series("<b>$x^2$ \\frac", "fp32"))
+    svg = plots.choice([graph], "metric $y$", 0.005, None)
     texts = [e.text for e in ET.fromstring(svg).iter("text")]
-    assert "<b>$x^2$ \\frac" in texts and "note $y$" in texts
+    assert "<b>$x^2$ \\frac" in texts and "metric $y$ lost" in texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from posert.export.report import print_blocks, print_table, write_report
 from posert.export.report.words import headline, int8_verdict, joint_drift, limits, number, settled_text, signed
-from posert.runtime.accuracy.verdict import Parity, Row, Worst
+from posert.runtime.accuracy.verdict import HeightDrift, Parity, Row, Worst
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 
@@ -44,7 +45,24 @@ META = {
 }
 REFERENCE = Row("fp32", "pytorch", 0.87, None, None, 0.0, 0.0, 0.0, 100.0, 4.2, "reference")
 FP32 = Row("fp32", "openvino", 0.87, 0.0, (-1e-6, 1e-6), 1e-5, 1e-4, 1e-6, 50.0, 4.2, "passed")
+FP32 = replace(FP32, loss=0.0, loss_bounds=(-2e-6, 2e-6))
 INT8 = Row("int8", "openvino", 0.868, 0.002, (-0.001, 0.006), 0.1, 0.5, 0.04, 20.0, 1.4, "passed")
+HEIGHTS = (
+    HeightDrift(64, 7, None, None),
+    HeightDrift(128, 21, 0.4, 0.031),
+    HeightDrift(256, 12, None, None),
+    HeightDrift(None, 0, None, None),
+)
+INT8 = replace(
+    INT8,
+    loss=0.0015,
+    loss_bounds=(-0.0012, 0.0043),
+    pixel_drift_p95_bounds=(0.41, 0.63),
+    dark_drift_median=0.02,
+    dark_drift_p95=0.0625,
+    jumps=0.0012,
+    drift_by_height=HEIGHTS,
+)
 
 
 def parity(rows: list[Row], verdict: str, note: str = "Demo weights & synthetic <people>") -> Parity:
@@ -58,7 +76,7 @@ def parity(rows: list[Row], verdict: str, note: str = "Demo weights & synthetic 
     truth[3] = 0
     image = rng.integers(0, 256, (90, 60, 3), np.uint8)
     worst = [Worst(row.key, image, xy, xy + 3, truth, 4.2) for row in rows[1:]]
-    data = {"kind": "demo", "images": 30, "people": 40, "note": note}
+    data = {"kind": "demo", "images": 30, "people": 40, "note": note, "decode": "default", "dark": "unbiased"}
     return Parity(rows, verdict, 0.005, data, drift, worst)
 
 
@@ -71,7 +89,19 @@ FAILED = parity(
     ],
     "failed",
 )
-_BLANK = {"accuracy": None, "accuracy_drop": None, "accuracy_drop_interval": None}
+_BLANK = {
+    "accuracy": None,
+    "accuracy_drop": None,
+    "accuracy_drop_interval": None,
+    "loss": None,
+    "loss_bounds": None,
+}
+OPEN = replace(INT8, loss_bounds=(-0.0108, 0.0214), people_needed=90, verdict="undecided")
+UNDECIDED = parity([REFERENCE, FP32, OPEN], "undecided")
+FAR = replace(INT8, pixel_drift_p95_bounds=(0.56, 0.9), pixel_drift_p95=0.7, verdict="failed")
+MOVED = replace(parity([REFERENCE, FP32, FAR], "failed"), max_drift=0.5)
+UNSURE = replace(INT8, verdict="undecided", people_needed=130)
+UNSURE_DRIFT = replace(parity([REFERENCE, FP32, UNSURE], "undecided"), max_drift=0.5)
 UNPROVEN = parity(
     [replace(r, **_BLANK, verdict=v) for r, v in ((REFERENCE, "reference"), (INT8, "unproven"))],
     "unproven",
@@ -80,7 +110,8 @@ UNPROVEN = parity(
 BROKEN = parity(
     [replace(REFERENCE, **_BLANK), replace(INT8, **_BLANK, heatmap_error=1.4, verdict="failed")], "failed", ""
 )
-ALL = {"passed": PASSED, "failed": FAILED, "unproven": UNPROVEN, "broken": BROKEN}
+ALL = {"passed": PASSED, "failed": FAILED, "undecided": UNDECIDED, "unproven": UNPROVEN, "broken": BROKEN}
+ALL |= {"moved": MOVED, "unsure of drift": UNSURE_DRIFT}
 
 
 class Page(HTMLParser):
@@ -144,7 +175,8 @@ def test_plots_follow_the_colours_of_the_page(tmp_path: Path) -> None:
     """A fixed colour in a plot would be lost in dark mode."""
     html, _, _ = pages(tmp_path, PASSED, {**META, "calibration": SEARCHED})
     plots = re.findall(r'<svg class="plot".*?</svg>', html, re.DOTALL)
-    assert len(plots) == 5 and not any(re.search(r"(fill|stroke): ?#", plot) for plot in plots)
+    plots += re.findall(r'<svg class="plot wide".*?</svg>', html, re.DOTALL)
+    assert len(plots) == 4 and not any(re.search(r"(fill|stroke): ?#", plot) for plot in plots)
     variables = set(re.findall(r"var\((--[a-z0-9]+)\)", "".join(plots)))
     assert variables <= set(re.findall(r"(--[a-z0-9]+):", html))
 
@@ -219,16 +251,53 @@ def test_headlines_name_the_row_that_decides_with_its_figures() -> None:
     assert headline(parity([REFERENCE, bf16, FP32], "passed")).endswith("openvino bf16 failed and will not be used.")
 
 
-def test_a_failure_whose_interval_holds_no_loss_can_be_chance() -> None:
-    few = replace(INT8, accuracy_drop=0.02, accuracy_drop_interval=(-0.001, 0.04), verdict="failed")
-    clear = replace(FP32, accuracy_drop=0.02, accuracy_drop_interval=(0.01, 0.03), verdict="failed")
-    assert "By its interval that can be chance: more labelled" in headline(parity([REFERENCE, few], "failed"))
-    assert "chance" not in headline(parity([REFERENCE, few, clear], "failed")) + headline(FAILED)
+def test_undecided_says_what_the_labels_tell_and_how_many_would_decide() -> None:
+    assert headline(UNDECIDED) == (
+        "40 people cannot tell whether openvino int8 lost more than the allowed 0.005 of AP: the loss lies between "
+        "-0.0108 and +0.0214 (95 % bounds). About 90 would; or allow more with --max-drop."
+    )
+    near = parity([REFERENCE, replace(OPEN, people_needed=None)], "undecided")
+    assert "so near to what is allowed that no number of labels would" in headline(near)
+    alone = parity([REFERENCE, replace(OPEN, loss_bounds=(-math.inf, math.inf), people_needed=None)], "undecided")
+    assert "they are in one image" in headline(alone)
+
+
+def test_drift_that_is_too_large_is_told_with_its_bounds() -> None:
+    assert headline(MOVED) == (
+        "openvino int8 moves 5 % of the joints by 0.700 px or more (95 % bounds 0.560 to 0.900) on 40 people; 0.500 px "
+        "are allowed. 1 of 2 graphs failed."
+    )
+    assert headline(UNSURE_DRIFT) == (
+        "40 people cannot tell whether openvino int8 moves 95 % of the joints by at most 0.500 px: the 95th percentile "
+        "is 0.500 px (95 % bounds 0.410 to 0.630). About 130 would; or allow more with --max-drift."
+    )
+    both = replace(MOVED, rows=[REFERENCE, replace(FAR, loss_bounds=(0.01, 0.02), accuracy_drop=0.015)])
+    assert "loses 0.0150 of 0.8700 AP" in headline(both), "accuracy comes before drift"
+
+
+def test_drift_by_rule_and_height_on_page_and_in_json(tmp_path: Path) -> None:
+    _, page, values = pages(tmp_path, PASSED)
+    table = page.text[page.text.index("Drift in px of the frame") :]
+    assert "<64 (7) 64-128 (21) 128-256 (12) 256+ (0)" in table
+    assert "openvino int8 0.100 0.500 0.410 to 0.630 0.020 0.062 0.12% – – 0.400 0.031 – – – –" in table
+    row = json.loads(json.dumps(values))["rows"][2]
+    assert row["drift_by_height"][0] == {"below": 64, "people": 7, "p95": None, "dark_p95": None}
+    assert row["pixel_drift_p95_bounds"] == [0.41, 0.63] and row["jumps"] == 0.0012
+    assert values["max_drift"] is None
+
+
+def test_the_drift_table_fits_however_long_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    heights = tuple(replace(h, people=1234, p95=12.345, dark_p95=1.0) for h in HEIGHTS)
+    wide = replace(INT8, backend="onnxruntime_cuda", precision="int8_gpu", drift_by_height=heights, jumps=0.1234)
+    print_table(parity([REFERENCE, replace(wide, pixel_drift_p95=123.4)], "passed"), Console(width=80))
+    out = capsys.readouterr().out
+    assert "…" not in out and max(map(len, out.splitlines())) <= 80
+    assert all(text in out for text in ("(1234)", "12.3", "123", "12.3%", ".062"))
 
 
 def test_limits_depend_on_what_was_measured() -> None:
-    assert any(INT8.key in text and "interval" in text for text in limits(PASSED, META))
-    assert not any("interval" in text for text in limits(parity([REFERENCE, FP32], "passed"), META))
+    assert any("without its steps" in text for text in limits(PASSED, META))
+    assert not any("without its steps" in text for text in limits(UNPROVEN, META))
     assert any("not measured" in text for text in limits(UNPROVEN, META))
     assert limits(PASSED, META)[0] == "Demo weights & synthetic <people>"
     assert any("posert verify tiny.pose" in text for text in limits(PASSED, META))
@@ -291,6 +360,7 @@ def record(steps: list[dict[str, Any]], best: int, blocks: int = 20) -> dict[str
         "method": "mse",
         "data": "synthetic people",
         "people": 64,
+        "different": 60,
         "images": 50,
         "curve": [[16, 0.05], [64, 0.034]],
         "settled": False,
@@ -335,7 +405,7 @@ class TestInt8:
     def test_the_page_has_its_facts_and_plots(self, tmp_path: Path, values: dict[str, Any]) -> None:
         html, page, stored = pages(tmp_path, PASSED, {**META, "calibration": values})
         assert values["verdict"] in page.text and stored["meta"]["calibration"]["verdict"] == values["verdict"]
-        assert settled_text(values["curve"], values["settled"]) in page.text
+        assert settled_text(values["curve"], values["settled"], values["different"]) in page.text
         labels = [value for key, value in page.attributes if key == "aria-label"]
         assert labels.count("range of each quantised activation") == 1
         drawn = "AP lost against cost of each network that was measured"
@@ -359,9 +429,17 @@ class TestInt8:
 
     def test_whether_more_people_would_help(self) -> None:
         few, moving, settled = (
-            settled_text(*given) for given in (([], False), ([(64, 0.05)], False), ([(8, 0.1), (64, 0.011)], True))
+            settled_text(*given)
+            for given in (([], False, 1), ([(64, 0.15)], False, 100), ([(8, 0.1), (64, 0.011)], True, 64))
         )
-        assert len({few, moving, settled}) == 3 and "64" in settled and "1.1%" in settled and "5.0%" in moving
+        assert "1 different calibration instance: 11 more would help" in few
+        assert "to 64 of 100 " in moving and "15.0%" in moving and "twice as many" in moving
+        assert "to 64 calibration" in settled and "1.1%" in settled and "more would not be seen" in settled
+        assert "10 different calibration instances: 2 more would help" in settled_text([(8, 0.03)], True, 10)
+
+    def test_ranges_of_synthetic_people_are_told(self) -> None:
+        assert "The ranges were found on synthetic people" in int8_verdict({**AT_ONCE, "on_strangers": True})
+        assert "synthetic" not in int8_verdict({**AT_ONCE, "on_strangers": False})
 
 
 def test_a_graph_that_could_not_be_evaluated(tmp_path: Path) -> None:

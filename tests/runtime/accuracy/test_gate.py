@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from posert.runtime.accuracy.frames import Frames
-from posert.runtime.accuracy.gate import HEATMAP_BOUND, MIN_PEOPLE_FOR_AP, Candidate, judge
+from posert.runtime.accuracy.gate import HEATMAP_BOUND, Candidate, judge
 from posert.runtime.accuracy.verdict import Parity
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
@@ -122,8 +122,14 @@ def candidate(
     return Candidate(precision, backend, open_it, 1.5)
 
 
-def gate(frames: Frames, *candidates: Candidate, max_drop: float = 0.005, labelled: bool = True) -> Parity:
-    return judge(candidates, frames, max_drop=max_drop, labelled=labelled)
+def gate(
+    frames: Frames,
+    *candidates: Candidate,
+    max_drop: float = 0.005,
+    labelled: bool = True,
+    max_drift: float | None = None,
+) -> Parity:
+    return judge(candidates, frames, max_drop=max_drop, labelled=labelled, max_drift=max_drift)
 
 
 def coco_ap(frames: Frames, one: Candidate) -> float:
@@ -176,13 +182,18 @@ class TestAccuracy:
 
     def test_the_allowed_drop_decides(self, frames: Frames, reference: Candidate) -> None:
         worse = candidate(frames, 2.5, seed=1)
-        drop = gate(frames, reference, worse).rows[1].accuracy_drop
-        assert drop is not None
-        assert gate(frames, reference, worse, max_drop=drop + 1e-9).verdict == "passed"
-        assert gate(frames, reference, worse, max_drop=drop - 1e-9).verdict == "failed"
+        row = gate(frames, reference, worse).rows[1]
+        assert row.loss is not None and row.loss_bounds is not None and row.accuracy_drop_interval is not None
+        low, high = row.loss_bounds
+        assert low < row.loss < high
+        assert gate(frames, reference, worse, max_drop=high + 1e-9).verdict == "passed"
+        unsure = gate(frames, reference, worse, max_drop=high - 1e-9)
+        assert unsure.verdict == "undecided" and unsure.rows[1].people_needed is not None
+        certain = max(low, row.accuracy_drop_interval[0])
+        assert gate(frames, reference, worse, max_drop=certain - 1e-9).verdict == "failed"
 
     def test_the_same_network_passes(self, frames: Frames, reference: Candidate) -> None:
-        parity = gate(frames, reference, candidate(frames), max_drop=0.0)
+        parity = gate(frames, reference, candidate(frames))
         row = parity.rows[1]
         assert (row.accuracy_drop, row.accuracy_drop_interval, row.pixel_drift_p95, row.heatmap_error) == (
             0,
@@ -195,7 +206,7 @@ class TestAccuracy:
         assert row.ms_per_person > 0
 
     def test_a_better_candidate_passes_with_a_negative_drop(self, frames: Frames, reference: Candidate) -> None:
-        row = gate(frames, reference, candidate(frames, 0.1, seed=2), max_drop=0.0).rows[1]
+        row = gate(frames, reference, candidate(frames, 0.1, seed=2)).rows[1]
         assert row.accuracy_drop is not None and row.accuracy_drop < 0 and row.verdict == "passed"
 
     def test_one_failure_fails_all(self, frames: Frames, reference: Candidate) -> None:
@@ -266,16 +277,15 @@ class TestUnproven:
             assert row.heatmap_error == pytest.approx(factor - 1, rel=1e-3)
             assert row.verdict == verdict
 
-    def test_too_few_people_prove_nothing(self, frames: Frames, reference: Candidate) -> None:
-        people = frames.labelled()
-        assert len(people) > MIN_PEOPLE_FOR_AP
-        for count, verdict in ((MIN_PEOPLE_FOR_AP - 1, "unproven"), (MIN_PEOPLE_FOR_AP, "passed")):
-            kept = replace(frames, coco={**frames.coco, "annotations": people[:count]})
-            parity = gate(kept, reference, candidate(frames))
-            assert parity.verdict == verdict and parity.data["labelled"] is (verdict == "passed")
-            assert (f"{count} people are too few to judge AP by: at least 20 are needed" in parity.data["note"]) is (
-                verdict == "unproven"
-            )
+    def test_too_few_people_leave_it_undecided(self, frames: Frames, reference: Candidate) -> None:
+        """The same joints, from outputs that differ as int8's do: how often a joint jumps is not known yet."""
+        scaled = candidate(frames, change=lambda maps: maps * np.float32(1.05))
+        for count, verdict in ((1, "undecided"), (10, "undecided"), (len(frames.labelled()), "passed")):
+            kept = replace(frames, coco={**frames.coco, "annotations": frames.labelled()[:count]})
+            parity = gate(kept, reference, scaled, max_drop=0.01)
+            assert parity.verdict == verdict and parity.data["labelled"]
+            assert (parity.rows[1].people_needed is not None) is (count == 10)
+            json.dumps(parity.rows[1].to_json(), allow_nan=False)
 
     def test_a_model_without_accuracy_proves_nothing(self, frames: Frames) -> None:
         """Its AP is 0, and so is that of anything: no drop, and still not passed."""
@@ -305,12 +315,76 @@ class TestDrift:
         assert row.pixel_drift_median == pytest.approx(np.nanmedian(expected), rel=1e-3)
         assert row.pixel_drift_p95 == pytest.approx(np.nanquantile(expected, 0.95), rel=1e-3)
 
+    def test_dark_sees_the_same_shift_and_a_rule_that_is_dark_has_one_figure(self, frames: Frames) -> None:
+        def shift(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.roll(maps, 1, axis=3)
+
+        row = gate(frames, candidate(frames, name="pytorch fp32"), candidate(frames, change=shift)).rows[1]
+        # of noise near the edges DARK makes other steps, so the median and not every joint
+        assert row.dark_drift_median == pytest.approx(row.pixel_drift_median, rel=0.02)
+        own = replace(CONTRACT, decode="unbiased")
+        judged = (candidate(frames, name="pytorch fp32", contract=own), candidate(frames, change=shift, contract=own))
+        parity = gate(frames, *judged)
+        assert parity.data["dark"] is None and parity.rows[1].dark_drift_p95 is None
+        assert all(one.dark_p95 is None for one in parity.rows[1].drift_by_height)
+
+    def test_dark_sees_what_a_quarter_cell_hides(self, frames: Frames, reference: Candidate) -> None:
+        moved = candidate(frames, change=lambda m: 0.97 * m + 0.03 * np.roll(m, 1, axis=3))
+        row = gate(frames, reference, moved).rows[1]
+        assert row.pixel_drift_median == 0 and row.dark_drift_median is not None and row.dark_drift_median > 0.01
+
+    def test_joints_that_go_to_a_second_peak_are_counted(self, frames: Frames) -> None:
+        """Two peaks, the second as high but for a little: one joint of all people jumps."""
+
+        def two_peaks(maps: NDArray[np.float32], second: float) -> NDArray[np.float32]:
+            changed = maps.copy()
+            changed[:, 3] = np.maximum(maps[:, 3], np.float32(second) * np.roll(maps[:, 3], 8, axis=1))
+            return changed
+
+        before = candidate(frames, change=lambda m: two_peaks(m, 0.9), name="pytorch fp32")
+        parity = gate(frames, before, candidate(frames, change=lambda m: two_peaks(m, 1.1)))
+        labels = np.array([np.array(a["keypoints"][2::3]) > 0 for a in frames.labelled()])
+        assert parity.rows[1].jumps == pytest.approx(labels[:, 3].sum() / labels.sum())
+        same = gate(frames, before, candidate(frames, change=lambda m: two_peaks(m, 0.95))).rows[1]
+        assert same.jumps == 0
+
+    def test_by_height_of_the_box(self, frames: Frames, reference: Candidate) -> None:
+        parity = gate(frames, reference, candidate(frames, change=lambda maps: np.roll(maps, 1, axis=3)))
+        heights = np.array([a["bbox"][3] for a in frames.labelled()])
+        drift = parity.drift["openvino int8"].astype(np.float64)
+        row = parity.rows[1]
+        assert [one.below for one in row.drift_by_height] == [64, 128, 256, None]
+        assert [one.people for one in row.drift_by_height] == [0, (heights < 128).sum(), (heights >= 128).sum(), 0]
+        small = drift[heights < 128]
+        assert row.drift_by_height[1].p95 == pytest.approx(np.percentile(small[np.isfinite(small)], 95))
+        assert row.drift_by_height[2].people < 20 and row.drift_by_height[2].p95 is None, "too few for a figure"
+        values = json.loads(json.dumps(row.to_json(), allow_nan=False))
+        assert values["drift_by_height"][1]["people"] == (heights < 128).sum()
+
+    def test_max_drift_decides_beside_the_drop(self, frames: Frames, reference: Candidate) -> None:
+        noisy = candidate(frames, 1.1, name="openvino int8")  # 10 % farther from the labels than the reference
+        row = gate(frames, reference, noisy, max_drop=0.5).rows[1]
+        assert row.verdict == "passed" and row.pixel_drift_p95_bounds is not None
+        low, high = row.pixel_drift_p95_bounds
+        assert 0 < low <= row.pixel_drift_p95 <= high
+        for limit, verdict in ((high + 1e-6, "passed"), (0.5 * (low + high), "undecided"), (low - 1e-6, "failed")):
+            parity = gate(frames, reference, noisy, max_drop=0.5, max_drift=limit)
+            assert parity.verdict == parity.rows[1].verdict == verdict and parity.max_drift == limit
+        worse = candidate(frames, 2.5, seed=1)
+        assert gate(frames, reference, worse, max_drift=1e3).verdict == "failed", "the drop still decides"
+
+    def test_without_labels_drift_can_fail_and_not_pass(self, frames: Frames, reference: Candidate) -> None:
+        same, shifted = candidate(frames), candidate(frames, change=lambda m: 0.9 * m + 0.1 * np.roll(m, 2, axis=3))
+        assert gate(frames, reference, same, labelled=False, max_drift=1.0).verdict == "unproven"
+        assert gate(frames, reference, shifted, labelled=False).verdict == "unproven"
+        assert gate(frames, reference, shifted, labelled=False, max_drift=1e-3).verdict == "failed"
+
     def test_joints_without_a_label_do_not_count(self) -> None:
         frames = make_frames()
         for a in frames.coco["annotations"]:
             a["keypoints"][2 * 3 + 2] = 0
         elsewhere = candidate(frames, change=lambda m: np.concatenate([m[:, :2], m[:, 2:3, ::-1], m[:, 3:]], axis=1))
-        row = gate(frames, candidate(frames, name="pytorch fp32"), elsewhere, max_drop=0.0).rows[1]
+        row = gate(frames, candidate(frames, name="pytorch fp32"), elsewhere, max_drop=0.01).rows[1]
         assert row.pixel_drift_p95 == 0 and row.verdict == "passed"
         assert row.heatmap_error > 0  # the maps are compared whole
 
