@@ -47,6 +47,7 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any], suspects: 
         metric=parity.metric,
         reference=words.reference_name(parity),
         drift_note=words.drift_note(parity),
+        jitter_note=words.jitter_note(parity),
         subjects=words.subjects(parity),
         subject=words.subject(parity),
         model=str(meta.get("model") or meta.get("bundle") or "model"),

@@ -133,6 +133,15 @@ def subject(parity: Parity) -> str:
     return "instance" if parity.data.get("subjects") == "instances" else "person"
 
 
+def jitter_note(parity: Parity) -> str:
+    """How much the joints tremble, by graph; empty where the frames are not of labelled videos."""
+    measured = [(row.key, row.acceleration_error) for row in parity.rows if row.acceleration_error is not None]
+    if not measured:
+        return ""
+    told = ", ".join(f"{key} {number(error)}" for key, error in measured)
+    return f"Jitter, the mean error of the joints' acceleration in px of the frame per frame²: {told}."
+
+
 def drift_note(parity: Parity) -> str:
     """How drift is measured; another decode rule gives other distances for the same heatmaps."""
     rule = f", decoded by the contract's rule {parity.data['decode']!r}" if "decode" in parity.data else ""

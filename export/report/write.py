@@ -27,6 +27,7 @@ from .words import (
     headline,
     height_classes,
     interval_text,
+    jitter_note,
     joint_drift,
     limits,
     number,
@@ -113,7 +114,7 @@ def print_table(parity: Parity, console: Console) -> None:
     notes = [f"Drift: {drift_note(parity)}. {dark_note(parity)}".strip()] if len(parity.rows) > 1 else []
     if any(row.drift_by_height for row in parity.rows):
         notes.append(f"{JUMP_NOTE} By height of the box, px: of fewer than {FEWEST} there is no figure.")
-    for note in [*notes, *filter(None, [parity.data.get("note")])]:
+    for note in [*notes, *filter(None, [jitter_note(parity), parity.data.get("note")])]:
         console.print(note, style="dim", markup=False, highlight=False)
 
 

@@ -24,6 +24,7 @@ from .decision import FAILED, PASSED, UNDECIDED, bounds, decide
 from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
+from .jitter import Videos
 from .people import Float, labelled_people
 from .scorer import Scorer, paired_interval
 from .verdict import PCK, Parity, Row, Worst
@@ -128,6 +129,7 @@ class AccuracyGate:
         self._reference = self._run(reference)
         self._scorer = Scorer(frames.coco, self._people, self._reference.contract)
         self._scored = self._score(self._reference) if labelled else None
+        self._videos = Videos(frames.coco, self._people)
         note = frames.note
         metric = self._scorer.metric
         if metric == PCK:
@@ -213,7 +215,8 @@ class AccuracyGate:
             if by_drift == UNDECIDED and self._max_drift is not None:
                 needed.append(moved.people_needed(self._max_drift))
         measured = accuracy, drop, interval, float(np.nanmedian(drift)), moved.p95, error, run.ms_per_person
-        row = Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact)
+        jitter = None if self._scored is None else self._videos.acceleration_error(run.xy)
+        row = Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact, acceleration_error=jitter)
         if run is reference:
             return row, drift
         boxes = self._people.xyxy
