@@ -118,7 +118,7 @@ class Tensor:
 
 
 class GraphRequest(Protocol):
-    """One of several runs that a graph can have under way at a time; see `Request`."""
+    """One of the runs that a graph can have under way at a time; see `Request`."""
 
     def start(self, inputs: Sequence[NDArray[Any]]) -> None:
         """Begin a run. The arrays, C-contiguous and in the order of `GraphSession.inputs`, must stay as they are."""
@@ -134,12 +134,7 @@ class GraphRequest(Protocol):
 
 
 class GraphSession(Protocol):
-    """Any ONNX graph, compiled for this machine, such as a detector: its inputs and outputs are what the file says.
-
-    Attributes:
-        inputs, outputs: in the graph's order.
-        metadata: the file's `metadata_props`.
-    """
+    """Any ONNX graph, such as a detector, compiled for this machine; `metadata` is the file's `metadata_props`."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]

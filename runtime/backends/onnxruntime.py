@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class OrtGraph:
         self._session = session
         self.inputs = tuple(map(_tensor, session.get_inputs()))
         self.outputs = tuple(map(_tensor, session.get_outputs()))
-        self.metadata = dict(session.get_modelmeta().custom_metadata_map)
+        self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def requests(self) -> list[GraphRequest]:
         return [_GraphRequest(self._session, [tensor.name for tensor in self.inputs])]

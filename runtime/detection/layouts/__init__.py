@@ -131,9 +131,8 @@ def _described(graph: Graph) -> str:
     """Inputs and outputs, for messages."""
     inputs = ", ".join(f"{t.name} {_shape(t.shape)} {t.dtype}" for t in graph.inputs)
     outputs = ", ".join(f"{name} {_shape(array.shape)} {array.dtype}" for name, array in graph.outputs.items())
-    return (
-        f"the input {inputs} and the output {outputs} for a picture of {graph.size[0]}x{graph.size[1]} (height first)"
-    )
+    height, width = graph.size
+    return f"the input {inputs} and the output {outputs} for a picture of {width}x{height}"
 
 
 def _shape(sizes: tuple[int | None, ...]) -> str:

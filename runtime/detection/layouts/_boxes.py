@@ -40,4 +40,5 @@ def grid(size: tuple[int, int], strides: tuple[int, ...]) -> tuple[NDArray[np.fl
 def sigmoid(x: NDArray[Any]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)), which overflows nowhere."""
     e = np.exp(-np.abs(x, dtype=np.float32))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(np.float32, copy=False)
+    found: NDArray[np.float32] = np.where(x >= 0, np.float32(1), e) / (1 + e)
+    return found

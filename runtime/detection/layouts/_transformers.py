@@ -1,4 +1,4 @@
-"""`logits (1, Q, C)` and `pred_boxes (1, Q, 4)`: detectors of the library transformers, boxes relative to the picture."""
+"""`logits (1, Q, C)` and `pred_boxes (1, Q, 4)`: detectors of transformers, boxes relative to the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YOLOv10, YOLO26 and what ultralytics exports with nms=True: `(1, N, 6)`, box in px, score and class; N is often 300."""
+"""YOLOv10, YOLO26 and what ultralytics exports with nms=True: `(1, N, 6)`, box in px, score and class."""
 
 from __future__ import annotations
 
