@@ -24,7 +24,7 @@ def iou(a: Double, b: Double) -> Double:
     side = np.maximum(np.minimum(a[:, None, 2:], b[None, :, 2:]) - first, 0)
     both = side[..., 0] * side[..., 1]
     union = box_area(a)[:, None] + box_area(b)[None] - both
-    return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+    return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
 
 
 def oks(
@@ -49,7 +49,7 @@ def oks(
     scale = 2 * np.maximum(area, 1)[:, None] * (2 * sigmas) ** 2  # px^2; an instance covers a pixel at least
     total = weight.sum(axis=1)
     alike = (np.exp(-squared / scale) * weight).sum(axis=1)
-    return np.divide(alike, total, out=np.zeros_like(alike), where=total > 0)
+    return np.asarray(np.divide(alike, total, out=np.zeros_like(alike), where=total > 0))
 
 
 def unlike(alike: Double, order: Index, threshold: float) -> Bool:

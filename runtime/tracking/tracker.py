@@ -124,8 +124,8 @@ class Tracker:
                 begin a new id. None: no detector ran, all boxes came from `predict`.
 
         Returns:
-            `(N,)` int64 ids, from 0 on, never used again; DROPPED (-1) for a row that is a duplicate of another, has too
-            few joints, or is nobody's and came from no detector.
+            `(N,)` int64 ids, from 0 on, never used again; DROPPED (-1) for a row that is a duplicate of another, and
+            for one that neither continues an instance nor begins one.
 
         Raises:
             InputError: shapes that do not fit, values that are not finite, or boxes without a detection score where
@@ -176,8 +176,8 @@ class Tracker:
 
     def _oks(self, which: Bool, a: tuple[Double, Double, Double], b: tuple[Double, Double, Double]) -> Double:
         alike = np.zeros(which.shape)
-        pairs = np.nonzero(which)
-        alike[pairs] = oks(pairs, a, b, self._sigmas)
+        i, j = np.nonzero(which)
+        alike[i, j] = oks((i, j), a, b, self._sigmas)
         return alike
 
     def _checked(
@@ -193,11 +193,11 @@ class Tracker:
                 f"for {len(box)} boxes of instances with {known} joints keypoints must be {(len(box), known, 2)} and "
                 f"score {(len(box), known)}, not {xy.shape} and {joint.shape}"
             )
-        bad = ~(np.isfinite(xy).all(axis=(1, 2)) & np.isfinite(joint).all(axis=1))
+        bad = np.asarray(~(np.isfinite(xy).all(axis=(1, 2)) & np.isfinite(joint).all(axis=1)))
         if bad.any():
             raise InputError(
-                f"row {int(bad.argmax())} has joints or scores that are not finite ({int(bad.sum())} of {len(bad)} rows "
-                "like it): leave such rows out"
+                f"row {int(bad.argmax())} has joints or scores that are not finite ({int(bad.sum())} of {len(bad)} "
+                "rows like it): leave such rows out"
             )
         if not self._tracks.score.shape[1]:
             self._tracks = Tracks(known, self._joint_score)

@@ -48,7 +48,7 @@ def extent(xy: Double, seen: Bool, box: Double) -> Double:
     first = np.where(seen[..., None], xy, np.inf).min(axis=1)
     last = np.where(seen[..., None], xy, -np.inf).max(axis=1)
     edge = _EDGE * size_of(box)[:, None]
-    return np.where(seen.any(axis=1)[:, None], np.concatenate([first - edge, last + edge], axis=1), box)
+    return np.where(np.asarray(seen.any(axis=1))[:, None], np.concatenate([first - edge, last + edge], axis=1), box)
 
 
 def size_of(boxes: Double) -> Double:

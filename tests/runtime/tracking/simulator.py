@@ -97,7 +97,13 @@ class Scene:
             return seen
         place = rng.uniform([0, 0], [WIDTH - 100, HEIGHT - 100])
         ghost = place + rng.uniform(0, 100, (1, 17, 2))
-        nobody = (ghost, rng.uniform(0, 0.3, (1, 17)), np.r_[place, place + 100][None], np.array([0.55]), np.array([-1]))
+        nobody = (
+            ghost,
+            rng.uniform(0, 0.3, (1, 17)),
+            np.r_[place, place + 100][None],
+            np.array([0.55]),
+            np.array([-1]),
+        )
         return Found(*(np.concatenate(both) for both in zip(vars(seen).values(), nobody, strict=True)))
 
 
@@ -135,9 +141,13 @@ def anywhere(seed: int, people: int = 6, frames: int = 100) -> Scene:
     shake = np.cumsum(rng.normal(0, 1.0, (frames, 2)), axis=0) * 0.5
     walkers = []
     for _ in range(people):
-        speed = np.repeat(rng.normal(0, 3.5, frames // 20 + 1), 20)[:frames] * (rng.random(frames // 20 + 1).repeat(20)[:frames] > 0.2)
+        speed = np.repeat(rng.normal(0, 3.5, frames // 20 + 1), 20)[:frames] * (
+            rng.random(frames // 20 + 1).repeat(20)[:frames] > 0.2
+        )
         x = rng.uniform(-50, WIDTH + 50) + np.cumsum(np.convolve(speed, np.ones(5) / 5, mode="same"))
         y = np.full(frames, rng.uniform(140, 240)) + 4 * np.sin(t * rng.uniform(0.02, 0.1))
         path = np.stack([x, y], axis=1) + shake
-        walkers.append(Walker(lambda _, path=path: path, rng.uniform(90, 220), rng.uniform(0, 6), rng.uniform(0.2, 0.5)))
+        walkers.append(
+            Walker(lambda _, path=path: path, rng.uniform(90, 220), rng.uniform(0, 6), rng.uniform(0.2, 0.5))
+        )
     return scene(walkers, frames)
