@@ -131,7 +131,7 @@ def _points(xy: ArrayLike, valid: ArrayLike | None) -> tuple[Double, Bool]:
     points = np.asarray(xy, np.float64)
     if points.ndim != 3 or points.shape[2] != 2:
         raise InputError(f"joints must be (R, K, 2), x and y in px of the frame, not {points.shape}")
-    finite = np.isfinite(points).all(axis=2)
+    finite = np.asarray(np.isfinite(points).all(axis=2))
     if valid is None:
         return points, finite
     counted = np.asarray(valid, np.bool_)
@@ -149,7 +149,7 @@ def _second_difference(points: Double, triples: Triples) -> Double:
     """`(P, K)` lengths; NaN where one of the three is."""
     with np.errstate(invalid="ignore"):
         change: Any = points[triples.before] - 2 * points[triples.middle] + points[triples.after]
-        return np.hypot(change[..., 0], change[..., 1])
+        return np.asarray(np.hypot(change[..., 0], change[..., 1]))
 
 
 def _in_all(usable: Bool, triples: Triples) -> Bool:
