@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from ...media.box_file import BoxFile
     from ...media.outputs import open_outputs, output_files
     from ...media.sources import open_source
+    from ...results import Subject
 
     source = open_source(args.source)
     boxes = BoxFile(args.boxes, args.box_score) if args.boxes else None
@@ -73,13 +74,15 @@ def run(args: argparse.Namespace) -> int:
     _print(f"{pose.selection.backend} {pose.selection.precision}: {pose.selection.reason}")
     if boxes is None:
         _print("no --boxes: each frame is taken as one person")
-    head = {"source": args.source, "backend": pose.selection.backend, "precision": pose.selection.precision}
+    facts = {"backend": pose.selection.backend, "precision": pose.selection.precision}
+    subject = Subject(args.source, pose.contract, facts, source.keys)
     tally = _Tally(source, StopSignals(deferred=True))
 
     def summary() -> dict[str, Any]:
-        return {**head, "reason": pose.selection.reason, **tally.summary(), "outputs": outputs.paths()}
+        about = {"source": args.source, **facts, "reason": pose.selection.reason}
+        return {**about, **tally.summary(), "outputs": outputs.paths()}
 
-    with open_outputs(files, {**head, "keypoints": pose.contract.keypoints}, source.fps, summary) as outputs:
+    with open_outputs(files, subject, source.fps, summary) as outputs:
         _process(source, boxes, pose, outputs, args.joint_score, tally)
         tally.check()
     print(json.dumps(summary()) if args.json else "\n".join([*tally.lines(), f"wrote {' and '.join(outputs.paths())}"]))
@@ -120,14 +123,12 @@ def _process(
         fields: dict[str, Any] = {"frame" if source.video else "file": key}
         if image is None or people is None:
             tally.fail(fields | {"error": error or "cannot be read as an image"})
-            # A video keeps its length: the frame goes in undrawn.
-            outputs.add(tally.failed[-1], key, image if source.video else None)
+            outputs.add(key, image, None, tally.failed[-1]["error"])
         else:
-            if outputs.files.video or outputs.files.images:
+            if outputs.draws:
                 draw(image, people, pose.contract, threshold=joint_score, boxes=boxes is not None)
                 tally.lap("draw")
-            size = {"width": image.shape[1], "height": image.shape[0]}
-            outputs.add(fields | size | {"people": people.to_json()}, key, image)
+            outputs.add(key, image, people)
             tally.frames, tally.people = tally.frames + 1, tally.people + len(people)
         tally.lap("write")
 
