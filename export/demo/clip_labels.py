@@ -13,7 +13,7 @@ from ...runtime.datasets.coco import DATASET as COCO
 from ...runtime.datasets.posetrack18 import DATASET as POSETRACK18
 from .mannequin import Vector
 from .people import FACE
-from .seen import BEHIND, COVERED, SURFACE, VISIBLE, outline, visibility
+from .seen import BEHIND, COVERED, OUTSIDE, SURFACE, VISIBLE, outline, visibility
 from .stage import HEIGHT, WIDTH
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def annotate(track_id: int, figure: Figure, seen: NDArray[np.bool_], depth: NDAr
     tracked: list[float | int] = []
     places = [at[name] for name in POSETRACK18.keypoints]
     for joint, state in enumerate(visibility(places, surface, seen, depth)):
-        labelled = state not in (COVERED, 0) and joint not in _EARS
+        labelled = state not in (COVERED, OUTSIDE) and joint not in _EARS
         tracked += [*_xy(places[joint]), 1] if labelled else [0.0, 0.0, 0]
     extent = np.sqrt(((head * figure.body.head_radii) ** 2).sum(1))[:2] * figure.size
     return {

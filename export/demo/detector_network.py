@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-WIDTH, HEIGHT = 320, 256  # px of the network's input: a picture of 320x240 fits without being scaled
-STRIDES = (8, 16, 32)
-PADDING = 114  # grey of the border that fills up a picture, as in YOLOX
+from .letterbox import PADDING
+
 _SPREAD = 58  # of the values of a picture: what normalisation divides by
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .mannequin import Vector
 from .raster import EMPTY
 
-SMALLEST = 60  # px; of whom less is seen is not labelled
+SMALLEST = 60  # px; somebody of whom less is seen is not labelled
 
 # How far the visible surface may lie in front of a joint, in statures, for the joint to count as visible.
 SURFACE = np.repeat([0.03, 0.035, 0.065, 0.05, 0.045, 0.1, 0.065, 0.05], [3, 2, 2, 2, 2, 2, 2, 2])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from ..detector_network import HEIGHT, STRIDES, WIDTH
+from ..letterbox import HEIGHT, STRIDES, WIDTH
 
 _RADIUS = 1.5  # strides around a person's centre in which cells may answer for it
 _IOU_COST, _IOU_LOSS = 3.0, 5.0

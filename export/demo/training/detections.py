@@ -11,23 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..detector_network import HEIGHT, PADDING, STRIDES, WIDTH
+from ..letterbox import HEIGHT, STRIDES, WIDTH, letterbox
 from ..people import Image
 
 Floats = NDArray[np.float32]
 
 _LEAST = 0.01  # score
 _OVERLAP = 0.65  # of two boxes that count as one, as in YOLOX's evaluation
-
-
-def letterbox(image: Image) -> tuple[Image, float]:
-    """A picture at the top left of the network's input `(256, 320, 3)`, the rest grey, and by what it was scaled."""
-    height, width = image.shape[:2]
-    scale = min(HEIGHT / height, WIDTH / width)
-    size = round(width * scale), round(height * scale)
-    filled = np.full((HEIGHT, WIDTH, 3), PADDING, np.uint8)
-    filled[: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    return filled, scale
 
 
 def detections(answers: Floats) -> tuple[Floats, Floats]:

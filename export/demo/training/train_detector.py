@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import data, videos
-from ..detector_network import HEIGHT, PADDING, WIDTH, Detector, Head
+from ..detector_network import Detector, Head
+from ..letterbox import HEIGHT, PADDING, WIDTH
 from ..people import Image
 from ..scenarios import scene
 from .assign import cells, loss
