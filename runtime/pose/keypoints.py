@@ -29,6 +29,7 @@ class Keypoints:
         names: the K joint names.
         ids: `(N,)` int64, who is who from frame to frame; None without a tracker.
         detection_score: `(N,)` float32, the detector's confidence in each box; None without a detector.
+        raw: `(N, K, 2)` float32, `xy` as the network gave it, where `xy` was smoothed; None elsewhere.
     """
 
     xy: NDArray[np.float32]
@@ -37,6 +38,7 @@ class Keypoints:
     names: tuple[str, ...]
     ids: NDArray[np.int64] | None = None
     detection_score: NDArray[np.float32] | None = None
+    raw: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -54,10 +56,11 @@ class Keypoints:
             self.names,
             None if self.ids is None else self.ids[rows],
             None if self.detection_score is None else self.detection_score[rows],
+            None if self.raw is None else self.raw[rows],
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One record per person: `box` xyxy, `keypoints` K x [x, y, score], and `id` and `detection_score` if known."""
+        """One record per person: `box` xyxy, `keypoints` K x [x, y, score], and `id`, `detection_score` and `raw` if known."""
         joints = np.concatenate([self.xy, self.score[..., None]], axis=2)
         records: list[dict[str, Any]] = [
             {"box": box, "keypoints": person}
@@ -71,6 +74,9 @@ class Keypoints:
         if self.detection_score is not None:
             for record, score in zip(records, np.round(self.detection_score.astype(np.float64), 4), strict=True):
                 record["detection_score"] = float(score)
+        if self.raw is not None:
+            for record, person in zip(records, np.round(self.raw.astype(np.float64), 4).tolist(), strict=True):
+                record["raw"] = person
         return records
 
     def to_coco(
