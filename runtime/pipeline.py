@@ -50,9 +50,7 @@ class PosePipeline:
         fps: float = 25.0,
     ) -> None:
         if detect_every < 1 or (detect_every > 1 and (detector is None or not track)):
-            raise InputError(
-                f"detect_every={detect_every}: above 1 it needs a detector and track=True; expected 1 or more"
-            )
+            raise InputError(f"detect_every={detect_every}: expected 1 or more, and above 1 a detector and track=True")
         if smooth is not None and not track:
             raise InputError("smoothing follows people from frame to frame: it needs track=True")
         if not fps > 0:

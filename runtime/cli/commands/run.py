@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ...media.box_file import BoxFile
     from ...media.outputs import Outputs
     from ...media.sources import Frame, Source
+    from ...page import RunPage
     from ...pose.keypoints import Keypoints
 
 _TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in many intact files
@@ -45,9 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--joint-score", type=float, default=0.3, metavar="S", help=joints)
     output = (
         "a folder for the drawn frames and keypoints.json (default: out/run); an image or .mp4 file, with a .json "
-        "beside it; or a .json file, to draw nothing"
+        "beside it; or results alone, by their ending: NAME.json; NAME.coco.json, a list of COCO results; NAME.csv or "
+        "NAME.parquet, a row per person; NAME.openpose, a folder of OpenPose's JSON, a file per frame"
     )
     add("--output", type=Path, default=Path("out/run"), metavar="PATH", help=output)
+    report = "write report.html into this folder: drawn frames to step through, people, joint scores, speed, failures"
+    add("--report", type=Path, metavar="DIR", help=report)
     options.add_session(parser)
 
 
@@ -57,12 +61,17 @@ def run(args: argparse.Namespace) -> int:
     from ...media.box_file import BoxFile
     from ...media.outputs import open_outputs, output_files
     from ...media.sources import open_source
+    from ...page import RunPage
     from ...results import Subject
+    from ...system.files import check_writable
 
     source = open_source(args.source)
     boxes = BoxFile(args.boxes, args.box_score) if args.boxes else None
     if boxes is not None:
         boxes.check(source.keys)
+    report = args.report / "report.html" if args.report else None
+    if report is not None:
+        check_writable(report)
     files = output_files(source, args.output, [path for path in (args.bundle, args.boxes) if path])
     pose = PoseEstimator(
         args.bundle,
@@ -76,21 +85,35 @@ def run(args: argparse.Namespace) -> int:
         _print("no --boxes: each frame is taken as one person")
     facts = {"backend": pose.selection.backend, "precision": pose.selection.precision}
     subject = Subject(args.source, pose.contract, facts, source.keys)
-    tally = _Tally(source, StopSignals(deferred=True))
+    tally, page = _Tally(source, StopSignals(deferred=True)), None
+    if report is not None:
+        about = {"bundle": str(args.bundle), **facts, "reason": pose.selection.reason, "output": str(args.output)}
+        boxed = boxes is not None
+        page = RunPage(pose.contract, args.source, about, fps=source.fps, threshold=args.joint_score, boxes=boxed)
 
     def summary() -> dict[str, Any]:
+        pages = [str(report)] if page else []
         about = {"source": args.source, **facts, "reason": pose.selection.reason}
-        return {**about, **tally.summary(), "outputs": outputs.paths()}
+        return {**about, **tally.summary(), "outputs": [*outputs.paths(), *pages]}
 
     with open_outputs(files, subject, source.fps, summary) as outputs:
-        _process(source, boxes, pose, outputs, args.joint_score, tally)
+        _process(source, boxes, pose, outputs, args.joint_score, tally, page)
         tally.check()
-    print(json.dumps(summary()) if args.json else "\n".join([*tally.lines(), f"wrote {' and '.join(outputs.paths())}"]))
+    if page is not None and report is not None:
+        page.write(report, interrupted=tally.stop.number != 0)
+    said = [*tally.lines(), f"wrote {' and '.join(summary()['outputs'])}"]
+    print(json.dumps(summary()) if args.json else "\n".join(said))
     return 1 if tally.failed else 0
 
 
 def _process(
-    source: Source, boxes: BoxFile | None, pose: PoseEstimator, outputs: Outputs, joint_score: float, tally: _Tally
+    source: Source,
+    boxes: BoxFile | None,
+    pose: PoseEstimator,
+    outputs: Outputs,
+    joint_score: float,
+    tally: _Tally,
+    page: RunPage | None,
 ) -> None:
     """Estimate, draw and write every frame, until a signal."""
     from ...pose.draw import draw
@@ -123,7 +146,8 @@ def _process(
         fields: dict[str, Any] = {"frame" if source.video else "file": key}
         if image is None or people is None:
             tally.fail(fields | {"error": error or "cannot be read as an image"})
-            outputs.add(key, image, None, tally.failed[-1]["error"])
+            error = tally.failed[-1]["error"]
+            outputs.add(key, image, None, error)
         else:
             if outputs.draws:
                 draw(image, people, pose.contract, threshold=joint_score, boxes=boxes is not None)
@@ -131,6 +155,9 @@ def _process(
             outputs.add(key, image, people)
             tally.frames, tally.people = tally.frames + 1, tally.people + len(people)
         tally.lap("write")
+        if page is not None:
+            page.add(key, image, outputs.draws, people, tally.since_last_frame(), error)
+            tally.lap("report")
 
     with tally.stop:
         stream = results()
@@ -159,12 +186,19 @@ class _Tally:
     failed: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "pose", "draw", "write"), 0.0))
     _last: float = field(default_factory=time.perf_counter)
+    _before: dict[str, float] = field(default_factory=dict)
 
     def lap(self, stage: str) -> None:
         """Add the time since the last lap to a stage."""
         now = time.perf_counter()
-        self.seconds[stage] += now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
+
+    def since_last_frame(self) -> dict[str, float]:
+        """Seconds of each stage since the last call."""
+        spent = {stage: total - self._before.get(stage, 0.0) for stage, total in self.seconds.items()}
+        self._before = dict(self.seconds)
+        return spent
 
     def fail(self, record: dict[str, Any]) -> None:
         self.failed.append(record)

@@ -1,0 +1,7 @@
+"""The page of a run: one HTML file with drawn frames to step through, people, joint scores, speed and failures."""
+
+from __future__ import annotations
+
+from .run_page import RunPage
+
+__all__ = ["RunPage"]
