@@ -60,7 +60,7 @@ class Keypoints:
         )
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One record per person: `box`, `keypoints` K x [x, y, score]; and `id`, `detection_score` and `raw` if known."""
+        """A record per person: `box`, `keypoints` K x [x, y, score]; and `id`, `detection_score` and `raw` if known."""
         joints = np.concatenate([self.xy, self.score[..., None]], axis=2)
         records: list[dict[str, Any]] = [
             {"box": box, "keypoints": person}

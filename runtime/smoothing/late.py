@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, PosertError
 from ..pose.keypoints import Keypoints
 from .whole import smooth_tracks
 
@@ -28,15 +28,19 @@ def smooth_recording(
 
     Raises:
         InputError: a frame without ids, or as `smooth_tracks`.
+        PosertError: what `frames` raises, after the frames before it.
     """
     reach = 2 * window + max_gap
     held: list[Keypoints] = []
     given = 0  # frames of `held` that were yielded
     source = iter(frames)
-    more = True
+    more, failure = True, None
     while more:
         while len(held) < given + reach + _TOGETHER:
-            people = next(source, None)
+            try:
+                people = next(source, None)
+            except PosertError as error:  # raised in its place, after the frames before it
+                people, failure = None, error
             if people is None:
                 more = False
                 break
@@ -47,6 +51,8 @@ def smooth_recording(
         yield from _smoothed(held, given, until, window, order, min_score, max_gap)
         kept = max(0, until - reach)
         held, given = held[kept:], until - kept
+    if failure is not None:
+        raise failure
 
 
 def _smoothed(
