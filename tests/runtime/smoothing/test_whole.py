@@ -24,7 +24,9 @@ def test_against_scipy_where_nothing_is_missing() -> None:
     truth = motion(60)
     seen = smooth_tracks(np.arange(60), np.zeros(60, int), truth, np.full((60, 4), 0.9))
     expected = np.clip(savgol_filter(truth, 7, 2, axis=0), truth.min(axis=0), truth.max(axis=0))
-    np.testing.assert_allclose(seen.xy, expected, atol=0.1)  # Hampel takes a few tops of waves for outliers: lines there
+    np.testing.assert_allclose(
+        seen.xy, expected, atol=0.1
+    )  # Hampel takes a few tops of waves for outliers: lines there
     assert seen.added == 0
 
 
