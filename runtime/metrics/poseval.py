@@ -1,4 +1,4 @@
-"""PoseTrack18's AP per joint, as its evaluation kit (poseval) computes it."""
+"""PoseTrack18's AP per joint and its MOTA, as its evaluation kit (poseval) computes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .coco_files import Entry, check, images_of, joints_of, numbers, read_json, records_of, require
+from .coco_files import Entry, read_json, records_of
+from .poseval_frames import frames
+from .poseval_tracking import has_tracks, tracking_metrics
 from .spec import Dataset, Metric
 
 Double = NDArray[np.float64]
@@ -25,8 +27,6 @@ GROUPS = {
     "Knee": ("right_knee", "left_knee"),
     "Ankl": ("right_ankle", "left_ankle"),
 }
-_HEAD_SIZE = 0.6  # of the diagonal of the head box
-_NEAR = 0.5  # of the head size
 
 
 def poseval_metrics(
@@ -34,65 +34,46 @@ def poseval_metrics(
 ) -> dict[str, float]:
     """AP of the joint groups and Total, the mean over the 15 joints, as fractions.
 
+    Where annotations and results have a `track_id`, the same of MOTA, and the number of people's switches of identity.
+
     A prediction is assigned to the annotated person of whom it has most joints right (within half a head size), and a
     person keeps the best of its predictions. Each joint of all frames is then a detection with its own score.
 
     Args:
         dataset: PoseTrack18.
         coco: `images` (with ignore_regions_x, ignore_regions_y where there are regions) and `annotations` with
-            keypoints 17 x [x, y, v] and bbox_head, of all sequences.
-        results: records with image_id, keypoints 17 x [x, y, score] and optionally the scores apart, `scores` 17.
+            keypoints 17 x [x, y, v], bbox_head and track_id, of all sequences.
+        results: records with image_id, keypoints 17 x [x, y, score], optionally the scores apart, `scores` 17, and
+            track_id.
         protocol: both give the same.
 
     Raises:
         InputError: a record that does not fit.
     """
-    joint_ap = joint_average_precision(dataset, coco, results)
+    figures = _by_group(dataset, joint_average_precision(dataset, coco, results))
+    if has_tracks(coco, results):
+        joints, switches = tracking_metrics(dataset, coco, results)
+        figures |= {f"MOTA {name}": value for name, value in _by_group(dataset, joints).items()}
+        figures["id switches"] = float(switches)
+    return figures
+
+
+def _by_group(dataset: Dataset, joints: Double) -> dict[str, float]:
+    """Means of the groups and of all joints, from a figure of each evaluated joint; without those that have none."""
     index = [dataset.keypoints[joint] for joint in dataset.evaluated].index
-    figures = {name: float(joint_ap[[index(joint) for joint in group]].mean()) for name, group in GROUPS.items()}
-    return {**figures, "Total": float(joint_ap.mean())}
+    groups = {name: joints[[index(joint) for joint in group]] for name, group in GROUPS.items()} | {"Total": joints}
+    return {name: float(np.nanmean(some)) if np.isfinite(some).any() else float("nan") for name, some in groups.items()}
 
 
 def joint_average_precision(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> Double:
     """AP of each evaluated joint, in the order of `dataset.evaluated`; arguments as in `poseval_metrics`."""
-    images = images_of(coco)
-    annotations: Sequence[Entry] = coco["annotations"]
-    fields = [("keypoints", len(dataset.keypoints))]
-    require(annotations, "annotations", ("image_id", "bbox_head"))
-    truth_image, truth = joints_of(annotations, "annotations", images, fields)
-    found_image, found = joints_of(results, "results", images, fields)
-    head_box = numbers(annotations, "annotations", "bbox_head", 4)
-    empty = head_box[:, 2:].min(axis=1) <= 0
-    check(annotations, "annotations", empty, lambda e: f"has the head box {e['bbox_head']}")
-    head = _HEAD_SIZE * np.hypot(head_box[:, 2], head_box[:, 3])
-    evaluated = list(dataset.evaluated)
-    score = found[..., 2]
-    if any("scores" in entry for entry in results):
-        require(results, "results", ("scores",))
-        score = numbers(results, "results", "scores", len(dataset.keypoints))
-    truth, found = truth[:, evaluated], found[:, evaluated]
-    truth_seen, found_seen = (truth != 0).any(axis=2), (found != 0).any(axis=2)  # a joint at 0, 0, 0 is absent
-    labelled = np.zeros(len(evaluated), np.int64)
+    labelled = np.zeros(len(dataset.evaluated), np.int64)
     kept: list[tuple[Double, Bool, Bool]] = []
-    for image in coco["images"]:
-        index = images[image["id"]]
-        people = np.flatnonzero(truth_image == index)
-        if not len(people):
-            continue  # a frame without annotated people is not evaluated
-        found_here = np.flatnonzero(found_image == index)
-        there, here = truth_seen[people], found_seen[found_here]
-        regions = _regions(image)
-        if regions:
-            there &= ~_inside(regions, truth[people, :, :2])
-            here &= ~_inside(regions, found[found_here, :, :2])
-            people, there = people[there.any(axis=1)], there[there.any(axis=1)]
-            found_here, here = found_here[here.any(axis=1)], here[here.any(axis=1)]
-        labelled += there.sum(axis=0)
-        distance = np.linalg.norm(found[found_here, None, :, :2] - truth[people, :, :2], axis=3)
-        match = (distance / head[people][None, :, None] <= _NEAR) & here[:, None] & there[None]
-        kept.append((score[found_here][:, evaluated], _assigned(match, there), here))
+    for frame in frames(dataset, coco, results):
+        labelled += frame.there.sum(axis=0)
+        kept.append((frame.score, _assigned(frame.match, frame.there), frame.here))
     if not kept:
-        return np.zeros(len(evaluated))
+        return np.zeros(len(labelled))
     scores, right, seen = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     return np.array([_average_precision(scores[s, j], right[s, j], int(labelled[j])) for j, s in enumerate(seen.T)])
 
@@ -124,37 +105,6 @@ def _average_precision(score: Double, right: Bool, labelled: int) -> float:
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     step = np.flatnonzero(recall[1:] != recall[:-1]) + 1
     return float(((recall[step] - recall[step - 1]) * precision[step]).sum())
-
-
-def _regions(image: Mapping[str, Any]) -> list[Double]:
-    """The ignored regions of an image, polygons `(V, 2)`."""
-    xs, ys = image.get("ignore_regions_x") or [], image.get("ignore_regions_y") or []
-    try:
-        if len(xs) != len(ys):
-            raise InputError(
-                f"image {image['id']!r} has ignore_regions_x of {len(xs)} polygons and ignore_regions_y of {len(ys)}"
-            )
-        polygons = [np.array([x, y], np.float64).T.reshape(-1, 2) for x, y in zip(xs, ys, strict=True)]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"image {image['id']!r} has ignore regions that are not polygons: {error}") from error
-    return [polygon for polygon in polygons if len(polygon)]
-
-
-def _inside(polygons: Sequence[Double], points: Double) -> Bool:
-    """Which of the points `(..., 2)` lie inside a polygon; a point on the border does not (shapely's `contains`)."""
-    x, y = points[..., 0, None], points[..., 1, None]
-    inside = np.zeros(points.shape[:-1], np.bool_)
-    for polygon in polygons:
-        (x1, y1), (x2, y2) = polygon.T, np.roll(polygon, 1, axis=0).T
-        # Inside: a ray to the right crosses the border an odd number of times.
-        straddles = (y1 > y) != (y2 > y)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            crosses = straddles & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-        on_line = (x2 - x1) * (y - y1) == (x - x1) * (y2 - y1)
-        within = (np.minimum(x1, x2) <= x) & (x <= np.maximum(x1, x2))
-        within &= (np.minimum(y1, y2) <= y) & (y <= np.maximum(y1, y2))
-        inside |= (crosses.sum(axis=-1) % 2 == 1) & ~(on_line & within).any(axis=-1)
-    return inside
 
 
 def read_sequences(path: Path) -> Mapping[str, Any]:

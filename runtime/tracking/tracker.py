@@ -21,9 +21,8 @@ Index = NDArray[np.intp]
 DROPPED = -1
 """The id of a row that is no instance of its own: a duplicate, too few joints, or a box in which nobody was found."""
 
-_LEAST = (
-    0.2  # mean of OKS and IoU with the predicted place, or IoU alone, of an instance that was seen in the last frame
-)
+_LEAST = 0.3
+"""Mean of OKS and IoU (without sigmas: IoU) from which an instance of the last frame is where it was expected."""
 
 
 class Tracker:

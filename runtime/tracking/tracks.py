@@ -45,8 +45,8 @@ class Rows:
 
 def extent(xy: Double, seen: Bool, box: Double) -> Double:
     """`(N, 4)` xyxy around the seen joints of `(N, K, 2)` and a little more; without any, the boxes `(N, 4)`."""
-    first = np.where(seen[..., None], xy, np.inf).min(axis=1)
-    last = np.where(seen[..., None], xy, -np.inf).max(axis=1)
+    first = np.where(seen[..., None], xy, np.inf).min(axis=1, initial=np.inf)
+    last = np.where(seen[..., None], xy, -np.inf).max(axis=1, initial=-np.inf)
     edge = _EDGE * size_of(box)[:, None]
     return np.where(np.asarray(seen.any(axis=1))[:, None], np.concatenate([first - edge, last + edge], axis=1), box)
 
@@ -138,7 +138,7 @@ def _with_corners(xy: Double, box: Double) -> Double:
 
 
 def _margin(rows: Rows) -> Double:
-    """How far each box reaches beyond the extent on each side, in widths and heights of that; never inside it."""
+    """How far each box reaches beyond the extent on each side, in widths and heights of that; below 0: not so far."""
     box, where = rows.box, rows.extent
     beyond = np.concatenate([where[:, :2] - box[:, :2], box[:, 2:] - where[:, 2:]], axis=1)
-    return np.asarray(np.maximum(beyond, 0) / np.tile(where[:, 2:] - where[:, :2], 2))
+    return np.asarray(beyond / np.tile(where[:, 2:] - where[:, :2], 2))

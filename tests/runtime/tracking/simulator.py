@@ -54,7 +54,7 @@ def boxes_of(joints: Double) -> Double:
 
 @dataclass(frozen=True)
 class Found:
-    """Rows of one frame, as a detector and a pose network give them; `truth` `(N,)` is whose each row is, -1: nobody's."""
+    """Rows of one frame, as a detector and a pose network give them; `truth` `(N,)`: whose they are, -1: nobody's."""
 
     xy: Double
     score: Double
