@@ -130,7 +130,7 @@ class Tracker:
             InputError: shapes that do not fit, values that are not finite, or boxes without a detection score where
                 there is nobody to follow.
         """
-        rows, detection = self._checked(keypoints, score, boxes, detection_score)
+        rows = self._checked(keypoints, score, boxes, detection_score)
         seen = rows.score >= self._joint_score
         rows = replace(rows, extent=extent(rows.xy, seen, rows.box))
         least = (seen.shape[1] + 1) // 2 if self._min_joints is None else self._min_joints
@@ -141,11 +141,19 @@ class Tracker:
         tracks, ids = self._tracks, np.full(len(rows), DROPPED, np.int64)
         ids[mine] = tracks.id[theirs]
         tracks.follow(theirs, rows[mine])
-        new = real[(ids[real] == DROPPED) & (detection[real] >= self._new_score)]
+        new = real[(ids[real] == DROPPED) & (rows.detection[real] >= self._new_score)]
         new = new[np.lexsort(rows.box[new].T[::-1])]  # numbered from left to right, in whatever order the rows are
         ids[new] = tracks.begin(rows[new])
         tracks.advance(self._max_missing)
         return ids
+
+    def detection_score(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The last detection score `(N,)` of ids that `update` has just returned; NaN for DROPPED."""
+        order = np.argsort(self._tracks.id)
+        found = np.full(len(ids), np.nan, np.float32)
+        known = ids != DROPPED
+        found[known] = self._tracks.detection[order][np.searchsorted(self._tracks.id[order], ids[known])]
+        return found
 
     def _distinct(self, rows: Rows) -> Bool:
         """Which rows are no duplicate of one whose joints have higher scores."""
@@ -181,7 +189,7 @@ class Tracker:
 
     def _checked(
         self, keypoints: ArrayLike, score: ArrayLike, boxes: ArrayLike, detection_score: ArrayLike | None
-    ) -> tuple[Rows, Double]:
+    ) -> Rows:
         box = check_boxes(boxes)
         xy, joint = np.asarray(keypoints, np.float64), np.asarray(score, np.float64)
         known = self._tracks.score.shape[1] or (xy.shape[1] if xy.ndim == 3 else 0)
@@ -206,12 +214,11 @@ class Tracker:
                     f"there is nobody to follow yet, and {len(box)} boxes have no detection_score: give the detector's "
                     "scores, or 1 for each box if it gives none"
                 )
-            nobody = np.full(len(box), np.nan)
-            return Rows(xy, joint, box, box, np.isfinite(nobody)), nobody
+            return Rows(xy, joint, box, box, np.full(len(box), np.nan))
         detected = np.asarray(detection_score, np.float64)
         if detected.shape != (len(box),) or np.isinf(detected).any():
             raise InputError(f"detection_score must be {len(box)} numbers, one per box, not {_seen(detected)}")
-        return Rows(xy, joint, box, box, np.isfinite(detected)), detected
+        return Rows(xy, joint, box, box, detected)
 
 
 def _overlap(rows: Rows, boxes: Double, extents: Double) -> Double:

@@ -222,7 +222,7 @@ def test_what_cannot_be_run_ends_with_status_2(
         (("rtsp://127.0.0.1:9/none", *out), "cannot open the camera or stream"),
         ((folder, "--output", folder), "would overwrite"),
         ((video, "--output", video), "would overwrite"),
-        ((folder, "--output", tmp_path / "film.mp4.avi"), "as .avi; expected a folder or .json"),
+        ((folder, "--output", tmp_path / "film.mp4.avi"), "as .avi; expected a folder"),
         ((folder, "--output", tmp_path / "one.png"), "as .png; expected a folder"),
         ((folder, "--boxes", tmp_path / "other.json", *out), "images go by file name"),
         ((video, "--boxes", tmp_path / "other.json", *out), "by number"),
