@@ -125,7 +125,7 @@ class Detector:
 
         Raises:
             InputError: the frame cannot be used.
-            DetectorError: the network gave NaN or infinite boxes.
+            DetectorError: the network gave NaN or infinity.
             BackendError: the library failed while it ran.
         """
         with self._lock:
@@ -194,8 +194,10 @@ class Detector:
         """Boxes in a frame of (height, width) from the outputs for it."""
         named = {tensor.name: output for tensor, output in zip(self._session.outputs, outputs, strict=True)}
         for name, output in named.items():
-            if output.dtype.kind == "f" and output.size and np.isnan(output.max()):  # the maximum passes NaN on
-                raise DetectorError(f"the detector's output {name} holds NaN: its arithmetic overflowed, as in float16")
+            if output.dtype.kind == "f" and output.size and not np.isfinite(output.max()):  # which passes NaN on
+                raise DetectorError(
+                    f"the detector's output {name} holds NaN or infinity: its arithmetic overflows, as float16 does"
+                )
         found = self.layout.decode(named, self._input.size, self.score)
         if not np.isfinite(found.boxes).all():
             raise DetectorError(f"the detector gives infinite boxes: is its layout {self.layout.name!r}? See layout=")

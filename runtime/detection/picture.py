@@ -72,7 +72,10 @@ class Fit:
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes `(N, 4)` xyxy px of the input, in px of the frame."""
         first = np.array([self.left, self.top] * 2, np.float32)
-        return np.divide(boxes - first, np.array(self.ratio * 2, np.float32), dtype=np.float32)
+        mapped: NDArray[np.float32] = np.divide(
+            boxes - first, np.array(self.ratio * 2), dtype=np.float32, casting="same_kind"
+        )
+        return mapped
 
 
 def fit(picture: Picture, frame: tuple[int, int], size: tuple[int, int]) -> Fit:

@@ -43,24 +43,25 @@ def open_graph(
     """Compile a detector's file; the backend's name and the session.
 
     Raises:
-        InputError: there is no such file, or `threads` is below 1.
+        InputError: there is no such file, it is not ONNX, or `threads` is below 1.
         BackendError: no backend that is installed runs it, or the backend refused it.
     """
     if threads is not None and threads < 1:
         raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
     source = model if isinstance(model, bytes) else Path(model)
-    if isinstance(source, Path) and not source.is_file():
-        raise InputError(f"{source}: there is no such file; a detector is one ONNX file")
+    if isinstance(source, Path):
+        if not source.is_file():
+            raise InputError(f"{source}: there is no such file; a detector is an ONNX file")
+        if source.suffix.lower() != ".onnx":
+            raise InputError(f"{source}: expected an ONNX file (.onnx); export it with the tools of its project")
     spec = _select(backend)
     assert spec.open_graph is not None
     try:
         return spec.name, spec.open_graph(source, threads, throughput)
     except BackendError as error:
         others = [other.name for other in usable_backends() if other.open_graph and other.name != spec.name]
-        hint = f" Another backend may run it: {' or '.join(others)}." if others else ""
-        if isinstance(source, Path) and source.suffix.lower() != ".onnx":
-            hint = f" Expected an ONNX file: export {source.name} with the tools of its project."
-        raise BackendError(f"{error}.{hint}" if hint else str(error)) from error
+        hint = f". Another backend may run it: {' or '.join(others)}" if others else ""
+        raise BackendError(f"{str(error).rstrip()}{hint}") from error
 
 
 def _select(backend: str) -> Backend:

@@ -6,12 +6,18 @@ import numpy as np
 
 from ..picture import Picture
 from . import Candidates, Graph, Layout, Outputs
+from ._boxes import strides_of
 
 
 def reads(graph: Graph) -> bool:
     shape = graph.only
     detects = graph.metadata.get("task", "detect") == "detect"
     return detects and len(shape) == 3 and shape[0] == 1 and shape[2] == 6
+
+
+def fits(graph: Graph) -> bool:
+    # As many rows as YOLOX of one class has cells would be a strange number of boxes.
+    return "task" in graph.metadata or not strides_of(graph.size, graph.only[1])
 
 
 def decode(outputs: Outputs, size: tuple[int, int], score: float) -> Candidates:
@@ -27,4 +33,5 @@ LAYOUT = Layout(
     picture=Picture(color="rgb", placement="center", scale=1 / 255, rounding="even"),
     reads=reads,
     decode=decode,
+    fits=fits,
 )
