@@ -148,14 +148,14 @@ def open_lines(path, subject):
     with atomic_write(path) as file:
         yield Lines(file)
 
-FORMAT = Format("jsonl", ".jsonl", "a line of JSON per frame", open_lines)
+FORMAT = Format("lines", ".lines", "a line of JSON per frame", open_lines)
 """
 
 
 def test_a_format_of_another_package(install_plugin: Callable[..., Path], tmp_path: Path, make: Any) -> None:
-    assert format_of(tmp_path / "a.jsonl") is None
-    install_plugin("their-lines", LINES, "posert.formats", jsonl="their_lines:FORMAT")
-    found = format_of(tmp_path / "a.jsonl")
-    assert isinstance(found, Format) and found.name == "jsonl"
-    make.write("jsonl", tmp_path / "a.jsonl", make.VIDEO)
-    assert (tmp_path / "a.jsonl").read_text().count("\n") == 5
+    assert format_of(tmp_path / "a.lines") is None
+    install_plugin("their-lines", LINES, "posert.formats", lines="their_lines:FORMAT")
+    found = format_of(tmp_path / "a.lines")
+    assert isinstance(found, Format) and found.name == "lines"
+    make.write("lines", tmp_path / "a.lines", make.VIDEO)
+    assert (tmp_path / "a.lines").read_text().count("\n") == 5
