@@ -94,7 +94,7 @@ class Collected:
             self._fail(index, key, error)
         else:
             numbers[:2] = 1, len(people)
-            numbers[3:] = np.nan_to_num(people.score).sum(axis=0)
+            numbers[3:] = np.where(np.isfinite(people.score), people.score, 0).sum(axis=0)
             self.people += len(people)
         for stage in seconds:
             if stage not in self.stages:

@@ -27,6 +27,7 @@ class Picture:
     key: str | int
     people: int
     score: float | None
+    failed: bool
     error: str
     jpeg: bytes
 
@@ -63,7 +64,7 @@ class Pictures:
             return
         count = 0 if people is None else len(people)
         score = float(people.score.mean()) if people else None
-        picture = Picture(index, key, count, score, error, self._jpeg(image, None if drawn else people))
+        picture = Picture(index, key, count, score, failed, error, self._jpeg(image, None if drawn else people))
         if failed and len(self._failed) < FAILED:
             self._failed.append(picture)
         elif not index % self.step:

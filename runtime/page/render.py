@@ -101,12 +101,12 @@ def _pictures(page: Collected) -> str:
         said = f"frame {one.key}" if isinstance(one.key, int) else str(one.key)
         if page.fps and isinstance(one.key, int):
             said += f" · {charts.clock(one.index / page.fps)}"
-        if one.error:
+        if one.failed:
             said += f" · failed: {one.error}"
         else:
             said += f" · {_count(one.people, 'person', 'people')}"
             said += "" if one.score is None else f" · mean score {one.score:.2f}"
-        found.append({"at": one.index, "said": said, "failed": bool(one.error), "src": one.source})
+        found.append({"at": one.index, "said": said, "failed": one.failed, "src": one.source})
     return json.dumps(found).replace("<", "\\u003c")
 
 

@@ -126,7 +126,7 @@ class Keypoints:
         table.update(zip(BOX_COLUMNS, self.boxes.T, strict=True))
         if self.detection_score is not None:
             table["detection_score"] = self.detection_score
-        joints = np.concatenate([self.xy, self.score[..., None]], axis=2).reshape(len(self), -1)
+        joints = np.concatenate([self.xy, self.score[..., None]], axis=2).reshape(len(self), 3 * len(self.names))
         return table | dict(zip(joint_columns(self.names), joints.T, strict=True))
 
     def to_dataframe(self) -> Any:

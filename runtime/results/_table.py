@@ -23,7 +23,7 @@ def numbers(people: Keypoints) -> NDArray[np.float32]:
     table = np.empty((len(people), 5 + 3 * len(people.names)), np.float32)
     table[:, :4] = people.boxes
     table[:, 4] = np.nan if people.detection_score is None else people.detection_score
-    joints = table[:, 5:].reshape(len(people), -1, 3)
+    joints = table[:, 5:].reshape(len(people), len(people.names), 3)
     joints[..., :2], joints[..., 2] = people.xy, people.score
     return table
 

@@ -92,7 +92,7 @@ def reorder(people: Keypoints, order: Sequence[tuple[int, ...]]) -> NDArray[np.f
         found[:, place, :2] = people.xy[:, joints].mean(axis=1, dtype=np.float64)
         found[:, place, 2] = people.score[:, joints].min(axis=1).clip(0, 1)
     found[~np.isfinite(found).all(axis=2)] = 0
-    return found.round(4).reshape(len(people), -1)
+    return found.round(4).reshape(len(people), 3 * len(order))
 
 
 @contextlib.contextmanager

@@ -72,6 +72,12 @@ class _ParquetWriter(Writer):
         self._parquet.add_key_value_metadata({"posert.summary": json.dumps(summary)})
         self._parquet.close()
 
+    def close(self) -> None:
+        """Let go of a file that was not finished: pyarrow would do it when the file is gone."""
+        if self._parquet.is_open:
+            with contextlib.suppress(Exception):
+                self._parquet.close()
+
     def _flush(self) -> None:
         """Write the pending people as one group of rows; where a group ends depends on the people alone."""
         import pyarrow as pa
@@ -133,7 +139,11 @@ def _open(path: Path, subject: Subject) -> Iterator[Writer]:
             f'{path}: Parquet files need the package pyarrow, which is not installed: pip install "posert[parquet]"'
         ) from error
     with atomic_write(path) as file:
-        yield _ParquetWriter(file, subject)
+        writer = _ParquetWriter(file, subject)
+        try:
+            yield writer
+        finally:
+            writer.close()
 
 
 FORMAT = Format("parquet", ".parquet", 'the same table for large data; pip install "posert[parquet]"', _open)
