@@ -42,7 +42,9 @@ def network() -> Detector:
     from .detector_network import Detector
 
     trained = Detector()
-    trained.load_state_dict({key: value.float() for key, value in load_file(_WEIGHTS).items()}, strict=False)
+    # Counters of batches are of no use after training and not in the file.
+    counters = {key: value for key, value in trained.state_dict().items() if key.endswith("num_batches_tracked")}
+    trained.load_state_dict(counters | {key: value.float() for key, value in load_file(_WEIGHTS).items()})
     return trained.eval()
 
 

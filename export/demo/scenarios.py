@@ -131,11 +131,13 @@ def _sample_paths(rng: StableRng, name: str) -> list[Path]:
         "still": 1,
     }[name]
     paths: list[Path] = []
-    for attempt in range(_ATTEMPTS * count):
+    walked: list[list[Standpoint]] = []
+    for _ in range(_ATTEMPTS):
         path = _sample_path(rng, name, len(paths))
-        clear = _APART if attempt < _ATTEMPTS else 0.0
-        if all(_distance(path, other) >= clear for other in paths):
+        spots = [path.at(frame) for frame in range(0, _WATCHED, 4)]
+        if all(_apart(spots, others) for others in walked):
             paths.append(path)
+            walked.append(spots)
         if len(paths) == count:
             break
     return paths
@@ -148,29 +150,30 @@ def _sample_path(rng: StableRng, name: str, number: int) -> Path:
     direction = rng.pick((-1, 1))
     if name == "still":
         return Spot(u(-0.3, 0.3) * half, depth, math.radians(u(-35, 35)))
-    if name == "turn" and rng.chance(0.5) or name == "crowd" and rng.chance(0.3):
+    if name == "turn" and rng.chance(0.5) or name == "crowd" and rng.chance(0.5):
         yaw, turn = math.radians(u(-60, 60)), math.radians(u(30, 100))
         return Spot(u(-0.6, 0.6) * half, depth, yaw, turn, u(60, 130))
     if name == "turn":
         return Ellipse(u(-0.4, 0.4) * half, depth, u(0.3, 0.5), u(0.3, 0.5), u(75, 120), u(0, 100), direction)
     if name == "return" and number == 0:
         period, across = u(110, 160), u(0.7, 1.1)
-        outside = half + 0.3 - across * math.cos(math.pi * u(5, 25) / period)  # for so many frames of a period
-        middle = u(40, 60)  # the frame in the middle of them
         along = across * u(0.3, 0.6)
-        return Ellipse(direction * outside, depth + along, across, along, period, middle - period / 4, direction)
+        border = WIDTH / 2 * (depth + along) / FOCAL + 0.22  # the body is out of the picture, too
+        centre = border - across * math.cos(math.pi * u(5, 25) / period)  # beyond the border for so many frames
+        middle = u(40, 60)  # of them
+        return Ellipse(direction * centre, depth + along, across, along, period, middle - period / 4, direction)
     if name == "cross":
         across = u(0.6, 0.9) * half
         along = across * u(0.2, 0.35)
         direction = 1 if number % 2 else -1
         return Ellipse(u(-0.1, 0.1) * half, depth + along, across, along, u(130, 190), u(40, 60), direction)
+    if name == "crowd":
+        across, along = u(0.2, 0.45) * half, u(0.2, 0.4)
+        return Ellipse(u(-0.6, 0.6) * half, depth + along, across, along, u(100, 160), u(0, 100), direction)
     across, along = u(0.25, 0.8) * half, u(0.3, 0.8)
     period = max(100.0, 2 * math.pi * max(across, along) / u(0.03, 0.045))
     return Ellipse(u(-0.3, 0.3) * half, depth + along, across, along, period, u(0, period), direction)
 
 
-def _distance(path: Path, other: Path) -> float:
-    def apart(a: Standpoint, b: Standpoint) -> float:
-        return math.hypot(a.x - b.x, a.depth - b.depth)
-
-    return min(apart(path.at(frame), other.at(frame)) for frame in range(0, _WATCHED, 2))
+def _apart(spots: list[Standpoint], others: list[Standpoint]) -> bool:
+    return all(math.hypot(a.x - b.x, a.depth - b.depth) >= _APART for a, b in zip(spots, others, strict=True))
