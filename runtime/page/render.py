@@ -147,7 +147,7 @@ def _speed(page: Collected) -> str:
         )
     total = f"<tr><th>all</th><td>{number_of(1e3 * seconds / page.frames)} ms</td><td></td><td></td></tr>"
     table = '<table><thead><tr><th>stage</th><th>per frame</th><th>share</th><th class="wide"></th></tr></thead>'
-    note = "Time per frame as the run waited for each stage; stages that overlap count where they are waited for. High peaks are cut."
+    note = "Time per frame, by the stage that the run waited for. High peaks are cut."
     body = charts.speed(stages, page.series) + _axis(page)
     return _section("Speed", note, f"{body}{table}<tbody>{''.join(rows)}{total}</tbody></table>")
 
