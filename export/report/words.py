@@ -124,8 +124,13 @@ def _undecided_drift(parity: Parity, rows: Sequence[Row]) -> str:
 
 def subjects(parity: Parity) -> str:
     """How many were measured, such as "22 instances"; `data` of older builds does not say what they are called."""
-    count, name = parity.data["people"], parity.data.get("subjects", "people")
-    return f"1 {'person' if name == 'people' else name.removesuffix('s')}" if count == 1 else f"{count} {name}"
+    count = parity.data["people"]
+    return f"1 {subject(parity)}" if count == 1 else f"{count} {parity.data.get('subjects', 'people')}"
+
+
+def subject(parity: Parity) -> str:
+    """What one of them is called: "person" or "instance"."""
+    return "instance" if parity.data.get("subjects") == "instances" else "person"
 
 
 def drift_note(parity: Parity) -> str:
@@ -235,7 +240,8 @@ def limits(parity: Parity, meta: Mapping[str, Any]) -> list[str]:
         *texts,
         f"Measured on this machine with {backends}. Other processors round differently: check on them with "
         f"`posert verify {meta.get('bundle', 'BUNDLE')}`.",
-        "ms per person is the median during this check, with whatever else ran on the machine; it is not a benchmark.",
+        f"ms per {subject(parity)} is the median during this check, with whatever else ran on the machine; it is not a "
+        "benchmark.",
     ]
 
 

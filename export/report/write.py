@@ -33,6 +33,7 @@ from .words import (
     settled_text,
     share,
     signed,
+    subject,
 )
 
 _BLOCKS = 8  # in the terminal; the page shows more
@@ -87,7 +88,7 @@ def print_table(parity: Parity, console: Console) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("graph")  # long names wrap
     middle = (parity.metric, "lost", "95 % interval") if labelled else ("output\nerror", "drift\nmedian")
-    for name in (*middle, "drift\np95 px", "ms per\nperson", "MB"):
+    for name in (*middle, "drift\np95 px", f"ms per\n{subject(parity)}", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in parity.rows:

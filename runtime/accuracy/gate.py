@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..bundle.contract import Contract
-from ..datasets import datasets
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
 from ..metrics.oks import OksEvaluation
@@ -146,7 +145,7 @@ class AccuracyGate:
             "metric": metric,
             "decode": self._reference.contract.decode,
             "dark": None if (dark := drifts.dark(self._reference.contract)) is None else dark.decode,
-            "subjects": "people" if self._reference.contract.dataset in datasets() else "instances",
+            "subjects": self._reference.contract.subject[1],
         }
         self.row, _ = self._row(reference, self._reference)
 
