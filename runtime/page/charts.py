@@ -14,7 +14,7 @@ LANES = 40
 JOINTS = 30
 _LEVELS = 10  # of the colour of a score
 _HUES = 8  # of identities, in style.css
-_CLIPPED = 3.0  # times the median: a frame that takes longer would flatten the others
+_USUAL = 0.95  # of the intervals take at most two thirds of the height; a rare long one would flatten the others
 
 Double = NDArray[np.float64]
 
@@ -97,7 +97,8 @@ def speed(stages: Mapping[str, Series], series: Series) -> str:
         frames[-1] = series.frames - (series.used - 1) * series.length
     parts = [1e3 * one.sums[:, 0] / frames for one in stages.values()]
     total = np.sum(parts, axis=0) if parts else np.zeros(series.used)
-    top = max(1e-3, min(float(total.max(initial=0)), _CLIPPED * float(np.median(total)) if total.size else 0.0))
+    usual = float(np.quantile(total, _USUAL)) if total.size else 0.0
+    top = max(1e-3, min(float(total.max(initial=0)), 1.5 * usual))
     shapes, below = "", np.zeros(series.used)
     for number, part in enumerate(parts):
         above = below + part

@@ -136,7 +136,8 @@ def _speed(page: Collected) -> str:
     if not seconds:
         return ""
     rows = []
-    for number, (stage, series) in enumerate(page.stages.items()):
+    stages = {stage: series for stage, series in page.stages.items() if series.sums.any()}
+    for number, (stage, series) in enumerate(stages.items()):
         spent = float(series.sums.sum())
         mean, share = 1e3 * spent / page.frames, spent / seconds
         bar = f'<i class="bar stage{number % 8}" style="width:{100 * share:.1f}%"></i>'
@@ -146,8 +147,8 @@ def _speed(page: Collected) -> str:
         )
     total = f"<tr><th>all</th><td>{number_of(1e3 * seconds / page.frames)} ms</td><td></td><td></td></tr>"
     table = '<table><thead><tr><th>stage</th><th>per frame</th><th>share</th><th class="wide"></th></tr></thead>'
-    note = "Time per frame as the run waited for each stage; stages that overlap count where they are waited for."
-    body = charts.speed(page.stages, page.series) + _axis(page)
+    note = "Time per frame, by the stage that the run waited for. High peaks are cut."
+    body = charts.speed(stages, page.series) + _axis(page)
     return _section("Speed", note, f"{body}{table}<tbody>{''.join(rows)}{total}</tbody></table>")
 
 
