@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ...calib.cache import write_cache
     from ..calibration import partial_file
-    from ..report.words import settled_text
+    from ..report.int8_words import settled_text
 
     check_writable(args.output)
     cache = _merged(args) if args.merge else _calibrated(args, Console(stderr=True, markup=False, highlight=False))

@@ -17,6 +17,7 @@ from ...runtime.accuracy.verdict import Parity, Row, Worst
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.draw import SIDES, layout
 from . import plots, words
+from .int8_words import settled_text
 from .plots import Graph, Point, Series
 from .suspects import Pair
 
@@ -165,7 +166,7 @@ def _int8(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "verdict": record["verdict"],
         "people": record["people"],
-        "settled": words.settled_text(record["curve"], record["settled"], record["different"]),
+        "settled": settled_text(record["curve"], record["settled"], record["different"]),
         "tradeoff": Markup(_tradeoff(search)),
         "ranges": Markup(plots.ranges(record["ranges"])),
         "blocks": blocks[:_BLOCKS],

@@ -18,6 +18,7 @@ from ...runtime.accuracy.drift import FEWEST
 from ...runtime.accuracy.verdict import Parity
 from ...runtime.bundle.contract import Contract
 from ...runtime.system.files import atomic_write
+from .int8_words import settled_text
 from .page import page
 from .suspects import Pair
 from .words import (
@@ -31,7 +32,6 @@ from .words import (
     joint_drift,
     limits,
     number,
-    settled_text,
     share,
     signed,
     subject,
