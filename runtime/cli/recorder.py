@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..bundle.contract import Contract
 from ..media.outputs import Outputs
 from ..media.sources import Frame
-from ..page import RunPage
+from ..page import RunJitter, RunPage
 from ..pose.draw import draw
 from ..pose.keypoints import Keypoints
 from .tally import Tally
@@ -26,6 +26,7 @@ class Recorder:
     Attributes:
         joint_score: joints with a lower score are not drawn.
         boxes: whether boxes are drawn.
+        jitter: measures it; None where the frames are not of a video.
     """
 
     contract: Contract
@@ -34,6 +35,7 @@ class Recorder:
     tally: Tally
     joint_score: float
     boxes: bool
+    jitter: RunJitter | None
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Recording]:
@@ -64,6 +66,8 @@ class Recorder:
             with tally.timed("write"):
                 self.outputs.add(key, image, people)
             tally.frames, tally.people = tally.frames + 1, tally.people + len(people)
+        if self.jitter is not None:
+            self.jitter.add(people)
         if self.page is not None:
             with tally.timed("report"):
                 self.page.add(key, image, self.outputs.draws, people, tally.since_last_frame(), error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .jitter import RunJitter
 from .run_page import RunPage
 
-__all__ = ["RunPage"]
+__all__ = ["RunJitter", "RunPage"]

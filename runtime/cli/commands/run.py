@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from ...media.box_file import BoxFile
     from ...media.outputs import open_outputs, output_files
     from ...media.sources import open_source
-    from ...page import RunPage
+    from ...page import RunJitter, RunPage
     from ...pipeline import PosePipeline
     from ...results import Subject
     from ...smoothing import OneEuro
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     elif boxes is None:
         _print("no --detector and no --boxes: each frame is taken as one person")
     tally = Tally(source, StopSignals(deferred=True))
-    page = None
+    page, jitter = None, RunJitter(args.joint_score) if source.video and report is not None else None
     if report is not None:
         told = {"bundle": str(args.bundle), **about, "output": str(args.output)}
         page = RunPage(pose.contract, args.source, told, fps=source.fps, threshold=args.joint_score, boxes=boxed)
@@ -107,11 +107,13 @@ def run(args: argparse.Namespace) -> int:
 
     subject = Subject(args.source, pose.contract, facts, source.keys)
     with open_outputs(files, subject, source.fps, summary) as outputs:
-        recorder = Recorder(pose.contract, outputs, page, tally, args.joint_score, boxed)
+        recorder = Recorder(pose.contract, outputs, page, tally, args.joint_score, boxed, jitter)
         with tally.stop, recorder.open() as recording:
             _process(source, boxes, pipeline, recording, tally, args.smooth == people.SAVITZKY_GOLAY)
         tally.finish()
     if page is not None and report is not None:
+        if jitter is not None and (figures := jitter.figures()):
+            page.add_figure("Jitter", "mean acceleration of the joints", "px per frame²", figures)
         page.write(report, interrupted=tally.stop.number != 0)
     said = [*tally.lines(), f"wrote {' and '.join(summary()['outputs'])}"]
     print(json.dumps(summary()) if args.json else "\n".join(said))
