@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_BLOCK = 256  # boxes whose overlaps are computed at a time: one by one, Python takes longer than the arithmetic
+
 
 def nms(
     boxes: NDArray[np.float32], score: NDArray[np.float32], label: NDArray[np.int64], threshold: float
@@ -16,15 +18,26 @@ def nms(
         score, label: `(N,)`. Boxes of different labels do not suppress each other.
         threshold: intersection over union above which the less sure box is dropped.
     """
-    left = np.argsort(-score, kind="stable")
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    kept: list[np.intp] = []
-    while len(left):
-        first, left = left[0], left[1:]
-        kept.append(first)
-        corner = np.minimum(boxes[first, 2:], boxes[left, 2:]) - np.maximum(boxes[first, :2], boxes[left, :2])
-        overlap = np.maximum(corner, 0).prod(axis=1)
-        # IoU > threshold, without a division by the union of two empty boxes
-        same = overlap > threshold * (area[first] + area[left] - overlap)
-        left = left[~(same & (label[left] == label[first]))]
-    return np.array(kept, np.intp)
+    x1, y1, x2, y2 = boxes.T
+    area = (x2 - x1) * (y2 - y1)
+
+    def overlapping(a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether the IoU is above the threshold, `(len(a), len(b))`. Without a division: empty boxes overlap none."""
+        width = np.minimum(x2[a, None], x2[b]) - np.maximum(x1[a, None], x1[b])
+        height = np.minimum(y2[a, None], y2[b]) - np.maximum(y1[a, None], y1[b])
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        over: NDArray[np.bool_] = common > threshold * (area[a, None] + area[b] - common)
+        return over & (label[a, None] == label[b])
+
+    order = np.argsort(-score, kind="stable")
+    kept = np.empty(0, np.intp)
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        block = block[~overlapping(block, kept).any(axis=1)]
+        suppresses = overlapping(block, block)
+        stays = np.ones(len(block), bool)
+        for i in range(len(block)):
+            if stays[i]:
+                stays[i + 1 :] &= ~suppresses[i, i + 1 :]
+        kept = np.concatenate([kept, block[stays]])
+    return kept

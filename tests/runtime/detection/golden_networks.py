@@ -139,7 +139,7 @@ def yolox() -> Iterator[Named]:
                 network(x)
 
     standardise([*head.reg_preds], 0.7, 0.5, run)
-    standardise([*head.obj_preds], -2.0, 1.5, run)
+    standardise([*head.obj_preds], -1.3, 1.5, run)
     standardise([*head.cls_preds], 0.5, 2.0, run)
     for name, decoded in (("yolox", False), ("yolox_decoded", True)):
         head.decode_in_inference = decoded

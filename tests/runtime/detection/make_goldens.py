@@ -160,6 +160,7 @@ def collect(name: str, model: Any, reference: Callable[..., Found], kept: dict[s
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     import torch
+    import transformers  # noqa: F401  # before the stand-in: it asks whether torchvision is installed
     from golden_networks import LAYOUTS
 
     torchvision_stand_in()

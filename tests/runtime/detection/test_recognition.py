@@ -240,3 +240,22 @@ class TestFiles:
     def test_overrides_that_are_none(self, bad: Any, give: Give) -> None:
         with pytest.raises(DetectorError, match=f"{next(iter(bad))}=.*expected"):
             Detector(give({"output0": zeros(1, 84, CELLS)}), **bad)
+
+
+def test_a_layout_from_another_package(install_plugin: Callable[..., Path], give: Give) -> None:
+    """The example of docs/detectors.md, installed."""
+    text = (Path(__file__).parents[3] / "docs" / "detectors.md").read_text(encoding="utf-8")
+    code = text.rpartition("```python\n")[2].partition("```")[0]
+    install_plugin("posert-plain", code, "posert.detectors", plain="posert_plain:LAYOUT")
+    assert "plain" in LAYOUTS.names() and LAYOUTS.plugin_failures() == {}
+    boxes = np.array([[[10, 20, 30, 40], [50, 60, 70, 80]]], np.float32)
+    detector = Detector(give({"box": boxes, "score": np.array([[0.2, 0.7]], np.float32)}))
+    assert detector.layout.name == "plain" and detector.label == 0
+    np.testing.assert_allclose(detector(np.zeros((128, 256, 3), np.uint8)).boxes, [[100, 60, 140, 80]])
+
+
+def test_a_layout_that_does_not_import(install_plugin: Callable[..., Path], give: Give) -> None:
+    """It stops no other."""
+    install_plugin("posert-plain", "import no_such_library", "posert.detectors", plain="posert_plain:LAYOUT")
+    assert Detector(give({"output0": zeros(1, 84, CELLS)})).layout.name == "ultralytics"
+    assert "posert.detectors: plain (posert-plain)" in LAYOUTS.plugin_failures()
