@@ -34,7 +34,7 @@ _METHOD = "mse"  # of the ranges, as for the pose networks
 _TOLERANCE = 1e-4  # strides and probabilities; sums of a convolution in another order
 
 
-def network() -> Detector:
+def network(weights: Path = _WEIGHTS) -> Detector:
     """The trained network, in evaluation mode."""
     # torch takes seconds to load.
     from safetensors.torch import load_file
@@ -44,7 +44,7 @@ def network() -> Detector:
     trained = Detector()
     # Counters of batches are of no use after training and not in the file.
     counters = {key: value for key, value in trained.state_dict().items() if key.endswith("num_batches_tracked")}
-    trained.load_state_dict(counters | {key: value.float() for key, value in load_file(_WEIGHTS).items()})
+    trained.load_state_dict(counters | {key: value.float() for key, value in load_file(weights).items()})
     return trained.eval()
 
 

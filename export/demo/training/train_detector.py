@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .. import data, videos
+from .. import data, detector, videos
 from ..detector_network import Detector, Head
 from ..letterbox import HEIGHT, PADDING, WIDTH
-from ..people import Image
+from ..people import Annotation, Image
 from ..scenarios import scene
 from .assign import cells, loss
 from .detections import average_precision
@@ -40,39 +40,31 @@ Boxes = NDArray[np.float32]
 
 
 class Pictures:
-    """Labelled pictures: generated images and frames of clips."""
+    """Labelled pictures: generated images and frames of clips, with their annotations."""
 
     def __init__(self, split: str, images: int, clips: int) -> None:
         self.images: list[Image] = []
-        self.boxes: list[Boxes] = []  # (G, 4) xyxy px
+        self.people: list[list[Annotation]] = []
         if images:
             pixels, labels = data.cached(split, images)
-            found: list[list[Any]] = [[] for _ in range(images)]
+            self.images = list(pixels)
+            self.people = [[] for _ in range(images)]
             for a in labels["annotations"]:
-                found[a["image_id"] - 1].append(a["bbox"])
-            for image, boxes in zip(pixels, found, strict=True):
-                self._add(image, boxes)
+                self.people[a["image_id"] - 1].append(a)
         for index in range(clips):
             of = scene(split, index)
             for frame in range(index % _SPARSE, 100, _SPARSE):
                 image, people = videos.render(of, frame)
-                self._add(image, [a["bbox"] for a in people])
-
-    def _add(self, image: Image, boxes: Sequence[Sequence[float]]) -> None:
-        xywh = np.array(boxes, np.float32).reshape(-1, 4)
-        self.images.append(image)
-        self.boxes.append(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1))
-
-    def xywh(self) -> list[list[list[float]]]:
-        """Boxes of each picture, as COCO writes them."""
-        return [np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], 1).tolist() for b in self.boxes]
+                self.images.append(image)
+                self.people.append(people)
 
 
 class Augmented:
     """Random batches of mirrored, zoomed and shifted pictures."""
 
     def __init__(self, pictures: Pictures, seed: int) -> None:
-        self._pictures, self._random = pictures, np.random.default_rng(seed)
+        self._images, self._random = pictures.images, np.random.default_rng(seed)
+        self._boxes = [_corners(people) for people in pictures.people]
         self._order: list[int] = []
 
     def batch(self) -> tuple[Image, list[Tensor]]:
@@ -80,9 +72,9 @@ class Augmented:
         images, boxes = np.empty((BATCH, HEIGHT, WIDTH, 3), np.uint8), []
         for i in range(BATCH):
             if not self._order:
-                self._order = self._random.permutation(len(self._pictures.images)).tolist()
+                self._order = self._random.permutation(len(self._images)).tolist()
             number = self._order.pop()
-            boxes.append(self._place(self._pictures.images[number], self._pictures.boxes[number], images[i]))
+            boxes.append(self._place(self._images[number], self._boxes[number], images[i]))
         return images, boxes
 
     def _place(self, image: Image, boxes: Boxes, out: Image) -> Tensor:
@@ -108,6 +100,12 @@ class Augmented:
         return torch.from_numpy(inside[(area > 0.25 * whole) & (area > 16)].astype(np.float32))
 
 
+def _corners(people: Sequence[Annotation]) -> Boxes:
+    """Boxes `(G, 4)` xyxy px."""
+    xywh = np.array([a["bbox"] for a in people], np.float32).reshape(-1, 4)
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+
+
 def initialise(network: Detector) -> None:
     """He's initialisation; at first no cell answers for anybody."""
     for module in network.modules():
@@ -123,13 +121,14 @@ def initialise(network: Detector) -> None:
 
 @torch.inference_mode()
 def evaluate(network: nn.Module, pictures: Pictures) -> dict[str, float]:
-    return average_precision(lambda x: network(torch.from_numpy(x)).numpy(), pictures.images, pictures.xywh())
+    """AP of boxes, see `average_precision`."""
+    return average_precision(lambda x: network(torch.from_numpy(x)).numpy(), pictures.images, pictures.people)
 
 
 def train(args: argparse.Namespace) -> dict[str, Any]:
-    """Train, keep on disk the average weights with the best AP50 so far, and return their record."""
+    """Train, keep on disk the average weights with the best AP so far, and return their record."""
     pictures = Pictures("train", args.images, args.clips)
-    held_out = {"AP50_images": Pictures("val", args.held_out, 0), "AP50_clips": Pictures("val", 0, args.held_out // 10)}
+    held_out = _held_out(args.held_out)
     torch.manual_seed(args.seed)
     network = Detector()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's annotations
@@ -139,7 +138,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     batches, (corners, strides) = Augmented(pictures, args.seed), cells()
     record: dict[str, Any] = {
         "data": f"{args.images} images of posert.export.demo.people and {len(pictures.images) - args.images} frames of "
-        f"{args.clips} clips of posert.export.demo.videos, {sum(map(len, pictures.boxes))} people",
+        f"{args.clips} clips of posert.export.demo.videos, {sum(map(len, pictures.people))} people",
         "input": f"{HEIGHT}x{WIDTH}",
         "parameters": sum(p.numel() for p in network.parameters()),
         "command": args.command,
@@ -172,21 +171,36 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             mean = round(losses / (step - measured), 4)
             point: dict[str, Any] = {"minutes": round(minutes, 2), "samples": step * BATCH, "loss": mean}
             losses, measured = 0.0, step
-            for name, some in held_out.items():
-                point[name] = evaluate(average.network, some)["AP50"]
+            point |= {name: evaluate(average.network, some) for name, some in held_out.items()}
             print(json.dumps(point), flush=True)
-            best = max((p["AP50_images"] + p["AP50_clips"] for p in record["curve"]), default=-1.0)
+            best = max((p["images"]["AP"] + p["clips"]["AP"] for p in record["curve"]), default=-1.0)
             record["curve"].append(point)
-            if point["AP50_images"] + point["AP50_clips"] >= best:
+            if point["images"]["AP"] + point["clips"]["AP"] >= best:
                 save(args.output, average.network, record | point | {"held_out_images": args.held_out})
     written: dict[str, Any] = json.loads(args.output.with_suffix(".json").read_text())
     return written
 
 
+def _held_out(images: int) -> dict[str, Pictures]:
+    """Pictures and clips of the split `val`, ten images for each clip, at most twenty clips."""
+    return {"images": Pictures("val", images, 0), "clips": Pictures("val", 0, min(images // 10, 20))}
+
+
+def measure(path: Path, held_out: int) -> dict[str, Any]:
+    """Measure the weights in a file on held-out pictures and bring their record up to date."""
+    record: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    network = detector.network(path)
+    record |= {name: evaluate(network, some) for name, some in _held_out(held_out).items()}
+    save(path, network, record | {"held_out_images": held_out})
+    return record
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the demo's person detector on synthetic people.")
     parser.add_argument("--output", type=Path, required=True, help=".safetensors file; a .json goes beside it")
-    parser.add_argument("--minutes", type=float, default=20.0, help="processor time to train for")
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="processor time to train for; 0 only measures --output again"
+    )
     parser.add_argument("--images", type=int, default=6000, help="training images")
     parser.add_argument("--clips", type=int, default=160, help="training clips, eight or nine frames of each")
     parser.add_argument("--held-out", type=int, default=200, help="images to measure on; clips are a tenth as many")
@@ -203,7 +217,8 @@ def main() -> None:
     args = parse(sys.argv[1:])
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    print(json.dumps({key: value for key, value in train(args).items() if key != "curve"}))
+    record = train(args) if args.minutes else measure(args.output, args.held_out)
+    print(json.dumps({key: value for key, value in record.items() if key != "curve"}))
 
 
 if __name__ == "__main__":

@@ -115,19 +115,24 @@ def test_perfect_answers_are_decoded_to_their_boxes() -> None:
     xyxy = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)[order]
     assert np.abs(xyxy - people.numpy()).max() < 1e-2
     images = [np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * 2
-    truth = [[[x, y, x2 - x, y2 - y] for x, y, x2, y2 in people.tolist()]] * 2
+    truth = [[{"bbox": [x, y, x2 - x, y2 - y], "num_keypoints": 17} for x, y, x2, y2 in people.tolist()]] * 2
     figures = average_precision(lambda _: answers[None].numpy(), images, truth)
-    assert figures == {"AP": 1.0, "AP50": 1.0}
-    assert average_precision(lambda _: answers[None].numpy(), images, [[[0, 0, 9, 9]]] * 2)["AP50"] == 0
+    assert figures == {"AP": 1.0, "AP50": 1.0, "AP50_labelled": 1.0}
+    hidden = {"bbox": [2, 2, 30, 30], "num_keypoints": 0}
+    figures = average_precision(lambda _: answers[None].numpy(), images, [[*one, hidden] for one in truth])
+    assert figures["AP50"] < 0.8 and figures["AP50_labelled"] == 1.0
+    elsewhere = [[{"bbox": [0, 0, 9, 9], "num_keypoints": 17}]] * 2
+    assert average_precision(lambda _: answers[None].numpy(), images, elsewhere)["AP50"] == 0
 
 
-def test_augmentation_moves_picture_and_boxes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_augmentation_moves_picture_and_boxes_together() -> None:
     """White boxes on black: wherever they come to lie, that is where the labels are."""
     pictures = Pictures("train", 0, 0)
     for height, width in ((240, 320), (360, 480)):
         picture = np.zeros((height, width, 3), np.uint8)
         picture[80:200, 120:180] = 255
-        pictures._add(picture, [[120, 80, 60, 120]])
+        pictures.images.append(picture)
+        pictures.people.append([{"bbox": [120, 80, 60, 120]}])
     images, boxes = Augmented(pictures, seed=1).batch()
     assert sum(len(b) for b in boxes) >= 12
     for image, (several) in zip(images, boxes, strict=True):
@@ -146,7 +151,7 @@ def test_the_command(tmp_path: Path) -> None:
     options = ["--minutes", "0.1", "--images", "16", "--clips", "1", "--held-out", "10", "--evaluations", "1"]
     subprocess.run([*command, *options], check=True, capture_output=True, env={"POSERT_CACHE": str(tmp_path)})
     record = json.loads(output.with_suffix(".json").read_text())
-    assert record["curve"][-1]["samples"] > 0 and 0 <= record["AP50_images"] <= 1
+    assert record["curve"][-1]["samples"] > 0 and 0 <= record["images"]["AP50"] <= 1
     assert "d.safetensors" in record["command"] and str(tmp_path) not in record["command"]
     trained = Detector()
     from safetensors.torch import load_file
