@@ -83,7 +83,7 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     assert (scales.graph, scales.method, scales.state.crops) == (fp32.sha256, "mse", 20)
     (one,) = scales.sets
     assert one["sha256"] == crops.provenance()["sha256"] and one["data"].startswith("all.json, ")
-    assert fp32.sha256 in said and one["sha256"] in said and "method mse, from 20 people on" in said
+    assert fp32.sha256 in said and one["sha256"] in said and "method mse, from 20 crops of" in said
     assert "changed the ranges by" in said
 
 
