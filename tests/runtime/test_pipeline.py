@@ -157,12 +157,12 @@ def test_a_frame_that_cannot_be_used_ends_the_stream_in_its_place(pose: PoseEsti
         assert len(found) == 4
 
 
-def test_a_detector_that_fails_is_not_an_empty_scene(pose: PoseEstimator, detector: Detector) -> None:
-    broken = Detector.__new__(Detector)
-    broken.__dict__.update(detector.__dict__)
-    broken.layout = replace(detector.layout, decode=_overflowed)
+def test_a_detector_that_fails_is_not_an_empty_scene(
+    pose: PoseEstimator, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector, "layout", replace(detector.layout, decode=_overflowed))
     with pytest.raises(DetectorError, match="infinite boxes"):
-        PosePipeline(pose, broken)(pictures()[0])
+        PosePipeline(pose, detector)(pictures()[0])
 
 
 def _overflowed(*arguments: Any) -> Any:
