@@ -34,6 +34,7 @@ from posert.runtime.estimator import PoseEstimator
 from posert.runtime.media.drawn import DrawnVideo
 from posert.runtime.media.sources import open_source
 from posert.runtime.pose.draw import draw
+from posert.runtime.pose.keypoints import Keypoints
 from posert.runtime.tracking import Tracker
 
 Image = NDArray[np.uint8]
@@ -118,9 +119,10 @@ class _Stages:
         self._video, self._frames, self._every = video, frames, every
         self._detector = Detector(detector, threads=1)
         self._pose = PoseEstimator(bundle, threads=1)
-        self._found = [self._detector(frame) for frame in frames]
-        self.boxes = [found.boxes for found in self._found]
-        self._people = [self._pose(frame, boxes) for frame, boxes in zip(frames, self.boxes, strict=True)]
+        self._found = [self._detector(frame) if i % every == 0 else None for i, frame in enumerate(frames)]
+        self.boxes: list[NDArray[np.float32]] = []
+        self._people: list[Keypoints] = []
+        self._follow(look=True)
 
     def read(self) -> None:
         for _ in open_source(str(self._video)):
@@ -135,10 +137,22 @@ class _Stages:
             self._pose(frame, boxes)
 
     def track(self) -> None:
-        tracker = Tracker(self._pose.contract.sigmas)
-        for people, found in zip(self._people, self._found, strict=True):
-            tracker.merge(found.boxes, found.score, (_SIZE[1], _SIZE[0]))
-            tracker.update(people.xy, people.score, people.boxes, found.score)
+        self._follow(look=False)
+
+    def _follow(self, look: bool) -> None:
+        """The tracker as in the pipeline; with `look` the people are estimated, else they are known."""
+        tracker, size = Tracker(self._pose.contract.sigmas), (_SIZE[1], _SIZE[0])
+        for i, (frame, found) in enumerate(zip(self._frames, self._found, strict=True)):
+            score = None
+            if found is None:
+                boxes = tracker.predict(size)
+            else:
+                boxes, score, _ = tracker.merge(found.boxes, found.score, size)
+            if look:
+                self.boxes.append(boxes)
+                self._people.append(self._pose(frame, boxes))
+            people = self._people[i]
+            tracker.update(people.xy, people.score, people.boxes, score)
 
     def draw(self) -> None:
         for frame, people in zip(self._frames, self._people, strict=True):

@@ -19,7 +19,7 @@ from .pose.keypoints import Keypoints
 from .smoothing import OneEuro
 from .tracking import Tracker
 
-_AHEAD = 2  # frames that are taken before their turn, at least, so that the detector runs beside the pose network
+_AHEAD = 2  # frames at least on which the detector runs before their turn
 
 
 class PosePipeline:
@@ -81,10 +81,10 @@ class PosePipeline:
             InputError: the frame or a box cannot be used.
             DetectorError: the detector gave NaN or infinity.
         """
-        found = None
-        if boxes is None and self.detector is not None and self._frames % self.detect_every == 0:
-            found = self.detector(frame)
-        return self._step(frame, boxes, found)
+        job = _Job(frame, boxes, predicted=boxes is None and self._frames % self.detect_every > 0)
+        if boxes is None and self.detector is not None and not job.predicted:
+            job.found = self.detector(frame)
+        return self._step(job)
 
     def stream(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
         """People of many frames, in order: the same as from one call per frame, in less time.
@@ -102,83 +102,107 @@ class PosePipeline:
 
     def _independent(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
         """Without a tracker no frame depends on another."""
-        scores: deque[NDArray[np.float32] | None] = deque()
-
-        def boxed() -> Iterator[tuple[Any, Any]]:
-            for job in self._detected(frames):
-                if job.request is None:
-                    scores.append(None)
-                    yield job.frame, job.boxes
-                else:
-                    found = job.request.wait()
-                    scores.append(found.score)
-                    yield job.frame, found.boxes
-
-        for people in self.pose.stream(boxed()):
+        jobs: deque[_Job] = deque()
+        for people in self.pose.stream(self._boxed(frames, jobs)):
             self._frames += 1
-            yield replace(people, detection_score=scores.popleft())
+            found = jobs.popleft().found
+            yield people if found is None else replace(people, detection_score=found.score)
 
     def _one_by_one(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
-        """With a tracker each frame's boxes depend on the joints of the frame before; only the detector runs ahead."""
+        """With a tracker the boxes of a frame may depend on the joints of the frame before.
+
+        Detected boxes do not: the pose network looks into them ahead of their turn. Only boxes that the tracker adds
+        have to wait.
+        """
+        jobs: deque[_Job] = deque()
+        ready: deque[Keypoints] = deque()
+        ahead = self.pose.stream(self._boxed(frames, jobs))
+        while True:
+            if not jobs:
+                ready.extend(itertools.islice(ahead, 1))
+            if not jobs:
+                return
+            job = jobs.popleft()
+            if not job.predicted and not ready:
+                ready.append(next(ahead))
+            yield self._step(job, None if job.predicted else ready.popleft())
+
+    def _boxed(
+        self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]], jobs: deque[_Job]
+    ) -> Iterator[tuple[Any, ArrayLike | None]]:
+        """The frames whose boxes need no tracker, with these; `jobs` gets all that were taken."""
         for job in self._detected(frames):
-            yield self._step(job.frame, job.boxes, None if job.request is None else job.request.wait())
+            if job.request is not None:
+                job.found = job.request.wait()
+            jobs.append(job)
+            if not job.predicted:
+                yield job.frame, job.boxes if job.found is None else job.found.boxes
 
     def _detected(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[_Job]:
         """The frames, each with the detector's run for it, which was started some frames ago.
 
-        A run's request is used again after its frame was let go.
+        A run's request is used again when the next frame is asked for.
         """
         idle = deque(self.detector.requests()) if self.detector is not None else deque[DetectorRequest]()
         ahead: deque[_Job] = deque()
         failure: Exception | None = None
-        depth = 0 if self.detector is None else max(_AHEAD, self.detect_every)
-        source, number = iter(frames), itertools.count(self._frames)
+        depth = max(_AHEAD, self.detect_every) if idle else 0
+        number = itertools.count(self._frames)
+        source = iter(frames)
         try:
             while True:
-                while failure is None and len(ahead) <= depth and (idle or depth == 0):
+                while failure is None and len(ahead) <= depth and (idle or not depth):
                     try:
-                        frame, boxes = next(source, (None, None))
-                        if frame is None:
-                            failure = StopIteration()
-                            break
-                        request = None
-                        if next(number) % self.detect_every == 0 and boxes is None and idle:
+                        frame, boxes = next(source)
+                        job = _Job(frame, boxes, predicted=False)
+                        if next(number) % self.detect_every:
+                            job.predicted = boxes is None
+                        elif boxes is None and idle:
                             idle[0].start(frame)
-                            request = idle.popleft()
-                    except Exception as error:
+                            job.request = idle.popleft()
+                    except Exception as error:  # also the end, in its place
                         failure = error
                         break
-                    ahead.append(_Job(frame, boxes, request))
+                    ahead.append(job)
                 if not ahead:
-                    if isinstance(failure, StopIteration):
-                        return
-                    assert failure is not None
-                    raise failure
+                    break
                 job = ahead[0]
                 yield job
                 ahead.popleft()
                 if job.request is not None:
                     idle.append(job.request)
+            if failure is not None and not isinstance(failure, StopIteration):
+                raise failure
         finally:
             for job in ahead:
                 if job.request is not None:
                     job.request.drop()
 
-    def _step(self, frame: Any, boxes: ArrayLike | None, found: Detections | None) -> Keypoints:
-        """People of the next frame: in the caller's boxes, in those that the detector found, or in the tracker's."""
+    def _step(self, job: _Job, people: Keypoints | None = None) -> Keypoints:
+        """People of the next frame.
+
+        Args:
+            job: the frame.
+            people: in the caller's or the detector's boxes; None: they have not been looked for.
+        """
         number, self._frames = self._frames, self._frames + 1
-        if self.tracker is None:
-            people = self.pose(frame, boxes if found is None else found.boxes)
+        frame, found, tracker = job.frame, job.found, self.tracker
+        if people is None and not job.predicted:
+            people = self.pose(frame, job.boxes if found is None else found.boxes)
+        if tracker is None:
+            assert people is not None  # nothing is predicted without a tracker
             return people if found is None else replace(people, detection_score=found.score)
         size = (int(frame.shape[0]), int(frame.shape[1]))
-        score: NDArray[np.float32] | None = None
-        if found is not None:
-            boxes, score = self.tracker.merge(found.boxes, found.score, size)
-        elif boxes is None and self.detector is not None:
-            boxes = self.tracker.predict(size)
-        people = self.pose(frame, boxes)
-        if score is None and (boxes is None or self.detector is None):
+        if people is None:
+            people, score = self.pose(frame, tracker.predict(size)), None
+        elif found is None:
             score = np.ones(len(people), np.float32)  # the caller is sure of these boxes
+        else:
+            boxes, score, rows = tracker.merge(found.boxes, found.score, size)
+            added = rows < 0
+            people = people[rows[~added]]
+            if added.any():
+                people = _joined(people, self.pose(frame, boxes[added]))
         people = self._identified(people, score)
         if self._smooth is None:
             return people
@@ -194,10 +218,28 @@ class PosePipeline:
         return replace(people, ids=ids, detection_score=sure)[ids >= 0]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
-    """A frame `(H, W, 3)` uint8 BGR, boxes that came with it, and the detector's run for it."""
+    """A frame on its way.
+
+    Attributes:
+        frame: `(H, W, 3)` uint8 BGR.
+        boxes: that came with it.
+        predicted: whether its boxes come from the tracker alone.
+        request: the detector's run for it.
+        found: what that found.
+    """
 
     frame: Any
     boxes: ArrayLike | None
-    request: DetectorRequest | None
+    predicted: bool
+    request: DetectorRequest | None = None
+    found: Detections | None = None
+
+
+def _joined(first: Keypoints, second: Keypoints) -> Keypoints:
+    """The people of both, as the pose network gives them."""
+    xy, score, boxes = (
+        np.concatenate([getattr(one, name) for one in (first, second)]) for name in ("xy", "score", "boxes")
+    )
+    return Keypoints(xy, score, boxes, first.names)

@@ -82,7 +82,7 @@ class Tracker:
 
     def merge(
         self, boxes: ArrayLike, detection_score: ArrayLike, frame_size: tuple[int, int] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Index]:
         """Where to look in a frame with a detection: the detected boxes, and those of instances that lie elsewhere.
 
         Args:
@@ -91,7 +91,8 @@ class Tracker:
             frame_size: as for `predict`.
 
         Returns:
-            boxes `(N', 4)` float32, and their detection scores `(N',)` float32: NaN for an instance's own box.
+            boxes `(N', 4)` float32, the detected ones first; their detection scores `(N',)` float32; and which of the
+            detected boxes `(N',)` each is. An instance's own box has the score NaN and the row -1.
 
         Raises:
             InputError: a box or a score cannot be used.
@@ -106,7 +107,8 @@ class Tracker:
         rank = np.repeat([2, 1, 0], [len(found), len(own[0]), len(own[1])])
         order = np.lexsort((-box_area(every), -np.nan_to_num(scores), -rank))
         keep = unlike(iou(every, every), order, self._box_iou)
-        return every[keep].astype(np.float32), scores[keep].astype(np.float32)
+        row = np.where(rank == 2, np.arange(len(every)), -1)
+        return every[keep].astype(np.float32), scores[keep].astype(np.float32), row[keep]
 
     def update(
         self, keypoints: ArrayLike, score: ArrayLike, boxes: ArrayLike, detection_score: ArrayLike | None

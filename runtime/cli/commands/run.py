@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         backend=args.backend,
         precision=args.precision,
         threads=args.threads,
-        throughput=many and not tracked,  # with a tracker frames wait for each other
+        throughput=many and args.detect_every == 1,  # in the frames between, each waits for the one before
     )
     pipeline = PosePipeline(
         pose,
