@@ -27,7 +27,8 @@ def nms(
         height = np.minimum(y2[a, None], y2[b]) - np.maximum(y1[a, None], y1[b])
         common = np.maximum(width, 0) * np.maximum(height, 0)
         over: NDArray[np.bool_] = common > threshold * (area[a, None] + area[b] - common)
-        return over & (label[a, None] == label[b])
+        same: NDArray[np.bool_] = label[a, None] == label[b]
+        return np.logical_and(over, same)
 
     order = np.argsort(-score, kind="stable")
     kept = np.empty(0, np.intp)
