@@ -13,10 +13,11 @@ log = logging.getLogger("posert")
 
 FRAMES = 10
 """How many frames are looked at."""
+_NOTHING = f"nothing was found in the first {FRAMES} frames, which is right only if they are empty"
 _MOST = 0.2  # of the boxes may look wrong: single bad boxes occur in good detectors
 _SMALLEST = 2.0  # px of the input: relative boxes that are taken for px are smaller
 _LARGEST = 1.5  # of the input's side: the box of a person who fills the picture reaches over its edges by less
-_FEWEST = 3  # boxes that can be equal by chance
+_FEWEST = 3  # boxes that are looked at together
 
 
 class FirstFrames:
@@ -40,7 +41,7 @@ class FirstFrames:
         self._boxes.append(found.boxes)
         self._scores.append(found.score)
         count = sum(map(len, self._boxes))
-        reasons = self._reasons() if count else [f"nothing was found in the first {FRAMES} frames"]
+        reasons = self._reasons() if count else [_NOTHING]
         if reasons and (self._frames == FRAMES or count >= _FEWEST):
             self._frames = FRAMES
             log.warning(
@@ -64,6 +65,7 @@ class FirstFrames:
             reasons.append(f"{outside.sum()} of {len(boxes)} boxes lie outside the picture")
         if odd.mean() > _MOST:
             reasons.append(f"{odd.sum()} of {len(boxes)} boxes are smaller than 2 px or larger than the picture")
-        if len(boxes) >= _FEWEST and np.ptp(boxes, axis=0).max() < 1e-3:
-            reasons.append(f"all {len(boxes)} boxes are equal")
+        crowd = max(self._boxes, key=len)  # of one frame: a person who stands still has equal boxes in several
+        if len(crowd) >= _FEWEST and np.ptp(crowd, axis=0).max() < 1e-3:
+            reasons.append(f"all {len(crowd)} boxes of a frame are equal")
         return reasons

@@ -134,7 +134,7 @@ def _constant(tensor: Tensor, size: tuple[int, int]) -> NDArray[Any]:
     if tensor.name == "orig_target_sizes":  # RT-DETR: the (width, height) in whose px boxes come back
         return np.array([[size[1], size[0]]], tensor.dtype)
     if tensor.name == "pixel_mask":  # DETR: 1 where the picture is not padded
-        shape = [want or have for want, have in zip(tensor.shape, (1, *size), strict=True)]
+        shape = [want or have for want, have in zip(tensor.shape, (1, *size), strict=False)]
         return np.ones(shape, tensor.dtype)
     raise DetectorError(
         f"the detector has the input {tensor.name} {tensor.shape} {tensor.dtype} beside its picture, which posert does "

@@ -52,6 +52,7 @@ def main() -> None:
             torch.manual_seed(15)
             model = YOLO(name)
             network = model.model.eval()
+            network.names = {i: f"thing {i}" for i in range(80)} | {0: "person"}
             head = network.model[-1]
             branches = [head.cv3] + ([head.one2one_cv3] if layout.endswith("end2end") else [])
 

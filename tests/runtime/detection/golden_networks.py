@@ -72,12 +72,19 @@ def corners(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([centre - half, centre + half], 1).transpose(1, 2)
 
 
-def scaled(cells: Cells, inputs: list[torch.Tensor]) -> Cells:
+def runs(network: nn.Module, inputs: list[torch.Tensor]) -> Callable[[], None]:
     def run() -> None:
         with torch.no_grad():
             for x in inputs:
-                cells(x)
+                network(x)
 
+    return run
+
+
+def scaled(cells: Cells, inputs: list[torch.Tensor]) -> Cells:
+    run = runs(cells, inputs)
+    for step in cells.levels.steps:  # or the last layers would amplify rounding errors
+        standardise([step], 0.0, 1.0, run)
     standardise([*cells.boxes], 0.7, 0.5, run)
     standardise([*cells.bbox_head.get_submodule(cells.part)], -4.0, 2.0, run)
     return cells
@@ -133,11 +140,9 @@ def yolox() -> Iterator[Named]:
     head = network.head
     inputs = [torch.from_numpy(preproc(picture(seed), size)[0])[None] for seed in range(50)]
 
-    def run() -> None:
-        with torch.no_grad():
-            for x in inputs:
-                network(x)
-
+    run = runs(network, inputs)
+    for step in network.levels.steps:
+        standardise([step], 0.0, 1.0, run)
     standardise([*head.reg_preds], 0.7, 0.5, run)
     standardise([*head.obj_preds], -1.3, 1.5, run)
     standardise([*head.cls_preds], 0.5, 2.0, run)

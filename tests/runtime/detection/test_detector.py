@@ -241,7 +241,7 @@ class TestFirstFrames:
             ([(0.1 * i, 0.2, 0.3 + 0.1 * i, 0.7, 0.9, 0) for i in range(5)], "boxes are smaller than 2 px"),
             ([(400 + 9 * i, 10, 450 + 9 * i, 90, 0.9, 0) for i in range(5)], "5 of 5 boxes lie outside the picture"),
             ([(30 * i, 10, 40 + 30 * i, 90, 3.5 + i, 0) for i in range(3)], "scores reach 5.5, not 1"),
-            ([(10, 10, 50, 90, 0.9, 0)] * 4, "all 4 boxes are equal"),
+            ([(10, 10, 50, 90, 0.9, 0)] * 4, "all 4 boxes of a frame are equal"),
             ([], "nothing was found in the first 10 frames"),
         ],
     )
@@ -255,7 +255,10 @@ class TestFirstFrames:
         rows = [(5, 5, 50, 120, 0.9, 0), (-8, 30, 70, 140, 0.8, 0), (90, 10, 100, 40, 0.6, 2)]
         assert self.warned(Detector(give(end2end(*rows))), caplog) == []
 
-    def test_one_person_in_every_frame_is_not_blamed(
+    def test_a_person_who_stands_still_is_not_blamed(self, give: Give, caplog: pytest.LogCaptureFixture) -> None:
+        assert self.warned(Detector(give(end2end((10, 10, 50, 90, 0.9, 0)))), caplog) == []
+
+    def test_a_working_detector_is_not_blamed(
         self, file: Callable[[str], Path], picture: Callable[[int], NDArray[np.uint8]], caplog: pytest.LogCaptureFixture
     ) -> None:
         detector = Detector(file("ultralytics"), classes=None)
