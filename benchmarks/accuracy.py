@@ -26,13 +26,13 @@ from posert.runtime import doctor
 from posert.runtime.accuracy.estimation import estimate
 from posert.runtime.accuracy.frames import Frames, read_frames
 from posert.runtime.accuracy.people import labelled_people
-from posert.runtime.accuracy.results import person_scores
 from posert.runtime.backends import backends, load_backend
 from posert.runtime.bench.meters import Meters
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.metrics.oks import OksEvaluation, evaluate_oks, paired_interval
+from posert.runtime.pose.keypoints import person_scores
 from posert.runtime.system.journal import Journal
 from posert.runtime.system.progress import track
 

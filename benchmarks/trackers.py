@@ -43,7 +43,7 @@ class _Posert(Follower):
         self._tracker = Tracker(sigmas)
 
     def detected(self, boxes: Boxes, score: Scores, size: tuple[int, int]) -> tuple[Boxes, Scores]:
-        return self._tracker.merge(boxes, score, size)
+        return self._tracker.merge(boxes, score, size)[:2]
 
     def between(self, size: tuple[int, int]) -> Boxes:
         return self._tracker.predict(size)

@@ -148,7 +148,7 @@ class Population:
         for _ in range(draws):
             drawn = rng.integers(0, count, size)
             loss = bounds(self._drawn(reference.shares, drawn), self._drawn(found.shares, drawn), error)
-            yield decide(loss, self._interval(reference.evaluation, found.evaluation, drawn, rng), max_drop)
+            yield decide(loss, self._interval(reference.evaluation, found.evaluation, drawn, max_drop, rng), max_drop)
 
     def _drawn(self, shares: Shares, drawn: NDArray[np.intp]) -> Shares:
         who = np.concatenate([self._members[i] for i in drawn])
@@ -156,15 +156,21 @@ class Population:
         return Shares(image, shares.score[who], shares.count[who], shares.joint)
 
     def _interval(
-        self, before: Evaluation, after: Evaluation, drawn: NDArray[np.intp], rng: np.random.Generator
+        self, before: Evaluation, after: Evaluation, drawn: NDArray[np.intp], max_drop: float, rng: np.random.Generator
     ) -> tuple[float, float]:
         """Of the loss of AP or PCK, by the bootstrap over the images drawn."""
+        point = self._lost(before, after, np.bincount(drawn, minlength=len(self._members)))
+        if point <= max_drop:  # the lower end lies below the point, and only its being above what is allowed counts
+            return point, point
         lost = np.empty(_RESAMPLES)
         for r in range(_RESAMPLES):
             again = np.bincount(drawn[rng.integers(0, len(drawn), len(drawn))], minlength=len(self._members))
-            lost[r] = self._figure(before, again) - self._figure(after, again)
+            lost[r] = self._lost(before, after, again)
         low, high = np.quantile(lost, [0.025, 0.975])
         return float(low), float(high)
+
+    def _lost(self, before: Evaluation, after: Evaluation, images: NDArray[np.int64]) -> float:
+        return self._figure(before, images) - self._figure(after, images)
 
     def _figure(self, evaluation: Evaluation, images: NDArray[np.int64]) -> float:
         if isinstance(evaluation, PckEvaluation):

@@ -47,14 +47,14 @@ def calibrate(
 
     The state is saved in `partial_file(path)` on the way; `before` is the state of an interrupted run to resume. `note`
     is called with messages for the user. Raises CalibrationError: `before` belongs to another graph, method or set of
-    people.
+    crops.
     """
     frames = frames.with_joints_of(contract)
     crops = crops_from_coco(
         frames.coco, frames.read, contract, samples or calibration_sample_size(frames, CALIBRATION_PEOPLE)
     )
     if samples is not None and len(crops) < samples:
-        note(f"--samples {samples}: only {len(crops)} people are available; using all of them")
+        note(f"--samples {samples}: only {len(crops)} crops are available; using all of them")
     model = onnx.load_from_string(graph)
     tensors = place(model).tensors
     sha256 = hashlib.sha256(graph).hexdigest()
@@ -64,7 +64,7 @@ def calibrate(
     if before is not None:
         _check_same(before, cache, tensors, partial)
         cache = before
-        note(f"resuming after {cache.state.crops} of {len(crops)} people ({partial})")
+        note(f"resuming after {cache.state.crops} of {len(crops)} crops ({partial})")
     saved = cache.state.crops
 
     def progress(done: int) -> None:
@@ -92,7 +92,7 @@ def _check_same(before: CalibrationCache, now: CalibrationCache, tensors: list[s
     for what, theirs, ours in (
         ("graph", before.graph, now.graph),
         ("method", before.method, now.method),
-        ("set of people", before.sets[0]["sha256"], now.sets[0]["sha256"]),
+        ("set of crops", before.sets[0]["sha256"], now.sets[0]["sha256"]),
     ):
         if theirs != ours:
             raise CalibrationError(

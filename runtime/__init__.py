@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import InputError as InputError
     from .errors import PosertError as PosertError
     from .estimator import PoseEstimator as PoseEstimator
+    from .pipeline import PosePipeline as PosePipeline
     from .pose.draw import draw as draw
     from .pose.keypoints import Keypoints as Keypoints
 
@@ -32,6 +33,7 @@ _HOME = {
     "InputError": "errors",
     "Keypoints": "pose.keypoints",
     "PoseEstimator": "estimator",
+    "PosePipeline": "pipeline",
     "PosertError": "errors",
     "draw": "pose.draw",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "InputError",
     "Keypoints",
     "PoseEstimator",
+    "PosePipeline",
     "PosertError",
     "draw",
 ]

@@ -22,13 +22,14 @@ from .engines.builder import too_old
 from .errors import BackendError
 from .pose.heads import HEADS
 from .registry import GROUPS, Registry, label, plugin_failures, plugins
+from .results import FORMATS
 from .system.machine import Machine
 
 SECONDS = 300.0  # a library that takes longer to load hangs, even on a small and busy machine
 
 # Backends are loaded one by one; the plug-ins of another group in one process.
 _PLUGINS = tuple(group for group in GROUPS if group != BACKENDS.group)
-_REGISTRIES: dict[str, Registry[Any]] = {registry.group: registry for registry in (DATASETS, HEADS)}
+_REGISTRIES: dict[str, Registry[Any]] = {registry.group: registry for registry in (DATASETS, FORMATS, HEADS)}
 # Instructions that multiply 8-bit integers, and their names.
 _INT8 = {
     "amx_int8": "AMX",

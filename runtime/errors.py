@@ -37,6 +37,10 @@ class CatalogError(PosertError):
     """A model, architecture or data set that the catalog does not know."""
 
 
+class DetectorError(PosertError):
+    """A detector that is not recognised or does not fit, or whose outputs cannot be boxes."""
+
+
 class CalibrationError(PosertError):
     """Calibration data or a graph that cannot be calibrated."""
 

@@ -131,10 +131,11 @@ def test_the_packages_of_the_field_have_an_extra() -> None:
 
 
 def test_an_extra_of_one_package_has_its_name() -> None:
-    """But onnxruntime-gpu, whose extra is called as its backend: the package also has other uses."""
+    """But onnxruntime-gpu, whose extra is called as its backend: the package also has other uses; and pyarrow."""
     extras = {name: packages.split() for name, packages in config()["options.extras_require"].items()}
     alone = {name: packages[0] for name, packages in extras.items() if len(packages) == 1}
     assert alone.pop("onnxruntime-cuda") == "onnxruntime-gpu"
+    assert alone.pop("parquet") == "pyarrow"
     assert alone == {name: name for name in alone}
 
 

@@ -54,6 +54,7 @@ KINDS = {
     ),
     # test_new_dataset.py drops a file of the same name.
     "dataset": Kind("runtime/datasets", "DATASET", "posert.datasets", ("tests/runtime/datasets/test_datasets.py",)),
+    "format": Kind("runtime/results", "FORMAT", "posert.formats", ("tests/runtime/results/test_results.py",)),
     "head": Kind("runtime/pose/heads", "HEAD", "posert.heads", ("tests/runtime/pose",)),
     "command": Kind("runtime/cli/commands", "COMMAND", "", ("tests/runtime/cli/test_cli.py",)),
 }
@@ -267,10 +268,21 @@ def use_command(here: House) -> None:
     assert "fp32" in here.posert(f"{here.name} narrow.pose")
 
 
+def use_format(here: House) -> None:
+    people(here)
+    run = "run narrow.pose people/images --boxes people/annotations.json --backend onnxruntime"
+    here.posert(f"{run} --output out/all.{here.name}")
+    here.posert(f"{run} --output out/all.json")
+    lines = [json.loads(line) for line in (here.folder / f"out/all.{here.name}").read_text().splitlines()]
+    frames = json.loads((here.folder / "out/all.json").read_text())["frames"]
+    assert [(line["key"], line["people"]) for line in lines] == [(f["file"], f["people"]) for f in frames]
+
+
 USES: dict[str, Callable[[House], None]] = {
     "arch": use_arch,
     "backend": use_backend,
     "dataset": use_dataset,
+    "format": use_format,
     "head": use_head,
     "command": use_command,
 }

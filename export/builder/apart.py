@@ -54,7 +54,7 @@ def apart(frames: Frames, held_out: EvaluationImages, chosen: Callable[[Frames],
         people = len(left.coco["annotations"])
         if similar and people < FEWEST:
             raise CalibrationError(
-                f"{people} people are left to calibrate on: {len(similar)} of {len(everything)} calibration images "
+                f"{people} crops are left to calibrate on: {len(similar)} of {len(everything)} calibration images "
                 f"look like images of the evaluation set: {in_words(similar, 'like')}. At least {FEWEST} are needed, "
                 "a dozen are enough: give frames of other moments or recordings (--calib, --calib-images); posert "
                 "split makes sets that share nothing. --allow-similar keeps these images; the report shows each pair"

@@ -27,7 +27,7 @@ from ...runtime.accuracy.frames import Frames
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
 from ...runtime.system.memory import trim_heap
-from ..report.words import int8_verdict
+from ..report.int8_words import int8_verdict
 from .plan import Build, Plan
 from .tuning import InCalibrationSet, Tuner, tuning_frames
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("calibration")
     add_calibration_arguments(group)
     add = group.add_argument
-    add("--samples", type=options.positive, metavar="N", help="people to calibrate on (default: 64)")
+    add("--samples", type=options.positive, metavar="N", help="crops to calibrate on (default: 64)")
     add("--method", metavar="NAME", help="minmax, percentile, mse, entropy (default: mse)")
     output = "calibration cache to write, for build --calib-cache"
     add("--output", type=Path, required=True, metavar="FILE", help=output)
@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file and say whether more people would change it."""
+    """Write the file and say whether more frames would change it."""
     from rich.console import Console
 
     from ...calib.cache import write_cache
     from ..calibration import partial_file
-    from ..report.words import settled_text
+    from ..report.int8_words import settled_text
 
     check_writable(args.output)
     cache = _merged(args) if args.merge else _calibrated(args, Console(stderr=True, markup=False, highlight=False))
@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0
     images = sum(one["images"] for one in cache.sets)
-    people = f"{cache.state.crops} people on {images} images"
-    print(f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {people}")
+    crops = f"{cache.state.crops} crops of {images} images"
+    print(f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {crops}")
     print(f"graph  {cache.graph} ({cache.model})")
     for one in cache.sets:
-        print(f"people {one['sha256']} ({one['data']})")
+        print(f"crops  {one['sha256']} ({one['data']})")
     print(settled_text(cache.ranges.curve, cache.ranges.settled, cache.different))
     return 0
 

@@ -117,7 +117,7 @@ def _describe(report: Mapping[str, Any]) -> list[str]:
     """The comparison for a terminal."""
     h = report["heatmaps"]
     lines = [
-        f"{report['first']} and {report['second']}: {report['people']} people ({report['data']})",
+        f"{report['first']} and {report['second']}: {report['people']} crops ({report['data']})",
         f"outputs    relative error {h['relative']:.2e}, max {h['max']:.2e}, p99 {h['p99']:.2e}, mean {h['mean']:.2e}",
         *_layers(report),
         "joints     drift in px of the frame, where the first is confident",

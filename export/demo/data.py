@@ -31,6 +31,6 @@ def folder_of_images() -> Path:
     """Named after the generator's source: images of another generator are never taken for this one's."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for name in ("stable_rng", "mannequin", "appearance", "raster", "scenery", "people"):
+    for name in ("stable_rng", "mannequin", "appearance", "raster", "scenery", "seen", "people"):
         digest.update((here / f"{name}.py").read_bytes())
     return cache_folder() / f"demo-{digest.hexdigest()[:12]}"

@@ -22,8 +22,9 @@ from ...runtime.datasets.coco import DATASET
 from ...runtime.system.files import atomic_write
 from .appearance import Appearance, draw_person, sample_appearance
 from .mannequin import Body, Vector, build_body, sample_pose
-from .raster import EMPTY, Canvas
+from .raster import Canvas
 from .scenery import background, draw_object
+from .seen import OUTSIDE, SURFACE, VISIBLE, outline, visibility
 from .stable_rng import StableRng
 
 KEYPOINTS = DATASET.keypoints
@@ -34,8 +35,6 @@ WIDTH, HEIGHT = 320, 240
 Image = NDArray[np.uint8]
 Annotation = dict[str, Any]
 
-# How far the visible surface may lie in front of a joint, in statures, for the joint to count as visible.
-_SURFACE = np.repeat([0.03, 0.035, 0.065, 0.05, 0.045, 0.1, 0.065, 0.05], [3, 2, 2, 2, 2, 2, 2, 2])
 _TALLEST = {1: 0.97, 2: 0.9, 3: 0.75, 4: 0.62}  # image heights per stature, by people in the image
 _LABELLED_IF_HIDDEN = 0.3
 
@@ -127,33 +126,26 @@ def _annotate(
 ) -> Annotation | None:
     """What COCO would say of a person: box, area and outline of what is seen, joints seen (2) or guessed (1)."""
     seen = canvas.owner == owner
-    area = int(seen.sum())
-    if area < 60:
+    found = outline(seen)
+    if found is None:
         return None
-    rows, columns = np.nonzero(seen.any(1))[0], np.nonzero(seen.any(0))[0]
+    points = [person.place(person.body.points[name]) for name in KEYPOINTS]
     keypoints: list[float | int] = []
-    for joint, name in enumerate(KEYPOINTS):
-        x, y, z = person.place(person.body.points[name])
+    for joint, state in enumerate(visibility(points, SURFACE * person.size, seen, depth)):
         guess = rng.chance(_LABELLED_IF_HIDDEN) and joint >= FACE  # annotators do not guess faces
-        visibility = 0
-        if 0 <= x <= WIDTH - 1 and 0 <= y <= HEIGHT - 1:
-            column, row = int(x + 0.5), int(y + 0.5)
-            uncovered = depth[row, column] == EMPTY
-            near = uncovered or depth[row, column] - z < _SURFACE[joint] * person.size
-            visibility = 2 if near and (uncovered or seen[row, column]) else int(guess)
-        keypoints += [round(float(x), 2), round(float(y), 2), visibility] if visibility else [0.0, 0.0, 0]
+        flag = 2 if state == VISIBLE else int(guess and state != OUTSIDE)
+        x, y, _ = points[joint]
+        keypoints += [round(float(x), 2), round(float(y), 2), flag] if flag else [0.0, 0.0, 0]
     if keypoints[2::3].count(2) < 5:
         keypoints = [0.0, 0.0, 0] * len(KEYPOINTS)  # too hidden to label: COCO keeps such a person without keypoints
-    outlines, _ = cv2.findContours(seen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    x0, y0, x1, y1 = (int(v) for v in (columns[0], rows[0], columns[-1], rows[-1]))
     return {
-        "bbox": [x0, y0, x1 - x0 + 1, y1 - y0 + 1],
-        "area": area,
+        "bbox": found["bbox"],
+        "area": found["area"],
         "keypoints": keypoints,
         "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
         "iscrowd": 0,
         "category_id": 1,
-        "segmentation": [outline.reshape(-1).tolist() for outline in outlines if len(outline) >= 4],
+        "segmentation": found["segmentation"],
     }
 
 

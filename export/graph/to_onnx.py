@@ -47,7 +47,7 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
     check_opset(opset)
     c = reference.contract
     images = torch.zeros(2, 3, c.height, c.width)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 reference.network,
@@ -63,7 +63,7 @@ def to_onnx(reference: Reference, opset: int = OPSET) -> onnx.ModelProto:
             raise ExportError(f"torch {torch.__version__} could not export the network: {error}") from error
     assert program is not None
     model = program.model_proto
-    _tidy(model, opset)
+    tidy(model, opset)
     # The exporter's program and the arenas in which it wrote the graph hold each weight three times: on with the bytes.
     data = model.SerializeToString()
     for value in program.model.graph.initializers.values():
@@ -196,7 +196,7 @@ def _swap_first_convolution(graph: onnx.GraphProto) -> bool:
     return True
 
 
-def _tidy(model: onnx.ModelProto, opset: int) -> None:
+def tidy(model: onnx.ModelProto, opset: int) -> None:
     """Names after the network's modules; no traces of the exporting machine; no leftovers of the exporter."""
     seen = next(o.version for o in model.opset_import if o.domain == "")
     if seen != opset:
@@ -227,7 +227,7 @@ def _tidy(model: onnx.ModelProto, opset: int) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter reports its own steps on every channel there is; a failure still raises."""
     loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -17,6 +17,7 @@ from ...runtime.accuracy.verdict import Parity, Row, Worst
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.draw import SIDES, layout
 from . import plots, words
+from .int8_words import settled_text
 from .plots import Graph, Point, Series
 from .suspects import Pair
 
@@ -47,7 +48,9 @@ def page(parity: Parity, contract: Contract, meta: Mapping[str, Any], suspects: 
         metric=parity.metric,
         reference=words.reference_name(parity),
         drift_note=words.drift_note(parity),
+        jitter_note=words.jitter_note(parity),
         subjects=words.subjects(parity),
+        subject=words.subject(parity),
         model=str(meta.get("model") or meta.get("bundle") or "model"),
         bundle=meta.get("bundle", ""),
         headline=words.headline(parity),
@@ -97,11 +100,11 @@ def _tiles(parity: Parity) -> list[tuple[str, str]]:
         worst = max(rows, key=lambda r: r.heatmap_error)
         error = words.number(worst.heatmap_error, "{:.1e}")
         first = [("–", f"{parity.metric}: not measured"), (error, f"largest error of the outputs: {worst.key}")]
-    speedup = reference.ms_per_person / fastest.ms_per_person
+    one, speedup = words.subject(parity), reference.ms_per_person / fastest.ms_per_person
     return [
         *first,
         (f"{words.number(far.pixel_drift_p95)} px", f"largest p95 of joint drift: {far.key}"),
-        (f"{fastest.ms_per_person:.1f} ms", f"per person: {fastest.key}, {speedup:.1f}x the reference"),
+        (f"{fastest.ms_per_person:.1f} ms", f"per {one}: {fastest.key}, {speedup:.1f}x the reference"),
     ]
 
 
@@ -109,7 +112,7 @@ def _plots(parity: Parity, series: Mapping[str, Series]) -> dict[str, Markup]:
     """Plots by name; those without data are missing."""
     found = {}
     graphs = [_graph(row, series[row.key]) for row in parity.rows if not row.reason]
-    found["choice"] = plots.choice(graphs, parity.metric, parity.max_drop, parity.max_drift)
+    found["choice"] = plots.choice(graphs, parity.metric, parity.max_drop, parity.max_drift, words.subject(parity))
     if parity.drift:
         samples = [d[np.isfinite(d)].astype(np.float64) for d in parity.drift.values()]
         found["drift"] = plots.cumulative([series[key] for key in parity.drift], samples)
@@ -163,7 +166,7 @@ def _int8(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {
         "verdict": record["verdict"],
         "people": record["people"],
-        "settled": words.settled_text(record["curve"], record["settled"], record["different"]),
+        "settled": settled_text(record["curve"], record["settled"], record["different"]),
         "tradeoff": Markup(_tradeoff(search)),
         "ranges": Markup(plots.ranges(record["ranges"])),
         "blocks": blocks[:_BLOCKS],
@@ -178,7 +181,7 @@ def _tradeoff(search: Mapping[str, Any]) -> str:
     if not steps:
         return ""
     timed = all(s["ms"] is not None for s in steps)
-    unit = f"ms per person, {search['backends']['int8']}" if timed else "share of multiply-adds in float"
+    unit = f"ms per crop, {search['backends']['int8']}" if timed else "share of multiply-adds in float"
     best = search["steps"][search["best"]]
     points = [Point("fp32", search["fp32_ms"] if timed else 1.0, 0.0, None, "float")]
     for s in steps:

@@ -41,14 +41,14 @@ class Point(NamedTuple):
     """One network of the trade-off."""
 
     label: str
-    cost: float  # time per person or share of operations in float
+    cost: float  # time per crop or share of operations in float
     drop: float  # of the metric
     interval: tuple[float, float] | None
     kind: str  # "best", "tried" or "float"
 
 
 @styled
-def choice(graphs: Sequence[Graph], metric: str, max_drop: float, max_drift: float | None) -> str:
+def choice(graphs: Sequence[Graph], metric: str, max_drop: float, max_drift: float | None, subject: str) -> str:
     """Loss, drift and time of every graph beside each other, a row per graph; without losses the other two."""
     lossy = any(g.loss is not None for g in graphs)
     plot = Plot("choice", "loss, drift and time of each graph", 74 + 26 * len(graphs), beside=2 + lossy)
@@ -64,7 +64,7 @@ def choice(graphs: Sequence[Graph], metric: str, max_drop: float, max_drift: flo
     speedups = ["", *(f" · {graphs[0].ms / g.ms:.1f}x" for g in graphs[1:])]
     time.bar_label(drawn, [f"{g.ms:.1f}{more}" for g, more in zip(graphs, speedups, strict=True)], padding=5)
     time.set_xlim(0, 1.5 * max([*(g.ms for g in graphs), 1e-9]))  # room for the note behind the longest bar
-    time.set_title("ms per person", loc="left")
+    time.set_title(f"ms per {subject}", loc="left")
     return plot.svg()
 
 

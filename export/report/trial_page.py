@@ -84,7 +84,7 @@ def _tiles(trial: Trial) -> list[tuple[str, str]]:
     found = []
     if judged is not None:
         found += [
-            (f"{judged.agreement.pck:.3f}", f"PCK@0.05 on {judged.people} people"),
+            (f"{judged.agreement.pck:.3f}", f"PCK@0.05 on {judged.people} {c.subject[1]}"),
             (words.percent(judged.agreement.distance), "of the box: mean distance from the labels"),
         ]
     other = "BGR" if c.model_color == "RGB" else "RGB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...runtime.bundle.contract import Contract
 from ...runtime.metrics.pck import THRESHOLD
 from ..trial import Agreement, Change, Trial
 
@@ -15,9 +16,9 @@ def headline(trial: Trial) -> str:
     """What labels say of the contract, in one sentence."""
     judged = trial.judgement
     if judged is None:
-        counts = people(trial.people, trial.images)
+        counts = seen(trial.people, trial.images, trial.contract)
         return f"{counts}, without labels: look whether joints, crops and heatmaps are right."
-    agreed = f"{people(judged.people, judged.images)} with labels: {agreement(judged.agreement)}"
+    agreed = f"{seen(judged.people, judged.images, trial.contract)} with labels: {agreement(judged.agreement)}"
     if judged.note:
         return f"{agreed}. Not judged: {judged.note}."
     if not judged.found:
@@ -26,9 +27,10 @@ def headline(trial: Trial) -> str:
     return f"{agreed}. With {what} of the contract it would be {agreement(judged.found[-1].after)}."
 
 
-def people(count: int, images: int) -> str:
+def seen(count: int, images: int, contract: Contract) -> str:
     """Such as "12 people in 3 images"."""
-    return f"{'1 person' if count == 1 else f'{count} people'} in {'1 image' if images == 1 else f'{images} images'}"
+    one, several = contract.subject
+    return f"{count} {one if count == 1 else several} in {images} image{'s' * (images != 1)}"
 
 
 def agreement(one: Agreement) -> str:

@@ -18,6 +18,7 @@ from ...runtime.accuracy.drift import FEWEST
 from ...runtime.accuracy.verdict import Parity
 from ...runtime.bundle.contract import Contract
 from ...runtime.system.files import atomic_write
+from .int8_words import settled_text
 from .page import page
 from .suspects import Pair
 from .words import (
@@ -27,12 +28,13 @@ from .words import (
     headline,
     height_classes,
     interval_text,
+    jitter_note,
     joint_drift,
     limits,
     number,
-    settled_text,
     share,
     signed,
+    subject,
 )
 
 _BLOCKS = 8  # in the terminal; the page shows more
@@ -87,7 +89,7 @@ def print_table(parity: Parity, console: Console) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("graph")  # long names wrap
     middle = (parity.metric, "lost", "95 % interval") if labelled else ("output\nerror", "drift\nmedian")
-    for name in (*middle, "drift\np95 px", "ms per\nperson", "MB"):
+    for name in (*middle, "drift\np95 px", f"ms per\n{subject(parity)}", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in parity.rows:
@@ -112,7 +114,7 @@ def print_table(parity: Parity, console: Console) -> None:
     notes = [f"Drift: {drift_note(parity)}. {dark_note(parity)}".strip()] if len(parity.rows) > 1 else []
     if any(row.drift_by_height for row in parity.rows):
         notes.append(f"{JUMP_NOTE} By height of the box, px: of fewer than {FEWEST} there is no figure.")
-    for note in [*notes, *filter(None, [parity.data.get("note")])]:
+    for note in [*notes, *filter(None, [jitter_note(parity), parity.data.get("note")])]:
         console.print(note, style="dim", markup=False, highlight=False)
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..bundle.contract import Contract
-from ..datasets import datasets
 from ..errors import BackendError, InputError
 from ..estimator import PoseEstimator
 from ..metrics.oks import OksEvaluation
@@ -25,6 +24,7 @@ from .decision import FAILED, PASSED, UNDECIDED, bounds, decide
 from .estimation import Image, Members, estimate
 from .frames import Frames
 from .golden import relative_error
+from .jitter import Videos
 from .people import Float, labelled_people
 from .scorer import Scorer, paired_interval
 from .verdict import PCK, Parity, Row, Worst
@@ -129,6 +129,7 @@ class AccuracyGate:
         self._reference = self._run(reference)
         self._scorer = Scorer(frames.coco, self._people, self._reference.contract)
         self._scored = self._score(self._reference) if labelled else None
+        self._videos = Videos(frames.coco, self._people)
         note = frames.note
         metric = self._scorer.metric
         if metric == PCK:
@@ -146,7 +147,7 @@ class AccuracyGate:
             "metric": metric,
             "decode": self._reference.contract.decode,
             "dark": None if (dark := drifts.dark(self._reference.contract)) is None else dark.decode,
-            "subjects": "people" if self._reference.contract.dataset in datasets() else "instances",
+            "subjects": self._reference.contract.subject[1],
         }
         self.row, _ = self._row(reference, self._reference)
 
@@ -214,7 +215,8 @@ class AccuracyGate:
             if by_drift == UNDECIDED and self._max_drift is not None:
                 needed.append(moved.people_needed(self._max_drift))
         measured = accuracy, drop, interval, float(np.nanmedian(drift)), moved.p95, error, run.ms_per_person
-        row = Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact)
+        jitter = None if self._scored is None else self._videos.acceleration_error(run.xy)
+        row = Row(c.precision, c.backend, *measured, c.size_mb, verdict, c.artifact, acceleration_error=jitter)
         if run is reference:
             return row, drift
         boxes = self._people.xyxy

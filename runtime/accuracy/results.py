@@ -14,25 +14,14 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..metrics import Dataset
+from ..pose.keypoints import person_scores
 from .people import People
 
 Float = NDArray[np.float32]
 Double = NDArray[np.float64]
 
-SCORE_THRESHOLD = 0.2
 OKS_THRESHOLD = 0.9
 _EPSILON = np.spacing(1)
-
-
-def person_scores(score: NDArray[np.floating], box_score: NDArray[np.floating]) -> Double:
-    """Scores `(N,)` of N people: the mean of the joint scores `(N, K)` above 0.2 times the box score `(N,)`.
-
-    The mean is 0 if no joint score is above 0.2. Annotated boxes have the score 1.
-    """
-    joints = score.astype(np.float64)  # in single precision 0.2 is above 0.2
-    counted = joints > SCORE_THRESHOLD
-    mean = np.where(counted, joints, 0).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
-    return np.asarray(mean * box_score.astype(np.float64))
 
 
 def oks_nms(xy: Float, score: Double, area: Float, sigmas: Sequence[float]) -> list[int]:

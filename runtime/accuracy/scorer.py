@@ -13,9 +13,9 @@ from ..metrics import oks, pck
 from ..metrics.oks import OksEvaluation, evaluate_oks
 from ..metrics.oks_matching import BOX_AREA, similarity
 from ..metrics.pck import PckEvaluation, evaluate_pck
+from ..pose.keypoints import person_scores
 from .decision import Shares, oks_shares, pck_shares
 from .people import People
-from .results import person_scores
 from .verdict import AP, PCK
 
 Evaluation = OksEvaluation | PckEvaluation

@@ -51,6 +51,8 @@ class Row:
             DARK reads these outputs.
         jumps: share of the joints that went to another place, see `drift.JUMP`.
         drift_by_height: of people in classes of the height of their box, the smallest first.
+        acceleration_error: jitter, the mean error of the joints' acceleration, px of the frame per frame squared; None
+            where the frames are not of labelled videos.
         heatmap_error: relative L2 error of the heatmaps against the reference's.
         ms_per_person: crop, network and decoding, median over frames.
         size_mb: size of the graph.
@@ -81,6 +83,7 @@ class Row:
     dark_drift_p95: float | None = None
     jumps: float | None = None
     drift_by_height: tuple[HeightDrift, ...] = ()
+    acceleration_error: float | None = None
 
     @property
     def key(self) -> str:

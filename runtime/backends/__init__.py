@@ -10,8 +10,9 @@ import importlib
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -26,9 +27,13 @@ __all__ = [
     "BACKENDS",
     "AsyncSession",
     "Backend",
+    "GraphRequest",
+    "GraphSession",
     "MissingBackend",
+    "OpenGraph",
     "Request",
     "Session",
+    "Tensor",
     "backends",
     "installed_backends",
     "load_backend",
@@ -104,6 +109,51 @@ class OpenCached(Protocol):
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph: its name, its sizes (None: any), and its type as numpy calls it."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class GraphRequest(Protocol):
+    """One of the runs that a graph can have under way at a time; see `Request`."""
+
+    def start(self, inputs: Sequence[NDArray[Any]]) -> None:
+        """Begin a run. The arrays, C-contiguous and in the order of `GraphSession.inputs`, must stay as they are."""
+        ...
+
+    def wait(self) -> tuple[NDArray[Any], ...]:
+        """One array per output, in the order of `GraphSession.outputs`; the request's next `start` overwrites them."""
+        ...
+
+    def drop(self) -> None:
+        """Wait for the end of a run whose result is not needed."""
+        ...
+
+
+class GraphSession(Protocol):
+    """Any ONNX graph, such as a detector, compiled for this machine; `metadata` is the file's `metadata_props`."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    metadata: Mapping[str, str]
+
+    def requests(self) -> list[GraphRequest]:
+        """New requests, as many as keep the engine busy: one where the library runs a graph while its caller waits."""
+        ...
+
+
+class OpenGraph(Protocol):
+    """Compiles an ONNX graph as it is."""
+
+    def __call__(self, model: Path | bytes, threads: int | None = None, throughput: bool = False) -> GraphSession:
+        """A path finds weights that lie beside the graph. Raises BackendError as `Open`."""
+        ...
+
+
+@dataclass(frozen=True)
 class Backend:
     """What one backend is and can do. Fields with a default are optional.
 
@@ -121,6 +171,7 @@ class Backend:
         unsupported: precisions that this machine cannot run, each with the reason. It may import the library.
         open_throughput: as `open`, for many frames per second instead of the shortest answer to one.
         open_cached: as `open`, with a cache of compiled graphs.
+        open_graph: compiles any ONNX graph, such as a detector; None where the backend runs posert's own graphs only.
         autotune: GPU time per run, ms, of each of some precisions, given as graphs by precision; for a backend on which
             no rule says which precision is the fastest.
         notes: by precision, a remark for `posert doctor`.
@@ -138,6 +189,7 @@ class Backend:
     unsupported: Callable[[], Mapping[str, str]] = dict
     open_throughput: Open | None = None
     open_cached: OpenCached | None = None
+    open_graph: OpenGraph | None = None
     autotune: Callable[[Mapping[str, bytes]], dict[str, float]] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     builds_offline: bool = False

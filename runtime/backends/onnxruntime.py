@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,10 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError
 from ..pose.heads import Outputs
-from . import Backend
+from . import Backend, GraphRequest, Tensor
 
 
-def open_graph(model: bytes, precision: str, options: Any, provider: Any) -> Any:
+def open_graph(model: Path | bytes, precision: str, options: Any, provider: Any) -> Any:
     """A session of the library, with one execution provider. Raises BackendError: the library refused the graph."""
     import onnxruntime as ort
 
@@ -21,6 +23,54 @@ def open_graph(model: bytes, precision: str, options: Any, provider: Any) -> Any
         return ort.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # the library's exceptions share no base class but Exception
         raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
+
+
+class OrtGraph:
+    """A graph of any inputs and outputs, see `backends.GraphSession`; it runs while its caller waits."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(map(_tensor, session.get_inputs()))
+        self.outputs = tuple(map(_tensor, session.get_outputs()))
+        self.metadata: Mapping[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+
+    def requests(self) -> list[GraphRequest]:
+        return [_GraphRequest(self._session, [tensor.name for tensor in self.inputs])]
+
+
+class _GraphRequest:
+    def __init__(self, session: Any, names: list[str]) -> None:
+        self._session, self._names = session, names
+        self._outputs: tuple[NDArray[Any], ...] = ()
+
+    def start(self, inputs: Sequence[NDArray[Any]]) -> None:
+        try:
+            self._outputs = tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
+        except Exception as error:  # as in `open_graph`
+            raise BackendError(f"ONNX Runtime {BACKEND.library_version()} failed while it ran: {error}") from error
+
+    def wait(self) -> tuple[NDArray[Any], ...]:
+        return self._outputs
+
+    def drop(self) -> None:
+        pass
+
+
+def _tensor(value: Any) -> Tensor:
+    """A value of the library: its type is written as tensor(float), a size that is not fixed as a name or None."""
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return Tensor(value.name, tuple(size if isinstance(size, int) else None for size in value.shape), dtype)
+
+
+def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool = False) -> OrtGraph:
+    """See `backends.OpenGraph`; the library has no mode for throughput."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return OrtGraph(open_graph(model, "detector's", options, "CPUExecutionProvider"))
 
 
 class Session:
@@ -54,5 +104,6 @@ BACKEND = Backend(
     # int8_gpu: the graph for GPUs, so that a machine without one can check it
     precisions={"fp32": "fp32", "int8": "int8", "fp16": "fp16", "int8_gpu": "int8_gpu"},
     open=Session,
+    open_graph=_open_any,
     notes={"int8": "OpenVINO is faster"},
 )

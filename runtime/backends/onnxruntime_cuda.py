@@ -6,6 +6,7 @@ pip install onnxruntime-gpu nvidia-cudnn-cu13 nvidia-cublas    # or PyTorch, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,7 @@ from ..cuda.network import BUCKETS
 from ..cuda.session import GpuSession
 from ..errors import BackendError
 from . import Backend
-from .onnxruntime import open_graph
+from .onnxruntime import OrtGraph, open_graph
 
 _PROVIDER, _DEVICE = "CUDAExecutionProvider", "cuda"
 
@@ -68,28 +69,42 @@ class OrtNetwork:
         return lambda: session.run_with_iobinding(binding, options)
 
     def _open(self, stream: dict[str, str]) -> Any:
-        import onnxruntime as ort
-
-        provider = (_PROVIDER, {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", **stream})
-        session = open_graph(self._model, self._precision, ort.SessionOptions(), provider)
-        if _PROVIDER not in session.get_providers():
-            raise BackendError(
-                f"ONNX Runtime {ort.__version__} could not load its CUDA provider (see its own message above): "
-                "cuDNN 9 and cuBLAS have to be found, as the wheels of PyTorch or nvidia-cudnn-cu13 bring them"
-            )
-        return session
+        return _session(self._model, self._precision, stream)
 
 
-def _open(model: bytes, precision: str, threads: int | None = None) -> GpuSession:
-    """See `backends.Open`; CPU threads play no part."""
+def _session(model: Path | bytes, precision: str, stream: dict[str, str]) -> Any:
+    import onnxruntime as ort
+
+    provider = (_PROVIDER, {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE", **stream})
+    session = open_graph(model, precision, ort.SessionOptions(), provider)
+    if _PROVIDER not in session.get_providers():
+        raise BackendError(
+            f"ONNX Runtime {ort.__version__} could not load its CUDA provider (see its own message above): "
+            "cuDNN 9 and cuBLAS have to be found, as the wheels of PyTorch or nvidia-cudnn-cu13 bring them"
+        )
+    return session
+
+
+def _prepare() -> None:
+    """Raises BackendError: this machine cannot run it."""
     import onnxruntime as ort
 
     if reason := _unavailable():
         raise BackendError(reason)
-    device = Device()
     if hasattr(ort, "preload_dlls"):  # which older releases lack
         ort.preload_dlls(directory="")  # the libraries of the nvidia-* wheels
-    return GpuSession(OrtNetwork(model, precision), device)
+
+
+def _open(model: bytes, precision: str, threads: int | None = None) -> GpuSession:
+    """See `backends.Open`; CPU threads play no part."""
+    _prepare()
+    return GpuSession(OrtNetwork(model, precision), Device())
+
+
+def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool = False) -> OrtGraph:
+    """See `backends.OpenGraph`; inputs and outputs lie in the host's memory."""
+    _prepare()
+    return OrtGraph(_session(model, "detector's", {}))
 
 
 BACKEND = Backend(
@@ -100,5 +115,6 @@ BACKEND = Backend(
     rank=30,
     precisions={"fp16": "fp16", "fp32": "fp32"},
     open=_open,
+    open_graph=_open_any,
     unavailable=_unavailable,
 )

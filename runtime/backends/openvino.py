@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..engines.cache import EngineMetadata, cached_graph
 from ..errors import BackendError
 from ..pose.heads import Outputs
 from ..system.memory import trim_heap
-from . import AsyncSession, Backend, Request
+from . import AsyncSession, Backend, GraphRequest, Request, Tensor
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -37,9 +38,7 @@ class Session(AsyncSession):
         return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def requests(self) -> list[Request]:
-        # One more than run at a time, so that the next begins while its caller still looks at the last one's result.
-        count = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
-        return [_Request(self._compiled.create_infer_request(), self._outputs) for _ in range(count)]
+        return [_Request(self._compiled.create_infer_request(), self._outputs) for _ in range(_count(self._compiled))]
 
     def export(self) -> memoryview:
         """The compiled graph as bytes, for the cache."""
@@ -47,18 +46,13 @@ class Session(AsyncSession):
         return data
 
 
-class _Request:
+class _Run:
+    """A run that was started."""
+
     def __init__(self, request: ov.InferRequest, outputs: range) -> None:
         self._request, self._outputs = request, outputs
 
-    def start(self, crops: NDArray[np.uint8]) -> None:
-        try:
-            self._request.set_input_tensor(_tensor(crops))
-            self._request.start_async()
-        except RuntimeError as error:
-            raise _failed(error) from error
-
-    def wait(self) -> Outputs:
+    def wait(self) -> tuple[NDArray[Any], ...]:
         try:
             self._request.wait()
         except RuntimeError as error:
@@ -69,6 +63,57 @@ class _Request:
         # Not cancelled: OpenVINO 2026.4 would spoil other requests of the graph too (docs/decisions.md).
         with contextlib.suppress(RuntimeError):  # nobody waits for this result
             self._request.wait()
+
+
+class _Request(_Run):
+    """See `backends.Request`."""
+
+    def start(self, crops: NDArray[np.uint8]) -> None:
+        try:
+            self._request.set_input_tensor(_tensor(crops))
+            self._request.start_async()
+        except RuntimeError as error:
+            raise _failed(error) from error
+
+
+class _GraphRequest(_Run):
+    """See `backends.GraphRequest`."""
+
+    def start(self, inputs: Sequence[NDArray[Any]]) -> None:
+        try:
+            for i, array in enumerate(inputs):
+                self._request.set_input_tensor(i, _tensor(array))
+            self._request.start_async()
+        except RuntimeError as error:
+            raise _failed(error) from error
+
+
+class Graph:
+    """A compiled graph of any inputs and outputs, see `backends.GraphSession`."""
+
+    def __init__(self, model: ov.Model, compiled: ov.CompiledModel) -> None:
+        self._compiled = compiled
+        # Of the graph that was read: the compiled one may have other names.
+        self.inputs, self.outputs = tuple(map(_described, model.inputs)), tuple(map(_described, model.outputs))
+        # where the ONNX reader puts `metadata_props`
+        held = model.get_rt_info("framework").value if model.has_rt_info("framework") else {}
+        self.metadata: Mapping[str, str] = {key: str(value) for key, value in held.items()}
+
+    def requests(self) -> list[GraphRequest]:
+        outputs = range(len(self.outputs))
+        count = _count(self._compiled)
+        return [_GraphRequest(self._compiled.create_infer_request(), outputs) for _ in range(count)]
+
+
+def _count(compiled: ov.CompiledModel) -> int:
+    # One more than run at a time, so that the next begins while its caller still looks at the last one's result.
+    return int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
+
+
+def _described(port: ov.Output) -> Tensor:
+    sizes = port.get_partial_shape()
+    shape = () if sizes.rank.is_dynamic else tuple([s.get_length() if s.is_static else None for s in sizes])
+    return Tensor(port.get_any_name(), shape, port.get_element_type().to_dtype().name)
 
 
 def _open(model: bytes, precision: str, threads: int | None = None) -> Session:
@@ -100,6 +145,17 @@ def _compile(model: bytes, precision: str, config: dict[str, Any]) -> Session:
         raise BackendError(f"OpenVINO {BACKEND.library_version()} refused the {precision} graph: {error}") from error
     trim_heap()  # 75 MB of hrnet_w32 in int8
     return session
+
+
+def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool = False) -> Graph:
+    """See `backends.OpenGraph`."""
+    try:
+        graph = _core().read_model(model)
+        compiled = _core().compile_model(graph, "CPU", _config("fp32", threads, throughput))
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO {BACKEND.library_version()} refused the detector's graph: {error}") from error
+    trim_heap()
+    return Graph(graph, compiled)
 
 
 def _load(compiled: bytes | memoryview, config: dict[str, Any]) -> Session:
@@ -150,10 +206,10 @@ def _unsupported() -> dict[str, str]:
     return {} if _cpu()[1] else {"bf16": "this CPU has no bfloat16 arithmetic (AVX512_BF16 or AMX): use fp32"}
 
 
-def _tensor(crops: NDArray[np.uint8]) -> ov.Tensor:
+def _tensor(array: NDArray[Any]) -> ov.Tensor:
     import openvino as ov
 
-    return ov.Tensor(crops, shared_memory=True)  # without a copy
+    return ov.Tensor(array, shared_memory=True)  # without a copy
 
 
 def _failed(error: RuntimeError) -> BackendError:
@@ -170,6 +226,7 @@ BACKEND = Backend(
     open=_open,
     open_throughput=_open_throughput,
     open_cached=_open_cached,
+    open_graph=_open_any,
     unavailable=_unavailable,
     unsupported=_unsupported,
 )

@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..datasets import datasets
 from ..errors import BundleError, ContractError
 from ..metrics import flip_index
 from .contract_file import check_names, read_values
@@ -83,6 +84,11 @@ class Contract:
     def flip_index(self) -> tuple[int, ...]:
         """For each of the K joints the one that stands for it in a mirror image."""
         return flip_index(len(self.keypoints), self.flip_pairs)
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """What one is called whose joints these are, and several: a data set of your own may show animals or hands."""
+        return ("person", "people") if self.dataset in datasets() else ("instance", "instances")
 
     @property
     def map_udp(self) -> bool:

@@ -18,6 +18,17 @@ COLORS = {"left": (255, 200, 60), "right": (20, 80, 255), "centre": (120, 230, 1
 SIDES = tuple(COLORS)
 _OUTLINE = (24, 24, 24)
 _BOX = (200, 200, 200)
+# Boxes of people with ids, BGR, light enough for dark text: of the palette of Okabe and Ito (2008) and its tints.
+_IDS = (
+    (233, 180, 86),
+    (0, 159, 230),
+    (115, 190, 60),
+    (167, 141, 224),
+    (66, 228, 240),
+    (200, 160, 120),
+    (110, 140, 240),
+    (200, 200, 200),
+)
 
 _SHIFT = 4  # OpenCV draws at 1/16 px
 _FAR = 1 << 14  # px: outside any frame, and within OpenCV's 32-bit coordinates after the shift
@@ -37,7 +48,7 @@ def draw(
         contract: `PoseEstimator.contract`, which defines the skeleton.
         threshold: joints with a lower score are not drawn, nor are limbs that end in one. `-inf` draws all finite
             joints.
-        boxes: whether to draw the boxes.
+        boxes: whether to draw the boxes, and the ids of people who have one, each id in a colour of its own.
 
     Returns:
         `frame`.
@@ -65,8 +76,7 @@ def draw(
     for person in range(len(people)):
         weight = int(weights[person])
         if boxes:
-            corners = people.boxes[person].clip(-_FAR, _FAR).round().astype(int).tolist()
-            cv2.rectangle(canvas, corners[:2], corners[2:], _BOX, max(1, weight // 2), cv2.LINE_AA)
+            _box(canvas, people, person, weight)
         lines = points[person][shape.limbs]
         shown = seen[person][shape.limbs].all(1)
         # A line from a joint to itself, with round ends, is a disc; one call draws all of them.
@@ -79,6 +89,22 @@ def draw(
     if canvas is not frame:
         frame[:] = canvas
     return frame
+
+
+def _box(canvas: NDArray[np.uint8], people: Keypoints, person: int, weight: int) -> None:
+    """Draw a person's box, and the id at its upper left corner."""
+    corners = people.boxes[person].clip(-_FAR, _FAR).round().astype(int).tolist()
+    number = None if people.ids is None else int(people.ids[person])
+    color = _BOX if number is None else _IDS[number % len(_IDS)]
+    cv2.rectangle(canvas, corners[:2], corners[2:], color, max(1, weight // 2), cv2.LINE_AA)
+    if number is None:
+        return
+    scale = 0.4 + 0.1 * weight
+    (width, height), below = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
+    left, top = max(corners[0], 0), max(corners[1], height + below + 2)
+    cv2.rectangle(canvas, (left, top - height - below - 2), (left + width + 4, top), color, cv2.FILLED)
+    place = (left + 2, top - below)
+    cv2.putText(canvas, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, weight, cv2.LINE_AA)
 
 
 def _strokes(canvas: NDArray[np.uint8], lines: NDArray[np.int32], color: tuple[int, int, int], width: int) -> None:

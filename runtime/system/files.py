@@ -75,6 +75,46 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str], pattern: str) -> Iterator[Path]:
+    """Open a new folder that becomes `path` when the block ends without an exception; otherwise nothing remains.
+
+    A folder of this name is replaced if it holds only files that match `pattern`, such as "*.json": results of an
+    earlier run. Missing folders above it are created. Raises InputError: it holds something else, or it cannot be
+    created or renamed.
+    """
+    path = Path(path)
+    if path.exists() or path.is_symlink():
+        others = [] if not path.is_dir() else [p.name for p in path.iterdir() if not p.match(pattern) or p.is_dir()]
+        if path.is_symlink() or not path.is_dir() or others:
+            reason = f"it holds {others[0]}, and not only {pattern}" if others else "it is not a folder"
+            raise InputError(f"cannot replace the folder {path}: {reason}; choose another path")
+    with _reporting(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    old = new.with_name(f"{new.name}.old")
+    try:
+        yield new
+        with _reporting(path):
+            os.chmod(new, 0o755)  # mkdtemp creates folders that only their owner can read
+            if path.exists():
+                os.rename(path, old)
+            os.rename(new, path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    finally:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of a folder that is not complete yet (`atomic_folder`). Raises InputError: it cannot be written."""
+    with _reporting(path):
+        path.write_bytes(data)
+
+
 class _File(io.FileIO):
     """Reports its own write errors as InputError, which tells them from an OSError of the caller's block."""
 

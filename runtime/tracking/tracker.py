@@ -82,7 +82,7 @@ class Tracker:
 
     def merge(
         self, boxes: ArrayLike, detection_score: ArrayLike, frame_size: tuple[int, int] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Index]:
         """Where to look in a frame with a detection: the detected boxes, and those of instances that lie elsewhere.
 
         Args:
@@ -91,7 +91,8 @@ class Tracker:
             frame_size: as for `predict`.
 
         Returns:
-            boxes `(N', 4)` float32, and their detection scores `(N',)` float32: NaN for an instance's own box.
+            boxes `(N', 4)` float32, the detected ones first; their detection scores `(N',)` float32; and which of the
+            detected boxes `(N',)` each is. An instance's own box has the score NaN and the row -1.
 
         Raises:
             InputError: a box or a score cannot be used.
@@ -106,7 +107,8 @@ class Tracker:
         rank = np.repeat([2, 1, 0], [len(found), len(own[0]), len(own[1])])
         order = np.lexsort((-box_area(every), -np.nan_to_num(scores), -rank))
         keep = unlike(iou(every, every), order, self._box_iou)
-        return every[keep].astype(np.float32), scores[keep].astype(np.float32)
+        row = np.where(rank == 2, np.arange(len(every)), -1)
+        return every[keep].astype(np.float32), scores[keep].astype(np.float32), row[keep]
 
     def update(
         self, keypoints: ArrayLike, score: ArrayLike, boxes: ArrayLike, detection_score: ArrayLike | None
@@ -130,7 +132,7 @@ class Tracker:
             InputError: shapes that do not fit, values that are not finite, or boxes without a detection score where
                 there is nobody to follow.
         """
-        rows, detection = self._checked(keypoints, score, boxes, detection_score)
+        rows = self._checked(keypoints, score, boxes, detection_score)
         seen = rows.score >= self._joint_score
         rows = replace(rows, extent=extent(rows.xy, seen, rows.box))
         least = (seen.shape[1] + 1) // 2 if self._min_joints is None else self._min_joints
@@ -141,11 +143,19 @@ class Tracker:
         tracks, ids = self._tracks, np.full(len(rows), DROPPED, np.int64)
         ids[mine] = tracks.id[theirs]
         tracks.follow(theirs, rows[mine])
-        new = real[(ids[real] == DROPPED) & (detection[real] >= self._new_score)]
+        new = real[(ids[real] == DROPPED) & (rows.detection[real] >= self._new_score)]
         new = new[np.lexsort(rows.box[new].T[::-1])]  # numbered from left to right, in whatever order the rows are
         ids[new] = tracks.begin(rows[new])
         tracks.advance(self._max_missing)
         return ids
+
+    def detection_score(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The last detection score `(N,)` of ids that `update` has just returned; NaN for DROPPED."""
+        order = np.argsort(self._tracks.id)
+        found = np.full(len(ids), np.nan, np.float32)
+        known = ids != DROPPED
+        found[known] = self._tracks.detection[order][np.searchsorted(self._tracks.id[order], ids[known])]
+        return found
 
     def _distinct(self, rows: Rows) -> Bool:
         """Which rows are no duplicate of one whose joints have higher scores."""
@@ -181,7 +191,7 @@ class Tracker:
 
     def _checked(
         self, keypoints: ArrayLike, score: ArrayLike, boxes: ArrayLike, detection_score: ArrayLike | None
-    ) -> tuple[Rows, Double]:
+    ) -> Rows:
         box = check_boxes(boxes)
         xy, joint = np.asarray(keypoints, np.float64), np.asarray(score, np.float64)
         known = self._tracks.score.shape[1] or (xy.shape[1] if xy.ndim == 3 else 0)
@@ -206,12 +216,11 @@ class Tracker:
                     f"there is nobody to follow yet, and {len(box)} boxes have no detection_score: give the detector's "
                     "scores, or 1 for each box if it gives none"
                 )
-            nobody = np.full(len(box), np.nan)
-            return Rows(xy, joint, box, box, np.isfinite(nobody)), nobody
+            return Rows(xy, joint, box, box, np.full(len(box), np.nan))
         detected = np.asarray(detection_score, np.float64)
         if detected.shape != (len(box),) or np.isinf(detected).any():
             raise InputError(f"detection_score must be {len(box)} numbers, one per box, not {_seen(detected)}")
-        return Rows(xy, joint, box, box, np.isfinite(detected)), detected
+        return Rows(xy, joint, box, box, detected)
 
 
 def _overlap(rows: Rows, boxes: Double, extents: Double) -> Double:

@@ -27,20 +27,25 @@ class Rows:
         score: `(N, K)` of the joints.
         box: `(N, 4)` xyxy, in which they were found.
         extent: `(N, 4)` xyxy, around the seen joints.
-        detected: `(N,)` whether a detector gave the box.
+        detection: `(N,)` the detector's score of the box; NaN where the tracker gave the box.
     """
 
     xy: Double
     score: Double
     box: Double
     extent: Double
-    detected: Bool
+    detection: Double
 
     def __len__(self) -> int:
         return len(self.xy)
 
     def __getitem__(self, which: Index | Bool) -> Rows:
-        return Rows(self.xy[which], self.score[which], self.box[which], self.extent[which], self.detected[which])
+        return Rows(*(values[which] for values in vars(self).values()))
+
+    @property
+    def detected(self) -> Bool:
+        """`(N,)` whether a detector gave the box."""
+        return np.isfinite(self.detection)
 
 
 def extent(xy: Double, seen: Bool, box: Double) -> Double:
@@ -66,6 +71,7 @@ class Tracks:
         score: `(M, K)` of the joints, when it was seen last.
         box: `(M, 4)` predicted, as a detector would give it.
         extent: `(M, 4)` predicted, around the seen joints.
+        detection: `(M,)` the last detection score.
         last: the same `(2, M, 4)`, box and extent, where it was seen last.
     """
 
@@ -76,6 +82,7 @@ class Tracks:
         self.id = np.zeros(0, np.int64)
         self.missing = np.zeros(0, np.int64)
         self.score = np.zeros((0, joints))
+        self.detection = np.zeros(0)
         self.box, self.extent = np.zeros((2, 0, 4))
         self.last = np.zeros((2, 0, 4))
         self._margin = np.zeros((0, 4))  # from the extent to the detector's box, in sizes of the extent
@@ -95,6 +102,7 @@ class Tracks:
         self.id = np.concatenate([self.id, ids])
         self.missing = np.concatenate([self.missing, np.full_like(ids, -1)])
         self.score = np.concatenate([self.score, rows.score])
+        self.detection = np.concatenate([self.detection, rows.detection])
         self.box, self.extent = np.concatenate([self.box, rows.box]), np.concatenate([self.extent, rows.extent])
         self.last = np.concatenate([self.last, np.stack([rows.box, rows.extent])], axis=1)
         self._margin = np.concatenate([self._margin, _margin(rows)])
@@ -103,6 +111,7 @@ class Tracks:
     def follow(self, tracks: Index, rows: Rows) -> None:
         """What was found of some instances in this frame."""
         new = rows.detected
+        self.detection[tracks[new]] = rows.detection[new]
         self._margin[tracks[new]] = _margin(rows[new])
         box = np.where(new[:, None], rows.box, self._around(tracks, rows.extent))
         points, size = _with_corners(rows.xy, box), size_of(box)
@@ -118,6 +127,7 @@ class Tracks:
         kept = self.missing <= max_missing
         if not kept.all():
             self.id, self.missing, self.score = self.id[kept], self.missing[kept], self.score[kept]
+            self.detection = self.detection[kept]
             self.box, self.last, self._margin = self.box[kept], self.last[:, kept], self._margin[kept]
             self._motion.keep(kept)
         missing = self.missing > 0

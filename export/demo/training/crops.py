@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....runtime.accuracy.people import People
-from ....runtime.accuracy.results import person_scores
 from ....runtime.bundle.contract import Contract
 from ....runtime.metrics.oks import evaluate_oks
 from ....runtime.pose.decode import decode, to_frame
+from ....runtime.pose.keypoints import person_scores
 
 _FIGURES = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AP (M)": "AP_M", "AP (L)": "AP_L", "AR": "AR"}
 

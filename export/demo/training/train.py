@@ -209,9 +209,9 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     start, step, measured, losses, progress = time.perf_counter(), 0, 0, 0.0, 0.0
     while progress < 1:
         for group in optimizer.param_groups:
-            group["lr"] = args.rate * _schedule(progress)
+            group["lr"] = args.rate * schedule(progress)
         crops, target, weight = (torch.from_numpy(a) for a in batches.batch())
-        x = _recolour(reference.normalise(crops)).contiguous(memory_format=torch.channels_last)
+        x = recolour(reference.normalise(crops)).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             y = network(x)
         loss = ((y.float() - target).square().sum((2, 3)) * weight).sum() / weight.sum().clamp(min=1)
@@ -238,13 +238,13 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
     return written
 
 
-def _recolour(images: Tensor) -> Tensor:
+def recolour(images: Tensor) -> Tensor:
     """Change contrast and brightness of each channel a little."""
     gain, offset = (torch.rand(2, len(images), 3, 1, 1) - 0.5).unbind()
     return images * (1 + 0.2 * gain) + 0.3 * offset
 
 
-def _schedule(progress: float) -> float:
+def schedule(progress: float) -> float:
     """Warm-up over the first 2 % of the time, then half a cosine to zero."""
     return min(progress / 0.02, 1.0) * 0.5 * (1 + math.cos(math.pi * progress)) + 1e-4
 

@@ -88,7 +88,8 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
     if figures and isinstance(figures, dict):
         told = ", ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:2])
         lines.append(f"  published  {told}: of {accuracy.get('published_for', 'this checkpoint')}")
-    metric = accuracy.get("data", {}).get("metric", "AP")
+    data = accuracy.get("data", {})
+    metric, subject = data.get("metric", "AP"), "instance" if data.get("subjects") == "instances" else "person"
     for r in accuracy.get("rows", ()):
         if r["ms_per_person"] is None or r["pixel_drift_p95"] is None:
             lines.append(f"             {r['backend']:12} {r['precision']:5} {r['verdict']}: {r.get('reason', '')}")
@@ -100,7 +101,7 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
         drop = "" if r["accuracy_drop"] is None else f" (drop {r['accuracy_drop']:+.4f})"
         lines.append(
             f"             {r['backend']:12} {r['precision']:5} {found}{drop}, p95 drift "
-            f"{r['pixel_drift_p95']:.2f} px{more}, {r['ms_per_person']:.1f} ms per person: {r['verdict']}"
+            f"{r['pixel_drift_p95']:.2f} px{more}, {r['ms_per_person']:.1f} ms per {subject}: {r['verdict']}"
         )
     return lines
 

@@ -108,10 +108,10 @@ def test_copies_are_refused_and_one_message_names_them_all() -> None:
 def test_too_few_left_is_an_error_that_says_what_is_needed() -> None:
     frames = frames_of([moved(HELD_OUT[i % 4]) for i in range(12)] + OTHERS[: FEWEST - 1])
     with pytest.raises(
-        CalibrationError, match=r"^7 people are left to calibrate on: 12 of 19 .* and 2 more. At least 8"
+        CalibrationError, match=r"^7 crops are left to calibrate on: 12 of 19 .* and 2 more. At least 8"
     ):
         apart(frames, EVALUATION, names)
-    with pytest.raises(CalibrationError, match="^0 people are left"):
+    with pytest.raises(CalibrationError, match="^0 crops are left"):
         apart(frames_of([moved(HELD_OUT[0])] * 9), EVALUATION, names)
     few = frames_of(OTHERS[:2])  # a small set is the user's choice
     assert apart(few, EVALUATION, names) is few

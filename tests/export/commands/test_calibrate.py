@@ -83,7 +83,7 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
     assert (scales.graph, scales.method, scales.state.crops) == (fp32.sha256, "mse", 20)
     (one,) = scales.sets
     assert one["sha256"] == crops.provenance()["sha256"] and one["data"].startswith("all.json, ")
-    assert fp32.sha256 in said and one["sha256"] in said and "method mse, from 20 people on" in said
+    assert fp32.sha256 in said and one["sha256"] in said and "method mse, from 20 crops of" in said
     assert "changed the ranges by" in said
 
 
@@ -98,7 +98,7 @@ def test_boxes_alone_are_enough(narrow_bundle: Path, data: Path, tmp_path: Path)
         own = ["--calib", tmp_path / name, "--calib-images", data / "images", "--samples", "99"]
         status, _, err = posert("calibrate", narrow_bundle, *own, "--output", tmp_path / "out.json")
         assert status == 0, err
-        assert f"--samples 99: only {people} people are available; using all of them" in " ".join(err.split())
+        assert f"--samples 99: only {people} crops are available; using all of them" in " ".join(err.split())
         scales = read_cache(tmp_path / "out.json")
         assert scales.state.crops == people and scales.sets[0]["data"].startswith(f"{name}, boxes of ")
 
@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert partial.exists() and not out.exists()
     assert 0 < read_cache(partial).state.crops < 40
     status, _, said = posert(*arguments)
-    assert status == 0 and "resuming after" in said and "of 40 people" in " ".join(said.split())
+    assert status == 0 and "resuming after" in said and "of 40 crops" in " ".join(said.split())
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["killed.json"]
     assert posert(*command(narrow_bundle, data, tmp_path / "whole.json", "all", "--samples", "40"))[0] == 0
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
@@ -181,7 +181,7 @@ class TestGoingOnWithSomethingElse:
 
     @pytest.mark.parametrize(
         ("more", "what"),
-        [(("--samples", "21"), "set of people"), (("--samples", "20", "--method", "minmax"), "method")],
+        [(("--samples", "21"), "set of crops"), (("--samples", "20", "--method", "minmax"), "method")],
     )
     def test_is_refused(
         self, partial: bytes, narrow_bundle: Path, data: Path, tmp_path: Path, more: tuple[str, ...], what: str

@@ -46,7 +46,7 @@ GRAPHS = [
 
 
 def test_the_choice_shows_loss_drift_and_time_of_each_graph_in_its_row() -> None:
-    svg = plots.choice(GRAPHS, "PCK@0.05", 0.005, 1.0)
+    svg = plots.choice(GRAPHS, "PCK@0.05", 0.005, 1.0, "instance")
     unit = (tick(svg, "0.016")[0] - tick(svg, "0.000")[0]) / 0.016
     for tip, value in (("a: +0.0000 [-0.0020, +0.0020]", 0.0), ("b: +0.0100 [+0.0050, +0.0200]", 0.01)):
         assert spot(svg, tip)[0] - tick(svg, "0.000")[0] == pytest.approx(value * unit, abs=0.5)
@@ -62,7 +62,7 @@ def test_the_choice_shows_loss_drift_and_time_of_each_graph_in_its_row() -> None
 
 
 def test_bars_are_as_long_as_their_times() -> None:
-    svg = plots.choice(GRAPHS, "AP", 0.005, None)
+    svg = plots.choice(GRAPHS, "AP", 0.005, None, "person")
     drawn = {}
     for path in ET.fromstring(svg).iter("path"):
         if found := re.fullmatch(r"fill: ?var\(--(fp32|int8|reference)\)", path.attrib.get("style", "").strip("; ")):
@@ -73,7 +73,7 @@ def test_bars_are_as_long_as_their_times() -> None:
 
 
 def test_without_losses_drift_and_time_are_left() -> None:
-    svg = plots.choice([g._replace(loss=None, loss_bounds=None) for g in GRAPHS], "AP", 0.005, None)
+    svg = plots.choice([g._replace(loss=None, loss_bounds=None) for g in GRAPHS], "AP", 0.005, None, "person")
     assert "AP lost" not in svg and "p95 of the drift" in svg and "ms per person" in svg
 
 
@@ -109,6 +109,6 @@ def test_ranges_are_as_high_as_their_values() -> None:
 
 def test_labels_are_text_even_if_they_look_like_markup_or_formulas() -> None:
     graph = GRAPHS[1]._replace(series=Series("<b>$x^2$ \\frac", "fp32"))
-    svg = plots.choice([graph], "metric $y$", 0.005, None)
+    svg = plots.choice([graph], "metric $y$", 0.005, None, "person")
     texts = [e.text for e in ET.fromstring(svg).iter("text")]
     assert "<b>$x^2$ \\frac" in texts and "metric $y$ lost" in texts

@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from posert.export.report import print_blocks, print_table, write_report
-from posert.export.report.words import headline, int8_verdict, joint_drift, limits, number, settled_text, signed
+from posert.export.report.int8_words import int8_verdict, settled_text
+from posert.export.report.words import headline, joint_drift, limits, number, signed
 from posert.runtime.accuracy.verdict import HeightDrift, Parity, Row, Worst
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset

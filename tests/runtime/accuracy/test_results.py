@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from posert.runtime.accuracy.people import People
-from posert.runtime.accuracy.results import oks_nms, person_scores, to_results
+from posert.runtime.accuracy.results import oks_nms, to_results
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.metrics import Dataset
 from posert.runtime.metrics.oks import evaluate_oks
+from posert.runtime.pose.keypoints import person_scores
 
 Golden = Callable[[str], Any]
 SIGMAS = dataset("coco").sigmas

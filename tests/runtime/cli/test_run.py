@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -20,6 +22,7 @@ import pytest
 
 from posert.runtime import PoseEstimator
 from posert.runtime.cli.main import main
+from posert.runtime.results import read
 
 FPS = 20.0
 
@@ -222,7 +225,7 @@ def test_what_cannot_be_run_ends_with_status_2(
         (("rtsp://127.0.0.1:9/none", *out), "cannot open the camera or stream"),
         ((folder, "--output", folder), "would overwrite"),
         ((video, "--output", video), "would overwrite"),
-        ((folder, "--output", tmp_path / "film.mp4.avi"), "as .avi; expected a folder or .json"),
+        ((folder, "--output", tmp_path / "film.mp4.avi"), "as .avi; expected a folder, .coco.json, .csv, .json"),
         ((folder, "--output", tmp_path / "one.png"), "as .png; expected a folder"),
         ((folder, "--boxes", tmp_path / "other.json", *out), "images go by file name"),
         ((video, "--boxes", tmp_path / "other.json", *out), "by number"),
@@ -255,6 +258,66 @@ def test_nothing_is_left_where_the_disk_is_full(
     assert run(narrow_bundle, source, "--output", tmp_path / "out") == 2
     assert "keypoints.json: the disk is full" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_video_that_a_limit_cuts_is_told_and_the_joints_are_kept(
+    narrow_bundle: Path, tmp_path: Path, pictures: list[Any]
+) -> None:
+    rng = np.random.default_rng(0)  # noise, which takes many bytes
+    frames = [rng.integers(0, 256, picture.shape, np.uint8) for picture in pictures * 8]
+    source, out = write_video(tmp_path / "v.mp4", frames), tmp_path / "out"
+    command = [sys.executable, "-m", "posert.runtime.cli", "run", narrow_bundle, source, "--output", out]
+    line = " ".join(map(shlex.quote, map(str, [*command, "--threads", "1"])))
+    done = subprocess.run(["bash", "-c", f"ulimit -f 200; {line}"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"cannot write \S*v\.mp4: none of 40 frames can be read .*ulimit -f", done.stderr)
+    assert [p.name for p in out.iterdir()] == ["keypoints.json"]
+    record = load(out / "keypoints.json")
+    assert len(record["frames"]) == 40 and record["summary"]["outputs"] == [str(out / "keypoints.json")]
+
+
+ENDINGS = ["json", "coco.json", "csv", "parquet", "openpose"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_ending_of_the_output_is_the_format(
+    narrow_bundle: Path, video: Path, tmp_path: Path, capsys: Any, ending: str
+) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / "out" / f"walk.{ending}"
+    assert run(narrow_bundle, video, "--output", path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == [str(path)]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    if ending == "openpose":
+        assert sorted(p.name for p in path.iterdir()) == [f"film_{i:012d}_keypoints.json" for i in range(5)]
+    elif ending == "coco.json":
+        assert [r["image_id"] for r in json.loads(path.read_text())] == list(range(5))
+    elif ending == "parquet":
+        (batch,) = read(path)
+        assert batch.frame.tolist() == list(range(5)) and set(batch.source) == {str(video)}
+        capture = cv2.VideoCapture(str(video))
+        first = PoseEstimator(narrow_bundle, threads=1)(capture.read()[1])
+        np.testing.assert_allclose(batch.people.xy[0], first.xy[0], atol=2e-3)  # sums in another order
+
+
+def test_the_page_of_a_run(narrow_bundle: Path, video: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "boxes.json").write_text('{"1": [[0, 0, 0, 9]], "2": [[9, 9, 60, 60]]}')
+    for output in ("drawn", "alone.csv"):
+        options = ("--boxes", tmp_path / "boxes.json", "--output", tmp_path / output, "--report", tmp_path / "page")
+        assert run(narrow_bundle, video, *options) == 1
+        assert str(tmp_path / "page" / "report.html") in capsys.readouterr().out
+        text = (tmp_path / "page" / "report.html").read_text()
+        assert "1 person in 5 frames. 1 frame failed: box 0 " in text and text.count('"src": "data:image/jpeg') == 5
+        assert [p.name for p in (tmp_path / "page").iterdir()] == ["report.html"]
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_run(
+    narrow_bundle: Path, video: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(narrow_bundle, video, "--output", tmp_path / "o.json", "--report", tmp_path / "file") == 2
+    assert "is not a folder" in capsys.readouterr().err and not (tmp_path / "o.json").exists()
 
 
 def test_an_error_is_json_too(narrow_bundle: Path, tmp_path: Path, capsys: Any) -> None:

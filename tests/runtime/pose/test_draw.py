@@ -165,3 +165,29 @@ def test_every_skeleton_can_be_drawn_and_mirrors(name: str) -> None:
 def test_left_and_right_differ_in_grey_too() -> None:
     grey = {side: cv2.cvtColor(np.uint8([[color]]), cv2.COLOR_BGR2GRAY)[0, 0] for side, color in COLORS.items()}
     assert abs(int(grey["left"]) - int(grey["right"])) > 30
+
+
+def test_people_with_ids_have_boxes_of_different_colours_with_their_number() -> None:
+    one = person({}, size=120.0)
+    box = np.array([[40, 60, 160, 240]], np.float32)
+    frames = []
+    for number in (3, 4, 12):
+        frame = black()
+        draw(frame, Keypoints(one.xy, one.score, box, one.names, np.array([number])), COCO, boxes=True)
+        frames.append(frame)
+        assert frame[150, 40].any() and frame[240, 100].any()
+        label = frame[30:60, 40:80]
+        assert label.any(axis=2).sum() > 50 and len(np.unique(label.reshape(-1, 3), axis=0)) > 2  # a number on a ground
+        hidden = black()
+        draw(hidden, Keypoints(one.xy, one.score, box, one.names, np.array([number])), COCO)
+        assert not hidden.any()
+    assert (frames[0][150, 40] != frames[1][150, 40]).any()
+    assert (frames[1] != frames[2]).any()
+
+
+def test_a_number_stays_in_the_frame() -> None:
+    frame = black(60, 60)
+    one = person({}, size=50.0)
+    people = Keypoints(one.xy, one.score, np.array([[-20, -30, 50, 50]], np.float32), one.names, np.array([7]))
+    draw(frame, people, COCO, boxes=True)
+    assert frame[:20, :20].any(axis=2).sum() > 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from posert.runtime.errors import InputError
-from posert.runtime.system.files import atomic_write, check_writable
+from posert.runtime.system.files import atomic_folder, atomic_write, check_writable, write_file
 
 
 def test_written_under_its_name_in_folders_that_are_made(tmp_path: Path) -> None:
@@ -126,3 +127,52 @@ def test_a_rename_that_fails_is_told_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said), atomic_write(tmp_path / "c"):
         (tmp_path / "c").mkdir()
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+class TestAtomicFolder:
+    def test_it_has_its_name_when_it_is_complete(self, tmp_path: Path) -> None:
+        with atomic_folder(tmp_path / "new" / "a", "*.json") as folder:
+            write_file(folder / "1.json", b"one")
+            assert not (tmp_path / "new" / "a").exists()
+        assert (tmp_path / "new" / "a" / "1.json").read_bytes() == b"one"
+        assert [p.name for p in (tmp_path / "new").iterdir()] == ["a"]
+        assert (tmp_path / "new" / "a").stat().st_mode & 0o777 == 0o755
+
+    def test_an_error_leaves_the_old_one(self, tmp_path: Path) -> None:
+        with atomic_folder(tmp_path / "a", "*.json") as folder:
+            write_file(folder / "old.json", b"")
+        with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "a", "*.json") as folder:
+            write_file(folder / "new.json", b"")
+            raise KeyboardInterrupt
+        assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/old.json"]
+
+    def test_a_failed_renaming_puts_the_old_one_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        rename = os.rename
+
+        def fail(old: Path, new: Path) -> None:
+            if new == tmp_path / "a" and not Path(old).name.endswith(".old"):
+                raise OSError(errno.EIO, "Input/output error")
+            rename(old, new)
+
+        with atomic_folder(tmp_path / "a", "*.json") as folder:
+            write_file(folder / "old.json", b"")
+        monkeypatch.setattr(os, "rename", fail)
+        said = "cannot write .*a: Input/output"
+        with pytest.raises(InputError, match=said), atomic_folder(tmp_path / "a", "*.json") as folder:
+            write_file(folder / "new.json", b"")
+        assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/old.json"]
+
+    @pytest.mark.parametrize("other", ["notes.txt", "sub.json/x.json"])
+    def test_what_is_not_ours_is_not_replaced(self, other: str, tmp_path: Path) -> None:
+        (tmp_path / "a" / other).parent.mkdir(parents=True)
+        (tmp_path / "a" / other).write_text("mine")
+        said = "cannot replace the folder .*a: it holds"
+        with pytest.raises(InputError, match=said), atomic_folder(tmp_path / "a", "*.json"):
+            pass
+        assert (tmp_path / "a" / other).read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+    def test_a_link_is_not_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "a").symlink_to(tmp_path / "real")
+        with pytest.raises(InputError, match="not a folder"), atomic_folder(tmp_path / "a", "*.json"):
+            pass

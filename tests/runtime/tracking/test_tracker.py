@@ -168,7 +168,7 @@ def test_nobody(simulator: Any) -> None:
         seen = tracker.update(*nobody, detection)
         assert seen.shape == (0,) and seen.dtype == np.int64
     assert tracker.predict().shape == (0, 4)
-    boxes, scores = tracker.merge([], [])
+    boxes, scores, _ = tracker.merge([], [])
     assert boxes.shape == (0, 4) and scores.shape == (0,)
     assert Tracker().update([], [], [], None).shape == (0,)
 
@@ -215,7 +215,7 @@ def test_boxes_between_detections(simulator: Any, every: int) -> None:
     for t in range(60):
         found = scene.frame(t)
         if t % every == 0:
-            boxes, scores = tracker.merge(found.boxes, found.detection_score)
+            boxes, scores, _ = tracker.merge(found.boxes, found.detection_score)
             assert len(boxes) == 2 and np.isfinite(scores).all()  # none of the tracker's own: nobody is elsewhere
             detection: Any = scores
         else:
@@ -234,12 +234,12 @@ def test_merge(simulator: Any) -> None:
     found = simulator.scene(walkers, 1).frame(0)
     tracker = Tracker(SIGMAS)
     update(tracker, found)
-    boxes, scores = tracker.merge(found.boxes[:1], [0.8])  # the detector misses the second
+    boxes, scores, _ = tracker.merge(found.boxes[:1], [0.8])  # the detector misses the second
     np.testing.assert_allclose(boxes, found.boxes, atol=1e-3)
     np.testing.assert_allclose(scores, [0.8, np.nan])
     assert tracker.update(found.xy, found.score, boxes, scores).tolist() == [0, 1]
     twice = np.concatenate([found.boxes, found.boxes + 2])
-    boxes, scores = tracker.merge(twice, [0.8, 0.7, 0.9, 0.6])
+    boxes, scores, _ = tracker.merge(twice, [0.8, 0.7, 0.9, 0.6])
     assert len(boxes) == 2
     np.testing.assert_allclose(sorted(scores), [0.7, 0.9])  # of two detections the surer one
     assert len(tracker.predict((360, 640))) == 2 and len(tracker.predict((360, 200))) == 1

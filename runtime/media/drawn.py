@@ -1,0 +1,112 @@
+"""Write drawn frames: an MP4 video or images; every file is complete or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..system.files import atomic_write
+
+_DEFAULT_FPS = 25.0  # for cameras that do not report a rate
+
+
+class DrawnVideo:
+    """An MP4 video (MPEG-4 Part 2, which every build of OpenCV can write) of frames of one size.
+
+    It is written beside its place. Leaving the context renames it if it was checked and is `whole`; otherwise nothing
+    remains.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self._fps = path, fps or _DEFAULT_FPS
+        # OpenCV takes the format from the suffix
+        self._part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        self._shape: tuple[int, ...] = ()
+        self._frames = 0
+        self._writer: cv2.VideoWriter | None = None
+        self.whole = False
+
+    def add(self, key: str | int, frame: NDArray[np.uint8]) -> None:
+        """Append a frame `(H, W, 3)` uint8 BGR.
+
+        Raises InputError: OpenCV cannot write the video, or the frame has another size than the first.
+        """
+        if self._writer is None:
+            self._shape, size = frame.shape, (frame.shape[1], frame.shape[0])
+            self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+            if not self._writer.isOpened():
+                raise InputError(f"{self.path}: OpenCV {cv2.__version__} cannot write an MP4 video of {size} here")
+        if frame.shape != self._shape:  # OpenCV would drop it silently
+            raise InputError(f"{self.path}: a frame is {frame.shape}, but the video began with {self._shape}")
+        self._writer.write(frame)
+        self._frames += 1
+
+    def check(self) -> None:
+        """End the video and read its index. Raises InputError: not every frame is in it."""
+        if self._writer is None:
+            return
+        self._writer.release()  # writes the index, without which no player opens the file
+        found = _frames_in(self._part)
+        self.whole = found == self._frames
+        if not self.whole:
+            # OpenCV reports no failed write: this is where a full disk and a limit on the size are seen.
+            size = self._part.stat().st_size / 1e6 if self._part.exists() else 0.0
+            free = shutil.disk_usage(self.path.absolute().parent).free / 1e6
+            raise InputError(
+                f"cannot write {self.path}: {found or 'none'} of {self._frames} frames can be read from the {size:.1f} "
+                f"MB that were written; {free:.0f} MB of the disk are free, and `ulimit -f` shows a limit on the size "
+                "of files: free some space or choose another path"
+            )
+
+    def __enter__(self) -> DrawnVideo:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            if error is None and self.whole:
+                os.replace(self._part, self.path)
+        self._part.unlink(missing_ok=True)
+
+
+class DrawnImages:
+    """Drawn images, by the file name of their source; each is complete when it was added."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+        self.written: list[Path] = []
+
+    def add(self, key: str | int, frame: NDArray[np.uint8]) -> None:
+        """Write an image. Raises InputError: it cannot be written, or OpenCV cannot encode it."""
+        path = self._paths[str(key)]
+        _write_image(path, frame)
+        self.written.append(path)
+
+
+def _frames_in(path: Path) -> int:
+    """The number of frames that a video's index lists; 0 if it has none."""
+    if not path.exists() or path.stat().st_size == 0:
+        return 0
+    capture = cv2.VideoCapture(str(path))
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
+    capture.release()
+    return int(count)
+
+
+def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    try:
+        good, data = cv2.imencode(path.suffix, image)
+    except cv2.error as error:
+        raise InputError(f"{path}: OpenCV cannot write {path.suffix} images ({error})") from error
+    if not good:
+        raise InputError(f"{path}: OpenCV cannot encode this image as {path.suffix}")
+    with atomic_write(path) as file:
+        file.write(data.tobytes())

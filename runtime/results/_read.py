@@ -1,0 +1,93 @@
+"""Read results of Parquet files back as arrays, in batches."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, PosertError
+from ..pose.keypoints import BOX_COLUMNS, Keypoints, joint_columns
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N people, who may be of several frames and sources.
+
+    Attributes:
+        source: N names of the image, folder or video.
+        file: N file names of images; None for a frame of a video.
+        frame: `(N,)` int64, position of the frame in its source.
+        person: `(N,)` int32, index in the frame.
+        size: `(N, 2)` int32, width and height of the frame, px.
+        people: the joints. `ids` and `detection_score` are there only if all N people have them.
+    """
+
+    source: Sequence[str]
+    file: Sequence[str | None]
+    frame: NDArray[np.int64]
+    person: NDArray[np.int32]
+    size: NDArray[np.int32]
+    people: Keypoints
+
+
+def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
+    """People of a Parquet file, or of all Parquet files below a folder in order of their names.
+
+    Memory holds one batch at a time.
+
+    Args:
+        path: the file, or the folder.
+        rows: people of a batch, at most.
+
+    Raises:
+        InputError: there is no such file, it is not Parquet, or posert did not write it.
+        PosertError: pyarrow is not installed.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError as error:
+        raise PosertError('reading results needs the package pyarrow: pip install "posert[parquet]"') from error
+    path = Path(path)
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path}: no .parquet file in this folder")
+    for file in files:
+        try:
+            with ParquetFile(file) as opened:
+                names = _joints(file, opened.schema_arrow.metadata or {})
+                for batch in opened.iter_batches(batch_size=rows):
+                    yield _batch(batch, names)
+        except (OSError, ArrowException) as error:
+            raise InputError(f"{file}: cannot be read as results in Parquet ({error})") from error
+
+
+def _joints(file: Path, metadata: dict[bytes, bytes]) -> tuple[str, ...]:
+    if b"posert" not in metadata:
+        raise InputError(f"{file}: not written by posert; expected what `posert run --output NAME.parquet` writes")
+    return tuple(json.loads(metadata[b"posert"])["contract"]["keypoints"])
+
+
+def _batch(rows: pyarrow.RecordBatch, names: tuple[str, ...]) -> Batch:
+    def column(name: str) -> NDArray[Any]:
+        return np.asarray(rows.column(name).to_numpy(zero_copy_only=False))
+
+    def known(name: str) -> NDArray[Any] | None:
+        return None if rows.column(name).null_count else column(name)
+
+    joints = np.stack([column(name) for name in joint_columns(names)], axis=1).reshape(len(rows), len(names), 3)
+    boxes = np.stack([column(name) for name in BOX_COLUMNS], axis=1)
+    people = Keypoints(joints[..., :2], joints[..., 2], boxes, names, known("id"), known("detection_score"))
+    size = np.stack([column("width"), column("height")], axis=1)
+    source, file = rows.column("source").to_pylist(), rows.column("file").to_pylist()
+    return Batch(source, file, column("frame"), column("person"), size, people)
