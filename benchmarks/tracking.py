@@ -121,6 +121,9 @@ def _step(
     start = time.perf_counter()
     boxes, scores = follower.detected(*found, size) if found else (follower.between(size), None)
     spent = time.perf_counter() - start
+    last = np.minimum(boxes[:, 2:], size[::-1])
+    visible = (last > np.maximum(boxes[:, :2], 0)).all(axis=1)  # boxes outside the picture are refused
+    boxes, scores = boxes[visible], None if scores is None else scores[visible]
     people = pose(picture, boxes)
     start = time.perf_counter()
     ids = follower.update(people, scores)

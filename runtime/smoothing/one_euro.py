@@ -33,7 +33,7 @@ class OneEuro:
     def __init__(
         self,
         min_cutoff: float = 1.0,
-        beta: float = 10.0,
+        beta: float = 20.0,
         speed_cutoff: float = 1.0,
         *,
         min_score: float = 0.3,
