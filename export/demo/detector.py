@@ -48,8 +48,8 @@ def network(weights: Path = _WEIGHTS) -> Detector:
     return trained.eval()
 
 
-def graph(precision: str = "fp32") -> onnx.ModelProto:
-    """The network as an ONNX graph.
+def graph(precision: str = "fp32", weights: Path = _WEIGHTS) -> onnx.ModelProto:
+    """The trained network as an ONNX graph.
 
     Raises:
         InputError: `precision` is not of PRECISIONS.
@@ -57,8 +57,8 @@ def graph(precision: str = "fp32") -> onnx.ModelProto:
     """
     if precision not in PRECISIONS:
         raise InputError(unknown_name("precision", precision, PRECISIONS))
-    model = _exported()
-    return _quantized(model) if precision == "int8" else model
+    model = _exported(network(weights))
+    return quantized(model) if precision == "int8" else model
 
 
 def write(path: str | os.PathLike[str], precision: str = "fp32") -> Path:
@@ -70,7 +70,7 @@ def write(path: str | os.PathLike[str], precision: str = "fp32") -> Path:
     return path
 
 
-def _exported() -> onnx.ModelProto:
+def _exported(trained: Detector) -> onnx.ModelProto:
     import onnx
     import onnxruntime
     import torch
@@ -78,7 +78,6 @@ def _exported() -> onnx.ModelProto:
     from ..graph.reference import ExportError
     from ..graph.to_onnx import OPSET, quiet, tidy
 
-    trained = network()
     with quiet():
         program = torch.onnx.export(
             trained,
@@ -107,8 +106,8 @@ def _exported() -> onnx.ModelProto:
     return onnx.load_from_string(data)
 
 
-def _quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in int8, as the pose networks' for CPUs."""
+def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The float32 graph in int8, in the way of the pose networks' for CPUs."""
     from ...calib import collect, place, quantize
 
     ranges = collect(model, _pictures(_CALIBRATION), place(model).tensors, _METHOD)

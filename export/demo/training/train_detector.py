@@ -19,6 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from .detections import average_precision
 from .train import Average, recolour, save, schedule
 
 BATCH = 16
+_PROVIDERS = ["CPUExecutionProvider"]
 _SPARSE = 12  # frames between two of a clip: people have moved
 _RARE = -math.log((1 - 0.01) / 0.01)  # bias of a cell that answers for somebody in one of a hundred cases
 
@@ -186,12 +188,17 @@ def _held_out(images: int) -> dict[str, Pictures]:
     return {"images": Pictures("val", images, 0), "clips": Pictures("val", 0, min(images // 10, 20))}
 
 
-def measure(path: Path, held_out: int) -> dict[str, Any]:
-    """Measure the weights in a file on held-out pictures and bring their record up to date."""
+def measure(path: Path, images: int) -> dict[str, Any]:
+    """Measure the weights in a file, in float and in int8, on held-out pictures and bring their record up to date."""
     record: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
-    network = detector.network(path)
-    record |= {name: evaluate(network, some) for name, some in _held_out(held_out).items()}
-    save(path, network, record | {"held_out_images": held_out})
+    network, held_out = detector.network(path), _held_out(images)
+    session = onnxruntime.InferenceSession(detector.graph("int8", path).SerializeToString(), providers=_PROVIDERS)
+    record["held_out_images"] = images
+    for name, some in held_out.items():
+        record[name] = evaluate(network, some)
+        int8 = average_precision(lambda x: session.run(None, {"images": x})[0], some.images, some.people)
+        record[f"{name}_int8"] = int8
+    save(path, network, record)
     return record
 
 
