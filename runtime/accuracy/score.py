@@ -38,7 +38,7 @@ def score_file(
         protocol: "legacy", of the published tables, or "v029", of MMPose 0.29.
 
     Returns:
-        `dataset`, `protocol` and `metrics`, the figures as fractions.
+        `dataset`, `protocol` and `metrics`, the figures as fractions; `tracking`, if the results have identities.
 
     Raises:
         CatalogError: an unknown data set.
@@ -48,7 +48,11 @@ def score_file(
     which = dataset(dataset_name)
     truth = read_annotations(which, annotations)
     found = which.metric.read_results(Path(results))
-    return {"dataset": dataset_name, "protocol": protocol, "metrics": score(which, truth, found, protocol)}
+    report: dict[str, Any] = {"dataset": dataset_name, "protocol": protocol}
+    report["metrics"] = score(which, truth, found, protocol)
+    if which.metric.tracking is not None and (tracking := which.metric.tracking(which, truth, found)):
+        report["tracking"] = tracking
+    return report
 
 
 def dataset_of(contract: Contract, nms: bool = False) -> Dataset:

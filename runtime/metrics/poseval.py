@@ -34,8 +34,6 @@ def poseval_metrics(
 ) -> dict[str, float]:
     """AP of the joint groups and Total, the mean over the 15 joints, as fractions.
 
-    Where annotations and results have a `track_id`, the same of MOTA, and the number of people's switches of identity.
-
     A prediction is assigned to the annotated person of whom it has most joints right (within half a head size), and a
     person keeps the best of its predictions. Each joint of all frames is then a detection with its own score.
 
@@ -50,12 +48,19 @@ def poseval_metrics(
     Raises:
         InputError: a record that does not fit.
     """
-    figures = _by_group(dataset, joint_average_precision(dataset, coco, results))
-    if has_tracks(coco, results):
-        joints, switches = tracking_metrics(dataset, coco, results)
-        figures |= {f"MOTA {name}": value for name, value in _by_group(dataset, joints).items()}
-        figures["id switches"] = float(switches)
-    return figures
+    return _by_group(dataset, joint_average_precision(dataset, coco, results))
+
+
+def poseval_tracking(dataset: Dataset, coco: Mapping[str, Any], results: Sequence[Entry]) -> dict[str, float]:
+    """MOTA of the same groups, and the number of people's switches of identity; arguments as above.
+
+    Empty where annotations or results have no `track_id`.
+    """
+    if not has_tracks(coco, results):
+        return {}
+    joints, switches = tracking_metrics(dataset, coco, results)
+    figures = {f"MOTA {name}": value for name, value in _by_group(dataset, joints).items()}
+    return figures | {"id switches": float(switches)}
 
 
 def _by_group(dataset: Dataset, joints: Double) -> dict[str, float]:
@@ -139,4 +144,4 @@ def _sequences(path: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-POSEVAL = Metric(poseval_metrics, read_sequences, read_results)
+POSEVAL = Metric(poseval_metrics, read_sequences, read_results, tracking=poseval_tracking)

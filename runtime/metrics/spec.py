@@ -57,6 +57,8 @@ class Metric:
         read_results: path -> the results, as `score` takes them.
         read_centers: path -> the people to estimate and the file to pass to `read_annotations`, for a data set that
             annotates people by a centre and a scale. None: people are annotated by boxes.
+        tracking: `(dataset, annotations, results)` -> figures of identities, empty where there are none; None: the
+            protocol has none.
         oks_nms: whether duplicate people are removed before scoring. If not, every annotated person has one result.
     """
 
@@ -64,6 +66,7 @@ class Metric:
     read_annotations: Callable[[Path], Any] = coco_files.read_annotations
     read_results: Callable[[Path], Any] = coco_files.read_results
     read_centers: Callable[[Path], tuple[Centers, Path]] | None = None
+    tracking: Callable[[Dataset, Any, Any], dict[str, float]] | None = None
     oks_nms: bool = True
 
 

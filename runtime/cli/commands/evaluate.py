@@ -86,6 +86,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             row = published[name]
             line += f"   published {row['published']:.3f} ({row['difference']:+.4f})"
         yield line
+    for name, value in report.get("tracking", {}).items():
+        yield f"  {name:10} {value:.0f}" if name == "id switches" else f"  {name:10} {value:.4f}"
     for label, part in (("", report), ("without flip test ", plain)):
         if part.get("ms_per_person"):
             yield f"  {label}{part['ms_per_person']:.1f} ms per person"

@@ -36,7 +36,6 @@ from posert.export.demo.data import cached
 from posert.export.graph import to_onnx
 from posert.export.graph.to_onnx import run
 from posert.runtime import PoseEstimator
-from posert.runtime.accuracy import gate as parity
 from posert.runtime.backends import installed_backends
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.main import main
@@ -264,7 +263,6 @@ class TestTheGateFails:
             return [Block("layer1.0", ("layer1.0.conv1",), 0.1, 0.5), Block("layer1.1", ("layer1.1.conv1",), 0.9, 0.1)]
 
         monkeypatch.setattr(tuning, "MIN_PEOPLE_FOR_AP", 1)
-        monkeypatch.setattr(parity, "MIN_PEOPLE_FOR_AP", 1)
         monkeypatch.setattr(Tuner, "measure", hopeless)
         monkeypatch.setattr(int8, "block_sensitivity", two)
         arguments = ["--int8", "--limit", "2", "--max-drop", "0.01", "--onnx", tmp_path / "p.onnx"]
@@ -496,6 +494,6 @@ def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixtur
     assert main(["build", "--help"]) == main(["calibrate", "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert f"ONNX operator set, {to_onnx.OPSETS[0]} to {to_onnx.OPSETS[-1]} (default: {to_onnx.OPSET})" in out
-    assert f"people to calibrate on (default: {graphs.CALIBRATION_PEOPLE})" in out
+    assert f"crops to calibrate on (default: {graphs.CALIBRATION_PEOPLE})" in out
     assert f"{', '.join(METHODS)} (default: {int8.METHOD})" in out
     assert f"{', '.join(PRECISIONS)} (default: fp32)" in out

@@ -3,7 +3,7 @@
     pip install --no-deps transformers==5.23.0 ultralytics==8.4.190 rtmlib==0.0.16 mmcv-lite==2.2.0 mmengine==0.10.7 \\
         loguru tabulate addict yapf termcolor platformdirs  # and what transformers asks for (huggingface_hub, ...)
     pip download --no-deps --no-build-isolation yolox==0.3.0 && tar -xzf yolox-0.3.0.tar.gz
-    PYTHONPATH=yolox-0.3.0 python tests/runtime/detection/make_goldens.py  # or with: yolox ultralytics mmdeploy transformers
+    PYTHONPATH=yolox-0.3.0 python tests/runtime/detection/make_goldens.py  # of all, or: yolox ultralytics ...
 
 With torch 2.13.0, onnxruntime 1.31.1, OpenCV 4.14. Tests read the files and need none of these packages.
 

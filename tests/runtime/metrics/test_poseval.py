@@ -27,14 +27,9 @@ def sequences(golden: Golden) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return coco, [entry for part in file["gt"] for entry in file["written_predictions"][part["file"]]]
 
 
-def ap(figures: dict[str, float]) -> dict[str, float]:
-    """Without the figures of tracking: the goldens' results have track ids."""
-    return {name: value for name, value in figures.items() if not name.startswith(("MOTA", "id"))}
-
-
 def test_poseval(golden: Golden, sequences: Any) -> None:
     expected = golden("g_posetrack.json.gz")
-    seen = ap(poseval_metrics(POSETRACK, *sequences))
+    seen = poseval_metrics(POSETRACK, *sequences)
     assert [f"{name} AP" for name in seen] == list(expected["stats"])
     np.testing.assert_allclose(list(seen.values()), np.array(list(expected["stats"].values())) / 100, atol=1e-15)
     joints = joint_average_precision(POSETRACK, *sequences)
@@ -56,7 +51,7 @@ def test_from_joints_to_figures(golden: Golden, sequences: Any) -> None:
         box_score=np.array([row["box_score"] for row in rows], np.float32),
     )
     records = to_results(POSETRACK, people, (center, scale * np.float32(200)), joints[..., :2], joints[..., 2])
-    assert poseval_metrics(POSETRACK, sequences[0], records) == ap(poseval_metrics(POSETRACK, *sequences))
+    assert poseval_metrics(POSETRACK, sequences[0], records) == poseval_metrics(POSETRACK, *sequences)
 
 
 def test_scores_may_stand_apart_or_in_the_keypoints(sequences: Any) -> None:
@@ -77,7 +72,7 @@ def test_perfect_and_no_predictions(sequences: Any) -> None:
 
 def test_frames_that_nobody_annotated_do_not_count(sequences: Any) -> None:
     coco, predictions = sequences
-    expected = ap(poseval_metrics(POSETRACK, coco, predictions))
+    expected = poseval_metrics(POSETRACK, coco, predictions)
     coco["images"].append({"id": 5})
     predictions.append({"image_id": 5, "keypoints": [10.0] * 51, "scores": [1.0] * 17})
     assert poseval_metrics(POSETRACK, coco, predictions) == expected

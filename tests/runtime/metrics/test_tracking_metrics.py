@@ -13,7 +13,7 @@ import pytest
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.metrics.clear_mot import ClearMot
-from posert.runtime.metrics.poseval import poseval_metrics
+from posert.runtime.metrics.poseval import poseval_tracking
 from posert.runtime.metrics.poseval_tracking import tracking_metrics
 
 Golden = Callable[[str], Any]
@@ -63,7 +63,7 @@ def test_mota(golden: Golden, clips: Any, name: str) -> None:
     expected = np.array(golden("g_posetrack_mota.json.gz")[name]["mota"]) / 100
     joints, _ = tracking_metrics(POSETRACK, *clips(name))
     np.testing.assert_allclose(joints, expected[:15], rtol=0, atol=1e-12)
-    figures = poseval_metrics(POSETRACK, *clips(name))
+    figures = poseval_tracking(POSETRACK, *clips(name))
     np.testing.assert_allclose(figures["MOTA Total"], expected[15], rtol=0, atol=1e-12)
     np.testing.assert_allclose(figures["MOTA Wri"], expected[[6, 11]].mean())  # as poseval prints it
 
@@ -71,27 +71,27 @@ def test_mota(golden: Golden, clips: Any, name: str) -> None:
 def test_people_that_change_their_identity(clips: Any) -> None:
     coco, _ = clips("kept")
     perfect = [{key: person[key] for key in ("image_id", "keypoints", "track_id")} for person in coco["annotations"]]
-    figures = poseval_metrics(POSETRACK, coco, perfect)
+    figures = poseval_tracking(POSETRACK, coco, perfect)
     assert figures["MOTA Total"] == 1 and figures["id switches"] == 0
     (first, *_), images = coco["annotations"], [image["id"] for image in coco["images"]]
     changed = [dict(entry) for entry in perfect]
     mine = [e for e in changed if e["track_id"] == first["track_id"] and images.index(e["image_id"]) in range(4, 10)]
     for entry in mine:
         entry["track_id"] = 77
-    figures = poseval_metrics(POSETRACK, coco, changed)
+    figures = poseval_tracking(POSETRACK, coco, changed)
     assert figures["id switches"] == 1 and figures["MOTA Total"] < 1
 
 
 def test_results_without_identities(clips: Any, caplog: pytest.LogCaptureFixture) -> None:
     coco, results = clips("kept")
     plain = [{key: value for key, value in entry.items() if key != "track_id"} for entry in results]
-    assert "MOTA Total" not in poseval_metrics(POSETRACK, coco, plain)
+    assert "MOTA Total" not in poseval_tracking(POSETRACK, coco, plain)
     with caplog.at_level(logging.WARNING):
-        assert "MOTA Total" not in poseval_metrics(POSETRACK, coco, [{**entry, "track_id": 0} for entry in results])
+        assert "MOTA Total" not in poseval_tracking(POSETRACK, coco, [{**entry, "track_id": 0} for entry in results])
     assert not caplog.records
     results[0]["track_id"] = results[1]["track_id"]
     with caplog.at_level(logging.WARNING):
-        assert "MOTA Total" not in poseval_metrics(POSETRACK, coco, results)
+        assert "MOTA Total" not in poseval_tracking(POSETRACK, coco, results)
     assert "repeats" in caplog.text
 
 
