@@ -279,6 +279,19 @@ def mmdeploy() -> Iterator[Named]:
         yield name, model, reference
 
 
+def revive(network: nn.Module, run: Callable[[], None]) -> None:
+    """Weights and statistics with which features do not vanish on their way, as they do as transformers begins."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    for norm in norms:
+        norm.momentum = None
+        norm.train()
+    run()
+    network.eval()
+
+
 class Logits(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -330,6 +343,7 @@ def transformers() -> Iterator[Named]:
                 for x in inputs:
                     network(pixel_values=x)
 
+        revive(network, run)
         for layers, mean, std in heads:
             standardise(layers, mean, std, run)
         model = exported(Logits(network), (inputs[0],), ["pixel_values"], ["logits", "pred_boxes"])

@@ -48,7 +48,7 @@ def small_rtdetr() -> tuple[Any, Heads]:
     config = RTDetrConfig(backbone_config=backbone, encoder_in_channels=[8, 16, 16], decoder_layers=1, **HYBRID)
     network = RTDetrForObjectDetection(config).eval()
     decoder = network.model.decoder
-    return network, [([decoder.bbox_embed[-1].layers[-1]], 0.0, 1.5), ([decoder.class_embed[-1]], -3.0, 1.5)]
+    return network, [([decoder.bbox_embed[-1].layers[-1]], 0.0, 1.5), ([decoder.class_embed[-1]], -2.2, 1.5)]
 
 
 def small_dfine() -> tuple[Any, Heads]:
@@ -71,9 +71,10 @@ def small_dfine() -> tuple[Any, Heads]:
     network = DFineForObjectDetection(config).eval()
     decoder = network.model.decoder
     return network, [
+        ([network.model.enc_bbox_head.layers[-1]], 0.0, 1.5),
         ([decoder.pre_bbox_head.layers[-1]], 0.0, 1.5),
         ([decoder.bbox_embed[-1].layers[-1]], 0.0, 1.5),
-        ([decoder.class_embed[-1]], -3.0, 1.5),
+        ([decoder.class_embed[-1]], -2.0, 1.5),
     ]
 
 
@@ -100,5 +101,5 @@ def small_detr() -> tuple[Any, Heads]:
     network.model.query_position_embeddings.weight.data.normal_()  # so that queries differ
     return network, [
         ([network.bbox_predictor.layers[-1]], 0.0, 1.5),
-        ([network.class_labels_classifier], 0.0, 2.5),
+        ([network.class_labels_classifier], 0.0, 4.0),
     ]
