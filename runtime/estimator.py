@@ -18,11 +18,12 @@ from .bundle.archive import Bundle
 from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
 from .cuda.session import GpuSession
+from .engines.engine_file import EngineFile
 from .errors import InputError
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
 from .pose.preprocess import check_boxes, crop_regions
-from .selection import Selection, open_session, select
+from .selection import Selection, open_model, open_session, select
 
 if TYPE_CHECKING:
     from .cuda.pipeline import Pipeline
@@ -38,7 +39,7 @@ class PoseEstimator:
     One estimator may be called from several threads: calls are served one after the other.
 
     Args:
-        bundle: path of a `.pose` file, or an opened `Bundle`.
+        bundle: path of a `.pose` file or of an `.engine` file with its sidecar, or an opened `Bundle` or `EngineFile`.
         backend: "auto", or one of `posert.runtime.backends.backends()`.
         precision: "auto", one that the bundle holds ("fp32", "fp16", "int8"), or "bf16": the fp32 graph on CPUs that
             have bfloat16 arithmetic.
@@ -57,7 +58,7 @@ class PoseEstimator:
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str] | Bundle,
+        bundle: str | os.PathLike[str] | Bundle | EngineFile,
         *,
         backend: str = "auto",
         precision: str = "auto",
@@ -65,7 +66,7 @@ class PoseEstimator:
         flip_test: bool = False,
         throughput: bool = False,
     ) -> None:
-        opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        opened = bundle if isinstance(bundle, Bundle | EngineFile) else open_model(bundle)
         try:
             selected = select(opened, backend, precision)
             session = open_session(opened, selected.backend, selected.precision, threads, throughput, cached=True)

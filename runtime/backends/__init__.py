@@ -12,7 +12,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from ..cuda.library import missing as no_driver
 from ..errors import BackendError
 from ..pose.heads import Outputs
 from ..registry import Registry, plugins
+
+if TYPE_CHECKING:
+    from ..engines.sidecar import Engine
 
 __all__ = [
     "BACKENDS",
@@ -125,6 +128,8 @@ class Backend:
             no rule says which precision is the fastest.
         notes: by precision, a remark for `posert doctor`.
         builds_offline: engines can be built on machines that cannot run them (`posert compile`).
+        open_engine: loads an engine file, for a library that runs those. Raises BackendError: it is not for this
+            machine or release.
     """
 
     name: str
@@ -141,6 +146,7 @@ class Backend:
     autotune: Callable[[Mapping[str, bytes]], dict[str, float]] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     builds_offline: bool = False
+    open_engine: Callable[[Engine], Session] | None = None
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):

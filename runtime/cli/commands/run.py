@@ -32,7 +32,7 @@ _TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    options.add_bundle(parser)
+    options.add_model(parser)
     add("source", help="an image, a folder of images, a video, a camera number or a URL")
     boxes = (
         "boxes of the people: COCO annotations, COCO detections, a JSON object of [x1, y1, x2, y2] lists by image name "

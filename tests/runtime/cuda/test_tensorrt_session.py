@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from posert.runtime import selection
 from posert.runtime.backends import Backend
-from posert.runtime.cuda.driver import Stream
+from posert.runtime.cuda.driver import Device, Stream
 from posert.runtime.engines import autotune, builder
 from posert.runtime.engines import session as engine_session
 from posert.runtime.engines.builder import Options
-from posert.runtime.engines.cache import Engine, EngineMetadata, find_engine, read_engine, write_engine
+from posert.runtime.engines.cache import find_engine
+from posert.runtime.engines.sidecar import Engine, EngineMetadata, read_engine, write_engine
 from posert.runtime.errors import BackendError
 from posert.runtime.system import files
 
@@ -286,42 +287,50 @@ def test_stale_and_foreign_engines_are_left_alone(
     assert len(list(cache.glob("*.engine"))) == 2
 
 
+def test_a_damaged_engine_is_rebuilt(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    """What else can be wrong with one: test_sidecar.py."""
+    engine = engine_of()
+    path = cache / engine.metadata.file_name
+    write_engine(path, engine)
+    path.write_bytes(path.read_bytes()[:-1])
+    engine_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
+    assert len(builds) == 1 and len(read_engine(path).plan) == len(engine.plan)
+
+
+def test_the_newest_engine_is_taken(cache: Path) -> None:
+    engines = [engine_of(plan=bytes([i]) * 10, batch=((1, i + 1, 9),)) for i in range(3)]
+    for i, engine in enumerate(engines):
+        path = cache / engine.metadata.file_name
+        write_engine(path, engine)
+        os.utime(path, (1e9 - i, 1e9 - i))
+    found = [find_engine(engines[0].metadata.model, lambda metadata: None)]
+    found.append(find_engine(engines[0].metadata.model, lambda metadata: "no" if metadata.batch[0][1] == 1 else None))
+    assert found == engines[:2]
+    assert find_engine(engines[0].metadata.model, lambda metadata: "no") is None
+    assert find_engine("0" * 64, lambda metadata: None) is None
+
+
+def test_an_engine_of_another_name_is_found(cache: Path) -> None:
+    """One that was compiled elsewhere is copied into the cache under any name."""
+    engine = engine_of()
+    write_engine(cache / "net.tensorrt.sm86.fp16.engine", engine)
+    assert find_engine(engine.metadata.model, lambda metadata: None) == engine
+
+
 @pytest.mark.parametrize(
-    "damage",
+    ("changes", "runs"),
     [
-        lambda data: data[:-1],
-        lambda data: data[:20],
-        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
-        lambda data: b"posert engine 9\n" + data[16:],
-        lambda data: data[:16] + b"\xff\xff\xff\x7f" + data[20:],
-        lambda data: data.replace(b'"precision"', b'"precise"'),
-        lambda data: b"",
+        ({"version": "10.8.1", "options": {"version_compatible": True}}, True),
+        ({"version": "10.10.1", "options": {"version_compatible": True}}, False),
+        ({"devices": ("NVIDIA L4",), "options": {"compatibility": "ampere_plus"}}, True),
+        ({"devices": ("x",), "options": {"compatibility": "same_compute_capability"}, "architecture": "sm86"}, True),
+        ({"devices": ("x",), "options": {"compatibility": "same_compute_capability"}, "architecture": "sm89"}, False),
+        ({"devices": ("x",), "options": {"compatibility": "none"}, "architecture": "sm86"}, False),
     ],
 )
-def test_damaged_engines_are_rebuilt(
-    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], damage: Callable[[bytes], bytes]
-) -> None:
-    engine = engine_of()
-    path = cache / engine.metadata.file_name
-    write_engine(path, engine)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(BackendError, match="not a usable engine: "):
-        read_engine(path)
-    engine_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
-    assert len(builds) == 1
-
-
-def test_engine_files(cache: Path) -> None:
-    engine = engine_of()
-    path = cache / engine.metadata.file_name
-    write_engine(path, engine)
-    assert read_engine(path) == engine and read_engine(path, whole=False) == Engine(engine.metadata, b"")
-    assert find_engine(engine.metadata.model, lambda metadata: None) == engine
-    assert find_engine(engine.metadata.model, lambda metadata: "no") is None
-    assert find_engine("0" * 64, lambda metadata: None) is None
-    # another batch or option is another file
-    assert engine_of(batch=((1, 2, 4),)).metadata.file_name != engine.metadata.file_name
-    assert "/" not in engine_of(devices=("NVIDIA A/B c",)).metadata.file_name
+def test_engines_that_were_built_to_run_elsewhere(fake_gpu: ctypes.CDLL, changes: dict[str, Any], runs: bool) -> None:
+    reason = engine_session.misfit(library_of(fake_gpu), engine_of(**changes).metadata, Device())
+    assert (reason is None) == runs
 
 
 def test_tensorrt_rtx_builds_for_this_gpu_and_knows_which_it_runs_on(
