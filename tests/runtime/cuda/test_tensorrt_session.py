@@ -9,24 +9,33 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from posert.runtime import selection
 from posert.runtime.backends import Backend
+from posert.runtime.bundle.archive import Artifact, Golden
+from posert.runtime.bundle.contract import Contract
+from posert.runtime.cli.main import main
 from posert.runtime.cuda.driver import Device, Stream
 from posert.runtime.engines import autotune, builder
 from posert.runtime.engines import session as engine_session
 from posert.runtime.engines.builder import Options
 from posert.runtime.engines.cache import find_engine
-from posert.runtime.engines.sidecar import Engine, EngineMetadata, read_engine, write_engine
+from posert.runtime.engines.engine_file import EngineFile
+from posert.runtime.engines.sidecar import Engine, EngineMetadata, Origin, read_engine, write_engine
 from posert.runtime.errors import BackendError
+from posert.runtime.estimator import PoseEstimator
+from posert.runtime.selection import Selection
 from posert.runtime.system import files
 
 CROP, HEATMAP = (8, 6, 3), (2, 2, 3)
@@ -563,3 +572,93 @@ def test_an_engine_from_a_file(fake_gpu: ctypes.CDLL, cache: Path, builds: list[
 def test_options_that_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BackendError, match=message):
         Options(**changes)
+
+
+CONTRACT = Contract("two", ("a", "b"), ((0, 1),), (), (), width=6, height=8, heatmap_width=3, heatmap_height=2)
+
+
+@pytest.fixture
+def engine_file(fake_gpu: ctypes.CDLL, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An engine with its sidecar, and TensorRT to run it: "net.tensorrt.sm86.fp16.engine"."""
+    trt = library_of(fake_gpu)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    crops = np.random.default_rng(3).integers(0, 256, (2, *CROP)).astype(np.uint8)
+    origin = Origin(
+        name="net-two-8x6",
+        model={"arch": "net", "dataset": "two"},
+        contract=CONTRACT,
+        artifact=Artifact("fp16", "onnx", "fp16.onnx", "0" * 64, 5, "fp16", 19, golden_error=1e-3),
+        accuracy={"verdict": "passed", "rows": []},
+        golden=Golden(crops, (heatmaps_of(crops),)),
+    )
+    path = tmp_path / "net.tensorrt.sm86.fp16.engine"
+    write_engine(path, replace(engine_of(), origin=origin))
+    return path
+
+
+def test_an_engine_file_in_place_of_a_bundle(engine_file: Path, builds: list[Options]) -> None:
+    frame = np.random.default_rng(4).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    boxes = [[3, 4, 20, 30], [0, 0, 29, 39]]
+    pose = PoseEstimator(engine_file)
+    assert repr(pose) == "PoseEstimator('net-two-8x6', tensorrt fp16)"
+
+    class OnCpu:
+        def infer(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32]]:
+            return (heatmaps_of(crops),)
+
+    expected = PoseEstimator.from_session(CONTRACT, OnCpu(), Selection("cpu", "fp16", ""))(frame, boxes)
+    found = pose(frame, boxes)
+    np.testing.assert_array_equal(found.xy, expected.xy)
+    np.testing.assert_array_equal(found.score, expected.score)
+    with EngineFile(engine_file) as opened:
+        np.testing.assert_array_equal(PoseEstimator(opened)(frame, boxes).xy, expected.xy)
+    assert not builds
+
+
+def test_the_commands_take_an_engine_file(
+    engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(engine_file)]) == 0
+    assert "tensorrt     fp16" in capsys.readouterr().out
+    assert main(["verify", str(engine_file), "--backend", "tensorrt", "--precision", "fp16", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["passed"] and row["error"] == 0
+    assert main(["inspect", str(engine_file)]) == 0
+    told = capsys.readouterr().out
+    assert "fp16 by tensorrt 10.9.0 for Fake GPU, batch 1:1:1, 1:4:8" in told and "CONVOLUTION HALF 3" in told
+    assert main(["inspect", str(engine_file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["contract"]["width"] == 6
+    cv2.imwrite(str(tmp_path / "frame.png"), np.zeros((40, 30, 3), np.uint8))
+    arguments = ["run", str(engine_file), str(tmp_path / "frame.png"), "--output", str(tmp_path / "out.json")]
+    assert main(arguments) == 0
+    assert "tensorrt fp16: the engine that was given" in capsys.readouterr().err
+    assert main([*arguments, "--precision", "int8"]) == 2
+    assert "runs on tensorrt in fp16, not as asked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"version": "10.8.0"},
+            "it was built by tensorrt 10.8.0; this is TensorRT 10.9.0. Rebuild it for this machine",
+        ),
+        ({"devices": ("NVIDIA L4",)}, "it was built on NVIDIA L4; this is Fake GPU. Rebuild it for this machine"),
+        ({"backend": "openvino"}, "is of the backend openvino, which runs no engine files"),
+        ({"backend": "nosuch"}, "unknown backend 'nosuch'"),
+    ],
+)
+def test_engine_files_that_cannot_run_here(engine_file: Path, changes: dict[str, Any], message: str) -> None:
+    engine = read_engine(engine_file)
+    write_engine(engine_file, replace(engine, metadata=replace(engine.metadata, **changes)))
+    with pytest.raises(BackendError, match=re.escape(message)):
+        PoseEstimator(engine_file)
+
+
+def test_an_engine_that_failed_the_gate_says_so(engine_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = read_engine(engine_file)
+    assert engine.origin is not None
+    accuracy = {"verdict": "failed", "rows": []}
+    write_engine(engine_file, replace(engine, origin=replace(engine.origin, accuracy=accuracy)))
+    assert "although it failed" in PoseEstimator(engine_file).selection.reason
+    assert "failed the accuracy gate" in caplog.text
