@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ def compile_engine(
         progress=progress,
     )
     return Engine(engine.metadata, engine.plan, origin_of(bundle, spec, precision))
+
+
+def parse_targets(text: str | None) -> tuple[str, ...]:
+    """GPUs from a comma list of compute capabilities such as "sm86,sm89"; none from None.
+
+    Raises InputError: something else.
+    """
+    targets = tuple(dict.fromkeys(t.strip().lower().replace("_", "") for t in text.split(","))) if text else ()
+    if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
+        expected = "a compute capability such as sm89, or a comma list of these"
+        raise InputError(f"--target {', '.join(wrong)}: expected {expected}")
+    return targets
 
 
 def check_precision(bundle: Bundle, spec: Backend, precision: str) -> None:

@@ -27,6 +27,7 @@ SCHEMA = 2
 """Of sidecars. 1 was the header inside of the files that posert 0.2.0 wrote."""
 SUFFIX = ".engine"
 _PREFIX = b"posert engine 1\n"
+_COMPUTING = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _LARGEST = 256 << 20  # of a sidecar: far above any golden crop
 
 
@@ -61,6 +62,11 @@ class EngineMetadata:
     def architectures(self) -> tuple[str, ...]:
         """Of the GPUs that it was built for, such as "sm89"."""
         return (self.architecture,) if self.architecture else self.devices
+
+    @property
+    def computing(self) -> dict[str, int]:
+        """Those of `layers` that do nearly all of the work."""
+        return {kind: count for kind, count in self.layers.items() if kind.startswith(_COMPUTING)}
 
     @property
     def file_name(self) -> str:

@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Options:
+    from ...compilation import parse_targets
     from ...engines.builder import Options
 
     try:
@@ -101,14 +102,10 @@ def _settings(args: argparse.Namespace) -> Options:
     except ValueError:
         expected = "MIN:OPT:MAX such as 1:8:32, or a comma list of these"
         raise InputError(f"--batch {args.batch}: expected {expected}") from None
-    targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
-    if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
-        expected = "a compute capability such as sm89, or a comma list of these"
-        raise InputError(f"--target {', '.join(wrong)}: expected {expected}")
     return Options(
         batch=tuple(3 * b if len(b) == 1 else b for b in ranges),  # type: ignore[misc]  # Options checks: three each
         workspace=_bytes(args.workspace) if args.workspace else None,
-        targets=targets,
+        targets=parse_targets(args.target),
         compatibility=args.compatibility,
         version_compatible=args.version_compatible,
     )

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from ...bundle.contract import Contract
     from ...engines.engine_file import EngineFile
 
-COMPUTING = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
-"""Layers of an engine that are nearly all of its work."""
-
 
 def run(args: argparse.Namespace) -> int:
     """Print a summary of the manifest, or with --json the manifest; of an engine the same of its sidecar."""
@@ -61,7 +58,7 @@ def describe_engine(engine: EngineFile) -> list[str]:
     """A summary of an engine's sidecar for a terminal."""
     m, model = engine.metadata, engine.model
     profiles = ", ".join(":".join(map(str, profile)) for profile in m.batch)
-    layers = ", ".join(f"{kind} {count}" for kind, count in m.layers.items() if kind.startswith(COMPUTING))
+    layers = ", ".join(f"{count} {kind}" for kind, count in m.computing.items())
     return [
         f"{engine.name}  ({engine.path}, {engine.path.stat().st_size / 1e6:.1f} MB)",
         f"  engine     {m.precision} by {m.backend} {m.version} for {', '.join(m.devices)}, batch {profiles}",

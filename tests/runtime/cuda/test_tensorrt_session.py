@@ -625,7 +625,7 @@ def test_the_commands_take_an_engine_file(
     assert row["passed"] and row["error"] == 0
     assert main(["inspect", str(engine_file)]) == 0
     told = capsys.readouterr().out
-    assert "fp16 by tensorrt 10.9.0 for Fake GPU, batch 1:1:1, 1:4:8" in told and "CONVOLUTION HALF 3" in told
+    assert "fp16 by tensorrt 10.9.0 for Fake GPU, batch 1:1:1, 1:4:8" in told and "3 CONVOLUTION HALF" in told
     assert main(["inspect", str(engine_file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["contract"]["width"] == 6
     cv2.imwrite(str(tmp_path / "frame.png"), np.zeros((40, 30, 3), np.uint8))
