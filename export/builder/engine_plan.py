@@ -142,6 +142,7 @@ def _note(reasons: dict[str, str], targets: tuple[str, ...], precisions: tuple[s
     if name == "tensorrt_rtx":
         command += ["--target", ",".join(targets) or "sm89"]
     lines = [shlex.join([*command, "--output", str(output.parent)])]
-    if name in reasons:
-        return "\n".join([f"no engines: {reasons[name]}. The bundle is complete; go on with:", *lines])
-    return "\n".join([f"no engines: {title} is not installed. The bundle is complete; go on with:", spec.pip_line, *lines])
+    if name not in reasons:
+        lines.insert(0, spec.pip_line)
+    why = reasons.get(name, f"{title} is not installed")
+    return "\n".join([f"no engines: {why}. The bundle is complete; go on with:", *lines])
