@@ -122,9 +122,9 @@ def _lacking(spec: Backend, targets: tuple[str, ...]) -> str | None:
         _check_targets(spec, targets)
         return None
     lacking = spec.unavailable()
-    return (
-        f"{lacking}. TensorRT-RTX builds for other GPUs: --target sm89" if lacking and spec.builds_offline else lacking
-    )
+    if lacking and spec.builds_offline:
+        return "TensorRT-RTX finds no GPU here that it could build for (posert doctor): name some with --target sm89"
+    return lacking
 
 
 def _check_targets(spec: Backend, targets: tuple[str, ...]) -> None:

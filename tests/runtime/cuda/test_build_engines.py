@@ -21,7 +21,7 @@ from posert.runtime.engines import builder, engine_file
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.system import files
 
-DEMO = ["build", "--arch", "hrnet_demo", "--weights", "demo", "--limit", "6", "--max-drop", "0.9", "--json"]
+DEMO = ["build", "--arch", "hrnet_demo", "--weights", "demo", "--limit", "3", "--max-drop", "0.9", "--json"]
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow  # the stand-in GPU draws every crop on the CPU, one pixel after the other
 def test_from_a_checkpoint_to_engines_that_ran(
     fake_tensorrt: Any, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,7 +55,7 @@ def test_from_a_checkpoint_to_engines_that_ran(
     with engine_file.EngineFile(output.parent / names["int8"]) as engine:
         assert engine.accuracy["timed"] == timed and engine.verdict == "passed"
         assert [r["backend"] for r in engine.accuracy["rows"]] == ["tensorrt"]
-        assert engine.metadata.computing["CONVOLUTION FLOAT of INT8"] > 50
+        assert engine.metadata.computing["CONVOLUTION HALF of INT8"] > 50
     frames = demo_frames(17, "val", 1, "")
     image = frames.read(frames.coco["images"][0]["file_name"])
     box = frames.coco["annotations"][0]["bbox"]
