@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 from .errors import CatalogError, PosertError
 
-GROUPS = ("posert.archs", "posert.backends", "posert.datasets", "posert.heads")
+GROUPS = ("posert.archs", "posert.backends", "posert.datasets", "posert.decoding", "posert.formats", "posert.heads")
 """Entry-point groups that posert reads."""
 
 
