@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .coco_files import Entry, check, images_of, joints_of, numbers, read_json, records_of, require
+from .coco_files import Entry, check, check_categories, images_of, joints_of, numbers, read_json, records_of, require
 from .spec import Dataset, Metric
 
 Double = NDArray[np.float64]
@@ -27,6 +27,7 @@ GROUPS = {
 }
 _HEAD_SIZE = 0.6  # of the diagonal of the head box
 _NEAR = 0.5  # of the head size
+_FARTHEST = 1e9  # px
 
 
 def poseval_metrics(
@@ -132,11 +133,14 @@ def _regions(image: Mapping[str, Any]) -> list[Double]:
     try:
         if len(xs) != len(ys):
             raise InputError(
-                f"image {image['id']!r} has ignore_regions_x of {len(xs)} polygons and ignore_regions_y of {len(ys)}"
+                f"image {image['id']!r:.60} has ignore_regions_x of {len(xs)} polygons and ignore_regions_y of "
+                f"{len(ys)}"
             )
         polygons = [np.array([x, y], np.float64).T.reshape(-1, 2) for x, y in zip(xs, ys, strict=True)]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"image {image['id']!r} has ignore regions that are not polygons: {error}") from error
+        if not all((np.abs(polygon) <= _FARTHEST).all() for polygon in polygons):
+            raise ValueError(f"they hold NaN or numbers beyond {_FARTHEST:g} px")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"image {image['id']!r:.60} has ignore regions that are not polygons: {error}") from error
     return [polygon for polygon in polygons if len(polygon)]
 
 
@@ -161,7 +165,9 @@ def read_sequences(path: Path) -> Mapping[str, Any]:
     """PoseTrack18's annotations, merged: a folder with one file per sequence, or one file."""
     sequences = _sequences(path)
     names = ("images", "annotations", "categories")
-    return {name: [entry for one in sequences for entry in one.get(name, ())] for name in names}
+    found = {name: [entry for one in sequences for entry in one.get(name, ())] for name in names}
+    check_categories(found)
+    return found
 
 
 def read_results(path: Path) -> list[Entry]:
@@ -186,6 +192,9 @@ def _sequences(path: Path) -> list[Mapping[str, Any]]:
     for index, sequence in enumerate(found):
         if not isinstance(sequence, Mapping) or "annotations" not in sequence:
             raise InputError(f"{path}: sequence {index} is not an object with `images` and `annotations`")
+        for name in ("images", "annotations", "categories"):
+            if not isinstance(sequence.get(name, []), list):
+                raise InputError(f"{path}: `{name}` of sequence {index} is no list")
     return found
 
 
