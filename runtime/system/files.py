@@ -43,7 +43,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     folder = _existing_folder(path)
     with _reporting(path, f"no file can be created in {folder}: "):
         # By creating a file: os.access is wrong about /proc and about network folders that deny root.
-        descriptor, probe = tempfile.mkstemp(_PART, _prefix(path), folder)
+        descriptor, probe = tempfile.mkstemp(prefix=_prefix(path), suffix=_PART, dir=folder)
         os.close(descriptor)
         os.unlink(probe)
 
@@ -70,7 +70,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     with _reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent.absolute())
-        descriptor, temporary = tempfile.mkstemp(_PART, _prefix(path), path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=_PART, dir=path.parent)
         _lock(descriptor)
     try:
         with io.BufferedWriter(_File(descriptor, path)) as file:
