@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..metrics.coco_files import check_categories, check_fields, check_unique, require, to_xyxy
-from ..pose.preprocess import FARTHEST
 from ..system.json_text import StrictJsonError, parse_json
 
 log = logging.getLogger("posert")
@@ -27,7 +26,9 @@ FORMATS = (
     "header file,x1,y1,x2,y2 (or frame,x1,y1,x2,y2)"
 )
 _PERSON = 1  # COCO's category; a detector's list holds cars and dogs too
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # Python's float() takes 1_0 and more
+_NUMBER = re.compile(
+    r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE
+)  # Python's float() takes 1_0 and more
 
 
 class BoxFile:
@@ -60,7 +61,8 @@ class BoxFile:
                     f"{self.path}: {owner[key]} and {name} have one file name; give boxes for one folder at a time"
                 )
             found.setdefault(key, []).extend(box[:4] for box in boxes if len(box) < 5 or box[4] >= min_score)
-        self._boxes = {key: np.array(boxes, np.float32).reshape(-1, 4) for key, boxes in found.items()}
+        with np.errstate(over="ignore"):  # what is too large for single precision is infinite, and refused as such
+            self._boxes = {key: np.array(boxes, np.float32).reshape(-1, 4) for key, boxes in found.items()}
 
     def of(self, key: str | int) -> NDArray[np.float32]:
         """Boxes `(N, 4)` float32 xyxy, px of the frame, of an image name or a frame number; empty if it has none.
@@ -170,12 +172,10 @@ class BoxFile:
             yield str(names.get(image, image)), [[*to_xyxy(np.array([box]))[0].tolist(), *score]]
 
     def _numbers(self, where: str, values: Any) -> list[float]:
+        """A box and its score. A box that is nowhere (NaN) is refused later: it costs its own image only."""
         fits = isinstance(values, list) and len(values) in (4, 5) and {int, float}.issuperset(map(type, values))
-        if not fits or not all(abs(value) <= FARTHEST for value in values):
-            raise InputError(
-                f"{self.path}: {where}: {_short(values)} is not a box of four numbers (and a score) of at most "
-                f"{FARTHEST:g}"
-            )
+        if not fits or not all(map(math.isfinite, values[4:])):
+            raise InputError(f"{self.path}: {where}: {_short(values)} is not a box of four numbers (and a score)")
         return [float(value) for value in values]
 
 

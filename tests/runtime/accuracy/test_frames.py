@@ -330,8 +330,7 @@ def test_boxes_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
 def test_boxes_that_a_run_refuses_are_refused(folder: Path, tmp_path: Path, box: str) -> None:
     boxes = tmp_path / "boxes.csv"
     boxes.write_text(f"file,x1,y1,x2,y2\n0.png,1,2,4,8\n2.png,1,2,4,8\n2.png,{box}\n")
-    said = r"boxes.csv: (2.png: box 1 is \[.* \(1 of 2 boxes like it\): expected finite|line 4: .* is not a box)"
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=r"boxes.csv: 2.png: box 1 is \[.* \(1 of 2 boxes like it\): expected finite"):
         box_frames(boxes, folder)
 
 
