@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError
 from ..pose.heads import Outputs
+from ..system.forks import OfOneProcess
 from . import Backend
 
 
@@ -23,11 +24,13 @@ def open_graph(model: bytes, precision: str, options: Any, provider: Any) -> Any
         raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
 
 
-class Session:
+class Session(OfOneProcess):
     """One ONNX Runtime session; see `backends.Session`."""
 
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
         import onnxruntime as ort
+
+        super().__init__()
 
         options = ort.SessionOptions()
         if precision == "int8_gpu":
@@ -40,6 +43,7 @@ class Session:
         self._input = self._session.get_inputs()[0].name
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        self.check_process()
         try:
             return tuple(self._session.run(None, {self._input: crops}))
         except Exception as error:  # as in `open_graph`

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..engines.cache import EngineMetadata, cached_graph
 from ..errors import BackendError
 from ..pose.heads import Outputs
+from ..system.forks import OfOneProcess
 from ..system.memory import trim_heap
 from . import AsyncSession, Backend, Request
 
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
     import openvino as ov
 
 
-class Session(AsyncSession):
+class Session(OfOneProcess, AsyncSession):
     """One compiled model with a dynamic batch; see `backends.AsyncSession`."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
+        super().__init__()
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._outputs = range(len(compiled.outputs))
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        self.check_process()
         try:
             self._request.set_input_tensor(_tensor(crops))
             self._request.infer(share_outputs=True)
@@ -37,6 +40,7 @@ class Session(AsyncSession):
         return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def requests(self) -> list[Request]:
+        self.check_process()
         # One more than run at a time, so that the next begins while its caller still looks at the last one's result.
         count = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
         return [_Request(self._compiled.create_infer_request(), self._outputs) for _ in range(count)]
@@ -47,11 +51,13 @@ class Session(AsyncSession):
         return data
 
 
-class _Request:
+class _Request(OfOneProcess):
     def __init__(self, request: ov.InferRequest, outputs: range) -> None:
+        super().__init__()
         self._request, self._outputs = request, outputs
 
     def start(self, crops: NDArray[np.uint8]) -> None:
+        self.check_process()
         try:
             self._request.set_input_tensor(_tensor(crops))
             self._request.start_async()
@@ -59,6 +65,7 @@ class _Request:
             raise _failed(error) from error
 
     def wait(self) -> Outputs:
+        self.check_process()
         try:
             self._request.wait()
         except RuntimeError as error:
@@ -66,6 +73,8 @@ class _Request:
         return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def drop(self) -> None:
+        if self.forked:
+            return  # it runs in the parent
         # Not cancelled: OpenVINO 2026.4 would spoil other requests of the graph too (docs/decisions.md).
         with contextlib.suppress(RuntimeError):  # nobody waits for this result
             self._request.wait()
