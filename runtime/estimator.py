@@ -18,7 +18,7 @@ from .bundle.archive import Bundle
 from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
 from .cuda.session import GpuSession
-from .errors import InputError
+from .errors import BundleError, InputError
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
 from .pose.preprocess import check_boxes, crop_regions
@@ -78,6 +78,17 @@ class PoseEstimator(OfOneProcess):
         log.info("%s: %s %s, %s", opened.name, selected.backend, selected.precision, selected.reason)
         self._prepare(opened.contract, session, selected, flip_test)
         self._name = opened.name
+        if self._gpu is None:  # a pipeline on a GPU looks itself
+            self._check_network(opened)
+
+    def _check_network(self, bundle: Bundle) -> None:
+        """Run a black crop: a network that gives other shapes than the contract says would put joints anywhere."""
+        c = self.contract
+        try:
+            check_outputs(self.session.infer(np.zeros((1, c.height, c.width, 3), np.uint8)), c)
+        except InputError as error:
+            name = f"{self.selection.backend} {self.selection.precision}"
+            raise BundleError(f"{bundle.path}: {name} is not the network of its contract: {error}") from error
 
     @classmethod
     def from_session(

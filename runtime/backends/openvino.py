@@ -105,7 +105,7 @@ def _open_cached(
 def _compile(model: bytes, precision: str, config: dict[str, Any]) -> Session:
     try:
         session = Session(_core().compile_model(_core().read_model(model), "CPU", config))
-    except RuntimeError as error:
+    except Exception as error:  # RuntimeError mostly; MemoryError for a graph that declares gigabytes
         raise BackendError(f"OpenVINO {BACKEND.library_version()} refused the {precision} graph: {error}") from error
     trim_heap()  # 75 MB of hrnet_w32 in int8
     return session

@@ -26,7 +26,7 @@ def load_module(model: bytes, device: str) -> torch.nn.Module:
     try:
         load: Callable[..., torch.nn.Module] = torch.jit.load
         return load(io.BytesIO(model), map_location=device).eval()
-    except RuntimeError as error:
+    except Exception as error:  # a damaged archive gives exceptions of every kind
         raise BackendError(f"PyTorch {torch.__version__} refused the TorchScript graph: {error}") from error
 
 
@@ -56,10 +56,14 @@ class Session(OfOneProcess):
         Session._ran_in = Session._ran_in or self._process
         try:
             with torch.inference_mode():
-                found: torch.Tensor | tuple[torch.Tensor, ...] = self._module(torch.from_numpy(crops))
-        except RuntimeError as error:
+                found: object = self._module(torch.from_numpy(crops))
+        except Exception as error:  # the module is a program
             raise BackendError(f"PyTorch {torch.__version__} failed while it ran: {error}") from error
-        return (found.numpy(),) if isinstance(found, torch.Tensor) else tuple([output.numpy() for output in found])
+        outputs = found if isinstance(found, tuple | list) else (found,)
+        if not all(isinstance(output, torch.Tensor) for output in outputs):
+            kinds = ", ".join(type(output).__name__ for output in outputs)
+            raise BackendError(f"the TorchScript graph gives {kinds}, expected tensors")
+        return tuple([output.float().numpy() for output in outputs])
 
 
 BACKEND = Backend(
