@@ -56,7 +56,7 @@ class Source:
         Can be iterated once. A thread reads ahead. Images are converted as OpenCV does: rotated by their EXIF
         orientation, grey to BGR, 16 bits to 8, alpha dropped.
         """
-        return _prefetch(self._frames())
+        return prefetch(self._frames())
 
     def _frames(self) -> Iterator[Frame]:
         if self._capture is None:
@@ -120,7 +120,7 @@ def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     return None if image is None else np.asarray(image, np.uint8)
 
 
-def _prefetch(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
+def prefetch(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
     """Iterate in a thread, at most `depth` frames ahead of the consumer."""
     ready: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
     closed = threading.Event()
