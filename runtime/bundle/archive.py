@@ -28,6 +28,7 @@ from .contract import Contract
 from .manifest import GOLDEN, MANIFEST, REQUIRES, SCHEMA, check_manifest, load_manifest, parse_artifacts
 from .manifest import Artifact as Artifact  # part of this module's interface
 from .members import open_zip, read_manifest, read_member, seal
+from .onnx_scan import check_graph
 
 MAX_MEMBER = 4 << 30  # a zip without the 64-bit extension, and far above any pose network
 
@@ -94,8 +95,18 @@ class Bundle:
         return dict(self.manifest["accuracy"])
 
     def read(self, artifact: Artifact) -> bytes:
-        """The bytes of one graph, checked against the manifest."""
-        return self._member(artifact.file, artifact.sha256, artifact.bytes)
+        """The bytes of one graph, checked against the manifest; one in ONNX also for what it would do.
+
+        Raises:
+            BundleError: it is another one than the manifest says, or does more than arithmetic, see `onnx_scan`.
+        """
+        data = self._member(artifact.file, artifact.sha256, artifact.bytes)
+        if artifact.format == "onnx":
+            try:
+                check_graph(data)
+            except ValueError as error:
+                raise BundleError(f"{self.path}: {artifact.file} is refused: {error}") from error
+        return data
 
     def golden(self) -> Golden:
         """The golden crops and the reference's outputs.
