@@ -18,12 +18,13 @@ from .bundle.archive import Bundle
 from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
 from .cuda.session import GpuSession
+from .engines.engine_file import EngineFile
 from .errors import BundleError, InputError
 from .pose.frame import check_frame
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
 from .pose.preprocess import check_boxes, crop_regions
-from .selection import Selection, open_session, select
+from .selection import Selection, open_model, open_session, select
 from .system.forks import OfOneProcess
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class PoseEstimator(OfOneProcess):
     that made it: a child made by os.fork() opens its own.
 
     Args:
-        bundle: path of a `.pose` file, or an opened `Bundle`.
+        bundle: path of a `.pose` file or of an `.engine` file with its sidecar, or an opened `Bundle` or `EngineFile`.
         backend: "auto", or one of `posert.runtime.backends.backends()`.
         precision: "auto", one that the bundle holds ("fp32", "fp16", "int8"), or "bf16": the fp32 graph on CPUs that
             have bfloat16 arithmetic.
@@ -61,7 +62,7 @@ class PoseEstimator(OfOneProcess):
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str] | Bundle,
+        bundle: str | os.PathLike[str] | Bundle | EngineFile,
         *,
         backend: str = "auto",
         precision: str = "auto",
@@ -69,7 +70,7 @@ class PoseEstimator(OfOneProcess):
         flip_test: bool = False,
         throughput: bool = False,
     ) -> None:
-        opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        opened = bundle if isinstance(bundle, Bundle | EngineFile) else open_model(bundle)
         try:
             selected = select(opened, backend, precision)
             session = open_session(opened, selected.backend, selected.precision, threads, throughput, cached=True)

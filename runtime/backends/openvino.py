@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engines.cache import EngineMetadata, cached_graph
+from ..engines.cache import cached_graph
+from ..engines.sidecar import EngineMetadata
 from ..errors import BackendError
 from ..pose.heads import Outputs
 from ..system.forks import OfOneProcess
