@@ -80,8 +80,8 @@ class _ByteTrack(_Alone):
 
     def update(self, people: Keypoints, score: Scores | None) -> Ids:
         ids = np.full(len(people), DROPPED, np.int64)
-        rows = {"row": np.arange(len(people))}
-        given = self._detections(people.boxes, confidence=np.asarray(score, np.float32), data=rows)
+        given = self._detections(people.boxes, confidence=np.asarray(score, np.float32))
+        given.data["row"] = np.arange(len(people))
         seen = self._tracker.update(given if len(people) else self._detections.empty())
         if len(seen):
             ids[seen.data["row"]] = seen.tracker_id
