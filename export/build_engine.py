@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checkpoint -> checked bundle: `python export/build_engine.py --arch hrnet_w32`. The same as `posert build`."""
+"""Checkpoint -> checked bundle -> engines: `python export/build_engine.py --arch hrnet_w32`, or `posert build`."""
 
 import sys
 

@@ -18,12 +18,14 @@ from .bundle.archive import Bundle
 from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
 from .cuda.session import GpuSession
-from .errors import InputError
+from .engines.engine_file import EngineFile
+from .errors import BundleError, InputError
 from .pose.frame import check_frame
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
 from .pose.preprocess import check_boxes, crop_regions
-from .selection import Selection, open_session, select
+from .selection import Selection, open_model, open_session, select
+from .system.forks import OfOneProcess
 
 if TYPE_CHECKING:
     from .cuda.pipeline import Pipeline
@@ -33,13 +35,14 @@ log = logging.getLogger("posert")
 Float = NDArray[np.float32]
 
 
-class PoseEstimator:
+class PoseEstimator(OfOneProcess):
     """Keypoints of the people in a frame.
 
-    One estimator may be called from several threads: calls are served one after the other.
+    One estimator may be called from several threads: calls are served one after the other. It belongs to the process
+    that made it: a child made by os.fork() opens its own.
 
     Args:
-        bundle: path of a `.pose` file, or an opened `Bundle`.
+        bundle: path of a `.pose` file or of an `.engine` file with its sidecar, or an opened `Bundle` or `EngineFile`.
         backend: "auto", or one of `posert.runtime.backends.backends()`.
         precision: "auto", one that the bundle holds ("fp32", "fp16", "int8"), or "bf16": the fp32 graph on CPUs that
             have bfloat16 arithmetic.
@@ -51,14 +54,15 @@ class PoseEstimator:
 
     Raises:
         BundleError: the bundle cannot be used.
-        BackendError: nothing that is installed can run it, or the backend refused the graph.
+        BackendError: nothing that is installed can run it, or the backend refused the graph; in a call: this process
+            was forked from the one that made the estimator.
     """
 
     _name = ""  # of the bundle; one around a session has none
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str] | Bundle,
+        bundle: str | os.PathLike[str] | Bundle | EngineFile,
         *,
         backend: str = "auto",
         precision: str = "auto",
@@ -66,7 +70,7 @@ class PoseEstimator:
         flip_test: bool = False,
         throughput: bool = False,
     ) -> None:
-        opened = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        opened = bundle if isinstance(bundle, Bundle | EngineFile) else open_model(bundle)
         try:
             selected = select(opened, backend, precision)
             session = open_session(opened, selected.backend, selected.precision, threads, throughput, cached=True)
@@ -76,6 +80,17 @@ class PoseEstimator:
         log.info("%s: %s %s, %s", opened.name, selected.backend, selected.precision, selected.reason)
         self._prepare(opened.contract, session, selected, flip_test)
         self._name = opened.name
+        if self._gpu is None:  # a pipeline on a GPU looks itself
+            self._check_network(opened)
+
+    def _check_network(self, bundle: Bundle) -> None:
+        """Run a black crop: a network that gives other shapes than the contract says would put joints anywhere."""
+        c = self.contract
+        try:
+            check_outputs(self.session.infer(np.zeros((1, c.height, c.width, 3), np.uint8)), c)
+        except InputError as error:
+            name = f"{self.selection.backend} {self.selection.precision}"
+            raise BundleError(f"{bundle.path}: {name} is not the network of its contract: {error}") from error
 
     @classmethod
     def from_session(
@@ -91,6 +106,7 @@ class PoseEstimator:
         return f"PoseEstimator({name}{self.selection.backend} {self.selection.precision})"
 
     def _prepare(self, contract: Contract, session: Session, selected: Selection, flip_test: bool) -> None:
+        super().__init__()
         self.contract, self.session, self.selection, self.flip_test = contract, session, selected, flip_test
         rule = head(contract.decode)
         self._gpu = session if isinstance(session, GpuSession) and rule.cuda is not None else None
@@ -154,6 +170,7 @@ class PoseEstimator:
             found = (self.estimate_regions(*region) for region in regions())
         for xy, score in found:
             yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints)
+            self.check_process()
 
     def _stream_on_gpu(self, regions: Iterator[tuple[Any, Float, Float]]) -> Iterator[tuple[Float, Float]]:
         # A stream reserves its pipeline until it ends: others, and calls in between, have their own.
@@ -176,6 +193,7 @@ class PoseEstimator:
         Returns:
             xy `(N, K, 2)`, px of the frame, and score `(N, K)`, both float32.
         """
+        self.check_process()  # before the lock, which another thread of the parent may have held
         if self._gpu is not None:
             with self._lock:
                 self._pipeline = self._pipeline or self.open_pipeline()
@@ -233,6 +251,7 @@ class PoseEstimator:
 
         Without boxes it is one person; an empty list is nobody.
         """
+        self.check_process()
         if self._gpu is not None and on_device(frame):
             width, height, _ = geometry(tuple(frame.shape), None)
         else:

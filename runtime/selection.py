@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .backends import Backend, Session, backends, load_backend, pip_line, usable_backends
 from .bundle.archive import Bundle
 from .bundle.manifest import PRECISIONS
+from .engines.engine_file import EngineFile, is_engine
 from .errors import BackendError, InputError
 from .registry import unknown_name
 
@@ -24,8 +26,18 @@ class Selection:
     reason: str
 
 
-def select(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Selection:
-    """Select a backend and a precision for a bundle on this machine.
+def open_model(path: str | os.PathLike[str]) -> Bundle | EngineFile:
+    """Open a `.pose` file, or an `.engine` file with its sidecar.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+        BackendError: the engine file cannot be used.
+    """
+    return EngineFile(path) if is_engine(path) else Bundle(path)
+
+
+def select(bundle: Bundle | EngineFile, backend: str = "auto", precision: str = "auto") -> Selection:
+    """Select a backend and a precision for a bundle on this machine. An engine has one of each.
 
     `auto` takes the first backend that can run here and, on it, the fastest precision that passed the bundle's accuracy
     gate, timed where no rule says which that is; where none is proven, full precision. A precision that failed the gate
@@ -35,6 +47,8 @@ def select(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Se
     known = backends()
     if backend != "auto" and backend not in known:
         raise BackendError(unknown_name("backend", backend, ["auto", *known]))
+    if isinstance(bundle, EngineFile):
+        return _of_engine(bundle, backend, precision)
     candidates = usable_backends() if backend == "auto" else iter([load_backend(backend)])
     seen: list[Backend] = []
     failed: list[str] = []
@@ -47,7 +61,7 @@ def select(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Se
             if precision in held:
                 return _as_asked(bundle, spec.name, precision, held[precision])
             continue
-        verdicts = {p: _verdict(bundle, spec.name, p, artifact) for p, artifact in held.items()}
+        verdicts = {p: verdict_of(bundle, spec.name, p, artifact) for p, artifact in held.items()}
         failed += [f"{spec.name} {p}" for p, verdict in verdicts.items() if verdict == "failed"]
         why = "as asked" if backend != "auto" else "the first backend that can run here"
         selected = _timed(bundle, spec, verdicts, why) or _fastest(spec.name, verdicts, why)
@@ -63,6 +77,20 @@ def select(bundle: Bundle, backend: str = "auto", precision: str = "auto") -> Se
     if precision in unsupported:
         raise BackendError(f"{precision} cannot run{unsupported[precision]}")
     raise _unfit(bundle, precision if precision != "auto" else "fp32", seen)
+
+
+def _of_engine(engine: EngineFile, backend: str, precision: str) -> Selection:
+    """What an engine was built for. Raises BackendError: something else is asked for."""
+    built = engine.metadata
+    if backend not in ("auto", built.backend) or precision not in ("auto", built.precision):
+        raise BackendError(
+            f"{engine.path} runs on {built.backend} in {built.precision}, not as asked: leave backend and precision "
+            "out, or run the bundle that it was built from"
+        )
+    if engine.verdict == "failed":
+        log.warning("%s: %s failed the accuracy gate when it was built", engine.path, built.precision)
+        return Selection(built.backend, built.precision, "the engine that was given, although it failed its gate")
+    return Selection(built.backend, built.precision, "the engine that was given")
 
 
 def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendError:
@@ -90,13 +118,13 @@ def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendEr
 
 
 def _as_asked(bundle: Bundle, backend: str, precision: str, artifact: str) -> Selection:
-    if _verdict(bundle, backend, precision, artifact) != "failed":
+    if verdict_of(bundle, backend, precision, artifact) != "failed":
         return Selection(backend, precision, "as asked")
     log.warning("%s: %s %s failed the accuracy gate when the bundle was built", bundle.name, backend, precision)
     return Selection(backend, precision, "as asked, although it failed the accuracy gate")
 
 
-def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str:
+def verdict_of(bundle: Bundle, backend: str, precision: str, artifact: str) -> str:
     """The gate's verdict on a pair. A pair that was not measured has passed if its graph passed wherever it ran.
 
     This holds for the graph's own precision only: bf16, which computes the fp32 graph less exactly, inherits the
@@ -108,7 +136,7 @@ def _verdict(bundle: Bundle, backend: str, precision: str, artifact: str) -> str
         return "failed" if "failed" in own else "passed" if own == {"passed"} else "unproven"
     names = (artifact, bundle.artifacts[artifact].precision)
     if precision not in names:
-        return "failed" if _verdict(bundle, backend, names[1], artifact) == "failed" else "unproven"
+        return "failed" if verdict_of(bundle, backend, names[1], artifact) == "failed" else "unproven"
     same = {r["verdict"] for r in rows if r.get("artifact") == artifact and r["precision"] in names}
     return "passed" if same == {"passed"} else "unproven"
 
@@ -137,7 +165,7 @@ def _fastest(backend: str, verdicts: Mapping[str, str], why: str) -> Selection |
 
 
 def open_session(
-    bundle: Bundle,
+    bundle: Bundle | EngineFile,
     backend: str,
     precision: str,
     threads: int | None = None,
@@ -158,6 +186,8 @@ def open_session(
     if threads is not None and threads < 1:
         raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
     spec = load_backend(backend)
+    if isinstance(bundle, EngineFile):
+        return _open_engine(bundle, spec)
     unsupported = spec.unsupported()
     if precision in unsupported:
         raise BackendError(f"{precision} cannot run on {backend}: {unsupported[precision]}")
@@ -168,3 +198,17 @@ def open_session(
         return spec.open_cached(graph.sha256, lambda: bundle.read(graph), precision, threads, throughput)
     compile_graph = spec.open_throughput if throughput and spec.open_throughput is not None else spec.open
     return compile_graph(bundle.read(graph), precision, threads)
+
+
+def _open_engine(engine: EngineFile, spec: Backend) -> Session:
+    if spec.open_engine is None:
+        raise BackendError(f"{engine.path} is of the backend {spec.name}, which runs no engine files: run the bundle")
+    if lacking := spec.unavailable():
+        raise BackendError(f"{engine.path} cannot run here. {lacking}")
+    try:
+        return spec.open_engine(engine.read())
+    except BackendError as error:
+        raise BackendError(
+            f"{engine.path}: {error}. Rebuild it for this machine: posert compile BUNDLE --backend {spec.name} "
+            "--output DIR"
+        ) from error

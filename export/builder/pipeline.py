@@ -1,4 +1,4 @@
-"""From a plan to a bundle: weights -> graphs -> accuracy gate -> bundle; `build_bundle` is the whole way."""
+"""From a plan to a bundle: weights -> graphs -> engines -> accuracy gate -> bundle; `build_bundle` is the whole way."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ...runtime.system.files import atomic_write
 from ...runtime.system.machine import versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
+from .engines import leave_engines, make_engines, time_engines
 from .graphs import make_graphs
 from .model import Loaded
 from .plan import Build, Plan
@@ -48,8 +49,10 @@ def build_bundle(
         make_graphs(state, held_out)
         # The gate runs the very file that is shipped, through the same code as the user's.
         draft = _write(state, Path(folder) / plan.output.name, {"rows": []})
+        state.engines = make_engines(state, draft)
         _judge(state, held_out, draft)
         trim_heap()
+        timed = time_engines(state)
         report("bundle", 0, 0)
         if plan.plain is not None:
             with atomic_write(plan.plain) as file:
@@ -63,8 +66,10 @@ def build_bundle(
             "max_drift": parity.max_drift,
             "data": parity.data,
             **state.loaded.published,
+            **({} if timed is None else {"timed": timed}),
         }
         state.path = _write(state, output, {**accuracy, "rows": [row.to_json() for row in parity.rows]})
+        leave_engines(state)
     return state
 
 

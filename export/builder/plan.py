@@ -22,6 +22,7 @@ from ...runtime.system.progress import Report
 from ..graph.onnx_reference import OnnxReference
 from ..graph.reference import Reference
 from ..graph.to_onnx import OPSET
+from .engine_plan import EnginePlan, Made
 from .model import Loaded, Model
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -54,6 +55,7 @@ class Plan:
         tunable: whether AP on `calibration` says something about these weights.
         scales: file of ranges that `posert calibrate` found, or None to find them.
         allow_similar: whether calibration images that look like one of `held_out` stay; copies never do.
+        engines: the TensorRT engines that the build ends in.
     """
 
     model: Model
@@ -70,6 +72,7 @@ class Plan:
     scales: Path | None = None
     max_drift: float | None = None
     allow_similar: bool = False
+    engines: EnginePlan = field(default_factory=EnginePlan)
 
     @property
     def on_strangers(self) -> bool:
@@ -98,6 +101,7 @@ class Build:
         calibration: the manifest's record of the int8 calibration, None without int8.
         suspects: calibration images that look like one of `plan.held_out`, with its name there.
         parity: the result of the accuracy gate.
+        engines: those of the plan.
         path: the bundle that was written.
     """
 
@@ -112,6 +116,7 @@ class Build:
     calibration: dict[str, Any] | None = None
     suspects: dict[str, str] = field(default_factory=dict)
     parity: Parity = field(init=False)
+    engines: list[Made] = field(default_factory=list)
     path: Path = field(init=False)
 
     @property

@@ -1,4 +1,4 @@
-"""`posert build`: checkpoint to checked bundle. `python export/build_engine.py` is the same."""
+"""`posert build`: checkpoint to checked bundle and engines. `python export/build_engine.py` is the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SMALL_MACS = 1e9
 _UNLABELLED_IMAGES = 8
 _TRIED_IMAGES = 40  # of the gate's; they tell half a cell of the heatmap from chance
 _SYNTHETIC = "int8 is calibrated on synthetic people; images of your own keep more accuracy: --calib and --calib-images"
-_UNDECIDED = 3  # exit status
+_UNDECIDED, _UNBUILT = 3, 2  # exit status
 _SIMILAR = "keep calibration images that look like one of --annotations; the report shows each pair"
 _UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
 
@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cache = "activation ranges from posert calibrate, in place of --calib"
     calibration.add_argument("--calib-cache", type=Path, metavar="FILE", help=cache)
     calibration.add_argument("--allow-similar", action="store_true", help=_SIMILAR)
+    engines = parser.add_argument_group("TensorRT engines, beside the bundle").add_argument
+    names = "auto, tensorrt, tensorrt_rtx, none (default: auto, the first that is installed and can build here)"
+    engines("--engine", choices=("auto", "tensorrt", "tensorrt_rtx", "none"), default="auto", help=names)
+    target = "GPUs to build for without having them, such as sm86,sm89: TensorRT-RTX (default: this machine's GPU)"
+    engines("--target", metavar="SM,...", help=target)
     gate = parser.add_argument_group("accuracy gate")
     arguments.add_labelled_images(gate, "of held-out images to measure AP on", "none, so AP stays unproven")
     add = gate.add_argument
@@ -107,15 +112,20 @@ def run(args: argparse.Namespace) -> int:
     suspects = pairs(built.suspects, plan.calibration.read, plan.held_out.read)
     report_page = write_report(built.parity, built.contract, _report_folder(args, built.path), meta, suspects)
     if args.json:
-        files = {"bundle": str(built.path), "report": str(report_page)}
+        files: dict[str, Any] = {"bundle": str(built.path), "report": str(report_page)}
+        files["engines"] = [one.to_json() for one in built.engines]
         verdicts = {"verdict": built.parity.verdict, "int8": built.calibration and built.calibration["verdict"]}
         print(json.dumps({**files, **verdicts, **tried, "rows": [row.to_json() for row in built.parity.rows]}))
     else:
         print_table(built.parity, Console())
         if built.calibration:
             print_blocks(built.calibration, Console())
-        print(f"bundle {built.path}\nreport {report_page}")
-    return {"failed": 1, "undecided": _UNDECIDED}.get(built.parity.verdict, 0)
+        print("\n".join([f"bundle {built.path}", *(one.line() for one in built.engines), f"report {report_page}"]))
+    if plan.engines.note:
+        print(plan.engines.note, file=sys.stderr)
+    status = {"failed": 1, "undecided": _UNDECIDED}.get(built.parity.verdict, 0)
+    unbuilt = plan.engines.asked and any(one.metadata is None for one in built.engines)
+    return status or (_UNBUILT if unbuilt else 0)
 
 
 def calibrates_on_strangers(plan: Plan) -> bool:
@@ -153,6 +163,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     """What to build. Raises PosertError for mistakes in the arguments: all are found here, before any work."""
     from ...calib.cache import read_cache
     from ...runtime.accuracy.frames import read_frames
+    from ...runtime.compilation import parse_targets
+    from ..builder.engine_plan import plan_engines
     from ..builder.model import OnnxModel, PublishedModel
     from ..builder.plan import Plan, check_max_drift
     from ..demo.frames import demo_frames
@@ -183,6 +195,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     for path in (output, args.onnx, _report_folder(args, output) / "report.html"):
         if path is not None:
             check_writable(path)
+    asked = tuple(p for p in precisions if p in _asked(args))
+    engines = plan_engines(args.engine, parse_targets(args.target), asked, output)
     demo = args.weights == "demo"
     macs = model.row.macs_test_path if isinstance(model, PublishedModel) and demo else None
     small = macs is not None and macs < _SMALL_MACS
@@ -209,17 +223,24 @@ def make_plan(args: argparse.Namespace) -> Plan:
         tunable=demo or (calibration.kind == "user" and args.weights != "random"),
         scales=args.calib_cache,
         allow_similar=args.allow_similar,
+        engines=engines,
     )
 
 
 def _precisions(args: argparse.Namespace) -> tuple[str, ...]:
     from ..builder.plan import PRECISIONS
 
-    asked = [p.lower() for p in args.precision or ["fp32"]] + ["fp16"] * args.half + ["int8"] * args.int8
+    asked = _asked(args)
     unknown = sorted(set(asked) - set(PRECISIONS))
     if unknown:
         raise PosertError(f"--precision {','.join(unknown)}: expected a comma list of {', '.join(PRECISIONS)}")
     return tuple(p for p in PRECISIONS if p == "fp32" or p in asked)
+
+
+def _asked(args: argparse.Namespace) -> list[str]:
+    """Precisions that were asked for; fp32 is made without being asked for, too."""
+    more = ["fp16"] * args.half + ["int8"] * args.int8
+    return [p.lower() for p in args.precision or ([] if more else ["fp32"])] + more
 
 
 def _report_folder(args: argparse.Namespace, output: Path) -> Path:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ...runtime.backends import Session, backends, load_backend
 from ...runtime.bundle.archive import Bundle
 from ...runtime.bundle.contract import Contract
-from ...runtime.engines.cache import read_engine
 from ...runtime.engines.session import EngineSession
+from ...runtime.engines.sidecar import read_engine
 from ...runtime.errors import BackendError, InputError, PosertError
 from ...runtime.pose.heads import Outputs
 from ...runtime.registry import unknown_name

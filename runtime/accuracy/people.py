@@ -141,7 +141,7 @@ def annotated_people(dataset: Dataset, coco: Mapping[str, Any], protocol: str) -
         for entry in annotations
     ]
     body = joints[:, : dataset.fields[0][1]]
-    has_joints = body.reshape(len(body), -1).max(axis=1, initial=-np.inf) != 0
+    has_joints = body.max(axis=(1, 2), initial=-np.inf) != 0
     source = np.flatnonzero(np.array(wanted, np.bool_) & inside & has_joints)
     source = source[np.argsort(image[source], kind="stable")]
     return _table(coco, annotations, source, image[source], xyxy[source], joints=joints[source])

@@ -32,7 +32,7 @@ def score_file(
     Args:
         dataset_name: one of `posert.runtime.datasets.datasets()`.
         annotations: the data set's annotation file. PoseTrack18: also a folder with a file per sequence. MPII:
-            `mpii_gt_val.mat` (needs scipy), or its arrays as .npz or .json.
+            `mpii_gt_val.mat`, or its arrays as .npz or .json.
         results: a JSON list of records. PoseTrack18: also a folder with a file per sequence. MPII: also `pred.mat` or
             .npz with `preds`, 1-based, as MMPose and the HRNet repository write it.
         protocol: "legacy", of the published tables, or "v029", of MMPose 0.29.
@@ -93,8 +93,9 @@ def read_annotations(which: Dataset, path: str | Path) -> Any:
     Raises InputError: they cannot be read, or they have the joints of another data set.
     """
     truth = which.metric.read_annotations(Path(path))
-    _check_names(which, truth.get("categories", ()))
-    _check_joints(which, truth.get("annotations"), "annotations")
+    if which.metric.read_centers is None:  # else it is no file of COCO's format
+        _check_names(which, truth.get("categories", ()))
+        _check_joints(which, truth.get("annotations"), "annotations")
     return truth
 
 
@@ -149,7 +150,7 @@ def _gaps(dataset: Dataset, annotations: Sequence[Entry], results: Sequence[Entr
     count = Counter(keys)
     fields = ["keypoints", "scores", *(field for _, field, _, _ in dataset.parts)]
     alike = [
-        (key, *(tuple(record.get(field, ())) for field in fields))
+        (key, *(repr(record.get(field)) for field in fields))
         for key, record in zip(keys, results, strict=True)
         if count[key] > 1
     ]

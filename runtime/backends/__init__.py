@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from ..cuda.library import missing as no_driver
 from ..errors import BackendError
 from ..pose.heads import Outputs
 from ..registry import Registry, plugins
+
+if TYPE_CHECKING:
+    from ..engines.sidecar import Engine
 
 __all__ = [
     "BACKENDS",
@@ -176,6 +179,8 @@ class Backend:
             no rule says which precision is the fastest.
         notes: by precision, a remark for `posert doctor`.
         builds_offline: engines can be built on machines that cannot run them (`posert compile`).
+        open_engine: loads an engine file, for a library that runs those. Raises BackendError: it is not for this
+            machine or release.
     """
 
     name: str
@@ -193,6 +198,7 @@ class Backend:
     autotune: Callable[[Mapping[str, bytes]], dict[str, float]] | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     builds_offline: bool = False
+    open_engine: Callable[[Engine], Session] | None = None
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):

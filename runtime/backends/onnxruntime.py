@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError
 from ..pose.heads import Outputs
+from ..system.forks import OfOneProcess
 from . import Backend, GraphRequest, Tensor
 
 
@@ -73,11 +74,13 @@ def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool 
     return OrtGraph(open_graph(model, "detector's", options, "CPUExecutionProvider"))
 
 
-class Session:
+class Session(OfOneProcess):
     """One ONNX Runtime session; see `backends.Session`."""
 
     def __init__(self, model: bytes, precision: str, threads: int | None = None) -> None:
         import onnxruntime as ort
+
+        super().__init__()
 
         options = ort.SessionOptions()
         if precision == "int8_gpu":
@@ -90,6 +93,7 @@ class Session:
         self._input = self._session.get_inputs()[0].name
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        self.check_process()
         try:
             return tuple(self._session.run(None, {self._input: crops}))
         except Exception as error:  # as in `open_graph`

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engines.cache import EngineMetadata, cached_graph
+from ..engines.cache import cached_graph
+from ..engines.sidecar import EngineMetadata
 from ..errors import BackendError
 from ..pose.heads import Outputs
+from ..system.forks import OfOneProcess
 from ..system.memory import trim_heap
 from . import AsyncSession, Backend, GraphRequest, Request, Tensor
 
@@ -21,15 +23,17 @@ if TYPE_CHECKING:
     import openvino as ov
 
 
-class Session(AsyncSession):
+class Session(OfOneProcess, AsyncSession):
     """One compiled model with a dynamic batch; see `backends.AsyncSession`."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
+        super().__init__()
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._outputs = range(len(compiled.outputs))
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
+        self.check_process()
         try:
             self._request.set_input_tensor(_tensor(crops))
             self._request.infer(share_outputs=True)
@@ -38,6 +42,7 @@ class Session(AsyncSession):
         return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def requests(self) -> list[Request]:
+        self.check_process()
         return [_Request(self._compiled.create_infer_request(), self._outputs) for _ in range(_count(self._compiled))]
 
     def export(self) -> memoryview:
@@ -46,13 +51,15 @@ class Session(AsyncSession):
         return data
 
 
-class _Run:
+class _Run(OfOneProcess):
     """A run that was started."""
 
     def __init__(self, request: ov.InferRequest, outputs: range) -> None:
+        super().__init__()
         self._request, self._outputs = request, outputs
 
     def wait(self) -> tuple[NDArray[Any], ...]:
+        self.check_process()
         try:
             self._request.wait()
         except RuntimeError as error:
@@ -60,6 +67,8 @@ class _Run:
         return tuple([self._request.get_output_tensor(i).data for i in self._outputs])
 
     def drop(self) -> None:
+        if self.forked:
+            return  # it runs in the parent
         # Not cancelled: OpenVINO 2026.4 would spoil other requests of the graph too (docs/decisions.md).
         with contextlib.suppress(RuntimeError):  # nobody waits for this result
             self._request.wait()
@@ -69,6 +78,7 @@ class _Request(_Run):
     """See `backends.Request`."""
 
     def start(self, crops: NDArray[np.uint8]) -> None:
+        self.check_process()
         try:
             self._request.set_input_tensor(_tensor(crops))
             self._request.start_async()
@@ -80,6 +90,7 @@ class _GraphRequest(_Run):
     """See `backends.GraphRequest`."""
 
     def start(self, inputs: Sequence[NDArray[Any]]) -> None:
+        self.check_process()
         try:
             for i, array in enumerate(inputs):
                 self._request.set_input_tensor(i, _tensor(array))
@@ -141,7 +152,7 @@ def _open_cached(
 def _compile(model: bytes, precision: str, config: dict[str, Any]) -> Session:
     try:
         session = Session(_core().compile_model(_core().read_model(model), "CPU", config))
-    except RuntimeError as error:
+    except Exception as error:  # RuntimeError mostly; MemoryError for a graph that declares gigabytes
         raise BackendError(f"OpenVINO {BACKEND.library_version()} refused the {precision} graph: {error}") from error
     trim_heap()  # 75 MB of hrnet_w32 in int8
     return session

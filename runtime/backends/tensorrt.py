@@ -6,9 +6,12 @@ int8 is not always the fastest: on GPUs with tensor cores fp16 often is, so the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import Backend, Session
+
+if TYPE_CHECKING:
+    from ..engines.sidecar import Engine
 
 
 def engine_backend(library: str, **fields: Any) -> Backend:
@@ -18,6 +21,11 @@ def engine_backend(library: str, **fields: Any) -> Backend:
         from ..engines.session import EngineSession
 
         return EngineSession(backend.import_library(), model, precision)
+
+    def open_engine(engine: Engine) -> Session:
+        from ..engines.session import EngineSession
+
+        return EngineSession(backend.import_library(), b"", engine.metadata.precision, engine)
 
     def unavailable() -> str | None:
         from ..engines.session import unavailable
@@ -37,6 +45,7 @@ def engine_backend(library: str, **fields: Any) -> Backend:
         open=open_session,
         unavailable=unavailable,
         autotune=autotune,
+        open_engine=open_engine,
         **fields,
     )
     return backend

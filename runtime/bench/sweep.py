@@ -15,6 +15,8 @@ from typing import Any
 from .. import doctor
 from ..backends import BACKENDS
 from ..bundle.archive import Bundle
+from ..engines.engine_file import EngineFile
+from ..selection import open_model
 from ..system.files import atomic_write, sha256
 from ..system.machine import versions
 from ..system.progress import track
@@ -37,7 +39,7 @@ def sweep(
     results: list[Result] = []
     held: set[str] = set()
     for side in sides:
-        with Bundle(side.bundle) as bundle:
+        with open_model(side.bundle) as bundle:
             results.append(_head(side, bundle, settings, meters, session))
             held |= set(bundle.artifacts)
     expanded, start = list(_expand(cells, held, results)), time.monotonic()
@@ -91,7 +93,7 @@ def _expand(cells: list[Cells], held: set[str], results: list[Result]) -> Iterat
                 yield from ((backend, name, mode) for mode in modes)
 
 
-def _head(side: Side, bundle: Bundle, settings: Settings, meters: Meters, session: str) -> Result:
+def _head(side: Side, bundle: Bundle | EngineFile, settings: Settings, meters: Meters, session: str) -> Result:
     gate = bundle.accuracy
     data = gate.get("data", {})
     rows = [{k: r.get(k) for k in ("backend", "precision", "accuracy", "verdict")} for r in gate["rows"]]

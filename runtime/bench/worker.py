@@ -17,10 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..bundle.archive import Bundle
 from ..errors import PosertError
 from ..estimator import PoseEstimator
-from ..selection import Selection, open_session
+from ..selection import Selection, open_model, open_session
 from ..system.memory import peak_mb
 from . import MODES
 from .process import answer_channel
@@ -63,7 +62,7 @@ def main() -> int:
 def _stages(args: argparse.Namespace) -> list[Stage]:
     if args.cpus:
         os.sched_setaffinity(0, args.cpus)  # before any library counts the processors
-    with Bundle(args.bundle) as bundle:
+    with open_model(args.bundle) as bundle:
         session = open_session(bundle, args.backend, args.precision, args.threads, args.mode == "throughput")
         selected = Selection(args.backend, args.precision, "measured")
         pose = PoseEstimator.from_session(bundle.contract, session, selected, args.flip_test)

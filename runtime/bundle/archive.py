@@ -28,6 +28,7 @@ from .contract import Contract
 from .manifest import GOLDEN, MANIFEST, REQUIRES, SCHEMA, check_manifest, load_manifest, parse_artifacts
 from .manifest import Artifact as Artifact  # part of this module's interface
 from .members import open_zip, read_manifest, read_member, seal
+from .onnx_scan import check_graph
 
 MAX_MEMBER = 4 << 30  # a zip without the 64-bit extension, and far above any pose network
 
@@ -94,8 +95,18 @@ class Bundle:
         return dict(self.manifest["accuracy"])
 
     def read(self, artifact: Artifact) -> bytes:
-        """The bytes of one graph, checked against the manifest."""
-        return self._member(artifact.file, artifact.sha256, artifact.bytes)
+        """The bytes of one graph, checked against the manifest; one in ONNX also for what it would do.
+
+        Raises:
+            BundleError: it is another one than the manifest says, or does more than arithmetic, see `onnx_scan`.
+        """
+        data = self._member(artifact.file, artifact.sha256, artifact.bytes)
+        if artifact.format == "onnx":
+            try:
+                check_graph(data)
+            except ValueError as error:
+                raise BundleError(f"{self.path}: {artifact.file} is refused: {error}") from error
+        return data
 
     def golden(self) -> Golden:
         """The golden crops and the reference's outputs.
@@ -104,22 +115,9 @@ class Bundle:
             BundleError: they cannot be read, or the crops are not the contract's. Which shapes the outputs must have
                 is up to the decode rule: `posert.runtime.pose.heads.check_outputs`.
         """
-        record, c = self.manifest["golden"], self.contract
+        record = self.manifest["golden"]
         data = self._member(GOLDEN, record["sha256"], record["bytes"])
-        try:
-            crops, *outputs = _arrays(data)
-        except Exception as error:  # numpy reads a hostile file with exceptions of every kind
-            raise BundleError(f"{self.path}: {GOLDEN} cannot be read ({error}); rebuild the bundle") from error
-        m = crops.shape[0] if crops.ndim else 0
-        if crops.shape != (m, c.height, c.width, 3) or crops.dtype != np.uint8 or not 1 <= m <= 64:
-            raise BundleError(f"{self.path}: golden crops are {crops.dtype} {crops.shape}, not what the contract says")
-        for output in outputs:
-            if output.shape[:1] != (m,) or output.dtype != np.float32 or not np.isfinite(output).all():
-                raise BundleError(
-                    f"{self.path}: a golden output is {output.dtype} {output.shape}, expected finite float32 "
-                    f"({m}, ...); rebuild the bundle: posert build"
-                )
-        return Golden(crops, tuple(outputs))
+        return golden_from(data, self.contract, str(self.path))
 
     def check(self) -> None:
         """Read every member once: whatever is damaged raises."""
@@ -166,11 +164,7 @@ def write_bundle(
     A graph comes as its bytes or as the file that holds them. The same inputs give the same bundle, byte for byte.
     """
     path = Path(path)
-    stream = io.BytesIO()
-    names = output_names(len(golden.outputs))
-    arrays: dict[str, Any] = {name: a.astype(np.float32) for name, a in zip(names, golden.outputs, strict=True)}
-    np.savez(stream, crops=golden.crops, **arrays)
-    golden_bytes = stream.getvalue()
+    packed = golden_bytes(golden)
     manifest = {
         "schema": SCHEMA,
         "requires": REQUIRES,
@@ -178,14 +172,14 @@ def write_bundle(
         "model": dict(model),
         "contract": contract.to_json(),
         "artifacts": [asdict(artifact) for artifact, _ in graphs.values()],
-        "golden": {"file": GOLDEN, **describe(golden_bytes)},
+        "golden": {"file": GOLDEN, **describe(packed)},
         "calibration": calibration,
         "accuracy": dict(accuracy),
         "versions": dict(versions),
     }
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
     parse_artifacts(check_manifest(load_manifest(text)))  # what could not be read back is not written
-    members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: golden_bytes}
+    members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: packed}
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for member, data in members.items():
             info = zipfile.ZipInfo(member)  # its fixed date keeps the file reproducible
@@ -197,6 +191,38 @@ def write_bundle(
                 archive.writestr(info, data)
         archive.comment = seal(text)
     return path
+
+
+def golden_bytes(golden: Golden) -> bytes:
+    """Golden crops and outputs as bytes for a bundle, the same for the same arrays."""
+    stream = io.BytesIO()
+    names = output_names(len(golden.outputs))
+    arrays: dict[str, Any] = {name: a.astype(np.float32) for name, a in zip(names, golden.outputs, strict=True)}
+    np.savez(stream, crops=golden.crops, **arrays)
+    return stream.getvalue()
+
+
+def golden_from(data: bytes, contract: Contract, label: str) -> Golden:
+    """The reverse of `golden_bytes`; `label` is the file, for messages.
+
+    Raises:
+        BundleError: they cannot be read, or the crops are not the contract's. Which shapes the outputs must have is up
+            to the decode rule: `posert.runtime.pose.heads.check_outputs`.
+    """
+    try:
+        crops, *outputs = _arrays(data)
+    except Exception as error:  # numpy reads a hostile file with exceptions of every kind
+        raise BundleError(f"{label}: {GOLDEN} cannot be read ({error}); rebuild the bundle") from error
+    m = crops.shape[0] if crops.ndim else 0
+    if crops.shape != (m, contract.height, contract.width, 3) or crops.dtype != np.uint8 or not 1 <= m <= 64:
+        raise BundleError(f"{label}: golden crops are {crops.dtype} {crops.shape}, not what the contract says")
+    for output in outputs:
+        if output.shape[:1] != (m,) or output.dtype != np.float32 or not np.isfinite(output).all():
+            raise BundleError(
+                f"{label}: a golden output is {output.dtype} {output.shape}, expected finite float32 "
+                f"({m}, ...); rebuild the bundle: posert build"
+            )
+    return Golden(crops, tuple(outputs))
 
 
 def _arrays(data: bytes) -> list[NDArray[Any]]:

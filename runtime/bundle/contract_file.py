@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, ContractError
+from ..system.json_text import StrictJsonError, parse_json
 from .members import open_zip, read_manifest
 
 _MAX_BYTES = 1 << 20
@@ -84,8 +84,10 @@ def read_yaml(text: str, label: str) -> Any:
     """
     if text.lstrip()[:1] in ("{", "["):
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            value = parse_json(text.encode(errors="replace"))
+        except StrictJsonError as error:
+            raise ContractError(f"{label}:1: {error}") from error
+        except ValueError:
             pass  # YAML's flow style, or a mistake that its reader names
         else:
             _check_depth(value, label)

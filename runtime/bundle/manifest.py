@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .schema import NUMBER_OR_NONE, check_shape, shape_of
+from ..system.json_text import parse_json
+from .schema import NUMBER, NUMBER_OR_NONE, check_shape, shape_of
 
 SCHEMA = 2
 """Number of the format that this posert writes. It reads this one and all lower ones."""
@@ -59,11 +59,14 @@ _SHAPE: dict[str, Any] = {
     "calibration?": (dict, type(None)),
     "accuracy": {
         "verdict?": str,
-        "data?": {"*": object},
+        "data?": {"metric?": str, "note?": str, "*": object},
+        **dict.fromkeys(("published?", "published_elsewhere?"), {"*": NUMBER}),
         "rows": [
             {
                 **dict.fromkeys(("precision", "backend", "verdict"), str),
                 **dict.fromkeys(("accuracy", "accuracy_drop", "pixel_drift_p95", "ms_per_person"), NUMBER_OR_NONE),
+                **dict.fromkeys(("dark_drift_p95?", "jumps?"), NUMBER_OR_NONE),
+                **dict.fromkeys(("artifact?", "reason?"), str),
                 "*": object,
             }
         ],
@@ -75,8 +78,8 @@ _SHAPE: dict[str, Any] = {
 
 
 def load_manifest(data: bytes) -> Any:
-    """The manifest as plain JSON values, not yet checked. Raises ValueError: it is not JSON."""
-    return json.loads(data, parse_constant=_refuse_constant)
+    """The manifest as plain JSON values, not yet checked. Raises ValueError: see `parse_json`; NaN is no JSON here."""
+    return parse_json(data, constant=_refuse_constant)
 
 
 def newer_posert(manifest: Any) -> str | None:
@@ -101,6 +104,7 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
         _renamed_rows(manifest)
     check_shape(manifest, _SHAPE, "manifest")
     assert isinstance(manifest, dict)
+    check_shape(manifest.get("calibration") or {}, {"verdict?": (str, type(None)), "*": object}, "manifest.calibration")
     return {"calibration": None, "versions": {}, **manifest}
 
 

@@ -15,6 +15,11 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="a .pose file")
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """A bundle or an engine, as the first positional argument: for commands that run one."""
+    parser.add_argument("bundle", type=Path, help="a .pose file, or an .engine file with its .json beside it")
+
+
 def add_session(parser: argparse.ArgumentParser) -> None:
     """Which graph to run, and where: for commands that run one."""
     precisions = "fp32, bf16, fp16 or int8 (default: auto, the fastest that passed its accuracy gate)"

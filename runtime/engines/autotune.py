@@ -16,6 +16,7 @@ from ..cuda.network import record, timed_ms
 from ..errors import BackendError
 from ..system.files import atomic_write, cache_folder
 from .builder import title
+from .cache import engines_of
 from .session import EngineSession, unavailable
 
 log = logging.getLogger("posert")
@@ -65,7 +66,7 @@ def _kept(path: Path, models: Mapping[str, str]) -> dict[str, float] | None:
     """The times of an earlier run; None where an engine is newer than they are, or missing."""
     try:
         found = {precision: float(ms) for precision, ms in json.loads(path.read_bytes())["ms"].items()}
-        engines = [[p.stat().st_mtime_ns for p in path.parent.glob(f"{models[p][:16]}-*.engine")] for p in found]
+        engines = [[file.stat().st_mtime_ns for file, _ in engines_of(models[p])] for p in found]
         whole = bool(engines) and all(engines)
         return found if whole and path.stat().st_mtime_ns >= max(map(max, engines)) else None
     except FileNotFoundError:

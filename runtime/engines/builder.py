@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import BackendError
 from ..system.files import atomic_write, cache_folder
 from ..system.machine import free_memory
-from .cache import Engine, EngineMetadata
+from .sidecar import Engine, EngineMetadata
 
 log = logging.getLogger("posert")
 
@@ -84,6 +84,7 @@ def build(
     *,
     timing_cache: Path | None = None,
     device: str | None = None,
+    architecture: str = "",
     progress: Progress | None = None,
 ) -> Engine:
     """Compile an ONNX graph.
@@ -97,6 +98,7 @@ def build(
         precision: of the graph, for the engine's metadata.
         timing_cache: TensorRT only: file of kernel timings, created or extended.
         device: name of this machine's GPU; None where there is none.
+        architecture: of this machine's GPU, such as "sm89".
 
     Raises:
         BackendError: the library refused the graph or an option, or this machine has too little memory.
@@ -141,6 +143,7 @@ def build(
         options=options.recorded(),
         layers=audit(network),
         timing_cache=hashlib.sha256(timed).hexdigest() if timed else "",
+        architecture=architecture if backend_of(trt) == "tensorrt" else "",  # of TensorRT-RTX `devices` has them
     )
     return Engine(metadata, bytes(plan))
 
@@ -289,7 +292,7 @@ def _check_memory(need: int) -> None:
     if free is not None and free < need:
         raise BackendError(
             f"building this engine takes about {need / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: close "
-            "something, add swap, or build it on another machine and copy the .engine file"
+            "something, add swap, or build it on another machine and copy the .engine file and its .json"
         )
 
 

@@ -18,7 +18,8 @@ from ..cuda.session import GpuSession
 from ..errors import BackendError, InputError
 from ..system.files import CACHE, atomic_write, cache_folder, check_writable
 from .builder import Options, backend_of, build, messages_of, targets_of, timing_file, title, too_old
-from .cache import Engine, EngineMetadata, find_engine, write_engine
+from .cache import find_engine
+from .sidecar import Engine, EngineMetadata, write_engine
 
 log = logging.getLogger("posert")
 
@@ -153,6 +154,8 @@ class EngineSession(GpuSession):
         if reason := unavailable(trt):  # before the library is touched: without a driver its runtime crashes
             raise BackendError(reason)
         device = Device()
+        if engine is not None and (reason := misfit(trt, engine.metadata, device)):
+            raise BackendError(f"the engine cannot run here: {reason}")
         with device.active():
             engine = engine or _cached_engine(trt, model, precision, device)
             compiled = cache_folder() / f"{engine.metadata.file_name}.{device.name.replace(' ', '_')}.compiled"
@@ -174,20 +177,39 @@ def unavailable(trt: Any) -> str | None:
     )
 
 
+def misfit(trt: Any, found: EngineMetadata, device: Device) -> str | None:
+    """Why an engine cannot run with this library on this GPU; None where it can, or where the library has to say."""
+    release, here = found.version, str(trt.__version__)
+    if found.backend != backend_of(trt) or (release != here and not _later(found, here)):
+        return f"it was built by {found.backend} {release}; this is {title(trt)}"
+    if found.backend == "tensorrt_rtx":
+        target = architecture(device)
+        return None if target in found.devices else f"it was built for {', '.join(found.devices)}; this is {target}"
+    others = {
+        "ampere_plus": device.capability >= (8, 0),
+        "same_compute_capability": found.architecture == architecture(device),
+    }
+    if found.devices == (device.name,) or others.get(found.options.get("compatibility", "none")):
+        return None
+    return f"it was built on {found.devices[0]}; this is {device.name}"
+
+
+def _later(found: EngineMetadata, here: str) -> bool:
+    """Whether this release runs an engine that was built to run on later ones than its own too."""
+    releases = [[int(n) for n in release.split(".")[:2]] for release in (found.version, here)]
+    return bool(found.options.get("version_compatible")) and releases[0] <= releases[1]
+
+
+def architecture(device: Device) -> str:
+    """Of a GPU, as TensorRT-RTX names its targets: "sm89"."""
+    return "sm{}{}".format(*device.capability)
+
+
 def _cached_engine(trt: Any, model: bytes, precision: str, device: Device) -> Engine:
     """The engine of a graph for this machine's GPU, from the cache, or built now and put there."""
-    name, target = device.name, "sm{}{}".format(*device.capability)
+    name, target = device.name, architecture(device)
 
-    def fits(found: EngineMetadata) -> str | None:
-        if (found.backend, found.version) != (backend_of(trt), str(trt.__version__)):
-            return f"it was built by {found.backend} {found.version}; this is {title(trt)}"
-        if found.backend == "tensorrt_rtx" and target not in found.devices:
-            return f"it was built for {', '.join(found.devices)}; this is {target}"
-        if found.backend == "tensorrt" and found.devices != (name,):
-            return f"it was built on {found.devices[0]}; this is {name}"
-        return None
-
-    engine = find_engine(hashlib.sha256(model).hexdigest(), fits)
+    engine = find_engine(hashlib.sha256(model).hexdigest(), lambda found: misfit(trt, found, device))
     if engine is not None:
         return engine
     try:  # before minutes of building
@@ -196,6 +218,7 @@ def _cached_engine(trt: Any, model: bytes, precision: str, device: Device) -> En
         raise BackendError(f"{error}, and set {CACHE} to it: engines are built once and cached") from error
     log.warning("%s: building the %s engine for %s; later starts take it from the cache", title(trt), precision, name)
     options = Options(targets=(target,) if backend_of(trt) == "tensorrt_rtx" else ())
-    engine = build(trt, model, precision, options, timing_cache=timing_file(trt, name), device=name)
+    timings = timing_file(trt, name)
+    engine = build(trt, model, precision, options, timing_cache=timings, device=name, architecture=target)
     write_engine(cache_folder() / engine.metadata.file_name, engine)
     return engine

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import math
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .image_size import declared_size
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+MAX_PIXELS = 1 << 28
+"""Images of more are refused before anything is allocated for them: this is 0.8 GB. FFmpeg's limit is the same."""
+_PATIENCE_S = 20.0  # the largest image takes some seconds
+_CAMERA_PATIENCE_S = 2.0  # one that has stopped delivers nothing, ever
+_HEADER = 1 << 20  # bytes in which a file says its size; before it there may be a preview and colour profiles
 
 Frame = tuple["str | int", "NDArray[np.uint8] | None"]
 
@@ -56,7 +65,7 @@ class Source:
         Can be iterated once. A thread reads ahead. Images are converted as OpenCV does: rotated by their EXIF
         orientation, grey to BGR, 16 bits to 8, alpha dropped.
         """
-        return _prefetch(self._frames())
+        return _prefetch(self._frames(), _PATIENCE_S if self.path else _CAMERA_PATIENCE_S)
 
     def _frames(self) -> Iterator[Frame]:
         if self._capture is None:
@@ -110,43 +119,74 @@ def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Sour
 
 
 def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
-    """An image file as `(H, W, 3)` uint8 BGR, converted as by `Source`; None if it cannot be read."""
+    """An image file as `(H, W, 3)` uint8 BGR, converted as by `Source`.
+
+    None if it cannot be read, or declares more than `MAX_PIXELS`.
+    """
     # Python opens the file, because OpenCV on Windows takes only names in the system's code page.
     try:
         data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error):
+        size = declared_size(data[:_HEADER].tobytes())
+        if not data.size or (size is not None and size[0] * size[1] > MAX_PIXELS):
+            return None
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except (OSError, ValueError, cv2.error):  # a ValueError: a name that no file can have
         return None
     return None if image is None else np.asarray(image, np.uint8)
 
 
-def _prefetch(frames: Iterator[Frame], depth: int = 2) -> Iterator[Frame]:
-    """Iterate in a thread, at most `depth` frames ahead of the consumer."""
-    ready: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
-    closed = threading.Event()
-
-    def put(item: Frame | BaseException | None) -> bool:
-        while not closed.is_set():
-            with contextlib.suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                return True
-        return False
-
-    def read() -> None:
-        try:
-            if all(map(put, frames)):
-                put(None)
-        except BaseException as error:  # raised again in the consumer's thread
-            put(error)
-
-    # A daemon: a camera that delivers nothing must not keep the process from exiting.
-    thread = threading.Thread(target=read, name="posert-read", daemon=True)
-    thread.start()
+def _prefetch(frames: Iterator[Frame], patience: float, depth: int = 2) -> Iterator[Frame]:
+    """Iterate in a thread, at most `depth` frames ahead of the consumer; `patience`: see `_Reader.close`."""
+    reader = _Reader(frames, patience, depth)
     try:
-        while (item := ready.get()) is not None:
+        yield from reader
+    finally:
+        reader.close()
+
+
+class _Reader:
+    """A thread that reads ahead, until it is closed or the interpreter ends."""
+
+    def __init__(self, frames: Iterator[Frame], patience: float, depth: int) -> None:
+        self._frames, self._patience = frames, patience
+        self._ready: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
+        self._closed = threading.Event()
+        # A daemon: a camera that delivers nothing must not keep the process from exiting.
+        self._thread = threading.Thread(target=self._read, name="posert-read", daemon=True)
+        _readers.add(self)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (item := self._ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
-    finally:
-        closed.set()
-        thread.join(timeout=2.0)
+
+    def close(self) -> None:
+        """End the thread, and wait for the frame that it reads now, at most for `patience` seconds."""
+        self._closed.set()
+        self._thread.join(self._patience)
+
+    def _put(self, item: Frame | BaseException | None) -> bool:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def _read(self) -> None:
+        try:
+            if all(map(self._put, self._frames)):
+                self._put(None)
+        except BaseException as error:  # raised again in the consumer's thread
+            self._put(error)
+
+
+_readers: weakref.WeakSet[_Reader] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Python ends daemon threads by force, and in the middle of OpenCV's C++ that aborts the process."""
+    for reader in list(_readers):
+        reader.close()

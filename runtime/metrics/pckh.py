@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from .coco_files import Entry, check, numbers, read_json, records_of, require
+from .mat_file import read_mat
 from .spec import Centers, Dataset, Metric
 
 GROUPS = {
@@ -25,6 +27,8 @@ GROUPS = {
 _HEAD_SIZE = 0.6  # of the diagonal of the head box
 _STRICT = {"legacy": np.arange(0, 0.51, 0.01)[11], "v029": np.arange(0, 0.51, 0.01)[10]}
 """The published tables take `Mean@0.1` at 0.11: their code reads the wrong index of the list of thresholds."""
+_FARTHEST = 1e9  # px
+_MOST_BYTES = 1 << 28  # MPII's own file has 1.3 MB
 _GROUND_TRUTH = ("mpii_gt_val.mat", "mpii_gt_val.npz")
 
 
@@ -50,7 +54,7 @@ def pckh_metrics(dataset: Dataset, truth: Mapping[str, ArrayLike], results: Any,
     for name, shape in shapes.items():
         if name not in truth:
             raise InputError(f"the MPII ground truth lacks {name!r}; it has {', '.join(sorted(truth))}")
-        array = arrays[name] = np.asarray(truth[name], np.float64)
+        array = arrays[name] = _numeric(truth[name], f"{name} of the MPII ground truth")
         if array.shape != shape:
             raise InputError(
                 f"{name} of the MPII ground truth has the shape {array.shape}, expected {shape} for {count} results: "
@@ -58,6 +62,8 @@ def pckh_metrics(dataset: Dataset, truth: Mapping[str, ArrayLike], results: Any,
             )
         if not np.isfinite(array).all():
             raise InputError(f"{name} of the MPII ground truth holds {int((~np.isfinite(array)).sum())} NaN")
+        if np.abs(array).max(initial=0) > _FARTHEST:
+            raise InputError(f"{name} of the MPII ground truth holds numbers beyond {_FARTHEST:g} px")
     # 1-based like the annotations, in single precision like the predictions of the published evaluations
     points = (predictions.astype(np.float32) + np.float32(1)).astype(np.float64).transpose(1, 2, 0)
     corner, opposite = arrays["headboxes_src"]
@@ -91,10 +97,11 @@ def predictions_of(dataset: Dataset, results: Any) -> NDArray[np.float64]:
     """
     require(results, "results", ("keypoints",))
     records: Sequence[Entry] = results
-    points = numbers(records, "results", "keypoints", 3 * len(dataset.keypoints)).reshape(len(records), -1, 3)
+    joints = len(dataset.keypoints)
+    points = numbers(records, "results", "keypoints", 3 * joints).reshape(len(records), joints, 3)
     if records and all("image_id" in record for record in records):
         ids = [record["image_id"] for record in records]
-        unknown = (not isinstance(i, int) or not 0 <= i < len(ids) for i in ids)
+        unknown = (type(i) is not int or not 0 <= i < len(ids) for i in ids)
         expected = f"expected numbers from 0 to {len(ids) - 1}, one each"
         check(records, "results", unknown, lambda e: f"is of person {e['image_id']!r}, {expected}")
         if len(set(ids)) != len(ids):
@@ -122,12 +129,13 @@ def read_predictions(path: Path) -> Any:
     if path.suffix.lower() not in (".mat", ".npz"):
         return records_of(read_json(path), path)
     arrays = read_arrays(path)
-    if np.ndim(arrays.get("preds", 0)) != 3:
+    predictions = _numeric(arrays.get("preds", 0), f"`preds` of {path}")
+    if predictions.ndim != 3:
         raise InputError(f"{path} lacks `preds` (people, joints, 2); it has {sorted(arrays)}")
-    predictions = np.asarray(arrays["preds"], np.float64)[..., :2] - 1
-    if not np.isfinite(predictions).all():
-        raise InputError(f"{path}: `preds` holds {int((~np.isfinite(predictions)).sum())} NaN")
-    return predictions
+    bad = ~(np.abs(predictions) <= _FARTHEST)
+    if bad.any():
+        raise InputError(f"{path}: `preds` holds {int(bad.sum())} NaN or numbers beyond {_FARTHEST:g} px")
+    return predictions[..., :2] - 1
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -138,16 +146,29 @@ def read_arrays(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} must be an object of arrays, not {type(content).__name__}")
         return content
     try:
-        if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
-        from scipy.io import loadmat  # heavy, and needed by this format only
-
-        return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-    except ImportError as error:
-        raise InputError(f"{path} is a .mat file, which scipy reads: pip install scipy") from error
-    except (OSError, ValueError, NotImplementedError) as error:
+        return _read_npz(path) if path.suffix.lower() == ".npz" else {**read_mat(path.read_bytes(), _MOST_BYTES)}
+    except Exception as error:  # numpy reads a damaged file with exceptions of every kind
         raise InputError(f"cannot read {path}: {error}") from error
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > _MOST_BYTES:
+        raise ValueError(f"its arrays have {size} bytes, expected at most {_MOST_BYTES}")
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _numeric(value: Any, what: str) -> NDArray[np.float64]:
+    """An array of numbers as float64; InputError for text, objects, complex numbers and lists of unequal length."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{what} is no array: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} is of the type {array.dtype}, expected numbers")
+    return array.astype(np.float64)
 
 
 PCKH = Metric(pckh_metrics, read_arrays, read_predictions, read_centers, oks_nms=False)

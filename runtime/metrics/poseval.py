@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .coco_files import Entry, read_json, records_of
+from .coco_files import Entry, check_categories, read_json, records_of
 from .poseval_frames import frames
 from .poseval_tracking import has_tracks, tracking_metrics
 from .spec import Dataset, Metric
@@ -116,7 +116,9 @@ def read_sequences(path: Path) -> Mapping[str, Any]:
     """PoseTrack18's annotations, merged: a folder with one file per sequence, or one file."""
     sequences = _sequences(path)
     names = ("images", "annotations", "categories")
-    return {name: [entry for one in sequences for entry in one.get(name, ())] for name in names}
+    found = {name: [entry for one in sequences for entry in one.get(name, ())] for name in names}
+    check_categories(found)
+    return found
 
 
 def read_results(path: Path) -> list[Entry]:
@@ -141,6 +143,9 @@ def _sequences(path: Path) -> list[Mapping[str, Any]]:
     for index, sequence in enumerate(found):
         if not isinstance(sequence, Mapping) or "annotations" not in sequence:
             raise InputError(f"{path}: sequence {index} is not an object with `images` and `annotations`")
+        for name in ("images", "annotations", "categories"):
+            if not isinstance(sequence.get(name, []), list):
+                raise InputError(f"{path}: `{name}` of sequence {index} is no list")
     return found
 
 

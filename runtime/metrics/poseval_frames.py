@@ -18,6 +18,7 @@ Bool = NDArray[np.bool_]
 
 _HEAD_SIZE = 0.6  # of the diagonal of the head box
 _NEAR = 0.5  # of the head size
+_FARTHEST = 1e9  # px
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,14 @@ def _regions(image: Mapping[str, Any]) -> list[Double]:
     try:
         if len(xs) != len(ys):
             raise InputError(
-                f"image {image['id']!r} has ignore_regions_x of {len(xs)} polygons and ignore_regions_y of {len(ys)}"
+                f"image {image['id']!r:.60} has ignore_regions_x of {len(xs)} polygons and ignore_regions_y of "
+                f"{len(ys)}"
             )
         polygons = [np.array([x, y], np.float64).T.reshape(-1, 2) for x, y in zip(xs, ys, strict=True)]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"image {image['id']!r} has ignore regions that are not polygons: {error}") from error
+        if not all((np.abs(polygon) <= _FARTHEST).all() for polygon in polygons):
+            raise ValueError(f"they hold NaN or numbers beyond {_FARTHEST:g} px")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"image {image['id']!r:.60} has ignore regions that are not polygons: {error}") from error
     return [polygon for polygon in polygons if len(polygon)]
 
 

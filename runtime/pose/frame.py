@@ -17,8 +17,10 @@ def check_frame(frame: ArrayLike) -> NDArray[np.uint8]:
         return frame
     try:
         image = np.asarray(frame)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # an object that gives an array may raise what it likes: a tensor with gradients does
         raise InputError(f"the frame is no array: {error}; expected uint8 (H, W, 3) BGR") from error
+    if isinstance(frame, np.ndarray) and np.ma.is_masked(frame):
+        raise InputError("pixels of the frame are masked; give an array without a mask, such as frame.filled(0)")
     if image.ndim == 0:
         raise InputError(
             f"frame is {type(frame).__name__}, expected an array uint8 (H, W, 3) BGR. A file is read by "

@@ -26,6 +26,9 @@ Matrix = NDArray[np.float64]
 PIXEL_STD = np.float32(200)
 """MMPose and the HRNet repository store an extent as a `scale` in units of 200 px, and round it in that unit."""
 
+FARTHEST = 1e9
+"""Coordinates beyond this, px, are no box: sizes and products of them would not fit single precision."""
+
 _OPENCV_LIMIT = 32766
 """OpenCV keeps source coordinates in 16 bits: larger frames are refused by it."""
 _REACH = 2**20
@@ -100,22 +103,31 @@ def clip_ground_truth(
 
 
 def check_boxes(boxes: ArrayLike) -> NDArray[np.float64]:
-    """`(N, 4)` xyxy boxes as float64; InputError names the first that is not finite or has no area."""
+    """`(N, 4)` xyxy boxes as float64.
+
+    Raises InputError: they are no real numbers (text, complex, true and false, masked), or a box is beyond `FARTHEST`
+    or has no area; the first one is named.
+    """
     try:
-        box = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(boxes)
+    except Exception as error:  # an object that gives an array may raise what it likes: a tensor with gradients does
         raise InputError(f"boxes must be numbers, x1 y1 x2 y2 per person: {error}") from error
-    if box.size == 0:
+    if given.size == 0:
         return np.zeros((0, 4))
-    if box.ndim != 2 or box.shape[1] != 4:
-        raise InputError(f"boxes must have the shape (people, 4), x1 y1 x2 y2 in px, not {box.shape}")
+    masked = type(boxes) is not np.ndarray and isinstance(boxes, np.ndarray) and np.ma.is_masked(boxes)
+    if given.dtype.kind not in "fiu" or masked:
+        seen = "masked" if masked else f"of the type {given.dtype}"
+        raise InputError(f"boxes must be numbers, x1 y1 x2 y2 per person, and these are {seen}; leave out what is none")
+    if given.ndim != 2 or given.shape[1] != 4:
+        raise InputError(f"boxes must have the shape (people, 4), x1 y1 x2 y2 in px, not {given.shape}")
+    box = given.astype(np.float64, copy=False)
     # written so that NaN fails too
-    bad = ~((box[:, 2:] > box[:, :2]).all(axis=1) & np.isfinite(box).all(axis=1))
+    bad = ~((box[:, 2:] > box[:, :2]).all(axis=1) & (np.abs(box) <= FARTHEST).all(axis=1))
     if bad.any():
         index = int(bad.argmax())
         raise InputError(
             f"box {index} is {box[index].tolist()} ({int(bad.sum())} of {len(box)} boxes like it): expected finite "
-            "x1 y1 x2 y2 with x2 > x1 and y2 > y1; leave such boxes out"
+            f"x1 y1 x2 y2 of at most {FARTHEST:g} px with x2 > x1 and y2 > y1; leave such boxes out"
         )
     return box
 

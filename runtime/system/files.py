@@ -9,7 +9,9 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +19,9 @@ from ..errors import InputError
 
 CACHE = "POSERT_CACHE"
 """Environment variable that overrides `cache_folder`."""
+
+_PART = ".posert-part"  # what the name of a file ends in while it is written
+_ABANDONED_S = 60.0  # without a writer for this long; one that has just begun has not locked its file yet
 
 
 def cache_folder() -> Path:
@@ -38,7 +43,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     folder = _existing_folder(path)
     with _reporting(path, f"no file can be created in {folder}: "):
         # By creating a file: os.access is wrong about /proc and about network folders that deny root.
-        descriptor, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+        descriptor, probe = tempfile.mkstemp(prefix=_prefix(path), suffix=_PART, dir=folder)
         os.close(descriptor)
         os.unlink(probe)
 
@@ -56,14 +61,17 @@ def sha256(path: Path) -> str:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` when the block ends without an exception; otherwise nothing remains.
 
-    Missing folders are created. Raises InputError: the file cannot be created, written or renamed, such as on a full
-    disk. Exceptions of the block itself, including an OSError, pass unchanged.
+    Missing folders are created. What a process left there that was killed while it wrote is removed. Raises InputError:
+    the file cannot be created, written or renamed, such as on a full disk. Exceptions of the block itself, including an
+    OSError, pass unchanged.
     """
     path = Path(path)
     _existing_folder(path)
     with _reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        _remove_abandoned(path.parent.absolute())
+        descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=_PART, dir=path.parent)
+        _lock(descriptor)
     try:
         with io.BufferedWriter(_File(descriptor, path)) as file:
             yield file
@@ -125,6 +133,35 @@ class _File(io.FileIO):
     def write(self, data: Any, /) -> int:
         with _reporting(self._path):
             return super().write(data)
+
+
+def _prefix(path: Path) -> str:
+    """The beginning of a temporary file's name: file systems take names of 255 bytes, and this one is longer."""
+    return f".{os.fsencode(path.name)[:200].decode(errors='ignore')}."
+
+
+@cache  # once for each folder: thousands of files may be written into one
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed: nobody has locked them."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.name.endswith(_PART) and time.time() - entry.stat().st_mtime > _ABANDONED_S:
+                with open(entry.path, "rb") as file:
+                    if _lock(file.fileno()):
+                        os.unlink(entry.path)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed, which the system does for a process that ends; False if another one has."""
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked, or a file system without locks
+        return False
+    return True
 
 
 @contextlib.contextmanager

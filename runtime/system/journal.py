@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
+
+_CHECKSUM = len("01234567 ")
 
 
 class Journal:
     """JSON values in a file, one per line, each written as soon as it is added; `records` holds them all.
 
     The first line is a key: a JSON value that says what the records belong to. A file with the same key is continued;
-    any other file is started over. A last line that was cut short, and whatever follows a line that is not JSON, is
-    dropped. The file's folder is created.
+    any other file is started over. Each line begins with its checksum: a last line that was cut short, and whatever
+    follows a line that was changed, is dropped. The file's folder is created.
     """
 
     def __init__(self, path: Path, key: Any) -> None:
@@ -24,12 +27,10 @@ class Journal:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
         if lines[:1] == [header]:
             for line in lines[1:]:
-                if not line.endswith(b"\n"):
+                text = line[_CHECKSUM:-1]
+                if line != _sealed(text):
                     break
-                try:
-                    self.records.append(json.loads(line))
-                except ValueError:
-                    break
+                self.records.append(json.loads(text))
                 size += len(line)
         else:
             path.write_bytes(header)
@@ -55,4 +56,8 @@ class Journal:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value).encode() + b"\n"
+    return _sealed(json.dumps(value).encode())
+
+
+def _sealed(text: bytes) -> bytes:
+    return b"%08x %b\n" % (zlib.crc32(text), text)

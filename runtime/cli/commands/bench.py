@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ...bench import MODES
 
     add = parser.add_argument
-    add("bundle", nargs="?", type=Path, help="a .pose file (or compare results with --compare)")
+    add("bundle", nargs="?", type=Path, help="a .pose or .engine file (or compare results with --compare)")
     options.add_sessions(parser)
     modes = f"{', '.join(MODES)} (default: both)"
     add("--mode", type=options.comma_list, default=list(MODES), metavar="NAME,...", help=modes)
@@ -113,11 +113,15 @@ def settings(args: argparse.Namespace) -> Settings:
 def _cells(args: argparse.Namespace) -> list[Cells]:
     from ...backends import backends
     from ...bench import MODES
+    from ...engines.engine_file import EngineFile, is_engine
 
     for kind, names, known in (("backend", args.backend, [options.ALL, *backends()]), ("mode", args.mode, MODES)):
         for name in names:
             if name not in known:
                 raise InputError(unknown_name(kind, name, known))
+    if is_engine(args.bundle):  # it runs on one backend in one precision
+        built = EngineFile(args.bundle).metadata
+        return [(built.backend, built.precision, args.mode)]
     wanted = backends() if options.ALL in args.backend else args.backend
     return [(backend, precision, args.mode) for backend in wanted for precision in args.precision]
 

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from .. import options
 from ..command import Command
 
 if TYPE_CHECKING:
-    from ...backends import Backend
     from ...engines.builder import Options, Progress
 
 BACKENDS = ("tensorrt_rtx", "tensorrt")
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", type=options.comma_list, default=["fp16"], metavar="NAME,...", help=precisions)
     batch = "optimization profiles: people per batch, smallest, typical and largest (default: 1:8:32)"
     add("--batch", default="1:8:32", metavar="MIN:OPT:MAX,...", help=batch)
-    output = "folder for the engines (default: the cache, where posert finds them)"
+    output = "folder for the engines, each with a .json that says what it is (default: posert's cache)"
     add("--output", type=Path, metavar="DIR", help=output)
     add("--workspace", metavar="SIZE", help="limit of scratch memory per engine, such as 512M or 2G")
     rtx = parser.add_argument_group("tensorrt_rtx, which builds without a GPU")
@@ -49,50 +49,52 @@ def run(args: argparse.Namespace) -> int:
     """Build one engine per precision and write it."""
     from ...backends import load_backend
     from ...bundle.archive import Bundle
-    from ...engines.builder import build, memory_needed, timing_file
-    from ...engines.cache import write_engine
+    from ...compilation import check_precision, compile_engine
+    from ...engines.builder import memory_needed
+    from ...engines.sidecar import write_engine
 
     built = []
     with Bundle(args.bundle) as bundle:
         settings = _settings(args)
         spec = load_backend(args.backend)  # last: wrong arguments are reported without the library too
-        trt = spec.import_library()
-        device = _device(spec) if args.backend == "tensorrt" else None
         for precision in args.precision:
-            artifact = bundle.artifacts.get(spec.precisions.get(precision, ""))
-            if artifact is None:
-                here = [p for p, a in spec.precisions.items() if a in bundle.artifacts]
-                raise InputError(f"{bundle.name} has {', '.join(here)} for {args.backend}, not {precision!r}")
-            needed = memory_needed(trt, artifact.bytes) / 1e9
+            check_precision(bundle, spec, precision)
+        for precision in args.precision:
+            size = bundle.artifacts[spec.precisions[precision]].bytes
+            needed = memory_needed(spec.import_library(), size) / 1e9
             print(f"{bundle.name} {precision}: building needs about {needed:.1f} GB of memory", file=sys.stderr)
             start = time.perf_counter()
-            engine = build(
-                trt,
-                bundle.read(artifact),
+            engine = compile_engine(
+                bundle,
+                spec,
                 precision,
                 settings,
-                timing_cache=args.timing_cache or (timing_file(trt, device) if device else None),
-                device=device,
+                timing_cache=args.timing_cache,
                 progress=_progress(f"{bundle.name} {precision}"),
             )
-            path = (args.output or cache_folder()) / engine.metadata.file_name
-            write_engine(path, engine)
             m = engine.metadata
+            if args.output:
+                path = args.output / m.name_beside(args.bundle.stem)
+            else:  # the cache has the bundle for the rest
+                path, engine = cache_folder() / m.file_name, replace(engine, origin=None)
+            write_engine(path, engine)
             row = {"file": str(path), "precision": precision, "backend": args.backend, "version": m.version}
             row |= {"devices": list(m.devices), "batch": [":".join(map(str, b)) for b in m.batch]}
             row |= {"bytes": len(engine.plan), "timing_cache": m.timing_cache}
             built.append(row | {"seconds": round(time.perf_counter() - start, 2), "layers": m.layers})
     if args.json:
         print(json.dumps({"engines": built}))
+        return 0
+    print("\n".join(map(_line, built)))
+    if args.output:
+        print("Copy each with its .json; `posert run` and `PoseEstimator` take it as they take a bundle.")
     else:
-        print("\n".join(map(_line, built)))
-        if not args.output:
-            print("posert uses them on this machine from now on.")
-        print("To use them on another machine, copy them to its folder ~/.cache/posert.")
+        print("posert uses them on this machine from now on.")
     return 0
 
 
 def _settings(args: argparse.Namespace) -> Options:
+    from ...compilation import parse_targets
     from ...engines.builder import Options
 
     try:
@@ -100,14 +102,10 @@ def _settings(args: argparse.Namespace) -> Options:
     except ValueError:
         expected = "MIN:OPT:MAX such as 1:8:32, or a comma list of these"
         raise InputError(f"--batch {args.batch}: expected {expected}") from None
-    targets = tuple(t.lower().replace("_", "") for t in args.target.split(",")) if args.target else ()
-    if wrong := [t for t in targets if not re.fullmatch(r"sm\d{2,3}", t)]:
-        expected = "a compute capability such as sm89, or a comma list of these"
-        raise InputError(f"--target {', '.join(wrong)}: expected {expected}")
     return Options(
         batch=tuple(3 * b if len(b) == 1 else b for b in ranges),  # type: ignore[misc]  # Options checks: three each
         workspace=_bytes(args.workspace) if args.workspace else None,
-        targets=targets,
+        targets=parse_targets(args.target),
         compatibility=args.compatibility,
         version_compatible=args.version_compatible,
     )
@@ -118,14 +116,6 @@ def _bytes(text: str) -> int:
     if not match:
         raise InputError(f"--workspace {text}: expected a size such as 512M or 2G")
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
-
-
-def _device(spec: Backend) -> str:
-    if lacking := spec.unavailable():
-        raise InputError(f"TensorRT builds engines on the GPU that runs them. {lacking}")
-    from ...cuda.driver import Device
-
-    return Device().name
 
 
 def _progress(title: str) -> Progress | None:

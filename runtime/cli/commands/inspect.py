@@ -13,17 +13,22 @@ from ..command import Command
 if TYPE_CHECKING:
     from ...bundle.archive import Bundle
     from ...bundle.contract import Contract
+    from ...engines.engine_file import EngineFile
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a summary of the manifest, or with --json the manifest."""
+    """Print a summary of the manifest, or with --json the manifest; of an engine the same of its sidecar."""
     from ...bundle.archive import Bundle
+    from ...engines.sidecar import sidecar_of
+    from ...selection import open_model
 
-    with Bundle(args.bundle) as bundle:
-        if args.json:
-            print(json.dumps(bundle.manifest))
+    with open_model(args.bundle) as opened:
+        if isinstance(opened, Bundle):
+            print(json.dumps(opened.manifest) if args.json else "\n".join(describe(opened)))
+        elif args.json:
+            print(sidecar_of(opened.path).read_text())
         else:
-            print("\n".join(describe(bundle)))
+            print("\n".join(describe_engine(opened)))
     return 0
 
 
@@ -47,6 +52,22 @@ def describe(bundle: Bundle) -> list[str]:
     lines += _accuracy(bundle.accuracy)
     lines.append("  versions   " + ", ".join(f"{k} {v}" for k, v in sorted(m.get("versions", {}).items())))
     return lines
+
+
+def describe_engine(engine: EngineFile) -> list[str]:
+    """A summary of an engine's sidecar for a terminal."""
+    m, model = engine.metadata, engine.model
+    profiles = ", ".join(":".join(map(str, profile)) for profile in m.batch)
+    layers = ", ".join(f"{count} {kind}" for kind, count in m.computing.items())
+    return [
+        f"{engine.name}  ({engine.path}, {engine.path.stat().st_size / 1e6:.1f} MB)",
+        f"  engine     {m.precision} by {m.backend} {m.version} for {', '.join(m.devices)}, batch {profiles}",
+        f"  layers     {layers}",
+        f"  model      {model.get('arch')} on {model.get('dataset')}, row {model.get('id')}, graph {m.model[:16]}",
+        f"  weights    {_weights(model.get('checkpoint', {}))}",
+        *_contract(engine.contract),
+        *_accuracy(engine.accuracy),
+    ]
 
 
 def _weights(checkpoint: dict[str, Any]) -> str:
@@ -106,4 +127,4 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
     return lines
 
 
-COMMAND = Command("Show the contents of a bundle", "check", options.add_bundle, run)
+COMMAND = Command("Show the contents of a bundle or an engine", "check", options.add_model, run)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    options.add_bundle(parser)
+    options.add_model(parser)
     add("source", help="an image, a folder of images, a video, a camera number or a URL")
     people.add_arguments(parser)
     joints = "do not draw joints below this score (default: 0.3)"

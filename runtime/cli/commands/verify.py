@@ -14,11 +14,12 @@ from ..command import Command
 
 if TYPE_CHECKING:
     from ...bundle.archive import Bundle
+    from ...engines.engine_file import EngineFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    options.add_bundle(parser)
+    options.add_model(parser)
     options.add_sessions(parser)
 
 
@@ -26,10 +27,9 @@ def run(args: argparse.Namespace) -> int:
     """Returns 1 if an output differs from the golden one, or a graph cannot run."""
     from ...accuracy.golden import check_session
     from ...backends import load_backend
-    from ...bundle.archive import Bundle
-    from ...selection import open_session
+    from ...selection import open_model, open_session
 
-    with Bundle(args.bundle) as bundle:
+    with open_model(args.bundle) as bundle:
         bundle.check()
         golden = bundle.golden()
         rows: list[dict[str, Any]] = []
@@ -48,19 +48,24 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"bundle": str(bundle.path), "members": "intact", "passed": passed, "rows": rows}))
         else:
-            print(f"{bundle.path}: all members intact. Error of the outputs on {len(golden.crops)} golden crop(s):")
+            print(f"{bundle.path}: intact. Error of the outputs on {len(golden.crops)} golden crop(s):")
             for r in rows:
                 print(f"  {r['backend']:12} {r['precision']:5} {_findings(r)}")
             print(_verdict(passed))
     return 0 if passed else 1
 
 
-def _pairs(bundle: Bundle, names: list[str], precisions: list[str]) -> list[tuple[str, str]]:
+def _pairs(bundle: Bundle | EngineFile, names: list[str], precisions: list[str]) -> list[tuple[str, str]]:
     """Backends and precisions to check; PosertError if one asked for by name cannot run here, or nothing can."""
     from ...backends import usable_backends
+    from ...engines.engine_file import EngineFile
     from ...selection import select
 
     every = options.ALL
+    if isinstance(bundle, EngineFile):
+        for name, precision in ((n, p) for n in names for p in precisions):
+            select(bundle, *(options.AUTO if one == every else one for one in (name, precision)))
+        return [(bundle.metadata.backend, bundle.metadata.precision)]
     if every not in names and every not in precisions:
         for name, precision in (pairs := [(n, p) for n in names for p in precisions]):
             select(bundle, name, precision)

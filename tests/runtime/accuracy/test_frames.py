@@ -157,7 +157,7 @@ class TestRefused:
         with pytest.raises(InputError, match=r"annotations\[2\].*keypoints.*numbers"):
             read(folder, content)
 
-    @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e30, 10**400])
+    @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e30, 10**200])
     def test_joints_that_are_nowhere(self, folder: Path, content: dict[str, Any], number: float) -> None:
         content["annotations"][2]["keypoints"][4] = number
         id = content["annotations"][2]["id"]

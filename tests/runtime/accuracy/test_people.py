@@ -78,7 +78,7 @@ def test_wholebody_takes_people_without_labelled_body(golden: Golden) -> None:
         ("image_id", 31, r"detections\[3\] is in image 31"),
         ("bbox", [1, 2, 0, 4], r"has the box \[1, 2, 0, 4\] without an area"),
         ("bbox", [1, 2, 3], r"detections\[3\] has 3 numbers in 'bbox', expected 4 numbers"),
-        ("score", float("nan"), r"detections\[3\] has values in 'score' that are not finite"),
+        ("score", float("nan"), r"detections\[3\] has nan in 'score', expected a finite number"),
         ("score", None, r"detections\[3\] lacks 'score'"),
     ],
 )

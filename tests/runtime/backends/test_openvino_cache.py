@@ -16,6 +16,7 @@ from posert.runtime import PoseEstimator
 from posert.runtime.backends.openvino import BACKEND
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.engines import cache as engine_cache
+from posert.runtime.engines import sidecar
 from posert.runtime.selection import open_session
 from posert.runtime.system import files
 
@@ -63,8 +64,8 @@ def test_the_second_start_needs_no_graph(cache: Path, crops: NDArray, expected: 
         heatmaps, read = open_cached(crops, throughput)
         assert read == compiled
         np.testing.assert_array_equal(heatmaps, expected)
-    (file,) = cache.iterdir()
-    assert "-fp32-openvino-" in file.name
+    file, beside = sorted(cache.iterdir())
+    assert "-fp32-openvino-" in file.name and beside.name == f"{file.name}.json"
 
 
 def test_a_precision_has_its_own(cache: Path, crops: NDArray, expected: NDArray, open_cached: Callable) -> None:
@@ -73,12 +74,14 @@ def test_a_precision_has_its_own(cache: Path, crops: NDArray, expected: NDArray,
     first = open_cached(crops, precision="bf16")
     assert open_cached(crops)[1]
     again = open_cached(crops, precision="bf16")
-    assert (first[1], again[1], len(list(cache.iterdir()))) == (True, False, 2)
+    assert (first[1], again[1], len(list(cache.glob("*.engine")))) == (True, False, 2)
     np.testing.assert_array_equal(first[0], again[0])
     assert not np.array_equal(first[0], expected)
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "no header", "empty", "nonsense", "other CPU", "other graph"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "changed", "no sidecar", "empty", "old", "nonsense", "other CPU", "other graph"]
+)
 def test_what_does_not_match_is_compiled_again(
     damage: str,
     cache: Path,
@@ -88,30 +91,33 @@ def test_what_does_not_match_is_compiled_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     open_cached(crops)
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("*.engine")
     data = file.read_bytes()
     if damage == "cut":
         file.write_bytes(data[: len(data) // 2])
     elif damage == "changed":
         middle = len(data) // 2
         file.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-    elif damage == "no header":
-        file.write_bytes(data[100:])
+    elif damage == "no sidecar":
+        (cache / f"{file.name}.json").unlink()
+    elif damage == "old":
+        file.write_bytes(b"posert engine 1\n" + data)
     elif damage == "empty":
         file.write_bytes(b"")
     else:
-        engine = engine_cache.read_engine(file)
+        engine = sidecar.read_engine(file)
         other = {
             "nonsense": replace(engine, plan=b"not what OpenVINO wrote" * 99),
             "other CPU": replace(engine, metadata=replace(engine.metadata, devices=("6502",))),
             "other graph": replace(engine, metadata=replace(engine.metadata, model="0" * 64)),
         }
-        engine_cache.write_engine(file, other[damage])
+        sidecar.write_engine(file, other[damage])
     with caplog.at_level(logging.WARNING, "posert"):
         heatmaps, read = open_cached(crops)
     assert read and "the graph is compiled again" in caplog.text
     assert "posert compile" not in caplog.text, "which makes none of OpenVINO's"
-    said = {"cut": "it is cut short: ", "changed": "its bytes were changed", "empty": "does not begin like one"}
+    said = {"cut": "it is cut short: ", "changed": "its bytes were changed", "empty": "it is cut short: "}
+    said |= {"no sidecar": "does not lie beside it", "old": "posert 0.2.0 wrote it"}
     assert said.get(damage, "") in caplog.text
     np.testing.assert_array_equal(heatmaps, expected)
     assert not open_cached(crops)[1]
@@ -147,7 +153,7 @@ def test_those_used_last_stay(cache: Path, crops: NDArray, open_cached: Callable
             (cache / name).write_bytes(b"")
             os.utime(cache / name, (1000 + i, 1000 + i))
     open_cached(crops)
-    left = sorted(cache.glob("*-openvino-*"))
+    left = sorted(cache.glob("*-openvino-*.engine"))
     assert len(left) == engine_cache.MAX_CACHED_GRAPHS
     assert not {f"{i}-fp32-openvino-1.engine" for i in range(5)} & {p.name for p in left}
     assert len(list(cache.glob("*tensorrt*"))) == engine_cache.MAX_CACHED_GRAPHS + 4
@@ -158,4 +164,4 @@ def test_an_estimator_keeps_and_a_bare_session_does_not(cache: Path, narrow_bund
         open_session(bundle, "openvino", "fp32", threads=1)
         assert not cache.exists()
         PoseEstimator(bundle, backend="openvino", threads=1)
-        assert len(list(cache.iterdir())) == 1
+        assert len(list(cache.glob("*.engine"))) == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,6 +51,10 @@ ROW = {
     "ms_per_person": 2.0,
     "size_mb": 1.0,
     "verdict": "passed",
+    "dark_drift_p95": 0.2,
+    "jumps": 0.01,
+    "artifact": "fp32",
+    "reason": "",
 }
 
 
@@ -58,9 +63,17 @@ def golden() -> Golden:
     return Golden(rng.integers(0, 256, (2, 32, 24, 3), np.uint8), (rng.random((2, 2, 8, 6), np.float32),))
 
 
+def tiny_graph(text: str) -> bytes:
+    """A graph of one node, with a remark."""
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N"]) for name in ("crops", "heatmaps")]
+    node = onnx.helper.make_node("Relu", ["crops"], ["heatmaps"])
+    graph = onnx.helper.make_graph([node], "tiny", ends[:1], ends[1:], doc_string=text)
+    return bytes(onnx.helper.make_model(graph).SerializeToString())
+
+
 def write(path: Path, **changes: Any) -> Path:
     """A bundle whose graphs are a few bytes: nothing here compiles them."""
-    data = {"fp32": b"the fp32 graph" * 20, "int8": b"the int8 graph" * 10}
+    data = {"fp32": tiny_graph("the fp32 graph" * 20), "int8": tiny_graph("the int8 graph" * 10)}
     graphs = {
         name: (
             Artifact(name, "onnx", f"{name}.onnx", precision=name, opset=19, golden_error=1e-3, **describe(value)),
@@ -74,8 +87,13 @@ def write(path: Path, **changes: Any) -> Path:
         "contract": CONTRACT,
         "graphs": graphs,
         "golden": golden(),
-        "calibration": {"method": "minmax"},
-        "accuracy": {"verdict": "passed", "data": {"note": "made up"}, "rows": [ROW]},
+        "calibration": {"method": "minmax", "verdict": "int8 costs nothing"},
+        "accuracy": {
+            "verdict": "passed",
+            "data": {"note": "made up", "metric": "AP", "subjects": "people"},
+            "rows": [ROW],
+            "published": {"AP": 0.7, "AR": 0.8},
+        },
         "versions": {"python": "3.11"},
     }
     return write_bundle(path, **{**arguments, **changes})
@@ -127,7 +145,7 @@ class TestRoundTrip:
             assert bundle.name == "tiny-coco-32x24"
             assert bundle.contract == CONTRACT
             assert list(bundle.artifacts) == ["fp32", "int8"]
-            assert bundle.read(bundle.artifacts["int8"]) == b"the int8 graph" * 10
+            assert bundle.read(bundle.artifacts["int8"]) == tiny_graph("the int8 graph" * 10)
             assert bundle.artifacts["fp32"].golden_error == 1e-3
             assert bundle.accuracy["rows"] == [ROW]
             found, expected = bundle.golden(), golden()
@@ -434,7 +452,7 @@ class TestVersions:
         manifest["golden"]["drawn_by"] = "seed 3"
         with Bundle(forge_manifest(tmp_path / "b.pose", whole, manifest)) as bundle:
             bundle.check()
-            assert bundle.read(bundle.artifacts["fp32"]) == b"the fp32 graph" * 20
+            assert bundle.read(bundle.artifacts["fp32"]) == tiny_graph("the fp32 graph" * 20)
 
     def test_several_outputs_come_back(self, tmp_path: Path) -> None:
         one = golden()

@@ -21,7 +21,12 @@ FAILS, REFUSED_IMAGES, CAPABILITY, FOREIGN = range(4)
 @pytest.fixture(scope="session")
 def shim_module() -> ModuleType:
     """shim.py, which lies beside the tests and in no package."""
-    spec = importlib.util.spec_from_file_location("posert_cuda_shim", Path(__file__).with_name("shim.py"))
+    return beside("shim")
+
+
+def beside(name: str) -> ModuleType:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"posert_cuda_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
@@ -69,3 +74,11 @@ def fake_gpu(fake_library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ct
     for switch in (FAILS, REFUSED_IMAGES, FOREIGN):
         fake.fake_set(switch, 0)
     library.symbols.cache_clear()
+
+
+@pytest.fixture
+def fake_tensorrt(fake_gpu: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """TensorRT on that GPU, see fake_tensorrt.py."""
+    module = beside("fake_tensorrt").module(fake_gpu)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    return module

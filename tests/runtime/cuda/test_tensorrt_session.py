@@ -9,23 +9,33 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from posert.runtime import selection
 from posert.runtime.backends import Backend
-from posert.runtime.cuda.driver import Stream
+from posert.runtime.bundle.archive import Artifact, Golden
+from posert.runtime.bundle.contract import Contract
+from posert.runtime.cli.main import main
+from posert.runtime.cuda.driver import Device, Stream
 from posert.runtime.engines import autotune, builder
 from posert.runtime.engines import session as engine_session
 from posert.runtime.engines.builder import Options
-from posert.runtime.engines.cache import Engine, EngineMetadata, find_engine, read_engine, write_engine
+from posert.runtime.engines.cache import find_engine
+from posert.runtime.engines.engine_file import EngineFile
+from posert.runtime.engines.sidecar import Engine, EngineMetadata, Origin, read_engine, write_engine
 from posert.runtime.errors import BackendError
+from posert.runtime.estimator import PoseEstimator
+from posert.runtime.selection import Selection
 from posert.runtime.system import files
 
 CROP, HEATMAP = (8, 6, 3), (2, 2, 3)
@@ -286,42 +296,50 @@ def test_stale_and_foreign_engines_are_left_alone(
     assert len(list(cache.glob("*.engine"))) == 2
 
 
+def test_a_damaged_engine_is_rebuilt(fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options]) -> None:
+    """What else can be wrong with one: test_sidecar.py."""
+    engine = engine_of()
+    path = cache / engine.metadata.file_name
+    write_engine(path, engine)
+    path.write_bytes(path.read_bytes()[:-1])
+    engine_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
+    assert len(builds) == 1 and len(read_engine(path).plan) == len(engine.plan)
+
+
+def test_the_newest_engine_is_taken(cache: Path) -> None:
+    engines = [engine_of(plan=bytes([i]) * 10, batch=((1, i + 1, 9),)) for i in range(3)]
+    for i, engine in enumerate(engines):
+        path = cache / engine.metadata.file_name
+        write_engine(path, engine)
+        os.utime(path, (1e9 - i, 1e9 - i))
+    found = [find_engine(engines[0].metadata.model, lambda metadata: None)]
+    found.append(find_engine(engines[0].metadata.model, lambda metadata: "no" if metadata.batch[0][1] == 1 else None))
+    assert found == engines[:2]
+    assert find_engine(engines[0].metadata.model, lambda metadata: "no") is None
+    assert find_engine("0" * 64, lambda metadata: None) is None
+
+
+def test_an_engine_of_another_name_is_found(cache: Path) -> None:
+    """One that was compiled elsewhere is copied into the cache under any name."""
+    engine = engine_of()
+    write_engine(cache / "net.tensorrt.sm86.fp16.engine", engine)
+    assert find_engine(engine.metadata.model, lambda metadata: None) == engine
+
+
 @pytest.mark.parametrize(
-    "damage",
+    ("changes", "runs"),
     [
-        lambda data: data[:-1],
-        lambda data: data[:20],
-        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
-        lambda data: b"posert engine 9\n" + data[16:],
-        lambda data: data[:16] + b"\xff\xff\xff\x7f" + data[20:],
-        lambda data: data.replace(b'"precision"', b'"precise"'),
-        lambda data: b"",
+        ({"version": "10.8.1", "options": {"version_compatible": True}}, True),
+        ({"version": "10.10.1", "options": {"version_compatible": True}}, False),
+        ({"devices": ("NVIDIA L4",), "options": {"compatibility": "ampere_plus"}}, True),
+        ({"devices": ("x",), "options": {"compatibility": "same_compute_capability"}, "architecture": "sm86"}, True),
+        ({"devices": ("x",), "options": {"compatibility": "same_compute_capability"}, "architecture": "sm89"}, False),
+        ({"devices": ("x",), "options": {"compatibility": "none"}, "architecture": "sm86"}, False),
     ],
 )
-def test_damaged_engines_are_rebuilt(
-    fake_gpu: ctypes.CDLL, cache: Path, builds: list[Options], damage: Callable[[bytes], bytes]
-) -> None:
-    engine = engine_of()
-    path = cache / engine.metadata.file_name
-    write_engine(path, engine)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(BackendError, match="not a usable engine: "):
-        read_engine(path)
-    engine_session.EngineSession(library_of(fake_gpu), b"graph", "fp16")
-    assert len(builds) == 1
-
-
-def test_engine_files(cache: Path) -> None:
-    engine = engine_of()
-    path = cache / engine.metadata.file_name
-    write_engine(path, engine)
-    assert read_engine(path) == engine and read_engine(path, whole=False) == Engine(engine.metadata, b"")
-    assert find_engine(engine.metadata.model, lambda metadata: None) == engine
-    assert find_engine(engine.metadata.model, lambda metadata: "no") is None
-    assert find_engine("0" * 64, lambda metadata: None) is None
-    # another batch or option is another file
-    assert engine_of(batch=((1, 2, 4),)).metadata.file_name != engine.metadata.file_name
-    assert "/" not in engine_of(devices=("NVIDIA A/B c",)).metadata.file_name
+def test_engines_that_were_built_to_run_elsewhere(fake_gpu: ctypes.CDLL, changes: dict[str, Any], runs: bool) -> None:
+    reason = engine_session.misfit(library_of(fake_gpu), engine_of(**changes).metadata, Device())
+    assert (reason is None) == runs
 
 
 def test_tensorrt_rtx_builds_for_this_gpu_and_knows_which_it_runs_on(
@@ -554,3 +572,93 @@ def test_an_engine_from_a_file(fake_gpu: ctypes.CDLL, cache: Path, builds: list[
 def test_options_that_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BackendError, match=message):
         Options(**changes)
+
+
+CONTRACT = Contract("two", ("a", "b"), ((0, 1),), (), (), width=6, height=8, heatmap_width=3, heatmap_height=2)
+
+
+@pytest.fixture
+def engine_file(fake_gpu: ctypes.CDLL, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An engine with its sidecar, and TensorRT to run it: "net.tensorrt.sm86.fp16.engine"."""
+    trt = library_of(fake_gpu)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    crops = np.random.default_rng(3).integers(0, 256, (2, *CROP)).astype(np.uint8)
+    origin = Origin(
+        name="net-two-8x6",
+        model={"arch": "net", "dataset": "two"},
+        contract=CONTRACT,
+        artifact=Artifact("fp16", "onnx", "fp16.onnx", "0" * 64, 5, "fp16", 19, golden_error=1e-3),
+        accuracy={"verdict": "passed", "rows": []},
+        golden=Golden(crops, (heatmaps_of(crops),)),
+    )
+    path = tmp_path / "net.tensorrt.sm86.fp16.engine"
+    write_engine(path, replace(engine_of(), origin=origin))
+    return path
+
+
+def test_an_engine_file_in_place_of_a_bundle(engine_file: Path, builds: list[Options]) -> None:
+    frame = np.random.default_rng(4).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    boxes = [[3, 4, 20, 30], [0, 0, 29, 39]]
+    pose = PoseEstimator(engine_file)
+    assert repr(pose) == "PoseEstimator('net-two-8x6', tensorrt fp16)"
+
+    class OnCpu:
+        def infer(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float32]]:
+            return (heatmaps_of(crops),)
+
+    expected = PoseEstimator.from_session(CONTRACT, OnCpu(), Selection("cpu", "fp16", ""))(frame, boxes)
+    found = pose(frame, boxes)
+    np.testing.assert_array_equal(found.xy, expected.xy)
+    np.testing.assert_array_equal(found.score, expected.score)
+    with EngineFile(engine_file) as opened:
+        np.testing.assert_array_equal(PoseEstimator(opened)(frame, boxes).xy, expected.xy)
+    assert not builds
+
+
+def test_the_commands_take_an_engine_file(
+    engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(engine_file)]) == 0
+    assert "tensorrt     fp16" in capsys.readouterr().out
+    assert main(["verify", str(engine_file), "--backend", "tensorrt", "--precision", "fp16", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["passed"] and row["error"] == 0
+    assert main(["inspect", str(engine_file)]) == 0
+    told = capsys.readouterr().out
+    assert "fp16 by tensorrt 10.9.0 for Fake GPU, batch 1:1:1, 1:4:8" in told and "3 CONVOLUTION HALF" in told
+    assert main(["inspect", str(engine_file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["contract"]["width"] == 6
+    cv2.imwrite(str(tmp_path / "frame.png"), np.zeros((40, 30, 3), np.uint8))
+    arguments = ["run", str(engine_file), str(tmp_path / "frame.png"), "--output", str(tmp_path / "out.json")]
+    assert main(arguments) == 0
+    assert "tensorrt fp16: the engine that was given" in capsys.readouterr().err
+    assert main([*arguments, "--precision", "int8"]) == 2
+    assert "runs on tensorrt in fp16, not as asked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"version": "10.8.0"},
+            "it was built by tensorrt 10.8.0; this is TensorRT 10.9.0. Rebuild it for this machine",
+        ),
+        ({"devices": ("NVIDIA L4",)}, "it was built on NVIDIA L4; this is Fake GPU. Rebuild it for this machine"),
+        ({"backend": "openvino"}, "is of the backend openvino, which runs no engine files"),
+        ({"backend": "nosuch"}, "unknown backend 'nosuch'"),
+    ],
+)
+def test_engine_files_that_cannot_run_here(engine_file: Path, changes: dict[str, Any], message: str) -> None:
+    engine = read_engine(engine_file)
+    write_engine(engine_file, replace(engine, metadata=replace(engine.metadata, **changes)))
+    with pytest.raises(BackendError, match=re.escape(message)):
+        PoseEstimator(engine_file)
+
+
+def test_an_engine_that_failed_the_gate_says_so(engine_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = read_engine(engine_file)
+    assert engine.origin is not None
+    accuracy = {"verdict": "failed", "rows": []}
+    write_engine(engine_file, replace(engine, origin=replace(engine.origin, accuracy=accuracy)))
+    assert "although it failed" in PoseEstimator(engine_file).selection.reason
+    assert "failed the accuracy gate" in caplog.text

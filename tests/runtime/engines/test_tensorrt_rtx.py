@@ -24,7 +24,7 @@ from posert.runtime.backends import load_backend
 from posert.runtime.cli.main import main
 from posert.runtime.engines import builder
 from posert.runtime.engines.builder import Options
-from posert.runtime.engines.cache import read_engine
+from posert.runtime.engines.sidecar import read_engine
 from posert.runtime.errors import BackendError
 
 TARGETS = ("sm75", "sm86", "sm89", "sm120")

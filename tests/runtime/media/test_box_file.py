@@ -12,6 +12,7 @@ import pytest
 
 from posert.runtime.errors import InputError
 from posert.runtime.media.box_file import BoxFile
+from posert.runtime.pose.preprocess import check_boxes
 
 # Two people on one image, none on another.
 BOXES = [[10.0, 20.0, 60.0, 120.0], [5.5, 0.0, 25.5, 80.0]]
@@ -104,11 +105,70 @@ def test_detections_below_the_score_are_left_out(tmp_path: Path, kind: str) -> N
         ("x1,y1,x2,y2,file\n1,2,3,4\n", "a.csv", "line 2 has no file"),
         ("frame,x1,y1,x2,y2\n,1,2,3,4\n", "a.csv", "line 2 has no frame"),
         ({"x/a.jpg": [], "y/a.jpg": []}, "a.json", "one folder at a time"),
+        # what was lost or invented without a word
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "score": float("nan")}], "a.json", "has nan in 'score'"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "score": True}], "a.json", "has True in 'score'"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": "1"}], "a.json", "has '1' in 'category_id'"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": "0"}], "a.json", "has '0' in 'iscrowd', expected 0 or 1"),
+        ([{"image_id": [1], "bbox": [1, 2, 3, 4]}], "a.json", r"has \[1\] in 'image_id'"),
+        ([{"image_id": {}, "bbox": [1, 2, 3, 4]}], "a.json", "has {} in 'image_id'"),
+        ([{"image_id": True, "bbox": [1, 2, 3, 4]}], "a.json", "has True in 'image_id'"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4, 5]}], "a.json", "expected four numbers"),
+        ([{"image_id": 1, "bbox": {"1": 0, "2": 0, "3": 9, "9": 9}}], "a.json", "not a box"),
+        ({"annotations": [], "images": [{"id": 1, "file_name": ["a"]}]}, "a.json", "expected a path"),
+        ({"annotations": [], "images": [{"id": 1, "file_name": n} for n in "ab"]}, "a.json", "the id 1 occurs more"),
+        ({"annotations": [], "images": [], "categories": 5}, "a.json", "categories must be a list"),
+        ('{"a.jpg": [[1, 2, 3, 4]], "a.jpg": []}', "a.json", "the key 'a.jpg' twice"),
+        ({"a.jpg": ["1239"]}, "a.json", "not a box of four numbers"),
+        ({"a.jpg": "1239"}, "a.json", "expected a list of boxes"),
+        ({"a.jpg": [{"1": 0, "2": 0, "3": 9, "9": 9}]}, "a.json", "not a box of four numbers"),
+        ({"a.jpg": [[False, 0, True, 1]]}, "a.json", "not a box of four numbers"),
+        ({"a.jpg": [["1", "2", "3", "4"]]}, "a.json", "not a box of four numbers"),
+        ({"a.jpg": [[0, 0, 9, 5, float("inf")]]}, "a.json", "not a box of four numbers"),
+        ({"a.jpg": [[0, 0, 10**400, 5]]}, "a.json", "a number in line 1 has 300 digits"),
+        ("[" * 100_000, "a.json", "nested 100000 levels deep"),
+        ({"": [[1, 2, 3, 4]]}, "a.json", "is no name of an image"),
+        ("file,x1,y1,x2,y2,score\na.jpg,1,2,3,4,nan\n", "a.csv", "line 2"),
+        ("file,x1,y1,x2,y2,score\na.jpg,1,2,3,4,\n", "a.csv", "line 2"),
+        ("file,x1,y1,x2,y2\na.jpg,1,2,3_0,40\n", "a.csv", "line 2"),
+        ("file,x1,y1,x2,y2\na.jpg,1,2,3,4,5\n", "a.csv", "line 2 has more columns"),
+        ("file,x1,y1,x2,y2,x1\na.jpg,1,2,3,4,5\n", "a.csv", "has a column twice"),
+        ("file,x1,y1,x2,y2\n" + "a" * 200_000 + ",1,2,3,4\n", "a.csv", "line 2 is not CSV .* field larger"),
+        ('file,x1,y1,x2,y2\n"a.jpg"x,1,2,3,4\n', "a.csv", "line 2 is not CSV"),
+        ("x" * 200_000, "a.csv", "line 1 is not CSV"),
     ],
 )
 def test_a_file_that_is_no_list_of_boxes_is_refused(tmp_path: Path, content: object, name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         BoxFile(write(tmp_path, content, name))
+
+
+def test_long_keys_are_names_as_others_are(tmp_path: Path) -> None:
+    """Python refuses to make a number of 5000 digits."""
+    boxes = BoxFile(write(tmp_path, {"9" * 5000: BOXES, "0": BOXES}))
+    boxes.check([])
+    assert len(boxes.of("9" * 5000)) == len(boxes.of("7" * 9000 + "0.png")) + 2 == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_box_that_is_nowhere_is_kept_for_its_image_to_fail(tmp_path: Path) -> None:
+    for path in (
+        write(tmp_path, {"a.jpg": [[0, 0, 1e300, 5]], "b.jpg": BOXES}),
+        write(tmp_path, "file,x1,y1,x2,y2\na.jpg,0,0,1e300,5\nb.jpg,0,0,9,NaN\n", "a.csv"),
+    ):
+        with pytest.raises(InputError, match="box 0 is"):
+            check_boxes(BoxFile(path).of("a.jpg"))
+
+
+def test_a_name_in_csv_may_hold_any_character(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text('file,x1,y1,x2,y2\n"a,\x0b\u2028b.jpg",1,2,3,4\n', encoding="utf-8")
+    assert BoxFile(path).of("a,\x0b\u2028b.jpg").tolist() == [[1, 2, 3, 4]]
+
+
+def test_a_bound_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="below nan"):
+        BoxFile(write(tmp_path, DETECTIONS), min_score=float("nan"))
 
 
 def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:

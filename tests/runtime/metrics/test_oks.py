@@ -292,8 +292,8 @@ NAN = float("nan")
         ("results", "keypoints", [1.0] * 50 + [NAN], r"results\[2\] has values in 'keypoints' that are not finite"),
         ("results", "keypoints", [1.0] * 50 + ["x"], r"results\[2\] has values in 'keypoints'"),
         ("results", "keypoints", None, r"results\[2\] has None in 'keypoints'"),
-        ("results", "score", NAN, r"results\[2\] has values in 'score' that are not finite"),
-        ("results", "score", None, r"results\[2\] has values in 'score' that are not finite"),
+        ("results", "score", NAN, r"results\[2\] has nan in 'score', expected a finite number"),
+        ("results", "score", None, r"results\[2\] has None in 'score', expected a finite number"),
         (
             "annotations",
             "keypoints",

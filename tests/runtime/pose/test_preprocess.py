@@ -239,3 +239,42 @@ def test_frames_that_cannot_be_used_are_refused(frame: Any) -> None:
 def test_an_out_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(InputError, match=r"out must be .*\(1, 8, 8, 3\)"):
         preprocess.crop(np.zeros((4, 4, 3), np.uint8), np.zeros((1, 2, 3)), 8, 8, np.empty((1, 8, 9, 3), np.uint8))
+
+
+class _Tensor:
+    """As PyTorch's tensors with gradients."""
+
+    def __array__(self, *_: object, **__: object) -> None:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+
+
+@pytest.mark.parametrize(
+    ("boxes", "said"),
+    [
+        ([[0, 0, 2e38, 2e38]], r"box 0 is .* at most 1e\+09 px"),
+        ([[0, 0, 1e300, 5]], r"box 0 is .* at most 1e\+09 px"),
+        ([[0, 0, 10**400, 5]], "of the type object"),
+        ([["1", "2", "3", "4"]], "of the type <U1"),
+        (np.array([[0, 0, 5 + 3j, 5]]), "of the type complex128"),
+        (np.array([[False, False, True, True]]), "of the type bool"),
+        (np.array([["2020", "2020", "2021", "2021"]], "M8[Y]"), "of the type datetime64"),
+        (np.ma.masked_array([[0.0, 0, 5, 5], [0, 0, 9, 9]], [[0] * 4, [1] * 4]), "these are masked"),
+        (_Tensor(), "tensor.detach"),
+        ([[1, 2], [3, 4, 5]], "inhomogeneous"),
+        (None, "of the type object"),
+    ],
+)
+def test_boxes_that_are_no_numbers_or_nowhere(boxes: object, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        preprocess.check_boxes(boxes)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=4, max_size=4), st.sampled_from([True, False]))
+def test_no_box_within_reach_gives_nan(box: list[float], udp: bool) -> None:
+    try:
+        center, extent = regions_of([box], 192, 256, udp=udp)
+        matrices = preprocess.crop_matrices(center, extent, 192, 256, udp)
+    except InputError:
+        return
+    assert np.isfinite(matrices).all() and np.isfinite(center).all() and np.isfinite(extent).all()
+    assert np.isfinite(to_frame(np.zeros((1, 1, 2), np.float32), center, extent, 48, 64, udp)).all()

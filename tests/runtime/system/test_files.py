@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -98,8 +100,8 @@ def test_what_is_no_file_is_not_replaced() -> None:
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose new files lie on a disk that is full."""
 
-    def make(prefix: str, dir: Path) -> tuple[int, str]:
-        path = Path(dir, f"{prefix}x")
+    def make(suffix: str, prefix: str, dir: Path) -> tuple[int, str]:
+        path = Path(dir, f"{prefix}x{suffix}")
         path.symlink_to("/dev/full")
         return os.open(path, os.O_WRONLY), str(path)
 
@@ -176,3 +178,51 @@ class TestAtomicFolder:
         (tmp_path / "a").symlink_to(tmp_path / "real")
         with pytest.raises(InputError, match="not a folder"), atomic_folder(tmp_path / "a", "*.json"):
             pass
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".bin", "\N{SNOWMAN}" * 84 + ".b"])
+def test_a_name_as_long_as_the_system_takes(tmp_path: Path, name: str) -> None:
+    check_writable(tmp_path / name)
+    with atomic_write(tmp_path / name) as file:
+        file.write(b"x")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+WRITER = """
+import sys, time
+from posert.runtime.system.files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    print("written", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(folder / name)], stdout=subprocess.PIPE, text=True)
+        for name in ("killed", "alive")
+    ]
+    try:
+        for writer in writers:
+            assert writer.stdout is not None and writer.stdout.readline() == "written\n"
+        writers[0].kill()
+        writers[0].wait()
+        (folder / ".mine.tmp").write_bytes(b"another program's")
+        parts = list(folder.glob("*.posert-part"))
+        assert len(parts) == 2
+        for part in parts:
+            os.utime(part, (0, 0))  # written long ago
+        fresh = folder / ".new.x.posert-part"  # created, and not locked yet
+        fresh.write_bytes(b"")
+        with atomic_write(folder / "new") as file:
+            file.write(b"x")
+        left = sorted(p.name.split(".")[1] for p in folder.iterdir() if p.name.startswith("."))
+        assert left == ["alive", "mine", "new"]
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()

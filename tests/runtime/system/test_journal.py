@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from posert.runtime.system.journal import Journal
 
@@ -30,6 +32,21 @@ def test_records_are_there_again(path: Path) -> None:
         assert journal.records == [*RECORDS, [1]]
 
 
+@given(st.integers(0, 10**6), st.integers(0, 255))
+def test_whatever_byte_is_changed_no_other_record_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, at: int, value: int
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    with Journal(path, KEY) as journal:
+        for record in RECORDS:
+            journal.add(record)
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] = value
+    path.write_bytes(data)
+    with Journal(path, KEY) as journal:
+        assert journal.records == RECORDS[: len(journal.records)]
+
+
 def test_a_record_is_on_the_disk_as_soon_as_it_is_added(path: Path) -> None:
     with Journal(path, KEY) as journal:
         journal.add("now")
@@ -44,6 +61,9 @@ def test_a_record_is_on_the_disk_as_soon_as_it_is_added(path: Path) -> None:
         (lambda data: data + b"\0\0\0\n[5]\n", 4),
         (lambda data: data.split(b"\n")[0] + b"\n", 0),
         (lambda data: data.replace(b"ab12", b"cd34"), 0),
+        (lambda data: data.replace(b"1.5", b"1.7"), 0),  # JSON still, but not what was added
+        (lambda data: data.replace(b"null", b"[[]]"), 1),
+        (lambda data: data + b"00000000 [5]\n", 4),
         (lambda data: b"", 0),
         (lambda data: b"no journal", 0),
     ],

@@ -1,0 +1,145 @@
+"""What an ONNX graph would do, read from its bytes before any library does: a pose network is arithmetic on one input.
+
+OpenVINO and ONNX Runtime read weights from other files where a graph says so, run loops that do not end, and expand
+functions that double at every level. Such graphs are refused here. The protobuf messages are those of onnx.proto3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+# What computes arrays from arrays. Left out are control flow, sequences, text, random numbers and recurrent networks.
+_NAMES = """
+    Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
+    BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Cast CastLike CausalConvWithState
+    Ceil Celu CenterCropPad Clip Col2Im Concat Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh
+    CumProd CumSum DFT DeformConv DepthToSpace DequantizeLinear Det Div Dropout DynamicQuantizeLinear Einsum Elu
+    Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
+    GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HammingWindow HannWindow
+    HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less
+    LessOrEqual LinearAttention Log LogSoftmax LpNormalization LpPool MatMul MatMulInteger Max MaxPool MaxRoiPool
+    MaxUnpool Mean MeanVarianceNormalization MelWeightMatrix Min Mish Mod Mul Neg NegativeLogLikelihoodLoss Not
+    OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization Range Reciprocal ReduceL1
+    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
+    Reshape Resize RoiAlign RotaryEmbedding Round STFT Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid
+    Sign Sin Sinh Size Slice Softmax SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub
+    Sum SwiGLU Swish Tan Tanh TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample Where Xor
+"""
+OPERATORS = frozenset(_NAMES.split())
+_DOMAINS = ("", "ai.onnx")
+_MOST = 1_000_000  # nodes, weights and attributes; the largest published network has 4,000
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+# Fields by their numbers in onnx.proto3.
+_MODEL = {"graph": 7, "training_info": 20, "functions": 25}
+_GRAPH = {"node": 1, "initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15}
+_NODE = {"op_type": 4, "attribute": 5, "domain": 7}
+_ATTRIBUTE = {"t": 5, "g": 6, "tensors": 10, "graphs": 11, "sparse_tensor": 22, "sparse_tensors": 23}
+_TENSOR = {"name": 8, "external_data": 13, "data_location": 14}
+_NAME = 1  # of a ValueInfoProto
+
+Field = tuple[int, int, memoryview]
+
+
+def check_graph(data: bytes) -> None:
+    """Check that a graph computes outputs from one input by known operators, and that its bytes hold all its weights.
+
+    Raises:
+        ValueError: it is no ONNX graph, or more than that; the message names the node or the weights.
+    """
+    model = list(_fields(memoryview(data)))
+    graphs = [value for number, _, value in model if number == _MODEL["graph"]]
+    for name in ("training_info", "functions"):
+        if any(number == _MODEL[name] for number, _, _ in model):
+            raise ValueError(f"it has {name}, expected a graph of plain operators")
+    if len(graphs) != 1:
+        raise ValueError(f"it has {len(graphs)} graphs, expected one")
+    inputs, weights, outputs = [], set(), 0
+    for count, (number, _, value) in enumerate(_fields(graphs[0])):
+        if count > _MOST:
+            raise ValueError(f"it has more than {_MOST} nodes and weights")
+        if number == _GRAPH["node"]:
+            _check_node(value)
+        elif number == _GRAPH["initializer"]:
+            weights.add(_check_tensor(value))
+        elif number == _GRAPH["sparse_initializer"]:
+            raise ValueError("it has sparse weights, expected arrays")
+        elif number == _GRAPH["input"]:
+            inputs.append(b"".join(bytes(name) for n, _, name in _fields(value) if n == _NAME))
+        elif number == _GRAPH["output"]:
+            outputs += 1
+    given = [name for name in inputs if name not in weights]
+    if len(given) != 1 or not outputs:
+        raise ValueError(f"it has {len(given)} inputs and {outputs} outputs, expected one input and an output")
+
+
+def _check_node(node: memoryview) -> None:
+    kinds, domains, attributes = [], [], []
+    for number, _, value in _fields(node):
+        if number == _NODE["op_type"]:
+            kinds.append(_text(value))
+        elif number == _NODE["domain"]:
+            domains.append(_text(value))
+        elif number == _NODE["attribute"]:
+            attributes.append(value)
+    kind = kinds[-1] if kinds else ""
+    for domain in domains:
+        if domain not in _DOMAINS:
+            raise ValueError(f"its operator {kind[:60]!r} is of {domain[:60]!r}, expected ONNX's own operators")
+    if len(kinds) != 1 or kind not in OPERATORS:
+        raise ValueError(f"its operator {kind[:60]!r} is none that computes arrays from arrays")
+    for attribute in attributes:
+        for number, _, value in _fields(attribute):
+            if number in (_ATTRIBUTE["t"], _ATTRIBUTE["tensors"]):
+                _check_tensor(value)
+            elif number in _ATTRIBUTE.values():
+                raise ValueError(f"its operator {kind} holds a graph or sparse values, expected numbers")
+
+
+def _check_tensor(tensor: memoryview) -> bytes:
+    """The name of an array whose values are in it."""
+    name = b""
+    for number, _, value in _fields(tensor):
+        if number == _TENSOR["name"]:
+            name = bytes(value)
+        elif number == _TENSOR["external_data"] or (number == _TENSOR["data_location"] and any(value)):
+            raise ValueError("weights lie in another file (external data), expected all of them in the graph")
+    return name
+
+
+def _text(value: memoryview | bytes) -> str:
+    return bytes(value[:200]).decode(errors="replace")
+
+
+def _fields(data: memoryview) -> Iterator[Field]:
+    """Number, wire type and bytes of each field of a message; a number as its varint."""
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = _varint(data, at)
+        number, wire = tag >> 3, tag & 7
+        start = at
+        if wire == _BYTES:
+            size, start = _varint(data, at)
+            at = start + size
+        elif wire == _VARINT:
+            _, at = _varint(data, at)
+        elif wire in (_FIXED64, _FIXED32):
+            at += 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"it is no ONNX graph: a field of the kind {wire}")
+        if at > end or number == 0:
+            raise ValueError("it is no ONNX graph: a field reaches beyond its message")
+        yield number, wire, data[start:at]
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at
+    raise ValueError("it is no ONNX graph: a number that does not end")

@@ -1,0 +1,83 @@
+"""The size that an image file declares, read from its header: a few bytes may declare gigabytes."""
+
+from __future__ import annotations
+
+import struct
+
+_JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; the three are other segments
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_TIFF_KINDS = {3: "H", 4: "I", 16: "Q"}
+
+
+def declared_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height, px, of a BMP, GIF, JPEG, JPEG 2000, PNG, TIFF or WebP file; None of others and damaged ones."""
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data)
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return struct.unpack_from(">II", data, 16)
+        if data.startswith(b"BM"):
+            wide = struct.unpack_from("<I", data, 14)[0] > 12  # OS/2's first header has 16 bits for each
+            width, height = struct.unpack_from("<ii" if wide else "<HH", data, 18)
+            return abs(width), abs(height)  # a negative height counts rows from the top
+        if data.startswith((b"GIF87a", b"GIF89a")):
+            return struct.unpack_from("<HH", data, 6)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _webp(data)
+        if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+            return _tiff(data)
+        if b"ihdr" in data[:512]:  # of JPEG 2000
+            height, width = struct.unpack_from(">II", data, data.index(b"ihdr") + 4)
+            return width, height
+    except (struct.error, IndexError):
+        return None
+    return None
+
+
+def _jpeg(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(data):
+        at = data.find(b"\xff", at)  # decoders skip what is between segments
+        if at < 0:
+            return None
+        marker = data[at + 1]
+        if marker in _JPEG_SIZES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # without a length
+            at += 1
+        elif marker == 0xD9:
+            return None
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return width, height
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _tiff(data: bytes) -> tuple[int, int] | None:
+    """Of the first image in the file; BigTIFF has longer offsets and counts."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    offset, count, entry, value = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
+    at = struct.unpack_from(order + offset, data, 8 if big else 4)[0]
+    entries = struct.unpack_from(order + count, data, at)[0]
+    first = at + struct.calcsize(order + count)
+    found = {}
+    for start in range(first, min(first + entry * entries, len(data)), entry):
+        tag, kind = struct.unpack_from(f"{order}HH", data, start)
+        if tag in (_TIFF_WIDTH, _TIFF_HEIGHT) and kind in _TIFF_KINDS:
+            found[tag] = struct.unpack_from(order + _TIFF_KINDS[kind], data, start + value)[0]
+    return (found[_TIFF_WIDTH], found[_TIFF_HEIGHT]) if len(found) == 2 else None
