@@ -11,7 +11,7 @@ from .bundle.archive import Bundle
 from .engines.builder import Options, Progress, build, timing_file
 from .engines.sidecar import Engine, Origin
 from .errors import BackendError, InputError
-from .selection import verdict_of
+from .selection import graph_verdict, verdict_of
 
 ENGINE_BACKENDS = ("tensorrt", "tensorrt_rtx")
 """Backends whose engines can be compiled ahead, the preferred first."""
@@ -98,4 +98,5 @@ def _accuracy(bundle: Bundle, backend: str, precision: str, artifact: str) -> di
     own = [row for row in gate["rows"] if (row["backend"], row["precision"]) == (backend, precision)]
     same = [row for row in gate["rows"] if row.get("artifact") == artifact]
     kept: dict[str, Any] = {name: gate[name] for name in ("max_drop", "max_drift", "data", "timed") if name in gate}
-    return {**kept, "verdict": verdict_of(bundle, backend, precision, artifact), "rows": own or same}
+    verdict = verdict_of(bundle, backend, precision, artifact) if own else graph_verdict(bundle, artifact)
+    return {**kept, "verdict": verdict, "rows": own or same}

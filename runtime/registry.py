@@ -21,9 +21,11 @@ GROUPS = (
     "posert.archs",
     "posert.backends",
     "posert.datasets",
+    "posert.decoding",
     "posert.detectors",
-    "posert.formats",
+    "posert.exports",
     "posert.heads",
+    "posert.results",
 )
 """Entry-point groups that posert reads."""
 

@@ -141,6 +141,14 @@ def verdict_of(bundle: Bundle, backend: str, precision: str, artifact: str) -> s
     return "passed" if same == {"passed"} else "unproven"
 
 
+def graph_verdict(bundle: Bundle, artifact: str) -> str:
+    """The gate's verdict on a graph, wherever it ran: "failed" if it failed anywhere."""
+    names = (artifact, bundle.artifacts[artifact].precision)
+    rows = [r for r in bundle.accuracy["rows"] if r.get("artifact") == artifact and r["precision"] in names]
+    seen = {r["verdict"] for r in rows}
+    return "failed" if "failed" in seen else "passed" if seen == {"passed"} else "unproven"
+
+
 def _timed(bundle: Bundle, spec: Backend, verdicts: Mapping[str, str], why: str) -> Selection | None:
     """The fastest of the narrow precisions that passed, on a backend that has to time them; None where nothing is."""
     passed = [p for p, verdict in verdicts.items() if verdict == "passed" and p != "fp32"]

@@ -54,7 +54,7 @@ KINDS = {
     ),
     # test_new_dataset.py drops a file of the same name.
     "dataset": Kind("runtime/datasets", "DATASET", "posert.datasets", ("tests/runtime/datasets/test_datasets.py",)),
-    "format": Kind("runtime/results", "FORMAT", "posert.formats", ("tests/runtime/results/test_results.py",)),
+    "format": Kind("runtime/results", "FORMAT", "posert.results", ("tests/runtime/results/test_results.py",)),
     "head": Kind("runtime/pose/heads", "HEAD", "posert.heads", ("tests/runtime/pose",)),
     "command": Kind("runtime/cli/commands", "COMMAND", "", ("tests/runtime/cli/test_cli.py",)),
 }

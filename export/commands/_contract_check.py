@@ -98,14 +98,14 @@ def _of_bundle(path: Path) -> tuple[str, str, OnnxReference]:
 
     from ...runtime.bundle.archive import Bundle
     from ..graph.from_onnx import ForeignGraph
+    from ..graph.inputs import with_input
     from ..graph.onnx_reference import OnnxReference
-    from ..graph.to_onnx import without_crops
 
     with Bundle(path) as bundle:
         if "fp32" not in bundle.artifacts:
             raise PosertError(f"{path} contains {', '.join(bundle.artifacts)}; trying it needs its fp32 graph")
         graph = onnx.load_from_string(bundle.read(bundle.artifacts["fp32"]))
-        plain = without_crops(graph, bundle.contract)
+        plain = with_input(graph, bundle.contract, "normalised")
         return bundle.name, path.name, OnnxReference(ForeignGraph(plain, ()), bundle.contract)
 
 

@@ -27,7 +27,6 @@ from .reference import ExportError, Reference, arrays_of, compare, random_crops
 OPSET = 19
 # Older ones lack what the exporter writes; 25 is the newest that torch 2.13 gives.
 OPSETS = range(17, 26)
-_FRONT = ("normalise.cast", "normalise.sub", "normalise.mul", "normalise.transpose")
 
 
 def check_opset(opset: int) -> None:
@@ -118,7 +117,7 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     swap: list[onnx.NodeProto] = []
     if contract.model_color != contract.color:
         mean, std = mean[::-1], std[::-1]
-        if not _swap_first_convolution(graph):
+        if not swap_first_convolution(graph):
             indices = numpy_helper.from_array(np.array([2, 1, 0]), "normalise.order")
             graph.initializer.append(indices)
             nhwc = ["normalise.nhwc", "normalise.order"]
@@ -148,29 +147,6 @@ def with_crops(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
     return bundled
 
 
-def without_crops(bundled: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """The plain graph in a bundle's float32 graph: the reverse of `with_crops`.
-
-    Raises ExportError: the graph does not begin as `with_crops` has it.
-    """
-    model = copy.deepcopy(bundled)
-    graph = model.graph
-    front = [node for node in graph.node if node.name in _FRONT]
-    if [node.name for node in front] != list(_FRONT) or front[-1].output[:] != ["images"]:
-        raise ExportError("the graph does not begin with the normalisation of posert build: rebuild the bundle")
-    for node in front:
-        graph.node.remove(node)
-    for tensor in [t for t in graph.initializer if t.name.startswith("normalise.")]:
-        graph.initializer.remove(tensor)
-    if contract.model_color != contract.color:
-        _swap_first_convolution(graph)
-    del graph.input[:]
-    shape: list[str | int | None] = ["N", 3, contract.height, contract.width]
-    graph.input.append(helper.make_tensor_value_info("images", TensorProto.FLOAT, shape))
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
 def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray], *, optimised: bool = True) -> Outputs:
     """Run a graph once in ONNX Runtime, if asked without its graph optimisation, and return its outputs."""
     data = model if isinstance(model, bytes) else model.SerializeToString()
@@ -182,7 +158,7 @@ def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray], *, optimis
     return tuple(session.run(None, feeds))
 
 
-def _swap_first_convolution(graph: onnx.GraphProto) -> bool:
+def swap_first_convolution(graph: onnx.GraphProto) -> bool:
     """Swap the input channels of the one convolution that reads the images; False where there is none such."""
     readers = [n for n in graph.node if "images" in n.input]
     weights = next((t for t in graph.initializer if len(readers) == 1 and t.name in readers[0].input[1:2]), None)

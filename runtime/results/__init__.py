@@ -1,6 +1,6 @@
 """Results of a run as files: one file per format, chosen by the output's ending, and a reader.
 
-To add a format, add a file with a `FORMAT`, or install a package with an entry point of the group `posert.formats`.
+To add a format, add a file with a `FORMAT`, or install a package with an entry point of the group `posert.results`.
 Every writer gets one frame after the other; its file is complete or absent.
 """
 
@@ -15,7 +15,7 @@ from ._read import Batch, read
 __all__ = ["FORMATS", "Batch", "Format", "FrameResult", "Subject", "Writer", "format_of", "formats", "read"]
 
 
-FORMATS = Registry("results format", __name__, "FORMAT", "posert.formats", Format)
+FORMATS = Registry("results format", __name__, "FORMAT", "posert.results", Format)
 
 
 def formats() -> list[Format]:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from posert.benchmarks.decoding import blobs, contract_of, decoder
 from posert.export.decoding import OUTPUT, RULES, check_rule, px_per_cell, with_keypoints
 from posert.runtime.bundle.archive import output_names
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import InputError
-from posert.runtime.pose.decode import decode
+from posert.runtime.pose.decode import decode, to_frame
 from posert.runtime.pose.heads import HEADS, Outputs, head
 from posert.runtime.pose.preprocess import crop_matrices
 
@@ -29,30 +30,13 @@ SIMCC = ("simcc", "simcc_dark")
 OPSETS = (17, 19)
 PX = 1e-3  # of the crop: what the arithmetic in float32 may move a joint by
 SCORE = 2e-6  # relative: of scores that are blurred; all others are equal
-ROUNDING = 22 * 2.0**-24  # of the highest value: a blur's 22 products and sums round by so much at most
-
-
-def contract_of(rule: str, joints: int, height: int, width: int, kernel: int = 11, **changes: Any) -> Contract:
-    size = {"heatmap_width": width, "heatmap_height": height, "width": 4 * width, "height": 4 * height}
-    names = tuple(map(str, range(joints)))
-    return Contract("test", names, (), (), (), **{**size, "decode": rule, "kernel": kernel, **changes})
+# Of the highest value: what float32 changes in a map that is blurred. A blur's 22 products and sums round by 1.3e-6 at
+# most, and noise that is laid on the map before the blur has a tenth of its size after it.
+ROUNDING = 10 * 22 * 2.0**-24
 
 
 def graph_of(contract: Contract, opset: int) -> bytes:
-    """The decode rule alone behind outputs that are its inputs."""
-    shapes = head(contract.decode).shapes(contract)
-    names = output_names(len(shapes))
-    nodes = [helper.make_node("Identity", [f"in_{name}"], [name]) for name in names]
-    inputs, outputs = (
-        [
-            helper.make_tensor_value_info(f"{prefix}{name}", TensorProto.FLOAT, ["N", *shape])
-            for name, shape in zip(names, shapes, strict=True)
-        ]
-        for prefix in ("in_", "")
-    )
-    graph = helper.make_graph(nodes, "decode", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    return bytes(with_keypoints(model, contract).SerializeToString())
+    return bytes(decoder(contract, opset).SerializeToString())
 
 
 def in_onnxruntime(graph: bytes, outputs: Outputs, optimised: bool = True) -> NDArray[np.float32]:
@@ -98,19 +82,6 @@ def is_settled(outputs: Outputs, contract: Contract) -> NDArray[np.bool_]:
         moved = outside(tuple((o + d).astype(np.float32) for o, d in zip(outputs, noise, strict=True)), contract)[0]
         settled &= np.abs(moved - first).max(axis=2) < PX
     return settled
-
-
-def blobs(rng: np.random.Generator, people: int, channels: int, height: int, width: int) -> NDArray[np.float32]:
-    """Gaussians as networks give them, over noise; some over the edge, some faint, one without a value above zero."""
-    x, y = rng.uniform(-2, width + 2, (people, channels)), rng.uniform(-2, height + 2, (people, channels))
-    sigma, peak = rng.uniform(1.2, 4, (2, people, channels)) * [[[1]], [[0.25]]]
-    rows, columns = np.mgrid[:height, :width]
-    square = (columns - x[..., None, None]) ** 2 + (rows - y[..., None, None]) ** 2
-    maps = peak[..., None, None] * np.exp(-square / (2 * sigma[..., None, None] ** 2))
-    maps += rng.normal(0, 0.003, maps.shape)
-    maps[0, 0] = -0.1 - np.abs(maps[0, 0])
-    maps[-1, -1] = 0
-    return maps.astype(np.float32)
 
 
 def outputs_of(maps: NDArray[np.float32], rule: str) -> Outputs:
@@ -202,9 +173,7 @@ def test_any_map(rule: str, seed: int, size: tuple[int, int], udp: tuple[bool, b
 def test_px_of_the_crop_are_those_that_the_crop_is_cut_by(
     udp: bool, map_udp: bool, center: tuple[float, float], size: float
 ) -> None:
-    """Back through the matrix of the crop, joints of the graph come to the place in the frame that the runtime gives."""
-    from posert.runtime.pose.decode import to_frame
-
+    """Back through the matrix of the crop, joints come to the place in the frame that the runtime gives."""
     contract = contract_of("none", 1, 16, 12, udp=udp, heatmap_udp=map_udp)
     cells = np.array([[[3.25, 7.5], [0, 0], [11, 15]]], np.float32)
     extent = np.array([[contract.width, contract.height]]) * size / contract.width  # of the shape of the crop

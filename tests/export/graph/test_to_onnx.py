@@ -15,7 +15,7 @@ from torch import nn
 
 import posert
 from posert.export.graph.reference import ExportError, Reference, random_crops
-from posert.export.graph.to_onnx import OPSET, run, to_onnx, with_crops, without_crops
+from posert.export.graph.to_onnx import OPSET, run, to_onnx, with_crops
 from posert.runtime.bundle.contract import Contract
 
 
@@ -193,13 +193,3 @@ class TestGraphOfTheBundle:
         changed = [name for name, value in before.items() if not np.array_equal(after[name], value)]
         assert changed == ["first.weight"]
         np.testing.assert_array_equal(after["first.weight"], before["first.weight"][:, ::-1])
-
-
-@pytest.mark.parametrize("color", ["RGB", "BGR"])
-def test_without_crops_gives_the_plain_graph_back(color: str, tiny: tuple[nn.Module, onnx.ModelProto]) -> None:
-    plain, contract = tiny[1], replace(CONTRACT, model_color=color)
-    back = without_crops(with_crops(plain, contract), contract)
-    images = np.random.default_rng(0).standard_normal((2, 3, 32, 24)).astype(np.float32)
-    np.testing.assert_array_equal(run(back, {"images": images}), run(plain, {"images": images}))
-    with pytest.raises(ExportError, match="rebuild the bundle"):
-        without_crops(plain, contract)

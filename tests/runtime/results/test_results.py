@@ -154,7 +154,7 @@ FORMAT = Format("lines", ".lines", "a line of JSON per frame", open_lines)
 
 def test_a_format_of_another_package(install_plugin: Callable[..., Path], tmp_path: Path, make: Any) -> None:
     assert format_of(tmp_path / "a.lines") is None
-    install_plugin("their-lines", LINES, "posert.formats", lines="their_lines:FORMAT")
+    install_plugin("their-lines", LINES, "posert.results", lines="their_lines:FORMAT")
     found = format_of(tmp_path / "a.lines")
     assert isinstance(found, Format) and found.name == "lines"
     make.write("lines", tmp_path / "a.lines", make.VIDEO)
