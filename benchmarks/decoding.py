@@ -121,9 +121,7 @@ def _network(path: Path, library: str, people: int) -> tuple[Callable[[], object
         plain = onnx.load_from_string(bundle.read(bundle.artifacts["fp32"]))
         crops = np.resize(bundle.golden().crops, (people, contract.height, contract.width, 3))
     backend = load_backend(library)
-    sessions = [
-        backend.open(model.SerializeToString(), "fp32") for model in (with_keypoints(plain, contract), plain)
-    ]
+    sessions = [backend.open(model.SerializeToString(), "fp32") for model in (with_keypoints(plain, contract), plain)]
     return lambda: sessions[0].infer(crops), lambda: decode(sessions[1].infer(crops), contract), people
 
 

@@ -13,15 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from posert.benchmarks.decoding import blobs, contract_of, decoder
 from posert.export.decoding import OUTPUT, RULES, check_rule, px_per_cell, with_keypoints
-from posert.runtime.bundle.archive import output_names
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import InputError
 from posert.runtime.pose.decode import decode, to_frame
-from posert.runtime.pose.heads import HEADS, Outputs, head
+from posert.runtime.pose.heads import HEADS, Outputs
 from posert.runtime.pose.preprocess import crop_matrices
 
 MEGVII = ("megvii", "megvii_original")

@@ -114,7 +114,11 @@ def test_engine(export: Run, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported_is_told_before_any_work(
-    export: Run, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    export: Run,
+    narrow_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
