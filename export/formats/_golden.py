@@ -26,7 +26,7 @@ _DECODED = 0.05
 Newton step has hardly any curvature to divide by."""
 
 
-def make_golden(bundle: Bundle, wanted: Wanted, model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+def make_golden(bundle: Bundle, wanted: Wanted, model: onnx.ModelProto) -> dict[str, Any]:
     """Arrays of a golden file, of M crops.
 
     `input`: what the graph takes. `keypoints`: the joints of the PyTorch model `(M, K, 3)`, px of the crop and score.
@@ -56,7 +56,7 @@ def make_golden(bundle: Bundle, wanted: Wanted, model: onnx.ModelProto) -> dict[
     moved = np.linalg.norm(joints(plain, c)[0] - xy, axis=2)[sure].max(initial=0)
     cell = max(c.width / c.heatmap_width, c.height / c.heatmap_height)
     tolerance = max(_SLACK * float(moved), _FLOOR[wanted.artifact.precision] * cell)
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, Any] = {
         "input": given,
         "keypoints": np.concatenate([xy, score[..., None]], axis=2).astype(np.float32),
         "sure": sure,

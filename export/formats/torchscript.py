@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ...runtime.bundle.archive import Bundle
 from ...runtime.errors import InputError
@@ -25,7 +26,7 @@ def _plan(bundle: Bundle, args: argparse.Namespace) -> Write:
     artifact = bundle.artifacts.get("torchscript")
     if artifact is None:
         raise InputError(
-            f"{bundle.name} has no TorchScript module: it was built from {made}. Formats of its graphs: onnx"
+            f"{bundle.name} has no TorchScript module: it was built from an ONNX file. Write that: posert export onnx"
         )
 
     def write(folder: Path) -> None:
@@ -42,9 +43,9 @@ def _plan(bundle: Bundle, args: argparse.Namespace) -> Write:
         (folder / name).write_bytes(with_extra(bundle.read(artifact), EXTRA, json.dumps(facts, indent=1)))
         record = {"schema": 1, **facts, "model": bundle.manifest["model"], "artifact": asdict(artifact)}
         (folder / f"{name}.json").write_text(json.dumps(record, indent=1))
-        outputs = {f"outputs_{i}": output for i, output in enumerate(golden.outputs)}
+        arrays: dict[str, Any] = {f"outputs_{i}": output for i, output in enumerate(golden.outputs)}
         error = np.float64(max(2 * (artifact.golden_error or 0.0), 1e-4))  # as `posert verify` allows
-        np.savez_compressed(folder / "golden.npz", input=golden.crops, error=error, **outputs)
+        np.savez_compressed(folder / "golden.npz", input=golden.crops, error=error, **arrays)
         shutil.copyfile(_SCRIPTS / "run_torchscript.py", folder / "run.py")
 
     return write

@@ -183,6 +183,16 @@ def test_px_of_the_crop_are_those_that_the_crop_is_cut_by(
     np.testing.assert_allclose(px @ back.T, expected, atol=1e-3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("rule", RULES.names())
+def test_tensorrt_rtx_builds_it_for_all_targets(rule: str) -> None:
+    rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    from posert.runtime.engines.builder import Options, build
+
+    targets = ("sm75", "sm86", "sm89", "sm120")
+    graph = graph_of(contract_of(rule, 5, 64, 48, 5 if rule in MEGVII else 11), 19)
+    assert build(rtx, graph, "fp32", Options(targets=targets)).metadata.devices == targets
+
+
 def test_rules_without_a_graph_form() -> None:
     with pytest.raises(InputError, match="'mine' has no graph form.*leave --output-kind keypoints out.*default"):
         check_rule(contract_of("mine", 3, 16, 12))

@@ -100,7 +100,9 @@ def test_torchscript(export: Run, tmp_path: Path, narrow_bundle: Path) -> None:
         assert Contract.from_json(json.loads(extra["contract.json"])["contract"]) == bundle.contract
         golden = bundle.golden()
     with torch.inference_mode():
-        np.testing.assert_array_equal(module(torch.from_numpy(golden.crops)).numpy(), golden.outputs[0])
+        found = module(torch.from_numpy(golden.crops)).numpy()
+    # folded batch-norms add in another order than the module that gave the golden outputs
+    np.testing.assert_allclose(found, golden.outputs[0], atol=1e-5)
     assert str(Path.home()).encode() not in (tmp_path / "out" / "narrow.pt").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""Graphs of a bundle that take other inputs: what they compute stays the same, to the bit where nothing is reordered."""
+"""Graphs of a bundle that take other inputs: what they compute stays the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tiny(nn.Module):
     def __init__(self, convolution: bool) -> None:
         super().__init__()
         self.front = nn.Identity() if convolution else nn.ReLU()
-        self.first, self.last = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 2, 3, 2, 1)
+        self.first, self.last = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 2, 3, 2, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.last(torch.relu(self.first(self.front(x))))
