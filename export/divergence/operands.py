@@ -124,9 +124,12 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
             engine = read_engine(path)
         except BackendError as error:
             raise BackendError(f"{error}. Delete it and rebuild it: posert compile BUNDLE") from error
-        built = engine.metadata
+        built, origin = engine.metadata, engine.origin
         library = load_backend(built.backend).import_library()
-        return ModelRef(text, built.precision, EngineSession(library, b"", built.precision, engine), contract)
+        session = EngineSession(library, b"", built.precision, engine)
+        if origin is not None:
+            return ModelRef(text, built.precision, session, origin.contract, origin.golden.crops)
+        return ModelRef(text, built.precision, session, contract)
     data, name = path.read_bytes(), backend or _FILES[path.suffix]
     if path.suffix == ".pt":
         return ModelRef(text, "fp32", load_backend(name).open(data, "fp32"), contract)

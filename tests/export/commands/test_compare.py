@@ -307,7 +307,7 @@ def test_an_engine_that_is_damaged(tmp_path: Path, narrow_bundle: Path, capsys: 
     (tmp_path / "x.engine").write_bytes(b"no")
     assert main(["compare", f"{narrow_bundle}:fp32", str(tmp_path / "x.engine")]) == 2
     err = capsys.readouterr().err
-    assert "not a usable engine: it does not begin like one" in err and "rebuild it: posert compile BUNDLE" in err
+    assert "not a usable engine: x.engine.json, which says" in err and "rebuild it: posert compile BUNDLE" in err
 
 
 def test_two_files_have_no_contract(wrong: Path, capsys: pytest.CaptureFixture[str]) -> None:
