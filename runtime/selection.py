@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .backends import Backend, Session, backends, load_backend, pip_line, usable_backends
@@ -26,14 +26,17 @@ class Selection:
     reason: str
 
 
-def open_model(path: str | os.PathLike[str]) -> Bundle | EngineFile:
-    """Open a `.pose` file, or an `.engine` file with its sidecar.
+def open_model(
+    path: str | os.PathLike[str], trusted_keys: Iterable[str | os.PathLike[str]] | None = None
+) -> Bundle | EngineFile:
+    """Open a `.pose` file, or an `.engine` file with its sidecar; `trusted_keys` as in `Bundle`.
 
     Raises:
         BundleError: the bundle cannot be used.
         BackendError: the engine file cannot be used.
     """
-    return EngineFile(path) if is_engine(path) else Bundle(path)
+    opens = EngineFile if is_engine(path) else Bundle
+    return opens(path, trusted_keys=trusted_keys)
 
 
 def select(bundle: Bundle | EngineFile, backend: str = "auto", precision: str = "auto") -> Selection:

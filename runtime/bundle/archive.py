@@ -14,7 +14,7 @@ import os
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .manifest import GOLDEN, MANIFEST, REQUIRES, SCHEMA, check_manifest, load_m
 from .manifest import Artifact as Artifact  # part of this module's interface
 from .members import open_zip, read_manifest, read_member, seal
 from .onnx_scan import check_graph
+from .signature import PublicKey
 
 MAX_MEMBER = 4 << 30  # a zip without the 64-bit extension, and far above any pose network
 
@@ -54,13 +55,27 @@ def output_names(count: int) -> list[str]:
 class Bundle:
     """An opened bundle. Reading is lazy: a member is read, and its hash checked, when it is asked for.
 
+    Args:
+        path: the file.
+        trusted_keys: public keys, or files of them. One must have signed the bundle (`posert sign`), which is checked
+            before anything of it is parsed; an empty list takes anybody's. None: the keys in `POSERT_TRUSTED_KEYS`,
+            and anybody's bundle where that is not set.
+
     Raises:
-        BundleError: the file is missing, truncated, no bundle, of another schema, or not what its manifest says.
+        BundleError: the file is missing, truncated, no bundle, of another schema, not what its manifest says, or not
+            signed by a trusted key.
+        InputError: a trusted key cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        trusted_keys: Iterable[str | os.PathLike[str]] | None = None,
+    ) -> None:
         self.path = Path(path)
-        self._zip = open_zip(self.path)
+        keys = None if trusted_keys is None else [PublicKey.read(key) for key in trusted_keys]
+        self._zip = open_zip(self.path, keys)
         try:
             self.manifest = read_manifest(self._zip, self.path)
             self.contract = Contract.from_json(self.manifest["contract"])

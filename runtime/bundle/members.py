@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import BundleError
 from .manifest import MANIFEST, SCHEMA, check_manifest, load_manifest, newer_posert
+from .signature import PublicKey, check_signature, trusted_keys
 
 MAX_MANIFEST = 16 << 20
 
@@ -16,20 +18,46 @@ MAX_MANIFEST = 16 << 20
 _ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError)
 
 
-def open_zip(path: Path) -> zipfile.ZipFile:
-    """Open the file of a bundle.
+class _Zip(zipfile.ZipFile):
+    """A zip that closes the file it was given."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._own = file
+        super().__init__(file)
+
+    def close(self) -> None:
+        super().close()
+        self._own.close()
+
+
+def open_zip(path: Path, keys: Iterable[PublicKey] | None = None) -> zipfile.ZipFile:
+    """Open the file of a bundle. Where keys are trusted, its signature is checked before anything of it is parsed.
+
+    Args:
+        path: the bundle.
+        keys: one of them must have signed it; none: anybody's bundle is taken; None: those of `POSERT_TRUSTED_KEYS`.
 
     Raises:
-        BundleError: it is missing, truncated or no zip.
+        BundleError: it is missing, truncated or no zip, or it is not signed by one of the keys.
     """
+    trusted = trusted_keys() if keys is None else list(keys)
     try:
-        return zipfile.ZipFile(path)
+        file = path.open("rb")
     except FileNotFoundError:
         raise BundleError(f"{path}: no such file; make one with `posert build --output {path}`") from None
-    except _ZIP_ERRORS as error:
-        raise BundleError(
-            f"{path}: not a pose bundle, or cut short ({error}); copy it again or rebuild it: posert build"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error})") from error
+    try:
+        if trusted:
+            check_signature(file, path, trusted)
+        return _Zip(file)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, _ZIP_ERRORS):
+            raise BundleError(
+                f"{path}: not a pose bundle, or cut short ({error}); copy it again or rebuild it: posert build"
+            ) from error
+        raise
 
 
 def read_manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import PosertError
 from ..system.signals import StopSignals
@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     """Raises its errors, so that they are reported like all others, with --json as JSON."""
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse's own drops what cannot be written
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..bundle.archive import Golden
 from ..bundle.contract import Contract
 from ..bundle.manifest import Artifact
+from ..bundle.signature import PublicKey
+from ..bundle.signature import trusted_keys as keys_of_machine
 from ..errors import BackendError
 from .sidecar import SUFFIX, Engine, EngineMetadata, Origin, read_engine
 
@@ -19,13 +22,24 @@ class EngineFile:
     An engine is machine code: run only those of people whom you would let run a program here. The plan itself is read,
     and its hash checked, when it is asked for.
 
+    Args:
+        path: of the engine; its sidecar lies beside it.
+        trusted_keys: public keys, or files of them. One must have signed the sidecar (`posert sign`). None:
+            those of `POSERT_TRUSTED_KEYS`; where that is not set, anybody's engine is taken.
+
     Raises:
+        BundleError: no trusted key has signed the sidecar.
+        InputError: a trusted key cannot be read.
         BackendError: it has no sidecar, is not the plan that its sidecar describes, or is one of the cache, which has
             no contract.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, trusted_keys: Iterable[str | os.PathLike[str]] | None = None
+    ) -> None:
         self.path = Path(path)
+        given = None if trusted_keys is None else [PublicKey.read(key) for key in trusted_keys]
+        self._keys = keys_of_machine() if given is None else given
         if not self.path.is_file():
             raise BackendError(f"{self.path}: no such file; make one with `posert compile BUNDLE --output DIR`")
         engine = self._read(whole=False)
@@ -90,7 +104,7 @@ class EngineFile:
 
     def _read(self, whole: bool) -> Engine:
         try:
-            return read_engine(self.path, whole)
+            return read_engine(self.path, whole, self._keys)
         except BackendError as error:
             raise BackendError(f"{error}. Copy it again or rebuild it: posert compile BUNDLE --output DIR") from error
 

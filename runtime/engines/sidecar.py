@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from ..bundle.archive import Golden, golden_bytes, golden_from
 from ..bundle.contract import Contract
 from ..bundle.manifest import Artifact
 from ..bundle.schema import check_shape, shape_of
+from ..bundle.signature import PublicKey, check_signature
 from ..errors import BackendError, BundleError
 from ..system.files import atomic_write
+from ..system.json_text import parse_json
 
 SCHEMA = 2
 """Of sidecars. 1 was the header inside of the files that posert 0.2.0 wrote."""
@@ -144,10 +148,15 @@ def write_engine(path: Path, engine: Engine) -> None:
         file.write(text.encode())
 
 
-def read_engine(path: Path, whole: bool = True) -> Engine:
+def read_engine(path: Path, whole: bool = True, keys: Sequence[PublicKey] = ()) -> Engine:
     """An engine whose plan was checked to be the one that its sidecar describes; without `whole` no plan is read.
 
-    Raises BackendError: it has no sidecar, is another plan than that describes, or the sidecar is damaged.
+    Where keys are trusted, one of them must have signed the sidecar, which is checked before it is parsed; the sidecar
+    has the hash of the plan.
+
+    Raises:
+        BackendError: it has no sidecar, is another plan than that describes, or the sidecar is damaged.
+        BundleError: no trusted key has signed the sidecar.
     """
 
     def unusable(why: str) -> BackendError:
@@ -162,7 +171,13 @@ def read_engine(path: Path, whole: bool = True) -> Engine:
             raise unusable(f"{sidecar.name}, which says what it was built for, does not lie beside it; copy both files")
         if sidecar.stat().st_size > _LARGEST:
             raise unusable(f"{sidecar.name} is too long")
-        record = json.loads(sidecar.read_bytes())
+        data = sidecar.read_bytes()
+    except OSError as error:
+        raise unusable(error.strerror or str(error)) from error
+    if keys:
+        check_signature(io.BytesIO(data), sidecar, keys)
+    try:
+        record = parse_json(data)
         metadata, origin = _parse(record)
         size, digest = record["plan"]["bytes"], record["plan"]["sha256"]
         there = path.stat().st_size

@@ -1,4 +1,8 @@
-"""`posert verify`: the hash of every member of a bundle, then its golden crops on every backend installed here."""
+"""`posert verify`: whose a bundle is, the hash of every member, then its golden crops on every backend installed here.
+
+TorchScript is a program, and to verify a bundle that came from elsewhere must not run it: it is run only where its
+backend is asked for by name.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,14 @@ if TYPE_CHECKING:
     from ...engines.engine_file import EngineFile
 
 
+_PROGRAM = "TorchScript is a program; if you trust who made the bundle, run it"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     options.add_model(parser)
+    key = "public key, or its file, that must have signed the bundle (default: POSERT_TRUSTED_KEYS, if that is set)"
+    parser.add_argument("--key", metavar="KEY", help=key)
     options.add_sessions(parser)
 
 
@@ -27,13 +36,16 @@ def run(args: argparse.Namespace) -> int:
     """Returns 1 if an output differs from the golden one, or a graph cannot run."""
     from ...accuracy.golden import check_session
     from ...backends import load_backend
+    from ...bundle.signature import PublicKey
     from ...selection import open_model, open_session
 
-    with open_model(args.bundle) as bundle:
+    signed_by = PublicKey.read(args.key).id if args.key else None
+    with open_model(args.bundle, trusted_keys=[args.key] if args.key else None) as bundle:
         bundle.check()
         golden = bundle.golden()
         rows: list[dict[str, Any]] = []
-        for backend, precision in _pairs(bundle, args.backend, args.precision):
+        pairs, programs = _pairs(bundle, args.backend, args.precision)
+        for backend, precision in pairs:
             row: dict[str, Any] = {"backend": backend, "precision": precision}
             try:
                 start = time.perf_counter()
@@ -46,17 +58,28 @@ def run(args: argparse.Namespace) -> int:
                 rows.append({**row, "passed": False, "reason": str(failure)})
         passed = all(row["passed"] for row in rows)
         if args.json:
-            print(json.dumps({"bundle": str(bundle.path), "members": "intact", "passed": passed, "rows": rows}))
+            skipped = [{"backend": name, "reason": _PROGRAM} for name in programs]
+            result = {"bundle": str(bundle.path), "members": "intact", "passed": passed, "rows": rows}
+            print(json.dumps({**result, "skipped": skipped, "signed_by": signed_by}))
         else:
+            if signed_by:
+                print(f"{bundle.path}: signed by the key {signed_by}.")
             print(f"{bundle.path}: intact. Error of the outputs on {len(golden.crops)} golden crop(s):")
             for r in rows:
                 print(f"  {r['backend']:12} {r['precision']:5} {_findings(r)}")
+            for name in programs:
+                print(f"  {name:18} not run: {_PROGRAM}, with --backend {name}")
             print(_verdict(passed))
     return 0 if passed else 1
 
 
-def _pairs(bundle: Bundle | EngineFile, names: list[str], precisions: list[str]) -> list[tuple[str, str]]:
-    """Backends and precisions to check; PosertError if one asked for by name cannot run here, or nothing can."""
+def _pairs(
+    bundle: Bundle | EngineFile, names: list[str], precisions: list[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Backends and precisions to check, and the backends left out because they would run a program of the bundle.
+
+    Raises PosertError: one asked for by name cannot run here, or nothing can.
+    """
     from ...backends import usable_backends
     from ...engines.engine_file import EngineFile
     from ...selection import select
@@ -65,13 +88,13 @@ def _pairs(bundle: Bundle | EngineFile, names: list[str], precisions: list[str])
     if isinstance(bundle, EngineFile):
         for name, precision in ((n, p) for n in names for p in precisions):
             select(bundle, *(options.AUTO if one == every else one for one in (name, precision)))
-        return [(bundle.metadata.backend, bundle.metadata.precision)]
+        return [(bundle.metadata.backend, bundle.metadata.precision)], []
     if every not in names and every not in precisions:
         for name, precision in (pairs := [(n, p) for n in names for p in precisions]):
             select(bundle, name, precision)
-        return pairs
+        return pairs, []
     found = [
-        (spec.name, precision)
+        (spec.name, precision, artifact)
         for spec in usable_backends()
         for precision, artifact in spec.runnable().items()
         if (every in names or spec.name in names) and (every in precisions or precision in precisions)
@@ -79,10 +102,14 @@ def _pairs(bundle: Bundle | EngineFile, names: list[str], precisions: list[str])
     ]
     for name in names:
         for precision in precisions:
-            if not any(name in (every, n) and precision in (every, p) for n, p in found):
+            if not any(name in (every, n) and precision in (every, p) for n, p, _ in found):
                 select(bundle, *(options.AUTO if one == every else one for one in (name, precision)))
                 raise BackendError(f"{bundle.name} contains {', '.join(bundle.artifacts)}; none of these can run here")
-    return found
+    programs = [n for n, _, artifact in found if bundle.artifacts[artifact].format == "torchscript" and n not in names]
+    pairs = [(n, p) for n, p, _ in found if n not in programs]
+    if not pairs:
+        raise BackendError(f"only {' and '.join(programs)} can run here: {_PROGRAM}, with --backend {programs[0]}")
+    return pairs, programs
 
 
 def _findings(r: dict[str, Any]) -> str:

@@ -286,3 +286,18 @@ class TestEdge:
         done = self.run(*arguments)
         assert done.returncode == 2 and "needs the Python package" in done.stderr
         assert f'pip install "posert[{extra}]"' in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["build", "--help"], ["--version"]])
+def test_help_on_a_full_disk(arguments: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "posert.runtime.cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 2 and "No space left" in done.stderr

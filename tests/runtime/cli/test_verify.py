@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -54,6 +55,16 @@ def rewrite(path: Path, source: Path, *, heatmaps: NDArray[np.float32] | None = 
             accuracy=bundle.accuracy,
             versions={},
         )
+
+
+class _Writes(torch.nn.Module):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        torch.ops.aten.save(crops, self.path)
+        return crops
 
 
 def altered(source: Path, factor: float) -> bytes:
@@ -140,10 +151,28 @@ class TestCommand:
         assert main(["verify", str(narrow_bundle), "--json", "--threads", "1"]) == 0
         result = json.loads(capsys.readouterr().out)
         assert result["passed"] is True and result["members"] == "intact"
-        # all of which run the fp32 graph or the TorchScript one
-        expected = [(b, p) for b, s in installed_backends().items() for p in s.runnable() if p in ("fp32", "bf16")]
+        expected = [
+            (b, p) for b, s in installed_backends().items() for p, graph in s.runnable().items() if graph == "fp32"
+        ]
         assert [(r["backend"], r["precision"]) for r in result["rows"]] == expected
+        assert [r["backend"] for r in result["skipped"]] == ["torchscript"]
         assert all(r["error"] < r["bound"] and r["passed"] for r in result["rows"])
+
+    def test_a_program_runs_only_where_it_is_asked_for(
+        self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """TorchScript can write files."""
+
+        written = tmp_path / "written"
+        module = torch.jit.script(_Writes(str(written)))
+        torch.jit.save(module, str(tmp_path / "program.pt"))
+        path = rewrite(tmp_path / "b.pose", narrow_bundle, torchscript=(tmp_path / "program.pt").read_bytes())
+        for arguments in ([], ["--precision", "fp32"], ["--json"]):
+            assert main(["verify", str(path), *arguments]) == 0
+            assert not written.exists()
+        assert "torchscript        not run: TorchScript is a program" in capsys.readouterr().out
+        assert main(["verify", str(path), "--backend", "torchscript"]) != 0
+        assert written.exists()
 
     def test_in_words(self, narrow_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["verify", str(narrow_bundle), "--backend", INSTALLED[0], "--precision", "fp32"]) == 0
@@ -178,7 +207,9 @@ class TestCommand:
         assert main(["verify", str(path), "--json"]) == 1
         result = json.loads(capsys.readouterr().out)
         assert result["passed"] is False
-        assert {r["backend"]: r["passed"] for r in result["rows"]} == {b: b == "torchscript" for b in INSTALLED}
+        assert {r["backend"]: r["passed"] for r in result["rows"]} == {b: False for b in INSTALLED if "torch" not in b}
+        assert main(["verify", str(path), "--backend", "torchscript"]) == 0
+        capsys.readouterr()
         assert main(["verify", str(path)]) == 1
         assert "DIFFERS" in (out := capsys.readouterr().out) and "does NOT reproduce" in out
 
