@@ -301,3 +301,19 @@ def test_help_on_a_full_disk(arguments: list[str], unbuffered: str) -> None:
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 2 and "No space left" in done.stderr
+
+
+def test_an_interrupt_while_python_imports(tmp_path: Path) -> None:
+    """As by Ctrl-C; here the import itself raises it."""
+    script = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'argparse': raise KeyboardInterrupt\n"
+        "sys.modules.pop('argparse', None)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from posert.runtime.cli.entry import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "posert: interrupted\n")
