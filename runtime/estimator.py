@@ -83,7 +83,7 @@ class PoseEstimator(OfOneProcess):
         if self._gpu is None:  # a pipeline on a GPU looks itself
             self._check_network(opened)
 
-    def _check_network(self, bundle: Bundle) -> None:
+    def _check_network(self, bundle: Bundle | EngineFile) -> None:
         """Run a black crop: a network that gives other shapes than the contract says would put joints anywhere."""
         c = self.contract
         try:
