@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.bench.process import JsonProcess, ProcessError, answer_channel
 from ..runtime.errors import PosertError
 from ..runtime.system.memory import peak_mb
+from ..runtime.system.process import JsonProcess, ProcessError, answer_channel
 
 ROOT = Path("out/environments")
 _TAIL = 15  # lines of pip's output that an error repeats

@@ -24,7 +24,6 @@ from posert.benchmarks.cold_start import STAGES
 from posert.benchmarks.cold_start import measure as measure_start
 from posert.benchmarks.script import digest, open_journal, parser, run
 from posert.runtime.bench.meters import Meters
-from posert.runtime.bench.process import ProcessError
 from posert.runtime.bench.scene import crowd
 from posert.runtime.bench.timing import timed, warm
 from posert.runtime.bundle.archive import Bundle
@@ -32,6 +31,7 @@ from posert.runtime.estimator import PoseEstimator
 from posert.runtime.selection import open_session, select
 from posert.runtime.system.machine import versions
 from posert.runtime.system.memory import peak_mb
+from posert.runtime.system.process import ProcessError
 from posert.runtime.system.progress import track
 
 PEOPLE, BATCHES = (1, 2, 5, 10, 20, 40), (1, 2, 4, 8, 16, 32)

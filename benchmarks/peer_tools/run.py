@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ...runtime.bench.process import JsonProcess, ProcessError
 from ...runtime.errors import PosertError
 from ...runtime.pose.keypoints import Keypoints
 from ...runtime.system.journal import Journal
+from ...runtime.system.process import JsonProcess, ProcessError
 from ..child import ToolError, environment, start
 from .inputs import PEOPLE, prepare
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PosertError
+from ..system.process import JsonProcess, ProcessError
 from .meters import Meters
-from .process import JsonProcess, ProcessError
 from .scene import FRAME, boxes_of
 from .stages import END_TO_END, INFERENCE, LEGACY_NAMES
 from .statistics import per_round, ratio

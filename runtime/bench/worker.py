@@ -21,8 +21,8 @@ from ..errors import PosertError
 from ..estimator import PoseEstimator
 from ..selection import Selection, open_model, open_session
 from ..system.memory import peak_mb
+from ..system.process import answer_channel
 from . import MODES
-from .process import answer_channel
 from .stages import Stage, latency, throughput
 from .timing import timed, warm
 

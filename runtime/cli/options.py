@@ -20,16 +20,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="a .pose file, or an .engine file with its .json beside it")
 
 
-def add_session(parser: argparse.ArgumentParser) -> None:
+def add_session(parser: argparse.ArgumentParser, threads: bool = True) -> None:
     """Which graph to run, and where: for commands that run one."""
     precisions = "fp32, bf16, fp16 or int8 (default: auto, the fastest that passed its accuracy gate)"
     _add_graphs(parser, "auto, the first of these that can run here", precisions, default=AUTO, metavar="NAME")
+    if threads:
+        _add_threads(parser)
 
 
 def add_sessions(parser: argparse.ArgumentParser) -> None:
     """Which graphs to run, and where: for commands that run several."""
     precisions = "fp32, bf16, fp16, int8 (default: all in the bundle)"
     _add_graphs(parser, "all that can run here", precisions, default=[ALL], type=comma_list, metavar="NAME,...")
+    _add_threads(parser)
 
 
 def _add_graphs(parser: argparse.ArgumentParser, backend: str, precisions: str, **how: Any) -> None:
@@ -37,6 +40,9 @@ def _add_graphs(parser: argparse.ArgumentParser, backend: str, precisions: str, 
 
     parser.add_argument("--backend", help=f"{', '.join(backends())} (default: {backend})", **how)
     parser.add_argument("--precision", help=precisions, **how)
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="use at most N CPU threads")
 
 

@@ -65,7 +65,7 @@ class Source:
         Can be iterated once. A thread reads ahead. Images are converted as OpenCV does: rotated by their EXIF
         orientation, grey to BGR, 16 bits to 8, alpha dropped.
         """
-        return _prefetch(self._frames(), _PATIENCE_S if self.path else _CAMERA_PATIENCE_S)
+        return prefetch(self._frames(), _PATIENCE_S if self.path else _CAMERA_PATIENCE_S)
 
     def _frames(self) -> Iterator[Frame]:
         if self._capture is None:
@@ -135,7 +135,7 @@ def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     return None if image is None else np.asarray(image, np.uint8)
 
 
-def _prefetch(frames: Iterator[Frame], patience: float, depth: int = 2) -> Iterator[Frame]:
+def prefetch(frames: Iterator[Frame], patience: float = _PATIENCE_S, depth: int = 2) -> Iterator[Frame]:
     """Iterate in a thread, at most `depth` frames ahead of the consumer; `patience`: see `_Reader.close`."""
     reader = _Reader(frames, patience, depth)
     try:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import deque
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
 from ...system.progress import track
 from ...system.signals import StopSignals
 from .. import options, people
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
     from ...media.box_file import BoxFile
     from ...media.sources import Frame, Source
     from ...pipeline import PosePipeline
-    from ...pose.keypoints import Keypoints
     from ..recorder import Recording
     from ..tally import Tally
 
@@ -129,9 +125,8 @@ def _process(
     smooth: bool,
 ) -> None:
     """Send every frame through the pipeline and hand it on, until a signal."""
-    from ...smoothing import smooth_recording
+    from ...each_frame import each_frame
 
-    pending: deque[Frame] = deque()  # frames that were read and have no record yet, in order
     frames = iter(track(source, source.name, source.total))
 
     def read() -> Iterator[Frame]:
@@ -140,33 +135,18 @@ def _process(
                 frame = next(frames, None)
             if frame is None:
                 return
-            pending.append(frame)
             yield frame
 
-    def feed() -> Iterator[tuple[Any, Any]]:
-        """Frames and boxes: the frames that a failed one left pending, then new ones."""
-        for key, image in chain(list(pending), read()):
-            if image is not None:
-                yield image, None if boxes is None else boxes.of(key)
-
-    def results() -> Iterator[Keypoints]:
-        # Frames of a file overlap; the answer to a camera's frame comes before the next frame is read.
-        found = pipeline.stream(feed()) if source.path else (pipeline(*one) for one in feed())
-        return smooth_recording(found) if smooth else found
-
-    stream = results()
+    # Frames of a file overlap; the answer to a camera's frame comes before the next frame is read.
+    live = source.path is None
+    boxes_of = boxes.of if boxes is not None else lambda key: None
+    results = each_frame(pipeline, read(), boxes_of, smooth=smooth, live=live, keep=True)
     while True:
-        found, error = None, ""
         with tally.timed("pose"):
-            try:
-                found = next(stream, None)
-            except InputError as seen:  # it ends the stream; the other frames continue in a new one
-                error, stream = str(seen), results()
-        while pending and pending[0][1] is None:
-            recording.add(pending.popleft(), None)
-        if found is None and not error:
+            taken, found, error = next(results, (None, None, ""))
+        if taken is None:
             break
-        recording.add(pending.popleft(), found, error)
+        recording.add((taken.key, taken.image), found, error)
 
 
 def _print(text: str) -> None:

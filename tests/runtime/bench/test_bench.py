@@ -17,7 +17,6 @@ from posert.runtime.backends import load_backend
 from posert.runtime.bench import measure, sweep
 from posert.runtime.bench.compare import compare, load, summary
 from posert.runtime.bench.measure import Settings, Side, Worker
-from posert.runtime.bench.process import ProcessError
 from posert.runtime.bench.scene import crowd
 from posert.runtime.bench.table import table
 from posert.runtime.bundle.archive import Bundle
@@ -25,6 +24,7 @@ from posert.runtime.cli.commands import bench
 from posert.runtime.cli.commands.bench import processors
 from posert.runtime.cli.main import main
 from posert.runtime.errors import InputError
+from posert.runtime.system.process import ProcessError
 
 QUICK = ("--people", "1,2", "--rounds", "1", "--backend", "openvino", "--precision", "fp32")
 

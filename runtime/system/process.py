@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import PosertError
-from ..system.memory import resident_mb
+from .memory import resident_mb
 
 _POLL = 0.05  # seconds between two looks at a child that has a limit
 _TAIL = 15  # lines
@@ -91,10 +91,14 @@ class JsonProcess:
         self._signal("SIGSTOP")
         return dict(json.loads(line))
 
-    def close(self) -> None:
-        """End the process."""
+    def kill(self) -> None:
+        """End the process. A `read` that waits for it in another thread raises."""
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """End the process and forget it."""
+        self.kill()
         for stream in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(BrokenPipeError):  # a request that was never read
                 if stream is not None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from posert.runtime.bench.process import JsonProcess, ProcessError
+from posert.runtime.system.process import JsonProcess, ProcessError
 
 CHILD = """
 import json, os, sys, time
-from posert.runtime.bench.process import answer_channel
+from posert.runtime.system.process import answer_channel
 answer = answer_channel()
 print("a library writes to standard output")
 for line in sys.stdin:

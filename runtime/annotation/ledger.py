@@ -1,0 +1,113 @@
+"""What became of each shard, as the journal tells it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .folder import FRAMES, JOURNAL, PEOPLE
+from .journal import Journal
+from .shard import Shard
+
+log = logging.getLogger("posert")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a shard.
+
+    Attributes:
+        done: whether it has results.
+        frames: that were read, with those that failed.
+        people: who was found.
+        failed: why frames failed, with how many did.
+        why: what else is wrong; of a shard without results, why it has none.
+    """
+
+    done: bool
+    frames: int = 0
+    people: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    why: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing failed."""
+        return self.done and not self.failed and not self.why
+
+
+class Ledger:
+    """Outcomes by number of shard, kept in the journal of a folder.
+
+    A shard whose files are not there, or do not have the size that the journal tells, has no outcome: it is done again.
+
+    Raises InputError: the journal cannot be read or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._journal = Journal(folder / JOURNAL)
+        self.outcomes: dict[int, Outcome] = {}
+        self.lost = 0
+        """Shards that were done and whose files are gone."""
+        sizes: dict[int, list[int]] = {}
+        for record in self._journal.records():
+            number = int(record["shard"])
+            if record["done"]:
+                sizes[number] = record["bytes"]
+            self._take(number, record)
+        for number, expected in sizes.items():
+            if self._sizes(number) != expected:
+                del self.outcomes[number]
+                self.lost += 1
+        if self._journal.damaged:
+            log.warning("%s: %d damaged lines; what they told is done again", folder / JOURNAL, self._journal.damaged)
+
+    def done(self, shard: Shard, told: Mapping[str, Any]) -> None:
+        """Keep that a shard has results. Raises InputError: the journal cannot be written."""
+        self._add({"shard": shard.number, "done": True, **told})
+
+    def failed(self, shard: Shard, why: str) -> None:
+        """Keep that a shard has none; results that it has from an earlier run stay. Raises InputError: as `done`."""
+        self._add({"shard": shard.number, "done": False, "why": why})
+
+    def left(self, shards: Iterable[Shard], retry: bool) -> list[Shard]:
+        """What is to be done: shards without an outcome, and with `retry` those of which something failed."""
+        found = []
+        for shard in shards:
+            outcome = self.outcomes.get(shard.number)
+            if outcome is None or (retry and not outcome.whole):
+                found.append(shard)
+        return found
+
+    def failures(self) -> Counter[str]:
+        """Why frames and shards failed, with how many did."""
+        causes: Counter[str] = Counter()
+        for outcome in self.outcomes.values():
+            causes.update(outcome.failed)
+            if outcome.why:
+                causes[outcome.why] += 1
+        return causes
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+    def _add(self, record: dict[str, Any]) -> None:
+        self._journal.add(record)
+        self._take(record["shard"], record)
+
+    def _take(self, number: int, record: Mapping[str, Any]) -> None:
+        if record["done"]:
+            counts = int(record["frames"]), int(record["people"])
+            self.outcomes[number] = Outcome(True, *counts, dict(record["failed"]), record.get("note") or "")
+        elif number not in self.outcomes or not self.outcomes[number].done:
+            self.outcomes[number] = Outcome(False, why=str(record["why"]))
+
+    def _sizes(self, number: int) -> list[int]:
+        files = (self._folder / part / f"{number:08d}.parquet" for part in (FRAMES, PEOPLE))
+        return [file.stat().st_size if file.is_file() else -1 for file in files]

@@ -1,0 +1,205 @@
+"""The frames of a shard, read ahead of their turn."""
+
+from __future__ import annotations
+
+import math
+import os
+import tarfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..media.sources import IMAGES, Frame, prefetch
+from .shard import Shard
+from .sources import Kind
+
+UNREADABLE = "cannot be read as an image"
+_TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in many intact files
+Image = NDArray[np.uint8]
+
+
+class Reading:
+    """The frames of one shard, in order; to be iterated once.
+
+    Args:
+        shard: what to read.
+        threads: that decode images side by side. A video has one, which reads while the network runs.
+
+    Attributes:
+        keys: file names of the images; empty for a video.
+        total: how many frames there are; None if it is not known.
+        fps: of a video; 0 if it does not say.
+        why: by key, why a frame could not be read.
+
+    Raises InputError: the source cannot be opened.
+    """
+
+    def __init__(self, shard: Shard, threads: int = 1) -> None:
+        self._shard, self._threads = shard, threads
+        self.keys: tuple[str, ...] = ()
+        self.total, self.fps = shard.frames, 0.0
+        self.why: dict[str | int, str] = {}
+        if shard.kind == "video":
+            self._capture = _open_video(shard.source)
+            fps, count = self._capture.get(cv2.CAP_PROP_FPS), _declared(self._capture)
+            self.fps = fps if math.isfinite(fps) and fps > 0 else 0.0
+            self.total = None if count is None else max(0, min(count, shard.stop or count) - shard.first)
+        elif shard.kind == "tar":
+            self._members = _members(shard.source)
+            self.keys = tuple(name for name, *_ in self._members)
+            self.total = len(self.keys)
+        else:
+            self.keys = shard.names
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Pairs of file name or frame number and frame `(H, W, 3)` uint8 BGR; None for one that cannot be read."""
+        if self._shard.kind == "video":
+            return prefetch(self._video())
+        if self._shard.kind == "tar":
+            return self._decoded(self._from_tar())
+        folder = Path(self._shard.source)
+        return self._decoded((name, partial(_bytes_in, folder / name)) for name in self.keys)
+
+    def shortfall(self, read: int) -> str | None:
+        """What is wrong with the number of frames that were read; None if nothing is."""
+        if self._shard.kind == "video" and self.total and read < _TRUNCATED * self.total:
+            return f"only {read} of {self.total} frames could be read; the file may be truncated"
+        if not read and self._shard.first == 0:
+            return "no frame could be read"
+        return None
+
+    def _video(self) -> Iterator[Frame]:
+        shard = self._shard
+        try:
+            # Frame by frame: OpenCV finds other frames by number, and in some files the wrong ones.
+            if not all(self._capture.grab() for _ in range(shard.first)):
+                return
+            number = shard.first
+            while number != shard.stop:
+                good, frame = self._capture.read()
+                if not good:
+                    return
+                yield number, np.asarray(frame, np.uint8)
+                number += 1
+        finally:
+            self._capture.release()
+
+    def _from_tar(self) -> Iterator[tuple[str, Callable[[], Image]]]:
+        with _open_tar(self._shard.source) as tar, open(self._shard.source, "rb") as raw:
+            for name, member, plain in self._members:
+                data = _bytes_at(raw, member) if plain else _bytes_of(tar, member)
+                yield name, partial(_array, data)
+
+    def _decoded(self, files: Iterable[tuple[str, Callable[[], Image]]]) -> Iterator[Frame]:
+        """Images in order; several are read and decoded at a time."""
+        waiting: deque[tuple[str, Future[Image | str]]] = deque()
+        with ThreadPoolExecutor(self._threads, "posert-read") as pool:
+            try:
+                for name, read in files:
+                    waiting.append((name, pool.submit(_decode, read)))
+                    if len(waiting) > 2 * self._threads:
+                        yield self._told(*waiting.popleft())
+                while waiting:
+                    yield self._told(*waiting.popleft())
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    def _told(self, name: str, future: Future[Image | str]) -> Frame:
+        image = future.result()
+        if isinstance(image, str):
+            self.why[name] = image
+            return name, None
+        return name, image
+
+
+def count_frames(kind: Kind, path: str) -> int | None:
+    """How many frames a video or a tar file declares; None if it cannot be told without reading all of it."""
+    try:
+        if kind == "video":
+            capture = _open_video(path)
+            count = _declared(capture)
+            capture.release()
+            return count
+        return len(_members(path)) if path.lower().endswith(".tar") else None
+    except InputError:  # which its shard will tell
+        return None
+
+
+def _decode(read: Callable[[], Image]) -> Image | str:
+    """An image, or why there is none."""
+    try:
+        data = read()
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except OSError as error:
+        return error.strerror or str(error)
+    except cv2.error:
+        image = None
+    return UNREADABLE if image is None else np.asarray(image, np.uint8)
+
+
+def _open_video(path: str) -> cv2.VideoCapture:
+    try:
+        if os.stat(path).st_size == 0:
+            raise InputError("the file is empty")
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from error
+    capture = cv2.VideoCapture(path)
+    if not capture.isOpened():
+        raise InputError("neither an image nor a video that OpenCV can read; the file may be truncated")
+    return capture
+
+
+def _declared(capture: cv2.VideoCapture) -> int | None:
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    return int(count) if math.isfinite(count) and count > 0 else None
+
+
+def _open_tar(path: str) -> tarfile.TarFile:
+    try:
+        # Of one that ends in .tar the bytes are read where they lie, so it must not be compressed.
+        return tarfile.open(path, "r:" if path.lower().endswith(".tar") else "r:*")
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise InputError(f"not a tar file that can be read ({error})") from error
+
+
+def _members(path: str) -> list[tuple[str, tarfile.TarInfo, bool]]:
+    """The images of a tar file: name, place, and whether their bytes lie there as they are.
+
+    Raises InputError: it cannot be read, or holds no image.
+    """
+    with _open_tar(path) as tar:
+        try:
+            members = [m for m in tar.getmembers() if m.isfile() and m.name.lower().endswith(IMAGES)]
+        except (OSError, tarfile.TarError, EOFError) as error:
+            raise InputError(f"not a tar file that can be read ({error})") from error
+    if not members:
+        raise InputError(f"no image in this tar file; searched for {' '.join(IMAGES)}")
+    plain = path.lower().endswith(".tar")
+    return [(m.name, m, plain and not m.issparse()) for m in members]
+
+
+def _array(data: bytes) -> Image:
+    return np.frombuffer(data, np.uint8)
+
+
+def _bytes_in(path: Path) -> Image:
+    return np.fromfile(path, np.uint8)
+
+
+def _bytes_at(raw: IO[bytes], member: tarfile.TarInfo) -> bytes:
+    raw.seek(member.offset_data)
+    return raw.read(member.size)
+
+
+def _bytes_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return b"" if file is None else file.read()

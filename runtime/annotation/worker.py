@@ -1,0 +1,128 @@
+"""A worker: a process that annotates the shards it is given, one after the other.
+
+Requests and answers are lines of JSON. The first request is the setup, the others are shards. It ends with its driver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import PosertError
+from ..system.memory import peak_mb
+from ..system.process import answer_channel
+from .folder import FRAMES, PEOPLE
+from .settings import Settings
+from .shard import Shard
+
+_REPORTS = 0.5  # seconds between two reports about a shard
+
+
+def main() -> int:
+    """Entry point."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the driver decides
+    answer = answer_channel()
+    requests = _requests()
+    setup = requests.get()
+    logging.getLogger("posert").addHandler(_Telling(answer))
+    try:
+        import cv2
+
+        from .work import Annotator, OutputError
+
+        if setup["threads"]:
+            cv2.setNumThreads(setup["threads"])
+        annotator = Annotator(Settings(**setup["settings"]), setup["threads"], setup["decoders"])
+    except PosertError as error:
+        answer(unfit=str(error))
+        return 0
+    answer(ready=True)
+    target, work = Path(setup["target"]), Path(setup["work"])
+    while True:
+        shard = Shard.from_json(requests.get())
+        try:
+            record = annotator.annotate(shard, work, _reporter(answer))
+            record["bytes"] = _publish(shard, work, target)
+        except OutputError as error:
+            answer(broken=str(error))
+        except OSError as error:
+            answer(broken=f"{shard.title}: cannot write the results: {error}")
+        except PosertError as error:
+            answer(failed=str(error))
+        except Exception as error:  # a fault of ours or of a library must not cost the other shards
+            traceback.print_exc()
+            answer(failed=f"internal error: {type(error).__name__}: {error}")
+        else:
+            answer(done=record, peak_mb=peak_mb())
+
+
+def _publish(shard: Shard, work: Path, target: Path) -> list[int]:
+    """Give the complete files their place; returns their sizes."""
+    sizes = []
+    for part in (FRAMES, PEOPLE):
+        file = work / part / f"{shard.name}.parquet"
+        sizes.append(file.stat().st_size)
+        _sync(file)
+        os.replace(file, target / part / file.name)
+    return sizes
+
+
+def _sync(file: Path) -> None:
+    """Wait until a file is on the disk: the journal must not tell of what a power cut would take."""
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        with contextlib.suppress(OSError):  # a file system that cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reporter(answer: Callable[..., None]) -> Callable[[Any], None]:
+    last = time.monotonic()
+
+    def report(counts: Any) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > _REPORTS:
+            last = now
+            answer(frames=counts.frames, people=counts.people)
+
+    return report
+
+
+def _requests() -> queue.Queue[dict[str, Any]]:
+    """What the driver sends, read in a thread: when the driver ends, so does this process, whatever it does."""
+    received: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            received.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, name="posert-requests", daemon=True).start()
+    return received
+
+
+class _Telling(logging.Handler):
+    """Sends warnings to the driver."""
+
+    def __init__(self, answer: Callable[..., None]) -> None:
+        super().__init__(logging.WARNING)
+        self._answer = answer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._answer(warning=record.getMessage())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
