@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from .devices import choose
 from .job import Limits, annotate
+from .merge import merge
 from .settings import Settings
 from .sources import find
 
-__all__ = ["Limits", "Settings", "annotate", "choose", "find"]
+__all__ = ["Limits", "Settings", "annotate", "choose", "find", "merge"]

@@ -6,12 +6,14 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..bundle.archive import Bundle
 from ..errors import InputError, PosertError
+from ..page import write_summary
 from ..system.files import atomic_write, check_writable
 from ..system.lock import FolderLock
 from .crew import Crew, Event
@@ -82,7 +84,7 @@ def annotate(
     with FolderLock(output / LOCK) as lock:
         if lock.took_over:
             say(f"{output}: continues a run that ended without a word")
-        _check_fingerprint(output, settings)
+        facts = _check_fingerprint(output, settings)
         with _work_folder(output) as work, contextlib.closing(Ledger(output)) as ledger:
             plan = Plan(output / PLAN)
             new = plan.extend(found, settings.images, settings.frames)
@@ -90,7 +92,7 @@ def annotate(
                 raise InputError("no sources: name images, folders, videos or tar files")
             todo = ledger.left(plan.shards, limits.retry_failed)
             _say_start(say, plan, new, ledger, todo)
-            run = _Run(output, plan, ledger, Progress(plan.shards, ledger.outcomes, todo), limits, say)
+            run = _Run(output, plan, ledger, Progress(plan.shards, ledger.outcomes, todo), limits, say, facts)
             try:
                 for event in Crew(devices, settings, output, work).work(todo):
                     lock.beat()
@@ -115,8 +117,10 @@ class _Run:
         progress: Progress,
         limits: Limits,
         say: Callable[[str], None],
+        facts: Mapping[str, Any],
     ) -> None:
         self._output, self._plan, self._ledger, self._limits, self._say = output, plan, ledger, limits, say
+        self._facts = facts
         self.progress = progress
         self._stopped = ""
         self._lost: list[str] = []
@@ -173,6 +177,7 @@ class _Run:
         }
         with atomic_write(self._output / SUMMARY) as file:
             file.write(json.dumps(summary, indent=1).encode() + b"\n")
+        write_summary(self._output / PAGE, summary, self._facts)
         return summary
 
 
@@ -186,8 +191,8 @@ def check_folder(output: Path) -> None:
     check_writable(output / SUMMARY)
 
 
-def _check_fingerprint(output: Path, settings: Settings) -> None:
-    """Compare with what the folder holds, or write it into a new one."""
+def _check_fingerprint(output: Path, settings: Settings) -> dict[str, Any]:
+    """Compare the fingerprint with that of the folder, or write it into a new one; returns it."""
     path, now = output / JOB, settings.fingerprint()
     if path.is_file():
         try:
@@ -202,10 +207,13 @@ def _check_fingerprint(output: Path, settings: Settings) -> None:
                 f"{output} holds results of another kind, which must not be mixed: {'; '.join(found)}. Choose another "
                 "folder, or run with what is there"
             )
-        return
+        return now
+    with Bundle(settings.bundle) as bundle:
+        contract = bundle.contract
     with atomic_write(path) as file:
-        job = {"annotation": SCHEMA, "fingerprint": now, "settings": settings.to_json()}
+        job = {"annotation": SCHEMA, "fingerprint": now, "settings": settings.to_json(), "contract": contract.to_json()}
         file.write(json.dumps(job, indent=1).encode() + b"\n")
+    return now
 
 
 @contextlib.contextmanager

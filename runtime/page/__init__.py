@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .jitter import RunJitter
 from .run_page import RunPage
+from .summary_page import write_summary
 
-__all__ = ["RunJitter", "RunPage"]
+__all__ = ["RunJitter", "RunPage", "write_summary"]

@@ -41,7 +41,7 @@ class Batch:
 
 
 def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
-    """People of a Parquet file, or of all Parquet files below a folder in order of their names.
+    """People of a Parquet file, of all below a folder in order of their names, or of the output of `posert annotate`.
 
     Memory holds one batch at a time.
 
@@ -59,6 +59,8 @@ def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
     except ModuleNotFoundError as error:
         raise PosertError('reading results needs the package pyarrow: pip install "posert[parquet]"') from error
     path = Path(path)
+    if (path / "people").is_dir():  # beside it is the table of frames
+        path = path / "people"
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .parquet file in this folder")

@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bundle", type=Path, metavar="FILE", help="a .pose file")
     output = "folder of the results; the same command continues what was interrupted, and more sources may be added"
     add("--output", type=Path, required=True, metavar="DIR", help=output)
+    merged = (
+        "write all results of DIR into one file, at the end or, without --bundle, of what is there: NAME.parquet, ..."
+    )
+    add("--merge", type=Path, metavar="FILE", help=merged)
     people.add_arguments(parser)
     work = parser.add_argument_group("work").add_argument
     devices = (
@@ -56,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_failures is not None and args.max_failures < 0:
         raise InputError(f"--max-failures {args.max_failures}: expected 0 or more")
+    if args.bundle is None and args.merge is not None and not args.sources and args.listed is None:
+        return _merge(args)
     if args.bundle is None:
         raise InputError("the network is missing: add --bundle FILE")
     found = find(args.sources, args.listed)
@@ -68,7 +74,20 @@ def run(args: argparse.Namespace) -> int:
     finally:
         state.end()
     print(json.dumps(summary) if args.json else "\n".join(_lines(summary)))
-    return 0 if not (summary["failures"] or summary["lost_devices"] or summary["stopped"]) else 1
+    bad = bool(summary["failures"] or summary["lost_devices"] or summary["stopped"])
+    if args.merge is not None and not summary["shards"]["left"]:
+        bad |= bool(_merge(args))
+    return 1 if bad else 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    """Returns 1 if shards are missing in the file, because they failed."""
+    from ...annotation import merge
+
+    merged = merge(args.output, args.merge)
+    failed = f"; without {merged.failed} shards that failed" if merged.failed else ""
+    _print(f"wrote {args.merge}: {merged.people:,} people of {merged.shards} shards{failed}")
+    return 1 if merged.failed else 0
 
 
 def _settings(args: argparse.Namespace) -> tuple[Settings, list[Device]]:

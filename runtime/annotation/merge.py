@@ -1,0 +1,218 @@
+"""One file out of the shards of a folder, in the order of the plan."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bundle.contract import Contract
+from ..errors import InputError
+from ..pose.keypoints import Keypoints
+from ..results import Format, FrameResult, Subject, format_of, formats, read
+from ..system.files import atomic_write, check_writable
+from ..system.lock import FolderLock
+from .folder import FRAMES, JOB, LOCK, PEOPLE, PLAN
+from .ledger import Ledger
+from .plan import Plan
+from .shard import Shard
+
+_ROWS = 65536  # of a group, and of a batch that is read
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was merged.
+
+    Attributes:
+        shards: with results.
+        failed: shards without, whose frames are missing.
+        people: rows.
+    """
+
+    shards: int
+    failed: int
+    people: int
+
+
+def merge(folder: Path, target: Path) -> Merged:
+    """Write the results of a folder into one file, whose ending says the format. Memory does not grow with them.
+
+    Parquet keeps every column. In the other formats a frame of a video is called VIDEO_000000000012, and an image by
+    its path below the folder that all sources are in.
+
+    Raises:
+        LockedError: a run uses the folder.
+        InputError: no such folder, shards that are not done, results that do not fit together, an unknown ending, or a
+            file that cannot be written.
+    """
+    form = format_of(target)
+    if form is None:
+        raise InputError(f"{target}: expected a name that ends in {', '.join(one.ending for one in formats())}")
+    if not (folder / JOB).is_file():
+        raise InputError(f"{folder}: no annotation; expected the --output of posert annotate")
+    if folder.resolve() in target.resolve().parents and form.name == "parquet":
+        raise InputError(f"{target}: lies in {folder}, where it would be read as a part of the results; choose another")
+    with FolderLock(folder / LOCK), contextlib.closing(Ledger(folder)) as ledger:
+        plan = Plan(folder / PLAN)
+    if left := ledger.left(plan.shards, retry=False):
+        raise InputError(
+            f"{folder}: {len(left)} of {len(plan)} shards are not done, such as {left[0].title}; annotate again"
+        )
+    done = [shard for shard in plan.shards if ledger.outcomes[shard.number].done]
+    if not done:
+        raise InputError(f"{folder}: none of {len(plan)} shards has results")
+    check_writable(target)
+    files = [folder / PEOPLE / f"{shard.name}.parquet" for shard in done]
+    people = _merge_tables(files, target) if form.name == "parquet" else _merge_frames(folder, done, form, target)
+    return Merged(len(done), len(plan) - len(done), people)
+
+
+def _merge_tables(files: Sequence[Path], target: Path) -> int:
+    """Rows of all files behind each other, in groups whose size does not depend on the shards."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _schema(files)
+    names = {field.name for field in schema if pa.types.is_dictionary(field.type)}
+    rows = 0
+    with atomic_write(target) as file, ParquetWriter(file, schema, compression="zstd", use_dictionary=[*names]) as out:
+        held: list[pa.Table] = []
+        for file_ in files:
+            for batch in _batches(file_, schema):
+                rows += len(batch)
+                held.append(pa.Table.from_batches([batch], schema=schema))
+                while sum(map(len, held)) >= _ROWS:
+                    together = pa.concat_tables(held)
+                    out.write_table(_plain(together.slice(0, _ROWS)), row_group_size=_ROWS)
+                    held = [together.slice(_ROWS)]
+        rest = pa.concat_tables(held) if held else schema.empty_table()
+        if len(rest):
+            out.write_table(_plain(rest), row_group_size=_ROWS)
+        out.add_key_value_metadata({"posert.summary": json.dumps({"people": rows, "shards": len(files)})})
+    return rows
+
+
+def _plain(table: Any) -> Any:
+    """With one dictionary per column and one chunk: what is written then depends on the rows alone."""
+    return table.unify_dictionaries().combine_chunks()
+
+
+def _batches(file: Path, schema: Any) -> Iterator[Any]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(file) as opened:
+            found = opened.schema_arrow.remove_metadata()
+            if not found.equals(schema.remove_metadata()):
+                raise InputError(f"{file}: its columns are not those of the other shards; annotate into a new folder")
+            yield from opened.iter_batches(batch_size=_ROWS)
+    except (OSError, ArrowException) as error:
+        raise InputError(f"{file}: cannot be read ({error}); remove it and run posert annotate again") from error
+
+
+def _schema(files: Sequence[Path]) -> Any:
+    """Of the first file, without what is true of it alone."""
+    from pyarrow.parquet import read_schema
+
+    schema = read_schema(files[0])
+    about = _about(schema.metadata)
+    about["source"] = f"{len(files)} shards"
+    return schema.with_metadata({"posert": json.dumps(about)})
+
+
+def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    return dict(json.loads((metadata or {})[b"posert"]))
+
+
+def _merge_frames(folder: Path, shards: Sequence[Shard], form: Format, target: Path) -> int:
+    """Frame by frame, through the format's own writer."""
+    from pyarrow.parquet import read_schema
+
+    about = _about(read_schema(folder / PEOPLE / f"{shards[0].name}.parquet").metadata)
+    contract = Contract.from_json(json.loads((folder / JOB).read_text())["contract"])
+    facts = {name: about[name] for name in ("backend", "precision") if name in about}
+    one_video = len({shard.source for shard in shards}) == 1 and shards[0].kind == "video"
+    top = os.path.commonpath([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])
+    keys = [] if one_video else [_key(top, row) for row in _frames(folder, shards)]
+    subject = Subject(shards[0].source if one_video else top, contract, facts, tuple(keys))
+    people = frames = 0
+    failed: list[dict[str, Any]] = []
+    with form.open(target, subject) as writer:
+        for index, (row, found) in enumerate(_joined(folder, shards, contract.keypoints)):
+            key = row["frame"] if one_video else keys[index]
+            error = row["error"] or ""
+            if found is None:
+                failed.append({"frame" if one_video else "file": key, "error": error})
+            people += len(found or ())
+            frames += found is not None
+            position = row["frame"] if one_video else index
+            writer.add(FrameResult(position, key, found, row["width"], row["height"], error))
+        writer.finish({"frames": frames, "people": people, "failed": failed})
+    return people
+
+
+def _key(top: str, row: Mapping[str, Any]) -> str:
+    """What a frame is called beside those of other sources."""
+    below = os.path.relpath(row["source"], top)
+    if row["file"] is not None:
+        return row["file"] if below == "." else f"{below}/{row['file']}"
+    return f"{os.path.splitext(below)[0]}_{row['frame']:012d}"
+
+
+def _frames(folder: Path, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+    """The rows of the table of frames."""
+    from .frame_table import schema
+
+    for shard in shards:
+        for batch in _batches(folder / FRAMES / f"{shard.name}.parquet", schema()):
+            yield from batch.to_pylist()
+
+
+def _joined(
+    folder: Path, shards: Sequence[Shard], names: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Any], Keypoints | None]]:
+    """Every frame with its people; None for one that could not be used."""
+    nobody = Keypoints(np.empty((0, len(names), 2), np.float32), *_empty(len(names)), names)
+    for shard in shards:
+        batches = read(folder / PEOPLE / f"{shard.name}.parquet")
+        batch, at = next(batches, None), 0
+        for row in _frames(folder, [shard]):
+            count = row["people"]
+            if not count:
+                yield row, None if count is None else nobody
+                continue
+            parts = []
+            while count:
+                if batch is None:
+                    raise InputError(
+                        f"{shard.title}: its two files do not fit together; remove them and annotate again"
+                    )
+                part = batch.people[at : at + count]
+                parts.append(part)
+                at, count = at + len(part), count - len(part)
+                if at == len(batch.people):
+                    batch, at = next(batches, None), 0
+            yield row, parts[0] if len(parts) == 1 else _together(parts)
+
+
+def _together(parts: Sequence[Keypoints]) -> Keypoints:
+    """The people of one frame, who were read in two batches."""
+
+    def joined(name: str) -> Any:
+        arrays = [vars(part)[name] for part in parts]
+        return None if any(array is None for array in arrays) else np.concatenate(arrays)
+
+    columns = {name: joined(name) for name in ("xy", "score", "boxes", "ids", "detection_score")}
+    return Keypoints(names=parts[0].names, **columns)
+
+
+def _empty(joints: int) -> tuple[Any, Any]:
+    return np.empty((0, joints), np.float32), np.empty((0, 4), np.float32)

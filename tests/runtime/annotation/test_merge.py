@@ -1,0 +1,110 @@
+"""One file out of shards, and readers of other projects on the folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from posert.runtime.cli.main import main
+from posert.runtime.results import read
+
+
+def merge(output: Path, target: Path) -> int:
+    return main(["annotate", "--output", str(output), "--merge", str(target)])
+
+
+@pytest.fixture
+def annotated(annotate: Any, sources: Path, tmp_path: Path) -> Path:
+    annotate(sources, "--shard-images", 2)
+    return tmp_path / "out"
+
+
+def test_parquet_holds_the_rows_of_the_plan_in_order(annotated: Path, tmp_path: Path) -> None:
+    target = tmp_path / "all.parquet"
+    assert merge(annotated, target) == 0
+    shards = [row for p in sorted((annotated / "people").iterdir()) for row in pq.read_table(p).to_pylist()]
+    assert pq.read_table(target).to_pylist() == shards
+    assert len(shards) == 14
+    first, again = pq.read_schema(annotated / "people" / "00000000.parquet"), pq.read_schema(target)
+    assert again.field("nose_x").metadata == first.field("nose_x").metadata
+    assert json.loads(again.metadata[b"posert"])["contract"] == json.loads(first.metadata[b"posert"])["contract"]
+    np.testing.assert_array_equal(
+        np.concatenate([b.people.xy for b in read(target)]), np.concatenate([b.people.xy for b in read(annotated)])
+    )
+    assert merge(annotated, tmp_path / "again.parquet") == 0
+    assert (tmp_path / "again.parquet").read_bytes() == target.read_bytes()
+
+
+def test_other_formats_name_every_frame(annotated: Path, tmp_path: Path) -> None:
+    for ending in (".json", ".coco.json", ".csv"):
+        assert merge(annotated, tmp_path / f"all{ending}") == 0
+    whole = json.loads((tmp_path / "all.json").read_text())
+    names = [
+        *(f"images/{i:03d}.png" for i in range(5)),
+        *(f"000.tar/{i:03d}.png" for i in range(3)),
+        *(f"films/walk_{i:012d}" for i in range(7)),
+    ]
+    assert [frame["file"] for frame in whole["frames"]] == names
+    assert whole["frames"][3] == {"file": "images/003.png", "error": "cannot be read as an image"}
+    assert whole["summary"]["people"] == 14
+    good = [name for name in names if name != "images/003.png"]
+    coco = json.loads((tmp_path / "all.coco.json").read_text())
+    assert [record["image_id"] for record in coco] == good  # the numbers at their ends are not their own
+    with (tmp_path / "all.csv").open() as file:
+        assert [row["file"] for row in csv.DictReader(file)] == good
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_one_video_keeps_its_frame_numbers(annotate: Any, sources: Path, tmp_path: Path) -> None:
+    film = sources / "films" / "walk.mp4"
+    merged = tmp_path / "walk.coco.json"
+    assert annotate(film, "--video-frames", 2, "--merge", merged) == 0
+    assert [record["image_id"] for record in json.loads(merged.read_text())] == list(range(7))
+    assert merge(tmp_path / "out", tmp_path / "walk.openpose") == 0
+    names = sorted(p.name for p in (tmp_path / "walk.openpose").iterdir())
+    assert names == [f"walk_{i:012d}_keypoints.json" for i in range(7)]
+
+
+def test_what_cannot_be_merged(annotated: Path, tmp_path: Path, capsys: Any) -> None:
+    assert merge(annotated, tmp_path / "all.txt") == 2
+    assert "expected a name that ends in" in capsys.readouterr().err
+    assert merge(annotated, annotated / "all.parquet") == 2
+    assert "would be read as a part of the results" in capsys.readouterr().err
+    assert merge(tmp_path / "in", tmp_path / "all.parquet") == 2
+    assert "no annotation" in capsys.readouterr().err
+    broken = annotated / "people" / "00000001.parquet"
+    size = broken.stat().st_size
+    broken.write_bytes(b"x" * size)
+    assert merge(annotated, tmp_path / "all.parquet") == 2
+    assert "00000001.parquet: cannot be read" in capsys.readouterr().err
+    broken.unlink()
+    assert merge(annotated, tmp_path / "all.parquet") == 2
+    assert "1 of 5 shards are not done" in capsys.readouterr().err
+    assert not (tmp_path / "all.parquet").exists()
+
+
+def test_columns_that_changed(annotated: Path, tmp_path: Path, capsys: Any) -> None:
+    path = annotated / "people" / "00000001.parquet"
+    table = pq.read_table(path).drop_columns(["nose_x"])
+    pq.write_table(table, path)
+    journal = annotated / "journal.jsonl"
+    from posert.runtime.annotation.journal import Journal
+
+    with Journal(journal) as opened:
+        record = next(r for r in opened.records() if r["shard"] == 1)
+        opened.add({**record, "bytes": [record["bytes"][0], path.stat().st_size]})
+    assert merge(annotated, tmp_path / "all.parquet") == 2
+    assert "00000001.parquet: its columns are not those of the other shards" in capsys.readouterr().err
+
+
+def test_failed_shards_are_missing_and_told(annotate: Any, sources: Path, tmp_path: Path, capsys: Any) -> None:
+    (sources / "films" / "walk.mp4").write_bytes(b"")
+    assert annotate(sources / "films", sources / "000.tar", "--merge", tmp_path / "all.parquet") == 1
+    assert "without 1 shards that failed" in capsys.readouterr().err
+    assert pq.read_table(tmp_path / "all.parquet").num_rows == 3
