@@ -92,6 +92,7 @@ def _one_run(
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=limit)
     hidden = None if away is None else away.with_name(f"{away.name}.away")
     workers: list[int] = []
+    plan = Path(command[command.index("--output") + 1]) / PLAN
     try:
         while process.poll() is None and sum(done.counts.values()) < kills:
             time.sleep(rng.uniform(0.05, longest))
@@ -106,7 +107,7 @@ def _one_run(
                 process.send_signal(signal.SIGKILL if kind == "driver" else signal.SIGTERM)
                 done.count(kind)
                 break
-            elif kind == "away" and away is not None and hidden is not None:
+            elif kind == "away" and away is not None and hidden is not None and plan.is_file():
                 away.rename(hidden)
                 time.sleep(rng.uniform(0.05, longest / 2))
                 hidden.rename(away)

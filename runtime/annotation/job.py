@@ -79,6 +79,8 @@ def annotate(
     _check_pyarrow()
     output = output.absolute()
     check_folder(output)
+    if not found and not (output / PLAN).is_file():
+        raise InputError("no sources: name images, folders, videos or tar files")
     with _errors(output):
         output.mkdir(parents=True, exist_ok=True)
     with FolderLock(output / LOCK) as lock:
@@ -88,8 +90,6 @@ def annotate(
         with _work_folder(output) as work, contextlib.closing(Ledger(output)) as ledger:
             plan = Plan(output / PLAN)
             new = plan.extend(found, settings.images, settings.frames)
-            if not plan.shards:
-                raise InputError("no sources: name images, folders, videos or tar files")
             todo = ledger.left(plan.shards, limits.retry_failed)
             _say_start(say, plan, new, ledger, todo)
             run = _Run(output, plan, ledger, Progress(plan.shards, ledger.outcomes, todo), limits, say, facts)

@@ -105,24 +105,29 @@ def _plain(table: Any) -> Any:
 
 
 def _batches(file: Path, schema: Any) -> Iterator[Any]:
+    with _opened(file) as opened:
+        if not opened.schema_arrow.equals(schema):
+            raise InputError(f"{file}: its columns are not those of the other shards; annotate into a new folder")
+        yield from opened.iter_batches(batch_size=_ROWS)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A Parquet file, whose errors name it."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(file) as opened:
-            found = opened.schema_arrow.remove_metadata()
-            if not found.equals(schema.remove_metadata()):
-                raise InputError(f"{file}: its columns are not those of the other shards; annotate into a new folder")
-            yield from opened.iter_batches(batch_size=_ROWS)
+            yield opened
     except (OSError, ArrowException) as error:
-        raise InputError(f"{file}: cannot be read ({error}); remove it and run posert annotate again") from error
+        raise InputError(f"{file}: cannot be read ({error}); remove it and annotate again") from error
 
 
 def _schema(files: Sequence[Path]) -> Any:
     """Of the first file, without what is true of it alone."""
-    from pyarrow.parquet import read_schema
-
-    schema = read_schema(files[0])
+    with _opened(files[0]) as first:
+        schema = first.schema_arrow
     about = _about(schema.metadata)
     about["source"] = f"{len(files)} shards"
     return schema.with_metadata({"posert": json.dumps(about)})
@@ -134,9 +139,8 @@ def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
 
 def _merge_frames(folder: Path, shards: Sequence[Shard], form: Format, target: Path) -> int:
     """Frame by frame, through the format's own writer."""
-    from pyarrow.parquet import read_schema
-
-    about = _about(read_schema(folder / PEOPLE / f"{shards[0].name}.parquet").metadata)
+    with _opened(folder / PEOPLE / f"{shards[0].name}.parquet") as first:
+        about = _about(first.schema_arrow.metadata)
     contract = Contract.from_json(json.loads((folder / JOB).read_text())["contract"])
     facts = {name: about[name] for name in ("backend", "precision") if name in about}
     one_video = len({shard.source for shard in shards}) == 1 and shards[0].kind == "video"
