@@ -121,6 +121,8 @@ class Crew:
 
     def _take(self, worker: _Worker, answer: Any, waiting: deque[Shard]) -> Iterator[Event]:
         device, shard = worker.device, worker.shard
+        if worker not in self._workers:  # the last words of one that was ended
+            return
         if isinstance(answer, Exception):
             yield from self._bury(worker, answer, waiting)
         elif "broken" in answer:

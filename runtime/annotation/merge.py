@@ -142,7 +142,7 @@ def _merge_frames(folder: Path, shards: Sequence[Shard], form: Format, target: P
     with _opened(folder / PEOPLE / f"{shards[0].name}.parquet") as first:
         about = _about(first.schema_arrow.metadata)
     contract = Contract.from_json(json.loads((folder / JOB).read_text())["contract"])
-    facts = {name: about[name] for name in ("backend", "precision") if name in about}
+    facts: dict[str, Any] = {name: about[name] for name in ("backend", "precision") if name in about}
     one_video = len({shard.source for shard in shards}) == 1 and shards[0].kind == "video"
     top = os.path.commonpath([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])
     keys = [] if one_video else [_key(top, row) for row in _frames(folder, shards)]

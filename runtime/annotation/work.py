@@ -70,6 +70,7 @@ class Annotator:
         self._settings, self._threads, self._decoders = settings, threads, decoders
         self._opened: dict[bool, tuple[PoseEstimator, Detector | None]] = {}
         self._open(settings.track)  # so that what cannot run is told before the first shard
+        import pyarrow.parquet  # noqa: F401 - so that the first shard does not wait for it
 
     def annotate(self, shard: Shard, folder: Path, report: Callable[[Counts], None]) -> dict[str, Any]:
         """Write a shard's two files into a folder.
