@@ -126,10 +126,10 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
             raise BackendError(f"{error}. Delete it and rebuild it: posert compile BUNDLE") from error
         built, origin = engine.metadata, engine.origin
         library = load_backend(built.backend).import_library()
-        session = EngineSession(library, b"", built.precision, engine)
+        opened = EngineSession(library, b"", built.precision, engine)
         if origin is not None:
-            return ModelRef(text, built.precision, session, origin.contract, origin.golden.crops)
-        return ModelRef(text, built.precision, session, contract)
+            return ModelRef(text, built.precision, opened, origin.contract, origin.golden.crops)
+        return ModelRef(text, built.precision, opened, contract)
     data, name = path.read_bytes(), backend or _FILES[path.suffix]
     if path.suffix == ".pt":
         return ModelRef(text, "fp32", load_backend(name).open(data, "fp32"), contract)
