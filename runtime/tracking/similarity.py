@@ -27,6 +27,14 @@ def iou(a: Double, b: Double) -> Double:
     return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
 
 
+def paired_iou(a: Double, b: Double) -> Double:
+    """Intersection over union `(N,)` of each xyxy box of `a` `(N, 4)` with the one of `b` in the same row."""
+    side = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
+    both = side[:, 0] * side[:, 1]
+    union = box_area(a) + box_area(b) - both
+    return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
+
+
 def oks(
     pairs: tuple[Index, Index], a: tuple[Double, Double, Double], b: tuple[Double, Double, Double], sigmas: Double
 ) -> Double:

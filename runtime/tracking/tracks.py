@@ -121,6 +121,13 @@ class Tracks:
         self._motion.restart(tracks[back], points[back], size[back])
         self.missing[tracks], self.score[tracks], self.last[:, tracks] = -1, rows.score, [box, rows.extent]
 
+    def hold(self, tracks: Index, box: Double) -> None:
+        """Instances that are there, in detected boxes `(N, 4)`, but whose joints are not seen in this frame."""
+        size, unseen = size_of(box), np.zeros((len(tracks), self.score.shape[1]))
+        points = _with_corners(self.xy[tracks], box)  # the joints are where they were expected
+        self._motion.correct(tracks, points, np.concatenate([unseen, np.ones((len(tracks), 2))], axis=1), size)
+        self.missing[tracks] = -1
+
     def advance(self, max_missing: int) -> None:
         """Go on to the next frame; who was not followed is missing, and forgotten after `max_missing` frames."""
         self.missing += 1

@@ -146,6 +146,19 @@ def test_a_duplicate_is_dropped(simulator: Any, sigmas: Any) -> None:
         assert tracker.update(*both).tolist() == [DROPPED, 0]
 
 
+def test_joints_of_somebody_else_in_a_box(simulator: Any) -> None:
+    """The network finds the person in front in both boxes, for longer than anybody may be missing; the ids stay."""
+    walkers = [simulator.Walker(simulator.walk(200, 180, 1)), simulator.Walker(simulator.walk(240, 175, 1), 140)]
+    scene, tracker = simulator.scene(walkers, 40), Tracker(SIGMAS)
+    for t in range(40):
+        f = scene.frame(t)
+        behind = 10 <= t < 30
+        xy = f.xy[[0, 0]] + [[[0.0]], [[0.5]]] if behind else f.xy
+        score = f.score + [[0.0], [0.02]]  # and is surer of the joints in the wrong box
+        seen = tracker.update(xy, score, f.boxes, f.detection_score).tolist()
+        assert seen == ([0, DROPPED] if behind else [0, 1]), t
+
+
 def test_a_crowd(simulator: Any) -> None:
     """100 people in rows, who walk; the same ids throughout."""
     walkers = [
