@@ -45,7 +45,7 @@ class Tracker:
         min_joints: a row with fewer seen joints is no instance. None: half of the joints, rounded up.
         box_iou: in `merge`, boxes that overlap from this IoU on are one; so are rows, where there are no sigmas.
         duplicate_oks: rows that are alike from this OKS on are one instance found twice.
-        track_iou: an instance that is not where it was expected is found from this IoU with that place, or its last one.
+        track_iou: an instance that is not where it was expected is found from this IoU with that place or its last.
         new_score: a row begins a new instance from this detection score on; any row may continue an old one.
         max_missing: for so many frames an instance may be missing and keep its id.
     """
