@@ -119,7 +119,7 @@ class PoseEstimator:
         """
         image, rows = self._checked(frame, boxes)
         xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))
-        return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints)
+        return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints, subject=self.contract.subject[0])
 
     def stream(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
         """Keypoints of many frames, in order: the same as from one call per frame, in less time.
@@ -153,7 +153,7 @@ class PoseEstimator:
         else:
             found = (self.estimate_regions(*region) for region in regions())
         for xy, score in found:
-            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints)
+            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints, subject=self.contract.subject[0])
 
     def _stream_on_gpu(self, regions: Iterator[tuple[Any, Float, Float]]) -> Iterator[tuple[Float, Float]]:
         # A stream reserves its pipeline until it ends: others, and calls in between, have their own.

@@ -242,4 +242,4 @@ def _joined(first: Keypoints, second: Keypoints) -> Keypoints:
     xy, score, boxes = (
         np.concatenate([getattr(one, name) for one in (first, second)]) for name in ("xy", "score", "boxes")
     )
-    return Keypoints(xy, score, boxes, first.names)
+    return Keypoints(xy, score, boxes, first.names, subject=first.subject)
