@@ -2,11 +2,14 @@
 
     pip install rtmlib trackers supervision
     python -m posert.export.demo.videos --output clips --split val
-    python -m posert.benchmarks.tracking out/demo.pose clips/coco_val.json clips --output out/tracking.jsonl
+    python -m posert.benchmarks.tracking out/demo.pose clips/coco_val.json clips --results out/tracking
+    posert evaluate --dataset posetrack18 --annotations clips/posetrack18/val \\
+        --results out/tracking/posert_3.posetrack18.json
 
 A detection is a labelled box with the errors of a mediocre detector, unless --detections names a file; every tracker
 gets the same ones, and the same joints for them. Rows with an identity are results. A person is found from an OKS of
-0.5 on. Trackers that look for nobody between detections are measured with one in each frame.
+0.5 on. Trackers that look for nobody between detections are measured with one in each frame. The second command gives
+PoseTrack18's MOTA, which counts each joint.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posert.benchmarks.labelled_video import Clip, Detections, Frame, read_clips
+from posert.benchmarks.posetrack18 import posetrack18
 from posert.benchmarks.script import digest, log, markdown, numbers, open_journal, parser, run
 from posert.benchmarks.trackers import TRACKERS, Follower, open_tracker
 from posert.runtime.accuracy.score import dataset_of, score
+from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.metrics.clear_mot import ClearMot
@@ -51,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--trackers", default=",".join(TRACKERS), help=f"which ones ({','.join(TRACKERS)})")
     arguments.add_argument("--detections", type=Path, metavar="FILE", help="a COCO list of detections")
     arguments.add_argument("--precision", default="auto", help="one precision (auto)")
-    arguments.add_argument("--results", type=Path, metavar="DIR", help="write the results of each row there, as COCO")
+    arguments.add_argument(
+        "--results", type=Path, metavar="DIR", help="write each row's results there, as COCO and PoseTrack18"
+    )
     return run(arguments, _work, argv)
 
 
@@ -78,12 +85,18 @@ def _work(args: argparse.Namespace) -> int:
             figures["AP"] = score(which, coco, results, "v029")["AP"]
             rows[name, every] = {"tracker": name, "every": every, **figures}
             if args.results:
-                args.results.mkdir(parents=True, exist_ok=True)
-                with atomic_write(args.results / f"{name}_{every}.json") as file:
-                    file.write(json.dumps(results).encode())
+                _write(args.results / f"{name}_{every}.json", results)
+                if which.keypoints == dataset("coco").keypoints:
+                    _write(args.results / f"{name}_{every}.posetrack18.json", posetrack18(results))
             journal.add(rows[name, every])
     print(table(rows[cell] for cell in cells))
     return 0
+
+
+def _write(path: Path, records: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(records).encode())
 
 
 def measure(
