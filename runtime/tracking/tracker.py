@@ -72,6 +72,10 @@ class Tracker:
         """Forget all instances, before another video; ids begin at 0 again."""
         self._tracks = Tracks(len(self._sigmas), self._joint_score)
 
+    def forget(self) -> None:
+        """Forget all instances where another scene or frame size begins; ids go on, and none is used again."""
+        self._tracks = Tracks(self._tracks.score.shape[1], self._joint_score, self._tracks.next_id)
+
     def predict(self, frame_size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """Where to look for each instance in the next frame without a detection; changes nothing.
 

@@ -129,6 +129,18 @@ def test_ids_are_never_used_again(simulator: Any) -> None:
     assert update(tracker, scene.frame(0)).tolist() == [0]
 
 
+def test_a_scene_that_is_forgotten(simulator: Any) -> None:
+    """Nobody of it is followed, and its ids are not used again."""
+    scene, tracker = simulator.anywhere(0), Tracker(SIGMAS)
+    before = {number for t in range(5) for number in update(tracker, scene.frame(t)).tolist()}
+    tracker.forget()
+    assert tracker.predict().shape == (0, 4)
+    after = {number for t in range(5, 10) for number in update(tracker, scene.frame(t)).tolist()}
+    assert before - {DROPPED} and after - {DROPPED} and min(after - {DROPPED}) > max(before)
+    tracker.reset()
+    assert 0 in update(tracker, scene.frame(0))
+
+
 def test_numbered_from_left_to_right(simulator: Any) -> None:
     walkers = [simulator.Walker(simulator.walk(x, 180, 0), 100) for x in (500, 100, 300)]
     assert update(Tracker(SIGMAS), simulator.scene(walkers, 1).frame(0)).tolist() == [2, 0, 1]
