@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 from ..metrics.assignment import best_pairs
 from ..pose.preprocess import check_boxes
-from .similarity import box_area, iou, oks, paired_iou, unlike
+from .similarity import box_area, containment, iou, oks, paired_iou, unlike
 from .tracks import Rows, Tracks, extent
 
 Double = NDArray[np.float64]
@@ -26,6 +26,9 @@ _LEAST = 0.3
 
 _HELD = 0.4
 """IoU of a detected box with the expected one of an instance that stands behind somebody."""
+
+_EMERGES = 0.7
+"""Share of the smaller box in the larger one, of an instance of which much more or less is seen than a frame ago."""
 
 
 class Tracker:
@@ -189,7 +192,13 @@ class Tracker:
         overlap = np.maximum(overlap, _overlap(rows, *tracks.last))
         overlap[first], overlap[:, found] = 0, 0
         second, back = best_pairs(np.where(overlap >= self._track_iou, overlap, 0))
-        return np.concatenate([first, second]), np.concatenate([found, back])
+        mine, theirs = np.concatenate([first, second]), np.concatenate([found, back])
+        # Who comes out from behind something, or in from the border, has a box that grows by leaps around the old one.
+        inside = containment(rows.box, tracks.box)
+        inside[~rows.detected], inside[:, tracks.missing > 0] = 0, 0
+        inside[mine], inside[:, theirs] = 0, 0
+        third, out = best_pairs(np.where(inside >= _EMERGES, inside, 0))
+        return np.concatenate([mine, third]), np.concatenate([theirs, out])
 
     def _hold(self, rows: Rows) -> None:
         """Keep instances visible whose box was detected, but in which somebody else's joints were found."""

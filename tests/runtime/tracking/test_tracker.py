@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,23 @@ def test_ids_are_never_used_again(simulator: Any) -> None:
     assert numbers == [0, 1, 2, 3, 4]
     tracker.reset()
     assert update(tracker, scene.frame(0)).tolist() == [0]
+
+
+@pytest.mark.parametrize("sigmas", [SIGMAS, NONE], ids=["oks", "iou"])
+def test_who_comes_out_keeps_the_id(simulator: Any, sigmas: Any) -> None:
+    """A hand is seen, then the whole body, whose box surrounds the hand's; beside it somebody new appears."""
+    body = simulator.scene([simulator.Walker(simulator.walk(200, 180, 0))]).frame(0)
+    x1, y1, _, y2 = body.boxes[0]
+    hand = replace(
+        body, score=body.score * 0.2, boxes=np.array([[x1, y1 + (y2 - y1) * 0.4, x1 + 12, y1 + (y2 - y1) * 0.6]])
+    )
+    tracker = Tracker(sigmas)
+    assert [update(tracker, found).tolist() for found in (hand, hand, body, body)] == [[0]] * 4
+    assert update(tracker, hand).tolist() == [0]  # and behind it again
+    tracker = Tracker(sigmas)
+    assert update(tracker, hand).tolist() == [0]
+    elsewhere = replace(body, xy=body.xy + 300, boxes=body.boxes + 300)
+    assert update(tracker, elsewhere).tolist() == [1]
 
 
 def test_a_scene_that_is_forgotten(simulator: Any) -> None:
