@@ -135,7 +135,7 @@ class PoseEstimator(OfOneProcess):
         """
         image, rows = self._checked(frame, boxes)
         xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))
-        return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints)
+        return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints, subject=self.contract.subject[0])
 
     def stream(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
         """Keypoints of many frames, in order: the same as from one call per frame, in less time.
@@ -169,7 +169,7 @@ class PoseEstimator(OfOneProcess):
         else:
             found = (self.estimate_regions(*region) for region in regions())
         for xy, score in found:
-            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints)
+            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints, subject=self.contract.subject[0])
             self.check_process()
 
     def _stream_on_gpu(self, regions: Iterator[tuple[Any, Float, Float]]) -> Iterator[tuple[Float, Float]]:
