@@ -117,4 +117,4 @@ def _literal(value: Any) -> str:
         return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(value)  # texts with ASCII escapes, numbers, lists of them: the same in both formats
+    return json.dumps(value, ensure_ascii=False)  # texts, numbers, lists of them: the same in both formats

@@ -83,14 +83,17 @@ def write_frames_model(
 
 def write_config(folder: Path, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
     """Write `config.pbtxt` and the raw arrays of its warm-up into a model's folder."""
-    (folder / "config.pbtxt").write_text(as_text(config) + "\n")
+    (folder / "config.pbtxt").write_text(as_text(config) + "\n", encoding="utf-8")
     (folder / "warmup").mkdir()
     for name, array in arrays.items():
         (folder / "warmup" / name).write_bytes(np.ascontiguousarray(array).tobytes())
 
 
 def golden_frame(crop: NDArray[np.uint8], contract: Contract) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A crop as a frame `(H, W, 3)`, and the box `(1, 4)` xyxy whose crop it is: joints in px of both are the same."""
+    """A crop as a frame `(H, W, 3)`, and the box `(1, 4)` xyxy whose crop it is: joints in px of both are the same.
+
+    With UDP by an eighth of a pixel not: a region has the ratio of W to H, and spans W - 1 by H - 1 px of the crop.
+    """
     c = contract
     center = (np.array([c.width, c.height], np.float64) - c.udp) / 2
     size = np.array([c.width, c.height], np.float64) - c.udp
