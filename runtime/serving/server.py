@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +28,8 @@ from ..errors import ServerError
 INSTALL = "pip install --no-deps nvidia-pytriton==0.7.0"
 """Without what it depends on: it asks for NumPy 1, which the server itself does not need."""
 _STUB = "triton_python_backend_stub"
+_GRACE = 5
+"""Seconds that requests have to end when the server is told to. It waits as long for HTTP clients that stay connected."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Server:
         self.host, self.http_port, self.grpc_port = host, http_port, grpc_port
         self._installation = find_server()
         self._repository, self._patience = Path(repository), patience
-        self._log_path = log
+        self._log_path, self._id = log, f"posert-{uuid.uuid4()}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
@@ -94,7 +98,8 @@ class Server:
             backends = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posert-triton-")))
             stack.callback(self._stop)
             options = ["--disable-auto-complete-config", "--allow-metrics=false"]
-            options += [f"--model-repository={self._repository}"]
+            options.append(f"--exit-timeout-secs={_GRACE}")
+            options += [f"--model-repository={self._repository}", f"--id={self._id}"]
             options += [f"--{name}-address={self.host}" for name in ("http", "grpc")]
             options += [f"--http-port={self.http_port}", f"--grpc-port={self.grpc_port}"]
             if package := self._installation.package:
@@ -155,9 +160,12 @@ class Server:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         connection = http.client.HTTPConnection(host, self.http_port, timeout=5)
         try:
+            connection.request("GET", "/v2")
+            if json.load(connection.getresponse())["name"] != self._id:
+                return False  # somebody else's, at this port before us
             connection.request("GET", "/v2/health/ready")
             return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             return False
         finally:
             connection.close()
@@ -169,7 +177,7 @@ class Server:
             return
         process.terminate()  # it answers what it has begun
         try:
-            process.wait(timeout=40)  # its own limit for that is 30 s
+            process.wait(timeout=2 * _GRACE)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -213,7 +213,12 @@ def test_kill_and_restart(repository: Path, free_ports: Ports, pose: PoseEstimat
         with client_of_nobody(remote, 0.5), pytest.raises(ServerError, match=r"did not answer within 0.5 s"):
             remote(frame, boxes)
         answers: list[Keypoints] = []
-        waiting = threading.Thread(target=lambda: answers.append(remote(frame, boxes)))
+
+        def ask() -> None:
+            with client(first, protocol) as another:
+                answers.append(another(frame, boxes))
+
+        waiting = threading.Thread(target=ask)
         waiting.start()
         with Server(repository, http_port=http, grpc_port=grpc):
             waiting.join()
