@@ -29,7 +29,7 @@ INSTALL = "pip install --no-deps nvidia-pytriton==0.7.0"
 """Without what it depends on: it asks for NumPy 1, which the server itself does not need."""
 _STUB = "triton_python_backend_stub"
 _GRACE = 5
-"""Seconds that requests have to end when the server is told to. It waits as long for HTTP clients that stay connected."""
+"""Seconds that requests have to end when the server is told to; it waits as long for HTTP clients that do not leave."""
 
 
 @dataclass(frozen=True)
