@@ -41,6 +41,10 @@ class DetectorError(PosertError):
     """A detector that is not recognised or does not fit, or whose outputs cannot be boxes."""
 
 
+class ServerError(PosertError):
+    """A model server that is not installed, does not start, does not answer, or serves something else."""
+
+
 class CalibrationError(PosertError):
     """Calibration data or a graph that cannot be calibrated."""
 
