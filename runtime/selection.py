@@ -205,10 +205,13 @@ def open_session(
     graph = bundle.artifacts.get(spec.precisions.get(precision, ""))
     if graph is None:
         raise _unfit(bundle, precision, [spec])
-    if cached and spec.open_cached is not None:
-        return spec.open_cached(graph.sha256, lambda: bundle.read(graph), precision, threads, throughput)
-    compile_graph = spec.open_throughput if throughput and spec.open_throughput is not None else spec.open
-    return compile_graph(bundle.read(graph), precision, threads)
+    try:
+        if cached and spec.open_cached is not None:
+            return spec.open_cached(graph.sha256, lambda: bundle.read(graph), precision, threads, throughput)
+        compile_graph = spec.open_throughput if throughput and spec.open_throughput is not None else spec.open
+        return compile_graph(bundle.read(graph), precision, threads)
+    except BackendError as error:
+        raise BackendError(f"{bundle.path}: {error}") from error
 
 
 def _open_engine(engine: EngineFile, spec: Backend) -> Session:

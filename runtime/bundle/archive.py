@@ -78,7 +78,7 @@ class Bundle:
         self._zip = open_zip(self.path, keys)
         try:
             self.manifest = read_manifest(self._zip, self.path)
-            self.contract = Contract.from_json(self.manifest["contract"])
+            self.contract = self._contract()
             self.artifacts = parse_artifacts(self.manifest)
             self._check_members()
         except BaseException as error:
@@ -139,6 +139,12 @@ class Bundle:
         for artifact in self.artifacts.values():
             self.read(artifact)
         self.golden()
+
+    def _contract(self) -> Contract:
+        try:
+            return Contract.from_json(self.manifest["contract"])
+        except BundleError as error:
+            raise BundleError(f"{self.path}: {error}") from error
 
     def _check_members(self) -> None:
         """The zip holds what the manifest lists, once, and nothing else."""
