@@ -74,7 +74,7 @@ def select(bundle: Bundle | EngineFile, backend: str = "auto", precision: str = 
         raise BackendError(f"no backend can run here. On a CPU the fastest is OpenVINO: {pip_line('openvino')}")
     if failed:
         raise BackendError(
-            f"{bundle.name}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
+            f"{bundle.path}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
             "it, or install another backend, or ask for one of these with backend= and precision="
         )
     if precision in unsupported:
@@ -107,7 +107,7 @@ def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendEr
     if others:
         names = " and ".join(spec.name for spec in seen)
         return BackendError(
-            f"{bundle.name}: {precision} does not run on {names}. It runs with the backend {' or '.join(others)}"
+            f"{bundle.path}: {precision} does not run on {names}. It runs with the backend {' or '.join(others)}"
         )
     artifact = next((spec.precisions[precision] for spec in specs if precision in spec.precisions), None)
     if artifact is None:
@@ -115,7 +115,7 @@ def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendEr
     # `--precision int8` builds int8_gpu too, and any precision builds torchscript
     built = next((p for p in PRECISIONS if artifact.startswith(p)), "fp32")
     return BackendError(
-        f"{bundle.name} has no {artifact} graph (it has {', '.join(bundle.artifacts)}). Rebuild with: posert build "
+        f"{bundle.path} has no {artifact} graph (it has {', '.join(bundle.artifacts)}). Rebuild with: posert build "
         f"--precision {built}"
     )
 

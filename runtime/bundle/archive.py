@@ -255,8 +255,11 @@ def _arrays(data: bytes) -> list[NDArray[Any]]:
             raise ValueError(f"it holds {[m.filename for m in members]}, expected {', '.join(names)}, .npy each")
         if any(m.compress_type != zipfile.ZIP_STORED or m.file_size > len(data) for m in members):
             raise ValueError("an array is compressed")
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return [arrays[name] for name in names]
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        arrays = [file[name] for name in names]
+    if not all(isinstance(array, np.ndarray) for array in arrays):  # numpy gives the bytes of what is no .npy
+        raise ValueError("a member is no array")
+    return arrays
 
 
 def describe(data: bytes) -> dict[str, Any]:
