@@ -157,7 +157,12 @@ class PoseEstimator(OfOneProcess):
         boxes_of: deque[Float] = deque()
 
         def regions() -> Iterator[tuple[Any, Float, Float]]:
-            for frame, boxes in frames:
+            for item in frames:
+                try:
+                    frame, boxes = item
+                except (TypeError, ValueError) as error:
+                    seen = type(item).__name__
+                    raise InputError(f"stream takes a frame and its boxes each, (frame, boxes), not {seen}") from error
                 image, rows = self._checked(frame, boxes)
                 boxes_of.append(rows.astype(np.float32))
                 yield image, *crop_regions(rows, self.contract)

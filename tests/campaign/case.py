@@ -127,6 +127,6 @@ def judge(run: Run, case: Case, watch: Watch) -> Outcome:
         detail = f"{str(error)[:300]} ({own.filename}:{own.lineno})"
     if result != "defect" and (seen := watch.seen()):
         result, kind, detail = "defect", *seen
-    if result != "defect" and (left := [p.name for p in case.folder.rglob(".*")]):
+    if result != "defect" and (left := [p.name for p in case.folder.rglob(".*") if p.name not in case.named]):
         result, kind, detail = "defect", "left-over file", ", ".join(left)
     return Outcome(result, kind, "; ".join(case.done), detail[:600])
