@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list", dest="listed", metavar="FILE", help="more sources, one a line; - reads standard input")
     add("--bundle", type=Path, metavar="FILE", help="a .pose file")
     output = "folder of the results; the same command continues what was interrupted, and more sources may be added"
-    add("--output", type=Path, required=True, metavar="DIR", help=output)
+    add("--output", required=True, metavar="DIR", help=output)
     merged = (
         "write all results of DIR into one file, at the end or, without --bundle, of what is there: NAME.parquet, ..."
     )
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if something failed, in this run or in those before."""
     from ...annotation import Limits, annotate, find
-    from ...annotation.job import check_folder
+    from ...annotation.output import open_output
 
     if args.max_failures is not None and args.max_failures < 0:
         raise InputError(f"--max-failures {args.max_failures}: expected 0 or more")
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bundle is None:
         raise InputError("the network is missing: add --bundle FILE")
     found = find(args.sources, args.listed)
-    check_folder(args.output.absolute())
+    open_output(args.output).check()
     settings, devices = _settings(args)
     state = _State()
     limits = Limits(args.retry_failed, args.max_failures, args.price)
@@ -160,8 +160,8 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     if run["frames"]:
         stages = ", ".join(f"{name} {figures['seconds']:.1f} s" for name, figures in run["stages"].items())
         lines.append(
-            f"this run: {run['frames']:,} frames in {run['seconds']:.1f} s, {run['frames_per_second']} frames/s, "
-            f"{run['people_per_second']} people/s; all workers together: {stages}"
+            f"this run: {run['frames']:,} frames in {run['seconds']:.1f} s with the start of the workers; after it "
+            f"{run['frames_per_second']} frames/s, {run['people_per_second']} people/s; all workers together: {stages}"
         )
     if run["cost_per_million_frames"] is not None:
         lines.append(f"a million frames cost {run['cost_per_million_frames']:.2f} at {run['price_per_hour']:g} an hour")
