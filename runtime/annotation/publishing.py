@@ -6,9 +6,14 @@ import contextlib
 import os
 from pathlib import Path
 
+from ..errors import InputError, PosertError
 from ..system.storage import Storage, is_url
 from .folder import FRAMES, PEOPLE
 from .shard import Shard
+
+
+class OutputError(PosertError):
+    """The results cannot be written: no shard could be, so the work ends."""
 
 
 def publish(shard: Shard, work: Path, target: str) -> list[int]:
@@ -19,19 +24,24 @@ def publish(shard: Shard, work: Path, target: str) -> list[int]:
         work: where they are; on the same disk as the target, if that is a path.
         target: path or URL of the results.
 
-    Raises OSError, or InputError for a URL: they cannot be written.
+    Raises OutputError: they cannot be written.
     """
-    sizes = []
-    for part in (FRAMES, PEOPLE):
-        file = work / part / f"{shard.name}.parquet"
-        sizes.append(file.stat().st_size)
-        if is_url(target):
-            Storage(target).put(file, f"{part}/{file.name}")
-            file.unlink()
-        else:
-            _sync(file)
-            os.replace(file, Path(target) / part / file.name)
-    return sizes
+    try:
+        return [_move(work, f"{part}/{shard.name}.parquet", target) for part in (FRAMES, PEOPLE)]
+    except (InputError, OSError) as error:
+        raise OutputError(f"{shard.title}: cannot write the results: {error}") from error
+
+
+def _move(work: Path, name: str, target: str) -> int:
+    file = work / name
+    size = file.stat().st_size
+    if is_url(target):
+        Storage(target).put(file, name)
+        file.unlink()
+    else:
+        _sync(file)
+        os.replace(file, Path(target) / name)
+    return size
 
 
 def _sync(file: Path) -> None:

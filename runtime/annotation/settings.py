@@ -76,8 +76,11 @@ class Settings:
         decoder = f"OpenCV {cv2.__version__}"
         return {"posert": versions().get("posert"), "backend": f"{self.backend} {library}", "decoder": decoder}
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, software: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What must be the same in every run on a folder, by name, in words.
+
+        Args:
+            software: of the workers; None: that of this machine.
 
         Raises InputError: a file cannot be read.
         """
@@ -90,7 +93,7 @@ class Settings:
         return {
             "bundle": digest(self.bundle),
             "precision": self.precision,
-            **self.software(),
+            **(self.software() if software is None else software),
             "detector": {"sha256": digest(self.detector), **person} if self.detector else None,
             "boxes": boxes,
             "track": self.track,

@@ -15,14 +15,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PosertError
 from ..system.memory import peak_mb
 from ..system.process import answer_channel, requests
-from .publishing import publish
 from .settings import Settings
 from .shard import Shard
+
+if TYPE_CHECKING:
+    from .work import Annotator, Counts
 
 _REPORTS = 0.5  # seconds between two reports about a shard
 
@@ -37,7 +39,7 @@ def main() -> int:
     try:
         import cv2
 
-        from .work import Annotator, OutputError
+        from .work import Annotator
 
         if setup["threads"]:
             cv2.setNumThreads(setup["threads"])
@@ -46,23 +48,30 @@ def main() -> int:
         answer(unfit=str(error))
         return 0
     answer(ready=True)
-    target, work = setup["target"], Path(setup["work"])
     while True:
         shard = Shard.from_json(received.get())
-        try:
-            record = annotator.annotate(shard, work, _reporter(answer))
-            record["bytes"] = publish(shard, work, target)
-        except OutputError as error:
-            answer(broken=str(error))
-        except OSError as error:
-            answer(broken=f"{shard.title}: cannot write the results: {error}")
-        except PosertError as error:
-            answer(failed=str(error))
-        except Exception as error:  # a fault of ours or of a library must not cost the other shards
-            traceback.print_exc()
-            answer(failed=f"internal error: {type(error).__name__}: {error}")
-        else:
-            answer(done=record, peak_mb=peak_mb())
+        answer(**outcome(annotator, shard, Path(setup["work"]), setup["target"], _reporter(answer)))
+
+
+def outcome(
+    annotator: Annotator, shard: Shard, work: Path, target: str, report: Callable[[Counts], None]
+) -> dict[str, Any]:
+    """Annotate a shard; the answer: `done` with what the journal tells, `failed` with the reason, or `broken`, with the
+    reason why no results can be written.
+    """
+    from .publishing import OutputError, publish
+
+    try:
+        record = annotator.annotate(shard, work, report)
+        record["bytes"] = publish(shard, work, target)
+    except OutputError as error:
+        return {"broken": str(error)}
+    except PosertError as error:
+        return {"failed": str(error)}
+    except Exception as error:  # a fault of ours or of a library must not cost the other shards
+        traceback.print_exc()
+        return {"failed": f"internal error: {type(error).__name__}: {error}"}
+    return {"done": record, "peak_mb": peak_mb()}
 
 
 def _reporter(answer: Callable[..., None]) -> Callable[[Any], None]:
