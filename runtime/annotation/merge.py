@@ -155,7 +155,7 @@ def _merge_frames(place: Output, shards: Sequence[Shard], contract: Contract, fo
         about = _about(first.schema_arrow.metadata)
     facts: dict[str, Any] = {name: about[name] for name in ("backend", "precision") if name in about}
     one_video = len({shard.source for shard in shards}) == 1 and shards[0].kind == "video"
-    top = os.path.commonpath([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])
+    top = _top([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])
     keys = [] if one_video else [_key(top, row) for row in _frames(place, shards)]
     subject = Subject(shards[0].source if one_video else top, contract, facts, tuple(keys))
     people = frames = 0
@@ -174,9 +174,17 @@ def _merge_frames(place: Output, shards: Sequence[Shard], contract: Contract, fo
     return people
 
 
+def _top(folders: Sequence[str]) -> str:
+    """The folder that all are below; empty if there is none, as of a path and a URL."""
+    try:
+        return os.path.commonpath(folders)
+    except ValueError:
+        return ""
+
+
 def _key(top: str, row: Mapping[str, Any]) -> str:
     """What a frame is called beside those of other sources."""
-    below = os.path.relpath(row["source"], top)
+    below = os.path.relpath(row["source"], top) if top else row["source"]
     if row["file"] is not None:
         return row["file"] if below == "." else f"{below}/{row['file']}"
     return f"{os.path.splitext(below)[0]}_{row['frame']:012d}"
