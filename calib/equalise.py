@@ -21,6 +21,7 @@ from onnx import numpy_helper
 
 from .graph import Graph, attribute
 from .observers import Observer
+from .pixels import find_pixels
 from .placement import output_axis
 
 _COMMUTES = frozenset({"Add", "AveragePool", "GlobalAveragePool", "Identity", "MaxPool", "Relu", "Resize"})
@@ -33,6 +34,7 @@ Scales = dict[str, NDArray[np.float32]]
 
 def channel_scales(graph: Graph, seen: Mapping[str, Observer]) -> Scales:
     """The factors `(C,)` of the channels of every tensor that can have some; at most 1, and 1 for a largest channel.
+    Those of normalised images are the factors of the normalisation.
 
     Args:
         graph: the float32 network.
@@ -46,11 +48,17 @@ def channel_scales(graph: Graph, seen: Mapping[str, Observer]) -> Scales:
         if relative and len(channels) == 1:
             largest = np.maximum(np.max(relative, axis=0), _SMALLEST)
             found |= dict.fromkeys(tensors, (largest**POWER).astype(np.float32))
+    pixels = find_pixels(graph)
+    if pixels is not None and pixels.tensor in seen:
+        found[pixels.tensor] = graph.array(pixels.factor).ravel()
     return found
 
 
 def equalise(graph: Graph, scales: Mapping[str, NDArray[np.float32]]) -> None:
     """Divide the channels of these tensors by their factors, in the weights of the layers around them."""
+    pixels = find_pixels(graph)
+    if pixels is not None and pixels.tensor in scales:
+        _store(graph, pixels.factor, graph.array(pixels.factor) / scales[pixels.tensor])
     for node in graph.nodes:
         if node.op_type not in _LAYERS:
             continue

@@ -17,6 +17,7 @@ from .equalise import equalise
 from .fp16 import to_fp16
 from .graph import Graph
 from .observers import Range
+from .pixels import Pixels, find_pixels, read_pixels, with_mean
 from .placement import Placement, output_axis, place
 from .rounding import Rounded, nearest, representable, weight_scales
 
@@ -74,7 +75,10 @@ def quantize(
         rounded = calibrated.rounded
     else:
         ranges, rounded = calibrated, {}
-    _Writer(graph, placement, ranges, rounded, unsigned, half).run()
+    pixels = find_pixels(graph) if unsigned else None
+    if pixels is not None and (graph.array(pixels.factor) != 1).any():
+        pixels = None  # the normalisation's factors are not in the weights
+    _Writer(graph, placement, ranges, rounded, unsigned, half, pixels).run()
     result = graph.finish()
     return Quantized(to_fp16(result, keep_fp32) if half else result, placement)
 
@@ -90,8 +94,10 @@ class _Writer:
         rounded: Mapping[str, Rounded],
         unsigned: bool,
         half: bool,
+        pixels: Pixels | None,
     ) -> None:
         self.graph = graph
+        self.pixels = pixels
         self.placement = placement
         self.rounded = rounded
         self.dtype = np.float16 if half else np.float32
@@ -111,6 +117,10 @@ class _Writer:
         pairs: dict[str, str] = {}
         for name, k in self.edges:
             tensor = nodes[name].input[k]
+            if self.pixels is not None and tensor == self.pixels.tensor:
+                nodes[name].input[k], more = read_pixels(self.graph, self.pixels)
+                self._weights(nodes[name], 1.0, self.pixels if more else None)
+                continue
             if tensor not in pairs:
                 pairs[tensor] = self._pair(tensor)
             nodes[name].input[k] = pairs[tensor]
@@ -126,7 +136,7 @@ class _Writer:
         g.nodes.append(helper.make_node("DequantizeLinear", [quantized, scale, zero], [back], name=f"{back}/dq"))
         return back
 
-    def _weights(self, node: onnx.NodeProto, input_scale: float) -> None:
+    def _weights(self, node: onnx.NodeProto, input_scale: float, pixels: Pixels | None = None) -> None:
         g = self.graph
         axis = output_axis(node)
         weights = g.array(node.input[1])
@@ -153,6 +163,11 @@ class _Writer:
                 coarse = representable(coarse, self.dtype)
                 levels = np.where((coarse > scales).reshape(shape), nearest(weights, coarse, axis), levels)
                 scales = coarse
+        if pixels is not None:
+            levels, rest = with_mean(levels, scales, pixels)
+            if bias.shape != scales.shape:
+                bias = np.zeros(len(scales), np.float32)
+            node.input[2:] = [g.add_initializer((bias + rest).astype(np.float32), f"{node.input[1]}/bias")]
         name = node.input[1]
         inputs = [
             g.add_initializer(levels, f"{name}/int8"),

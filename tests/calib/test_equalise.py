@@ -36,6 +36,8 @@ def test_channels_become_alike_and_none_grows_beyond_the_largest(build, crops):
     after = observed(graph.finish(), crops)
     spread = []
     for name, scale in scales.items():
+        if name == "transpose0.out":
+            continue  # normalised images, see test_pixels.py
         assert scale.min() >= 0.1 and scale.max() == 1
         if name not in before:
             continue
@@ -57,11 +59,11 @@ def test_what_an_addition_joins_has_the_same_factors(build, crops):
             assert all(np.array_equal(first, other) for other in others)
 
 
-def test_inputs_outputs_and_what_concat_joins_are_left(build, crops):
+def test_outputs_and_what_concat_joins_are_left(build, crops):
     model = build("concat")
     graph = Graph(model)
     scales = channel_scales(graph, observed(model, crops))
-    left = {"heatmaps", "transpose0.out"}
+    left = {"heatmaps"}
     left |= {name for node in graph.nodes if node.op_type == "Concat" for name in (*node.input, *node.output)}
     assert not left & scales.keys()
 
