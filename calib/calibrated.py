@@ -17,7 +17,7 @@ from .placement import place
 from .ranges import CalibrationState, Ranges, collect
 from .rounding import Rounded, learn_rounding
 
-_MOST = 64  # crops that roundings are learned from; more do not change the joints
+_MOST = 32  # crops that roundings are learned from. The number of patches is the same with more
 
 
 @dataclass(frozen=True)
