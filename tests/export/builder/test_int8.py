@@ -208,7 +208,8 @@ class TestOneHardBlock:
         assert found["accuracy"] > 0.5, "the float network must find its joints, or nothing can be lost"
         assert (found["people"], found["images"], found["max_drop"]) == (32, 15, 0.05)
         steps = found["steps"]
-        assert steps[0]["blocks"] == [] and steps[0]["drop"] > 0.3
+        # Channels that differ by 1000 are equalised by its root; 0.17 are lost all the same, more than is allowed.
+        assert steps[0]["blocks"] == [] and steps[0]["drop"] > 0.1
         best = steps[found["best"]]
         assert best["blocks"] == ["hard"] and best["drop"] <= 0.05
         assert all(s["interval"][0] <= s["drop"] <= s["interval"][1] and s["ms"] > 0 for s in steps)
@@ -232,7 +233,7 @@ class TestOneHardBlock:
 
     def test_progress_names_every_step(self, searched: tuple[Build, list[str]]) -> None:
         told = searched[1]
-        assert told[:2] == ["calibration", "int8 graphs"]
+        assert told[:3] == ["calibration", "int8: rounding of weights", "int8 graphs"]
         assert "int8: what each block costs" in told and any("search, try 1" in what for what in told)
 
 
