@@ -25,6 +25,7 @@ from posert.runtime.annotation.folder import FRAMES, JOB, PEOPLE, PLAN
 from posert.runtime.annotation.frame_table import open_frame_table
 from posert.runtime.annotation.ledger import Ledger
 from posert.runtime.annotation.merge import merge
+from posert.runtime.annotation.output import Output
 from posert.runtime.annotation.plan import Plan
 from posert.runtime.annotation.sources import Found
 from posert.runtime.bundle.contract import Contract
@@ -70,7 +71,7 @@ def write(folder: str, records: int) -> dict[str, Any]:
     contract = Contract("coco", known.keypoints, known.flip_pairs, known.skeleton, known.sigmas, 192, 256, 48, 64)
     (root / JOB).write_text(json.dumps({"annotation": 1, "fingerprint": {}, "contract": contract.to_json()}))
     rng = np.random.default_rng(0)
-    ledger = Ledger(root)
+    ledger = Ledger(Output(root))
     for shard in Plan(root / PLAN).shards:
         xy = rng.uniform(0, 640, (len(shard.names), 1, 17, 2)).astype(np.float32)
         score, boxes = rng.uniform(0, 1, xy.shape[:3]).astype(np.float32), np.zeros((1, 4), np.float32)
@@ -98,7 +99,7 @@ def resume(folder: str, records: int) -> dict[str, Any]:
     """What a run does before its first shard: read the plan and the journal, and pass over known sources."""
     began = time.perf_counter()
     root = Path(folder)
-    made, ledger = Plan(root / PLAN), Ledger(root)
+    made, ledger = Plan(root / PLAN), Ledger(Output(root))
     names = [f"{i // 1000:05d}/{i:09d}.jpg" for i in range(records)]
     new = made.extend([Found("images", _FOLDER, names)], _SHARD, None)
     left = ledger.left(made.shards, retry=True)

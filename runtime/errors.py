@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 
 class PosertError(Exception):
     """The user's mistake or a missing piece: the command line prints the message and ends with status 2."""
@@ -53,3 +57,15 @@ class GateError(PosertError):
     """A build or a check whose accuracy fell: the work was done and judged, and the verdict is no (status 1)."""
 
     exit_status = 1
+
+
+@contextlib.contextmanager
+def naming(*files: str | os.PathLike[str] | None) -> Iterator[None]:
+    """An InputError of the block names these files: what checks a record does not know where it was read."""
+    names = [str(file) for file in files if file is not None]
+    try:
+        yield
+    except InputError as error:
+        if any(os.path.basename(name) in str(error) for name in names):
+            raise
+        raise InputError(f"{' and '.join(names)}: {error}") from error

@@ -21,9 +21,9 @@ from .settings import Settings
 from .shard import Shard
 
 _TICK = 0.5  # seconds after which `work` gives control back although nothing happened
-_CRASHES = 2  # of workers, after which their shard has failed
+CRASHES = 2  # of workers, after which their shard has failed
 _DEATHS = 5  # of a device's workers one after the other, after which it gets none
-_DECODERS = 8  # images that a worker decodes side by side, at most
+DECODERS = 8  # images that a worker decodes side by side, at most
 _MODULE = "posert.runtime.annotation.worker"
 
 
@@ -32,14 +32,14 @@ class Event:
     """What a worker told.
 
     Attributes:
-        device: of the worker.
+        device: of the worker, such as cpu:0.
         kind: "ready", "progress", "done", "failed", "warning", "crashed" or "lost": the device gets no worker any more.
         shard: that it is about; None where it is about none.
         told: of a shard that is done what the journal keeps, of one in progress its `frames` and `people`.
         why: of the other kinds.
     """
 
-    device: Device
+    device: str
     kind: str
     shard: Shard | None
     told: Mapping[str, Any]
@@ -81,13 +81,13 @@ class Crew:
     Args:
         devices: one worker each.
         settings: how they annotate.
-        target: folder that the complete files go to.
+        target: path or URL of the folder that the complete files go to.
         work: folder for those that are not complete.
     """
 
-    def __init__(self, devices: Sequence[Device], settings: Settings, target: Path, work: Path) -> None:
+    def __init__(self, devices: Sequence[Device], settings: Settings, target: str, work: Path) -> None:
         self._devices = devices
-        self._setup = {"settings": settings.to_json(), "target": str(target), "work": str(work)}
+        self._setup = {"settings": settings.to_json(), "target": target, "work": str(work)}
         self._heard: queue.Queue[tuple[_Worker, Any]] = queue.Queue()
         self._workers: list[_Worker] = []
         self._crashes: Counter[int] = Counter()
@@ -116,7 +116,7 @@ class Crew:
     def _start(self, device: Device) -> None:
         cores = list(device.numbers) if device.kind == "cpu" else []
         share = len(cores) or max(1, len(processors()) // len(self._devices))
-        setup = {**self._setup, "threads": len(cores) or None, "decoders": min(_DECODERS, share)}
+        setup = {**self._setup, "threads": len(cores) or None, "decoders": min(DECODERS, share)}
         self._workers.append(_Worker(device, setup, self._heard))
 
     def _take(self, worker: _Worker, answer: Any, waiting: deque[Shard]) -> Iterator[Event]:
@@ -128,24 +128,24 @@ class Crew:
         elif "broken" in answer:
             raise PosertError(answer["broken"])
         elif "warning" in answer:
-            yield Event(device, "warning", shard, {}, answer["warning"])
+            yield Event(str(device), "warning", shard, {}, answer["warning"])
         elif "frames" in answer:
-            yield Event(device, "progress", shard, answer)
+            yield Event(str(device), "progress", shard, answer)
         elif "unfit" in answer:
             self._remove(worker)
-            yield Event(device, "lost", None, {}, answer["unfit"])
+            yield Event(str(device), "lost", None, {}, answer["unfit"])
             self._check(answer["unfit"])
         else:
             worker.ready, worker.shard = True, None
             self._hand_out(waiting)  # before the event is dealt with: the worker must not wait for that
             if "done" in answer:
                 self._deaths[device] = 0
-                yield Event(device, "done", shard, {**answer["done"], "peak_mb": answer["peak_mb"]})
+                yield Event(str(device), "done", shard, {**answer["done"], "peak_mb": answer["peak_mb"]})
             elif "failed" in answer:
                 self._deaths[device] = 0
-                yield Event(device, "failed", shard, {}, answer["failed"])
+                yield Event(str(device), "failed", shard, {}, answer["failed"])
             else:
-                yield Event(device, "ready", None, {})
+                yield Event(str(device), "ready", None, {})
 
     def _bury(self, worker: _Worker, error: Exception, waiting: deque[Shard]) -> Iterator[Event]:
         """A worker ended: its shard and its device go to the next one."""
@@ -155,14 +155,14 @@ class Crew:
         why = f"the worker {error}"
         if shard is not None:
             self._crashes[shard.number] += 1
-            if self._crashes[shard.number] < _CRASHES:
+            if self._crashes[shard.number] < CRASHES:
                 waiting.appendleft(shard)
-                yield Event(device, "crashed", shard, {}, why)
+                yield Event(str(device), "crashed", shard, {}, why)
             else:
-                yield Event(device, "failed", shard, {}, f"{why}; so did another one before, with the same shard")
+                yield Event(str(device), "failed", shard, {}, f"{why}; so did another one before, with the same shard")
         if self._deaths[device] >= _DEATHS:
             why = f"{_DEATHS} workers ended one after the other; the last one {error}"
-            yield Event(device, "lost", None, {}, why)
+            yield Event(str(device), "lost", None, {}, why)
             self._check(why)
         elif waiting:
             self._start(device)

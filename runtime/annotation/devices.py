@@ -71,6 +71,9 @@ def choose(bundle: Bundle, backend: str, precision: str, devices: str) -> tuple[
         if kind not in (None, of):
             raise BackendError(f"--devices {devices}: the backend {selected.backend} runs on {of}, not on {kind}")
         return selected, wanted or _all(of)
+    selected = select(bundle, AUTO, precision)
+    if BACKENDS.load(selected.backend).device == kind:
+        return selected, wanted or []
     reasons = []
     for spec in usable_backends():
         if spec.device == kind:

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..bundle.archive import Bundle
 from ..errors import InputError, PosertError
 from ..page import write_summary
-from ..system.files import atomic_write, check_writable
-from ..system.lock import FolderLock
+from ..system.files import atomic_write
 from .crew import Crew, Event
 from .devices import Device
-from .folder import FRAMES, JOB, JOURNAL, LOCK, PAGE, PEOPLE, PLAN, SUMMARY, WORK
+from .folder import JOB, PAGE, PLAN, SUMMARY
 from .ledger import Ledger
+from .output import Output, open_output
 from .plan import Plan
 from .progress import Progress
 from .settings import Settings, differences
+from .shard import Shard
 from .sources import Found
 
 SCHEMA = 1
-_BEAT = 10.0  # seconds between two signs of life
 _LISTED = 1000  # shards that failed, in the summary
 
 
@@ -45,11 +45,21 @@ class Limits:
     price: float | None = None
 
 
+class Workers(Protocol):
+    """Those who annotate shards, on this machine or on others."""
+
+    def work(self, shards: Iterable[Shard]) -> Iterator[Event | None]:
+        """Hand out shards, and tell what becomes of them; None every so often. All workers end with the generator.
+
+        Raises PosertError: results cannot be written, or no worker is left.
+        """
+
+
 def annotate(
     found: Sequence[Found],
     settings: Settings,
     devices: Sequence[Device],
-    output: Path,
+    output: str | os.PathLike[str],
     limits: Limits | None = None,
     *,
     say: Callable[[str], None] = lambda text: None,
@@ -63,8 +73,8 @@ def annotate(
     Args:
         found: the sources; none continues with those of the runs before.
         settings: how.
-        devices: one worker each.
-        output: the folder; it is created.
+        devices: one worker each, on this machine.
+        output: the folder, or the URL of one; it is created.
         limits: what to do about failures.
         say: gets warnings and failures.
         show: gets the state of the run several times a second.
@@ -75,30 +85,48 @@ def annotate(
         PosertError: no worker can run, or results cannot be written. What was done stays.
         KeyboardInterrupt: a signal ended the run. What was done stays.
     """
+    crew = partial(Crew, devices, settings)
+    return run_job(found, settings, settings.fingerprint, crew, output, limits, say=say, show=show)
+
+
+def run_job(
+    found: Sequence[Found],
+    settings: Settings,
+    fingerprint: Callable[[], dict[str, Any]],
+    crew: Callable[[str, Path], Workers],
+    output: str | os.PathLike[str],
+    limits: Limits | None = None,
+    *,
+    say: Callable[[str], None],
+    show: Callable[[str], None],
+) -> dict[str, Any]:
+    """As `annotate`, with workers of any kind.
+
+    Args:
+        fingerprint: of the settings and of the software that the workers have.
+        crew: makes the workers from where results go, and a folder for those that are not complete.
+    """
     limits = limits or Limits()
     _check_pyarrow()
-    output = output.absolute()
-    check_folder(output)
-    if not found and not (output / PLAN).is_file():
+    place = open_output(output)
+    place.check()
+    if not found and not place.holds(PLAN):
         raise InputError("no sources: name images, folders, videos or tar files")
-    with _errors(output):
-        output.mkdir(parents=True, exist_ok=True)
-    with FolderLock(output / LOCK) as lock:
-        if lock.took_over:
-            say(f"{output}: continues a run that ended without a word")
-        facts = _check_fingerprint(output, settings)
-        with _work_folder(output) as work, contextlib.closing(Ledger(output)) as ledger:
-            plan = Plan(output / PLAN)
+    with place.held(say):
+        facts = _check_fingerprint(place, settings, fingerprint())
+        with contextlib.closing(Ledger(place)) as ledger:
+            plan = Plan(place.state / PLAN)
             new = plan.extend(found, settings.images, settings.frames)
             todo = ledger.left(plan.shards, limits.retry_failed)
             _say_start(say, plan, new, ledger, todo)
-            run = _Run(output, plan, ledger, Progress(plan.shards, ledger.outcomes, todo), limits, say, facts)
+            run = _Run(place, plan, ledger, Progress(plan.shards, ledger.outcomes, todo), limits, say, facts)
             try:
-                for event in Crew(devices, settings, output, work).work(todo):
-                    lock.beat()
-                    show(run.progress.line())
-                    if event is not None and not run.take(event):
-                        break
+                with place.working() as work:
+                    for event in crew(place.target, work).work(todo):
+                        place.beat()
+                        show(run.progress.line())
+                        if event is not None and not run.take(event):
+                            break
             except BaseException as error:
                 with contextlib.suppress(PosertError):  # the disk may be full
                     run.finish(error)
@@ -111,7 +139,7 @@ class _Run:
 
     def __init__(
         self,
-        output: Path,
+        output: Output,
         plan: Plan,
         ledger: Ledger,
         progress: Progress,
@@ -157,7 +185,7 @@ class _Run:
         failed = [(s, o) for s, o in failed if not o.done]
         interrupted = isinstance(error, KeyboardInterrupt)
         summary = {
-            "output": str(self._output),
+            "output": self._output.target,
             "sources": len({shard.source for shard in self._plan.shards}),
             "shards": {
                 "planned": len(self._plan),
@@ -175,37 +203,27 @@ class _Run:
             "stopped": self._stopped or (None if error is None or interrupted else str(error)),
             "run": self.progress.summary(self._limits.price),
         }
-        with atomic_write(self._output / SUMMARY) as file:
+        with atomic_write(self._output.state / SUMMARY) as file:
             file.write(json.dumps(summary, indent=1).encode() + b"\n")
-        write_summary(self._output / PAGE, summary, self._facts)
+        write_summary(self._output.state / PAGE, summary, self._facts)
         return summary
 
 
-def check_folder(output: Path) -> None:
-    """Check that a folder is new, empty or of an annotation. Raises InputError: it is not, or cannot be written."""
-    if output.is_dir():
-        own = {JOB, PLAN, JOURNAL, LOCK, PEOPLE, FRAMES, SUMMARY, PAGE}
-        names = {path.name for path in output.iterdir()}
-        if names and JOB not in names and (others := sorted(n for n in names - own if not n.startswith((WORK, ".")))):
-            raise InputError(f"{output}: holds {others[0]}, and no annotation; choose a new or empty folder")
-    check_writable(output / SUMMARY)
-
-
-def _check_fingerprint(output: Path, settings: Settings) -> dict[str, Any]:
+def _check_fingerprint(output: Output, settings: Settings, now: dict[str, Any]) -> dict[str, Any]:
     """Compare the fingerprint with that of the folder, or write it into a new one; returns it."""
-    path, now = output / JOB, settings.fingerprint()
+    path = output.state / JOB
     if path.is_file():
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
             schema, then = there["annotation"], dict(there["fingerprint"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); choose another folder") from error
+            raise InputError(f"{output.target}/{JOB}: cannot be read ({error}); choose another folder") from error
         if schema != SCHEMA:
-            raise InputError(f"{path}: of schema {schema}, expected {SCHEMA}; choose another folder")
+            raise InputError(f"{output.target}/{JOB}: of schema {schema}, expected {SCHEMA}; choose another folder")
         if found := differences(then, now):
             raise InputError(
-                f"{output} holds results of another kind, which must not be mixed: {'; '.join(found)}. Choose another "
-                "folder, or run with what is there"
+                f"{output.target} holds results of another kind, which must not be mixed: {'; '.join(found)}. Choose "
+                "another folder, or run with what is there"
             )
         return now
     with Bundle(settings.bundle) as bundle:
@@ -214,34 +232,6 @@ def _check_fingerprint(output: Path, settings: Settings) -> dict[str, Any]:
         job = {"annotation": SCHEMA, "fingerprint": now, "settings": settings.to_json(), "contract": contract.to_json()}
         file.write(json.dumps(job, indent=1).encode() + b"\n")
     return now
-
-
-@contextlib.contextmanager
-def _work_folder(output: Path) -> Iterator[Path]:
-    """A new folder for files that are not complete; those of runs that were killed are removed."""
-    with _errors(output):
-        for path in output.iterdir():
-            if path.name.startswith(WORK):
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name.startswith("."):  # of `atomic_write`
-                path.unlink(missing_ok=True)
-        for part in (PEOPLE, FRAMES):
-            (output / part).mkdir(exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=WORK, dir=output))
-        for part in (PEOPLE, FRAMES):
-            (work / part).mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _errors(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {output}: {error.strerror}; choose another folder") from error
 
 
 def _say_start(say: Callable[[str], None], plan: Plan, new: int, ledger: Ledger, todo: Sequence[object]) -> None:

@@ -6,11 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .folder import FRAMES, JOURNAL, PEOPLE
 from .journal import Journal
+from .output import Output
 from .shard import Shard
 
 log = logging.getLogger("posert")
@@ -48,9 +48,8 @@ class Ledger:
     Raises InputError: the journal cannot be read or written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._journal = Journal(folder / JOURNAL)
+    def __init__(self, output: Output) -> None:
+        self._journal = Journal(output.state / JOURNAL)
         self.outcomes: dict[int, Outcome] = {}
         self.lost = 0
         """Shards that were done and whose files are gone."""
@@ -60,12 +59,13 @@ class Ledger:
             if record["done"]:
                 sizes[number] = record["bytes"]
             self._take(number, record)
+        size = output.sizes()
         for number, expected in sizes.items():
-            if self._sizes(number) != expected:
+            if [size(f"{part}/{number:08d}.parquet") for part in (FRAMES, PEOPLE)] != expected:
                 del self.outcomes[number]
                 self.lost += 1
         if self._journal.damaged:
-            log.warning("%s: %d damaged lines; what they told is done again", folder / JOURNAL, self._journal.damaged)
+            log.warning("%s: %d damaged lines; what they told is done again", self._journal.path, self._journal.damaged)
 
     def done(self, shard: Shard, told: Mapping[str, Any]) -> None:
         """Keep that a shard has results. Raises InputError: the journal cannot be written."""
@@ -107,7 +107,3 @@ class Ledger:
             self.outcomes[number] = Outcome(True, *counts, dict(record["failed"]), record.get("note") or "")
         elif number not in self.outcomes or not self.outcomes[number].done:
             self.outcomes[number] = Outcome(False, why=str(record["why"]))
-
-    def _sizes(self, number: int) -> list[int]:
-        files = (self._folder / part / f"{number:08d}.parquet" for part in (FRAMES, PEOPLE))
-        return [file.stat().st_size if file.is_file() else -1 for file in files]

@@ -17,9 +17,10 @@ from ..errors import InputError
 from ..pose.keypoints import Keypoints
 from ..results import Format, FrameResult, Subject, format_of, formats, read
 from ..system.files import atomic_write, check_writable
-from ..system.lock import FolderLock
-from .folder import FRAMES, JOB, LOCK, PEOPLE, PLAN
+from ..system.storage import Storage, is_url
+from .folder import FRAMES, JOB, PEOPLE, PLAN
 from .ledger import Ledger
+from .output import Output, open_output
 from .plan import Plan
 from .shard import Shard
 
@@ -41,7 +42,7 @@ class Merged:
     people: int
 
 
-def merge(folder: Path, target: Path) -> Merged:
+def merge(folder: str | os.PathLike[str], target: Path) -> Merged:
     """Write the results of a folder into one file, whose ending says the format. Memory does not grow with them.
 
     Parquet keeps every column. In the other formats a frame of a video is called VIDEO_000000000012, and an image by
@@ -55,26 +56,35 @@ def merge(folder: Path, target: Path) -> Merged:
     form = format_of(target)
     if form is None:
         raise InputError(f"{target}: expected a name that ends in {', '.join(one.ending for one in formats())}")
-    if not (folder / JOB).is_file():
-        raise InputError(f"{folder}: no annotation; expected the --output of posert annotate")
-    if folder.resolve() in target.resolve().parents and form.name == "parquet":
+    place = open_output(folder)
+    if not place.holds(JOB):
+        raise InputError(f"{place.target}: no annotation; expected the --output of posert annotate")
+    if Path(place.target).resolve() in target.resolve().parents and form.name == "parquet":
         raise InputError(f"{target}: lies in {folder}, where it would be read as a part of the results; choose another")
-    with FolderLock(folder / LOCK), contextlib.closing(Ledger(folder)) as ledger:
-        plan = Plan(folder / PLAN)
+    with place.held(lambda text: None), contextlib.closing(Ledger(place)) as ledger:
+        plan = Plan(place.state / PLAN)
+        contract = Contract.from_json(json.loads((place.state / JOB).read_text())["contract"])
     if left := ledger.left(plan.shards, retry=False):
         raise InputError(
-            f"{folder}: {len(left)} of {len(plan)} shards are not done, such as {left[0].title}; annotate again"
+            f"{place.target}: {len(left)} of {len(plan)} shards are not done, such as {left[0].title}; annotate again"
         )
     done = [shard for shard in plan.shards if ledger.outcomes[shard.number].done]
     if not done:
-        raise InputError(f"{folder}: none of {len(plan)} shards has results")
+        raise InputError(f"{place.target}: none of {len(plan)} shards has results")
     check_writable(target)
-    files = [folder / PEOPLE / f"{shard.name}.parquet" for shard in done]
-    people = _merge_tables(files, target) if form.name == "parquet" else _merge_frames(folder, done, form, target)
+    files = [_file(place, PEOPLE, shard) for shard in done]
+    if form.name == "parquet":
+        people = _merge_tables(files, target)
+    else:
+        people = _merge_frames(place, done, contract, form, target)
     return Merged(len(done), len(plan) - len(done), people)
 
 
-def _merge_tables(files: Sequence[Path], target: Path) -> int:
+def _file(place: Output, part: str, shard: Shard) -> str:
+    return f"{place.target}/{part}/{shard.name}.parquet"
+
+
+def _merge_tables(files: Sequence[str], target: Path) -> int:
     """Rows of all files behind each other, in groups whose size does not depend on the shards."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
@@ -104,7 +114,7 @@ def _plain(table: Any) -> Any:
     return table.unify_dictionaries().combine_chunks()
 
 
-def _batches(file: Path, schema: Any) -> Iterator[Any]:
+def _batches(file: str, schema: Any) -> Iterator[Any]:
     with _opened(file) as opened:
         if not opened.schema_arrow.equals(schema):
             raise InputError(f"{file}: its columns are not those of the other shards; annotate into a new folder")
@@ -112,19 +122,21 @@ def _batches(file: Path, schema: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: str) -> Iterator[Any]:
     """A Parquet file, whose errors name it."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
+    folder, _, name = file.rpartition("/")
     try:
-        with ParquetFile(file) as opened:
-            yield opened
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(Storage(folder).opened(name)) if is_url(file) else file
+            yield stack.enter_context(ParquetFile(source))
     except (OSError, ArrowException) as error:
         raise InputError(f"{file}: cannot be read ({error}); remove it and annotate again") from error
 
 
-def _schema(files: Sequence[Path]) -> Any:
+def _schema(files: Sequence[str]) -> Any:
     """Of the first file, without what is true of it alone."""
     with _opened(files[0]) as first:
         schema = first.schema_arrow
@@ -137,20 +149,19 @@ def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     return dict(json.loads((metadata or {})[b"posert"]))
 
 
-def _merge_frames(folder: Path, shards: Sequence[Shard], form: Format, target: Path) -> int:
+def _merge_frames(place: Output, shards: Sequence[Shard], contract: Contract, form: Format, target: Path) -> int:
     """Frame by frame, through the format's own writer."""
-    with _opened(folder / PEOPLE / f"{shards[0].name}.parquet") as first:
+    with _opened(_file(place, PEOPLE, shards[0])) as first:
         about = _about(first.schema_arrow.metadata)
-    contract = Contract.from_json(json.loads((folder / JOB).read_text())["contract"])
     facts: dict[str, Any] = {name: about[name] for name in ("backend", "precision") if name in about}
     one_video = len({shard.source for shard in shards}) == 1 and shards[0].kind == "video"
-    top = os.path.commonpath([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])
-    keys = [] if one_video else [_key(top, row) for row in _frames(folder, shards)]
+    top = _top([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])
+    keys = [] if one_video else [_key(top, row) for row in _frames(place, shards)]
     subject = Subject(shards[0].source if one_video else top, contract, facts, tuple(keys))
     people = frames = 0
     failed: list[dict[str, Any]] = []
     with form.open(target, subject) as writer:
-        for index, (row, found) in enumerate(_joined(folder, shards, contract.keypoints)):
+        for index, (row, found) in enumerate(_joined(place, shards, contract.keypoints)):
             key = row["frame"] if one_video else keys[index]
             error = row["error"] or ""
             if found is None:
@@ -163,32 +174,40 @@ def _merge_frames(folder: Path, shards: Sequence[Shard], form: Format, target: P
     return people
 
 
+def _top(folders: Sequence[str]) -> str:
+    """The folder that all are below; empty if there is none, as of a path and a URL."""
+    try:
+        return os.path.commonpath(folders)
+    except ValueError:
+        return ""
+
+
 def _key(top: str, row: Mapping[str, Any]) -> str:
     """What a frame is called beside those of other sources."""
-    below = os.path.relpath(row["source"], top)
+    below = os.path.relpath(row["source"], top) if top else row["source"]
     if row["file"] is not None:
         return row["file"] if below == "." else f"{below}/{row['file']}"
     return f"{os.path.splitext(below)[0]}_{row['frame']:012d}"
 
 
-def _frames(folder: Path, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+def _frames(place: Output, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
     """The rows of the table of frames."""
     from .frame_table import schema
 
     for shard in shards:
-        for batch in _batches(folder / FRAMES / f"{shard.name}.parquet", schema()):
+        for batch in _batches(_file(place, FRAMES, shard), schema()):
             yield from batch.to_pylist()
 
 
 def _joined(
-    folder: Path, shards: Sequence[Shard], names: tuple[str, ...]
+    place: Output, shards: Sequence[Shard], names: tuple[str, ...]
 ) -> Iterator[tuple[dict[str, Any], Keypoints | None]]:
     """Every frame with its people; None for one that could not be used."""
     nobody = Keypoints(np.empty((0, len(names), 2), np.float32), *_empty(len(names)), names)
     for shard in shards:
-        batches = read(folder / PEOPLE / f"{shard.name}.parquet")
+        batches = read(_file(place, PEOPLE, shard))
         batch, at = next(batches, None), 0
-        for row in _frames(folder, [shard]):
+        for row in _frames(place, [shard]):
             count = row["people"]
             if not count:
                 yield row, None if count is None else nobody

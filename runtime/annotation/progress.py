@@ -56,7 +56,7 @@ class Progress:
         self.people += event.told["people"]
         self.failed += sum(event.told["failed"].values())
         self.seconds.update(event.told["seconds"])
-        worker = self.workers[str(event.device)]
+        worker = self.workers[event.device]
         worker["shards"] += 1
         worker["frames"] += event.told["frames"]
         worker["peak_mb"] = event.told["peak_mb"]

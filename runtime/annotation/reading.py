@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tarfile
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..media.sources import IMAGES, Frame, prefetch
+from ..system.storage import Storage, is_url
 from .shard import Shard
 from .sources import Kind
 
@@ -48,12 +50,14 @@ class Reading:
         self.total, self.fps = shard.frames, 0.0
         self.why: dict[str | int, str] = {}
         if shard.kind == "video":
-            self._capture = _open_video(shard.source)
+            self._path = self._here(shard.source)
+            self._capture = _open_video(self._path)
             fps, count = self._capture.get(cv2.CAP_PROP_FPS), _declared(self._capture)
             self.fps = fps if math.isfinite(fps) and fps > 0 else 0.0
             self.total = None if count is None else max(0, min(count, shard.stop or count) - shard.first)
         elif shard.kind == "tar":
-            self._members = _members(shard.source)
+            self._path = self._here(shard.source)
+            self._members = _members(self._path)
             self.keys = tuple(name for name, *_ in self._members)
             self.total = len(self.keys)
         else:
@@ -65,6 +69,9 @@ class Reading:
             return prefetch(self._video())
         if self._shard.kind == "tar":
             return self._decoded(self._from_tar())
+        if is_url(self._shard.source):
+            storage = Storage(self._shard.source)
+            return self._decoded((name, partial(_bytes_stored, storage, name)) for name in self.keys)
         folder = Path(self._shard.source)
         return self._decoded((name, partial(_bytes_in, folder / name)) for name in self.keys)
 
@@ -75,6 +82,15 @@ class Reading:
         if not read and self._shard.first == 0:
             return "no frame could be read"
         return None
+
+    def _here(self, source: str) -> str:
+        """The path of a source; what is stored elsewhere is copied here, and removed with this object."""
+        if not is_url(source):
+            return source
+        self._copied = tempfile.TemporaryDirectory(prefix="posert-source-")
+        folder, _, name = source.rpartition("/")
+        Storage(folder).get(name, copy := Path(self._copied.name) / name)
+        return str(copy)
 
     def _video(self) -> Iterator[Frame]:
         shard = self._shard
@@ -93,7 +109,7 @@ class Reading:
             self._capture.release()
 
     def _from_tar(self) -> Iterator[tuple[str, Callable[[], Image]]]:
-        with _open_tar(self._shard.source) as tar, open(self._shard.source, "rb") as raw:
+        with _open_tar(self._path) as tar, open(self._path, "rb") as raw:
             for name, member, plain in self._members:
                 data = _bytes_at(raw, member) if plain else _bytes_of(tar, member)
                 yield name, partial(_array, data)
@@ -123,6 +139,8 @@ class Reading:
 
 def count_frames(kind: Kind, path: str) -> int | None:
     """How many frames a video or a tar file declares; None if it cannot be told without reading all of it."""
+    if is_url(path):  # that would copy it
+        return None
     try:
         if kind == "video":
             capture = _open_video(path)
@@ -193,6 +211,13 @@ def _array(data: bytes) -> Image:
 
 def _bytes_in(path: Path) -> Image:
     return np.fromfile(path, np.uint8)
+
+
+def _bytes_stored(storage: Storage, name: str) -> Image:
+    try:
+        return np.frombuffer(storage.read(name), np.uint8)
+    except InputError as error:  # as of a file
+        raise OSError(str(error)) from error
 
 
 def _bytes_at(raw: IO[bytes], member: tarfile.TarInfo) -> bytes:

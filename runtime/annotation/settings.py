@@ -70,12 +70,20 @@ class Settings:
             text = text.replace(f"{{{field}}}", value)
         return Path(text)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def software(self) -> dict[str, Any]:
+        """What this machine annotates with: a part of the fingerprint."""
+        library = load_backend(self.backend).library_version()
+        decoder = f"OpenCV {cv2.__version__}"
+        return {"posert": versions().get("posert"), "backend": f"{self.backend} {library}", "decoder": decoder}
+
+    def fingerprint(self, software: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What must be the same in every run on a folder, by name, in words.
+
+        Args:
+            software: of the workers; None: that of this machine.
 
         Raises InputError: a file cannot be read.
         """
-        library = load_backend(self.backend).library_version()
         person = {"layout": self.detector_layout, "score": self.detector_score, "class": self.detector_class}
         boxes: Any = None
         if self.boxes is not None:
@@ -83,11 +91,9 @@ class Settings:
             if self.boxes_of("x/y") == Path(self.boxes):  # one file for all
                 boxes = {"sha256": digest(self.boxes), "score": self.box_score}
         return {
-            "posert": versions().get("posert"),
             "bundle": digest(self.bundle),
-            "backend": f"{self.backend} {library}",
             "precision": self.precision,
-            "decoder": f"OpenCV {cv2.__version__}",
+            **(self.software() if software is None else software),
             "detector": {"sha256": digest(self.detector), **person} if self.detector else None,
             "boxes": boxes,
             "track": self.track,

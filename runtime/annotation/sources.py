@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Literal
 
 from ..errors import InputError
 from ..media.sources import IMAGES
+from ..system.storage import Storage, is_url
 
 VIDEOS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
@@ -28,7 +30,7 @@ class Found:
 
     Attributes:
         kind: "images", "video" or "tar": a tar file of images, such as WebDataset's.
-        path: absolute; of images the folder that their names are relative to.
+        path: absolute, or a URL; of images the folder that their names are relative to.
         names: of images, with `/` between folders; empty for a video or a tar file.
     """
 
@@ -41,8 +43,8 @@ def find(specs: Sequence[str], listed: str | None = None) -> list[Found]:
     """Sources in the order in which they are named, each file once.
 
     Args:
-        specs: files, folders (with all below them, sorted by name) and patterns (`*`, `?`, `[...]`, `**`). A file of no
-            known ending is taken for a video.
+        specs: files, folders (with all below them, sorted by name) and patterns (`*`, `?`, `[...]`, `**`), or URLs of
+            those. A file of no known ending is taken for a video.
         listed: a file with such names, one a line; "-" reads standard input.
 
     Raises InputError: a name is no file and no folder, a pattern or a folder holds nothing of the kind, or there are no
@@ -51,10 +53,10 @@ def find(specs: Sequence[str], listed: str | None = None) -> list[Found]:
     found: list[Found] = []
     seen: set[str] = set()
     for spec in specs:
-        before = len(seen)
-        _add(_expand(spec), found, seen)
-        if len(seen) == before and not found:
+        files = list(_expand(spec))
+        if not files:
             raise InputError(f"{spec}: holds no image, video or tar file; searched below it for {_endings()}")
+        _add(files, found, seen)
     if listed is not None:
         for number, line in enumerate(_lines(listed), 1):
             try:
@@ -75,7 +77,9 @@ def kind_of(path: str) -> Kind | None:
 def _expand(spec: str, sure: bool = False) -> Iterator[tuple[Kind, str, str]]:
     """Kind, path and name of each file that one argument stands for; `sure`: known endings are not looked for."""
     kind = kind_of(spec)
-    if sure and kind is not None and not any(c in spec for c in "*?["):
+    if is_url(spec):
+        yield from _at_url(spec, sure)
+    elif sure and kind is not None and not any(c in spec for c in "*?["):
         yield _one(kind, spec)
     elif os.path.isdir(spec):
         yield from _below(spec)
@@ -92,6 +96,33 @@ def _expand(spec: str, sure: bool = False) -> Iterator[tuple[Kind, str, str]]:
                 yield _one(kind, match)
     else:
         raise InputError(f"{spec}: no such file or folder")
+
+
+def _at_url(url: str, sure: bool) -> Iterator[tuple[Kind, str, str]]:
+    """As `_expand`, in object storage."""
+    kind = kind_of(url)
+    folder, _, name = url.rpartition("/")
+    if any(c in url for c in "*?["):
+        folder = re.split(r"/[^/]*[*?\[]", url)[0]
+        storage = Storage(folder)
+        names = [name for name in storage.matching(url[len(folder) + 1 :]) if kind_of(name)]
+        if not names:
+            raise InputError(f"{url}: matches no image, video or tar file")
+        yield from _named(folder, names)
+    elif (sure and kind) or Storage(folder).exists(name):
+        yield ("images", folder, name) if kind == "images" else (kind or "video", url, "")
+    else:
+        names = [n for n in Storage(url).sizes() if not any(part.startswith(".") for part in n.split("/"))]
+        if not names:
+            raise InputError(f"{url}: no such file or folder")
+        yield from _named(url.rstrip("/"), names)
+
+
+def _named(folder: str, names: Iterable[str]) -> Iterator[tuple[Kind, str, str]]:
+    """Files below the URL of a folder: images, then videos and tar files."""
+    kinds = [(kind, name) for name in names if (kind := kind_of(name)) is not None]
+    yield from (("images", folder, name) for kind, name in kinds if kind == "images")
+    yield from ((kind, f"{folder}/{name}", "") for kind, name in kinds if kind != "images")
 
 
 def _one(kind: Kind, path: str) -> tuple[Kind, str, str]:

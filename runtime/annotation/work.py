@@ -12,7 +12,7 @@ from typing import Any
 
 from ..detection import Detector
 from ..each_frame import Taken, each_frame
-from ..errors import InputError, PosertError
+from ..errors import InputError
 from ..estimator import PoseEstimator
 from ..media.box_file import BoxFile
 from ..media.sources import Frame
@@ -22,15 +22,12 @@ from ..results import FORMATS, FrameResult, Subject
 from ..smoothing import OneEuro
 from .folder import FRAMES, PEOPLE
 from .frame_table import open_frame_table
+from .publishing import OutputError
 from .reading import UNREADABLE, Reading
 from .settings import ONE_EURO, SAVITZKY_GOLAY, Settings
 from .shard import Shard
 
 _FPS = 25.0  # of a video that does not say
-
-
-class OutputError(PosertError):
-    """The results cannot be written: no shard could be, so the work ends."""
 
 
 @dataclass

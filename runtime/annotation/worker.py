@@ -5,8 +5,6 @@ Requests and answers are lines of JSON. The first request is the setup, the othe
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import queue
@@ -17,14 +15,16 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PosertError
 from ..system.memory import peak_mb
-from ..system.process import answer_channel
-from .folder import FRAMES, PEOPLE
+from ..system.process import answer_channel, requests
 from .settings import Settings
 from .shard import Shard
+
+if TYPE_CHECKING:
+    from .work import Annotator, Counts
 
 _REPORTS = 0.5  # seconds between two reports about a shard
 
@@ -33,13 +33,13 @@ def main() -> int:
     """Entry point."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the driver decides
     answer = answer_channel()
-    requests = _requests()
-    setup = requests.get()
+    received = _received()
+    setup = received.get()
     logging.getLogger("posert").addHandler(_Telling(answer))
     try:
         import cv2
 
-        from .work import Annotator, OutputError
+        from .work import Annotator
 
         if setup["threads"]:
             cv2.setNumThreads(setup["threads"])
@@ -48,44 +48,30 @@ def main() -> int:
         answer(unfit=str(error))
         return 0
     answer(ready=True)
-    target, work = Path(setup["target"]), Path(setup["work"])
     while True:
-        shard = Shard.from_json(requests.get())
-        try:
-            record = annotator.annotate(shard, work, _reporter(answer))
-            record["bytes"] = _publish(shard, work, target)
-        except OutputError as error:
-            answer(broken=str(error))
-        except OSError as error:
-            answer(broken=f"{shard.title}: cannot write the results: {error}")
-        except PosertError as error:
-            answer(failed=str(error))
-        except Exception as error:  # a fault of ours or of a library must not cost the other shards
-            traceback.print_exc()
-            answer(failed=f"internal error: {type(error).__name__}: {error}")
-        else:
-            answer(done=record, peak_mb=peak_mb())
+        shard = Shard.from_json(received.get())
+        answer(**outcome(annotator, shard, Path(setup["work"]), setup["target"], _reporter(answer)))
 
 
-def _publish(shard: Shard, work: Path, target: Path) -> list[int]:
-    """Give the complete files their place; returns their sizes."""
-    sizes = []
-    for part in (FRAMES, PEOPLE):
-        file = work / part / f"{shard.name}.parquet"
-        sizes.append(file.stat().st_size)
-        _sync(file)
-        os.replace(file, target / part / file.name)
-    return sizes
+def outcome(
+    annotator: Annotator, shard: Shard, work: Path, target: str, report: Callable[[Counts], None]
+) -> dict[str, Any]:
+    """Annotate a shard; the answer: `done` with what the journal tells, `failed` with the reason, or `broken`, with the
+    reason why no results can be written.
+    """
+    from .publishing import OutputError, publish
 
-
-def _sync(file: Path) -> None:
-    """Wait until a file is on the disk: the journal must not tell of what a power cut would take."""
-    descriptor = os.open(file, os.O_RDWR)
     try:
-        with contextlib.suppress(OSError):  # a file system that cannot
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        record = annotator.annotate(shard, work, report)
+        record["bytes"] = publish(shard, work, target)
+    except OutputError as error:
+        return {"broken": str(error)}
+    except PosertError as error:
+        return {"failed": str(error)}
+    except Exception as error:  # a fault of ours or of a library must not cost the other shards
+        traceback.print_exc()
+        return {"failed": f"internal error: {type(error).__name__}: {error}"}
+    return {"done": record, "peak_mb": peak_mb()}
 
 
 def _reporter(answer: Callable[..., None]) -> Callable[[Any], None]:
@@ -100,13 +86,13 @@ def _reporter(answer: Callable[..., None]) -> Callable[[Any], None]:
     return report
 
 
-def _requests() -> queue.Queue[dict[str, Any]]:
+def _received() -> queue.Queue[dict[str, Any]]:
     """What the driver sends, read in a thread: when the driver ends, so does this process, whatever it does."""
     received: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin:
-            received.put(json.loads(line))
+        for request in requests():
+            received.put(request)
         os._exit(0)
 
     threading.Thread(target=read, name="posert-requests", daemon=True).start()

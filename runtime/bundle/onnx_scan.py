@@ -31,12 +31,14 @@ _MOST = 1_000_000  # nodes, weights and attributes; the largest published networ
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # Fields by their numbers in onnx.proto3.
-_MODEL = {"graph": 7, "training_info": 20, "functions": 25}
+_MODEL = {"graph": 7, "opset_import": 8, "training_info": 20, "functions": 25}
 _GRAPH = {"node": 1, "initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15}
-_NODE = {"op_type": 4, "attribute": 5, "domain": 7}
+_NODE = {"input": 1, "output": 2, "op_type": 4, "attribute": 5, "domain": 7}
 _ATTRIBUTE = {"t": 5, "g": 6, "tensors": 10, "graphs": 11, "sparse_tensor": 22, "sparse_tensors": 23}
 _TENSOR = {"name": 8, "external_data": 13, "data_location": 14}
 _NAME = 1  # of a ValueInfoProto
+_VERSION = 2  # of an OperatorSetIdProto
+_NEWEST = 1000  # operator sets: ONNX is at 26
 
 Field = tuple[int, int, memoryview]
 
@@ -52,28 +54,42 @@ def check_graph(data: bytes) -> None:
     for name in ("training_info", "functions"):
         if any(number == _MODEL[name] for number, _, _ in model):
             raise ValueError(f"it has {name}, expected a graph of plain operators")
+    for opset in (value for number, _, value in model if number == _MODEL["opset_import"]):
+        # OpenVINO looks for an operator in every older set, one by one
+        if any(
+            _varint(value, 0)[0] > _NEWEST
+            for number, kind, value in _fields(opset)
+            if (number, kind) == (_VERSION, _VARINT)
+        ):
+            raise ValueError(f"it has an operator set above {_NEWEST}, which no release of ONNX has")
     if len(graphs) != 1:
         raise ValueError(f"it has {len(graphs)} graphs, expected one")
-    inputs, weights, outputs = [], set(), 0
+    inputs, outputs, weights, nodes = [], [], set(), []
     for count, (number, _, value) in enumerate(_fields(graphs[0])):
         if count > _MOST:
             raise ValueError(f"it has more than {_MOST} nodes and weights")
         if number == _GRAPH["node"]:
-            _check_node(value)
+            nodes.append(value)
         elif number == _GRAPH["initializer"]:
             weights.add(_check_tensor(value))
         elif number == _GRAPH["sparse_initializer"]:
             raise ValueError("it has sparse weights, expected arrays")
-        elif number == _GRAPH["input"]:
-            inputs.append(b"".join(bytes(name) for n, _, name in _fields(value) if n == _NAME))
-        elif number == _GRAPH["output"]:
-            outputs += 1
+        elif number in (_GRAPH["input"], _GRAPH["output"]):
+            name = b"".join(bytes(name) for n, _, name in _fields(value) if n == _NAME)
+            (inputs if number == _GRAPH["input"] else outputs).append(name)
     given = [name for name in inputs if name not in weights]
     if len(given) != 1 or not outputs:
-        raise ValueError(f"it has {len(given)} inputs and {outputs} outputs, expected one input and an output")
+        raise ValueError(f"it has {len(given)} inputs and {len(outputs)} outputs, expected one input and an output")
+    known = {*weights, *given, b""}  # an input that is left out has no name
+    for node in nodes:
+        _check_node(node, known)
+    if unknown := [name for name in outputs if name not in known]:
+        raise ValueError(f"nothing in it computes its output {_text(unknown[0])!r}")
 
 
-def _check_node(node: memoryview) -> None:
+def _check_node(node: memoryview, known: set[bytes]) -> None:
+    """Check a node; `known` are the names that it may read, to which its own are added."""
+    read, given = [], []
     kinds, domains, attributes = [], [], []
     for number, _, value in _fields(node):
         if number == _NODE["op_type"]:
@@ -82,12 +98,21 @@ def _check_node(node: memoryview) -> None:
             domains.append(_text(value))
         elif number == _NODE["attribute"]:
             attributes.append(value)
+        elif number in (_NODE["input"], _NODE["output"]):
+            (read if number == _NODE["input"] else given).append(bytes(value))
     kind = kinds[-1] if kinds else ""
     for domain in domains:
         if domain not in _DOMAINS:
             raise ValueError(f"its operator {kind[:60]!r} is of {domain[:60]!r}, expected ONNX's own operators")
     if len(kinds) != 1 or kind not in OPERATORS:
         raise ValueError(f"its operator {kind[:60]!r} is none that computes arrays from arrays")
+    for name in read:  # so that nothing depends on itself: OpenVINO would look for its beginning for ever
+        if name not in known:
+            raise ValueError(f"its operator {kind} reads {_text(name)!r} before anything computes it")
+    for name in given:
+        if name and name in known:
+            raise ValueError(f"two of its operators or weights give {_text(name)!r}")
+        known.add(name)
     for attribute in attributes:
         for number, _, value in _fields(attribute):
             if number in (_ATTRIBUTE["t"], _ATTRIBUTE["tensors"]):

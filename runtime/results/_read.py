@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, PosertError
 from ..pose.keypoints import BOX_COLUMNS, Keypoints, joint_columns
+from ..system.storage import Storage, is_url
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,7 +31,8 @@ class Batch:
         frame: `(N,)` int64, position of the frame in its source.
         person: `(N,)` int32, index in the frame.
         size: `(N, 2)` int32, width and height of the frame, px.
-        people: the joints. `ids` and `detection_score` are there only if all N people have them.
+        people: the joints. `ids` and `detection_score` are there only if all N people have them, `raw` if the file has
+            raw joints beside smoothed ones.
     """
 
     source: Sequence[str]
@@ -46,7 +49,7 @@ def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
     Memory holds one batch at a time.
 
     Args:
-        path: the file, or the folder.
+        path: the file, or the folder; or the URL of one, such as s3://bucket/results.
         rows: people of a batch, at most.
 
     Raises:
@@ -58,38 +61,65 @@ def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
         from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError as error:
         raise PosertError('reading results needs the package pyarrow: pip install "posert[parquet]"') from error
-    path = Path(path)
+    found = _remote(os.fspath(path)) if is_url(path) else _local(Path(path))
+    for name, opened in found:
+        try:
+            with opened as source, ParquetFile(source) as file:
+                names, subject = _joints(name, file.schema_arrow.metadata or {})
+                for batch in file.iter_batches(batch_size=rows):
+                    yield _batch(batch, names, subject)
+        except (OSError, ArrowException) as error:
+            raise InputError(f"{name}: cannot be read as results in Parquet ({error})") from error
+
+
+Opened = contextlib.AbstractContextManager[Any]
+
+
+def _local(path: Path) -> Iterator[tuple[str, Opened]]:
+    """Names of the files, and what pyarrow opens them by."""
     if (path / "people").is_dir():  # beside it is the table of frames
         path = path / "people"
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .parquet file in this folder")
-    for file in files:
-        try:
-            with ParquetFile(file) as opened:
-                names = _joints(file, opened.schema_arrow.metadata or {})
-                for batch in opened.iter_batches(batch_size=rows):
-                    yield _batch(batch, names)
-        except (OSError, ArrowException) as error:
-            raise InputError(f"{file}: cannot be read as results in Parquet ({error})") from error
+    yield from ((str(file), contextlib.nullcontext(file)) for file in files)
 
 
-def _joints(file: Path, metadata: dict[bytes, bytes]) -> tuple[str, ...]:
+def _remote(url: str) -> Iterator[tuple[str, Opened]]:
+    if url.lower().endswith(".parquet"):
+        url, _, name = url.rpartition("/")
+        names = [name]
+    else:
+        names = sorted(name for name in Storage(url).sizes() if name.endswith(".parquet"))
+        names = [name for name in names if name.startswith("people/")] or names
+    if not names:
+        raise InputError(f"{url}: no .parquet file in this folder")
+    storage = Storage(url)
+    yield from ((f"{url}/{name}", storage.opened(name)) for name in names)
+
+
+def _joints(file: str, metadata: dict[bytes, bytes]) -> tuple[tuple[str, ...], str]:
+    """The names of the joints, and what one is called whose they are."""
     if b"posert" not in metadata:
         raise InputError(f"{file}: not written by posert; expected what `posert run --output NAME.parquet` writes")
-    return tuple(json.loads(metadata[b"posert"])["contract"]["keypoints"])
+    about = json.loads(metadata[b"posert"])
+    return tuple(about["contract"]["keypoints"]), about.get("subject", "person")  # older files do not say it
 
 
-def _batch(rows: pyarrow.RecordBatch, names: tuple[str, ...]) -> Batch:
+def _batch(rows: pyarrow.RecordBatch, names: tuple[str, ...], subject: str) -> Batch:
     def column(name: str) -> NDArray[Any]:
         return np.asarray(rows.column(name).to_numpy(zero_copy_only=False))
 
     def known(name: str) -> NDArray[Any] | None:
         return None if rows.column(name).null_count else column(name)
 
-    joints = np.stack([column(name) for name in joint_columns(names)], axis=1).reshape(len(rows), len(names), 3)
+    smoothed = joint_columns(names, raw=True)[-1] in rows.schema.names
+    columns = np.stack([column(name) for name in joint_columns(names, smoothed)], axis=1)
+    joints = columns[:, : 3 * len(names)].reshape(len(rows), len(names), 3)
+    raw = columns[:, 3 * len(names) :].reshape(len(rows), len(names), 2) if smoothed else None
     boxes = np.stack([column(name) for name in BOX_COLUMNS], axis=1)
-    people = Keypoints(joints[..., :2], joints[..., 2], boxes, names, known("id"), known("detection_score"))
+    known_too = known("id"), known("detection_score")
+    people = Keypoints(joints[..., :2], joints[..., 2], boxes, names, *known_too, raw, subject)
     size = np.stack([column("width"), column("height")], axis=1)
     source, file = rows.column("source").to_pylist(), rows.column("file").to_pylist()
     return Batch(source, file, column("frame"), column("person"), size, people)

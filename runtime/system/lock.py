@@ -47,7 +47,7 @@ class FolderLock:
             if not _flock(self._file):
                 owner = _owner(self._file)
                 self._file.close()
-                raise LockedError(_held(path, owner))
+                raise LockedError(held_by(path.parent, owner))
             if _same(self._file, path):  # not removed by its owner since it was opened
                 break
             self._file.close()
@@ -56,11 +56,11 @@ class FolderLock:
         owner = _owner(self._file)
         if owner and self._alive(owner):
             self._file.close()
-            raise LockedError(_held(path, owner))
+            raise LockedError(held_by(path.parent, owner))
         self.took_over = bool(owner)
         try:
             self._file.truncate(0)
-            self._file.write(json.dumps(_myself()))
+            self._file.write(json.dumps(myself()))
             self._file.flush()
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -86,10 +86,8 @@ class FolderLock:
         self.release()
 
     def _alive(self, owner: dict[str, Any]) -> bool:
-        me = _myself()
-        if owner.get("host") == me["host"]:
-            same_boot = owner.get("boot") == me["boot"]
-            return same_boot and (owner.get("pid"), owner.get("start")) != (me["pid"], me["start"]) and _runs(owner)
+        if (runs := owner_runs(owner)) is not None:
+            return runs
         touched = os.stat(self.path).st_mtime
         self.path.with_name(f"{self.path.name}.now").touch()  # the file system's clock may differ from ours
         now = self.path.with_name(f"{self.path.name}.now").stat().st_mtime
@@ -97,7 +95,23 @@ class FolderLock:
         return now - touched < self._stale
 
 
-def _myself() -> dict[str, Any]:
+def owner_runs(owner: dict[str, Any]) -> bool | None:
+    """Whether the process that `myself` described there runs, and is not this one; None: it is of another machine."""
+    me = myself()
+    if owner.get("host") != me["host"]:
+        return None
+    same_boot = owner.get("boot") == me["boot"]
+    return same_boot and (owner.get("pid"), owner.get("start")) != (me["pid"], me["start"]) and _runs(owner)
+
+
+def held_by(folder: object, owner: dict[str, Any]) -> str:
+    """What to say of a folder that is in use."""
+    who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "another process"
+    return f"{folder} is in use by {who}; wait for its end, or stop it, or choose another folder"
+
+
+def myself() -> dict[str, Any]:
+    """By what another process can tell whether this one still runs."""
     pid = os.getpid()
     boot = read_text(Path("/proc/sys/kernel/random/boot_id"))
     return {"host": socket.gethostname(), "boot": boot, "pid": pid, "start": start_time(pid), "since": time.time()}
@@ -132,11 +146,6 @@ def _owner(file: IO[str]) -> dict[str, Any]:
     except (ValueError, OSError):
         return {}
     return owner if isinstance(owner, dict) else {}
-
-
-def _held(path: Path, owner: dict[str, Any]) -> str:
-    who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "another process"
-    return f"{path.parent} is in use by {who}; wait for its end, or stop it, or choose another folder"
 
 
 def _same(file: IO[str], path: Path) -> bool:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import PosertError
@@ -130,11 +130,28 @@ class JsonProcess:
 
 
 def answer_channel() -> Callable[..., None]:
-    """For the child: a function that writes one answer. From here on, what libraries print goes to standard error."""
+    """For the child: a function that writes one answer. From here on, what libraries print goes to standard error.
+
+    Processes that libraries fork do not get the channel (openvino-telemetry starts one): the parent, who reads until
+    it is closed, would wait for them after this process has ended.
+    """
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+        os.register_at_fork(after_in_child=lambda: os.close(channel.fileno()))
 
     def answer(**values: Any) -> None:
         channel.write(json.dumps(values) + "\n")
 
     return answer
+
+
+def requests() -> Iterator[dict[str, Any]]:
+    """For the child: what the parent sends; it ends with the parent.
+
+    It can be read in a thread. `sys.stdin` could not: a process that a library forks with multiprocessing closes that,
+    and would wait for ever for the lock that the thread has.
+    """
+    with os.fdopen(os.dup(0), encoding="utf-8") as lines, open(os.devnull) as sys.stdin:
+        for line in lines:
+            yield dict(json.loads(line))

@@ -192,3 +192,28 @@ def _image(index: int) -> NDArray[np.uint8]:
             total = total + share * (upper * (1 - g) + lower * g)
         channels.append(np.clip(np.floor(total * 255.0 + 0.5), 0, 255).astype(np.uint8))
     return np.stack(channels[::-1], axis=2)
+
+
+@pytest.fixture(scope="session")
+def s3_bucket() -> Iterator[str]:
+    """The URL of a bucket of a server of this machine that speaks S3's protocol (moto)."""
+    pytest.importorskip("s3fs", reason="S3 needs s3fs and moto[server]: pip install s3fs 'moto[server]'")
+    server = pytest.importorskip("moto.server", reason="S3 needs s3fs and moto[server]").ThreadedMotoServer(
+        ip_address="127.0.0.1", port=0
+    )
+    server.start()
+    host, port = server.get_host_and_port()
+    names = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",  # processes that tests start read these, too
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in names.items():
+            patch.setenv(name, value)
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir("posert-tests")
+        yield "s3://posert-tests"
+    server.stop()

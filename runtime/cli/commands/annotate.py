@@ -14,8 +14,10 @@ from .. import options, people
 from ..command import Command
 
 if TYPE_CHECKING:
-    from ...annotation import Settings
+    from ...annotation import Limits, Settings
     from ...annotation.devices import Device
+    from ...annotation.sources import Found
+    from ...selection import Selection
 
 _TERMINAL, _LOG = 0.5, 30.0  # seconds between two lines about the state: on a terminal, and in a log
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list", dest="listed", metavar="FILE", help="more sources, one a line; - reads standard input")
     add("--bundle", type=Path, metavar="FILE", help="a .pose file")
     output = "folder of the results; the same command continues what was interrupted, and more sources may be added"
-    add("--output", type=Path, required=True, metavar="DIR", help=output)
+    add("--output", required=True, metavar="DIR", help=output)
     merged = (
         "write all results of DIR into one file, at the end or, without --bundle, of what is there: NAME.parquet, ..."
     )
@@ -50,13 +52,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="price of an hour of this machine, to tell the cost of a million frames",
     )
+    ray = parser.add_argument_group("many machines").add_argument
+    where = 'run on a Ray cluster: auto, HOST:PORT, or "local" for one on this machine; pip install "posert[ray]"'
+    ray("--ray", metavar="ADDRESS", help=where)
+    ray(
+        "--workers",
+        type=options.positive,
+        metavar="N",
+        help="number of workers (default: what the cluster has room for)",
+    )
+    ray("--worker-cpus", type=options.positive, metavar="N", help="processors of a worker (default: 1)")
+    ray("--worker-gpus", type=float, metavar="N", help="GPUs of a worker; may be a part of one (default: 0)")
     options.add_session(parser, threads=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if something failed, in this run or in those before."""
     from ...annotation import Limits, annotate, find
-    from ...annotation.job import check_folder
+    from ...annotation.output import open_output
 
     if args.max_failures is not None and args.max_failures < 0:
         raise InputError(f"--max-failures {args.max_failures}: expected 0 or more")
@@ -65,12 +78,15 @@ def run(args: argparse.Namespace) -> int:
     if args.bundle is None:
         raise InputError("the network is missing: add --bundle FILE")
     found = find(args.sources, args.listed)
-    check_folder(args.output.absolute())
-    settings, devices = _settings(args)
+    open_output(args.output).check()
     state = _State()
     limits = Limits(args.retry_failed, args.max_failures, args.price)
     try:
-        summary = annotate(found, settings, devices, args.output, limits, say=state.say, show=state.show)
+        if args.ray is None:
+            settings, devices = _settings(args)
+            summary = annotate(found, settings, devices, args.output, limits, say=state.say, show=state.show)
+        else:
+            summary = _on_cluster(args, found, limits, state)
     finally:
         state.end()
     print(json.dumps(summary) if args.json else "\n".join(_lines(summary)))
@@ -92,17 +108,44 @@ def _merge(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> tuple[Settings, list[Device]]:
     """How to annotate, and where."""
-    from ...annotation import Settings, choose
+    from ...annotation import choose
     from ...bundle.archive import Bundle
 
+    if args.workers or args.worker_cpus or args.worker_gpus:
+        raise InputError("--workers, --worker-cpus and --worker-gpus are of a cluster: add --ray ADDRESS")
     tracked = people.check(args, video=True, live=False)
     with Bundle(args.bundle) as bundle:
         selected, devices = choose(bundle, args.backend, args.precision, args.devices)
-    _print(f"{selected.backend} {selected.precision}: {selected.reason}; workers on {', '.join(map(str, devices))}")
+    _say_selected(args, selected, f"workers on {', '.join(map(str, devices))}")
+    return _settings_of(args, selected, tracked), devices
+
+
+def _on_cluster(args: argparse.Namespace, found: list[Found], limits: Limits, state: _State) -> dict[str, Any]:
+    from ...scale import Cluster, annotate_sources, choose_there
+
+    if args.devices != options.AUTO:
+        raise InputError("--devices are those of this machine: with --ray say --worker-cpus or --worker-gpus")
+    tracked = people.check(args, video=True, live=False)
+    cluster = Cluster(args.ray, args.workers, args.worker_cpus or 1, args.worker_gpus or 0.0)
+    with cluster.connected():
+        selected = choose_there(cluster, str(args.bundle), args.backend, args.precision)
+        gpus = f" and {cluster.gpus:g} GPU each" if cluster.gpus else " each"
+        _say_selected(args, selected, f"workers: {cluster.room()}, with {cluster.cpus} CPU{gpus}")
+        settings = _settings_of(args, selected, tracked)
+        return annotate_sources(found, settings, cluster, args.output, limits, say=state.say, show=state.show)
+
+
+def _say_selected(args: argparse.Namespace, selected: Selection, workers: str) -> None:
+    _print(f"{selected.backend} {selected.precision}: {selected.reason}; {workers}")
     if args.detector is None and args.boxes is None:
         _print("no --detector and no --boxes: each frame is taken as one person")
+
+
+def _settings_of(args: argparse.Namespace, selected: Selection, tracked: bool) -> Settings:
+    from ...annotation import Settings
+
     wanted = args.detect_class
-    settings = Settings(
+    return Settings(
         bundle=str(args.bundle.absolute()),
         backend=selected.backend,
         precision=selected.precision,
@@ -118,7 +161,6 @@ def _settings(args: argparse.Namespace) -> tuple[Settings, list[Device]]:
         images=args.shard_images,
         frames=args.video_frames,
     )
-    return settings, devices
 
 
 class _State:
@@ -160,8 +202,8 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     if run["frames"]:
         stages = ", ".join(f"{name} {figures['seconds']:.1f} s" for name, figures in run["stages"].items())
         lines.append(
-            f"this run: {run['frames']:,} frames in {run['seconds']:.1f} s, {run['frames_per_second']} frames/s, "
-            f"{run['people_per_second']} people/s; all workers together: {stages}"
+            f"this run: {run['frames']:,} frames in {run['seconds']:.1f} s with the start of the workers; after it "
+            f"{run['frames_per_second']} frames/s, {run['people_per_second']} people/s; all workers together: {stages}"
         )
     if run["cost_per_million_frames"] is not None:
         lines.append(f"a million frames cost {run['cost_per_million_frames']:.2f} at {run['price_per_hour']:g} an hour")

@@ -64,7 +64,7 @@ Annotate = Callable[..., int]
 def annotate(narrow_bundle: Path, tmp_path: Path) -> Annotate:
     """`annotate(SOURCES and options...)` into the folder `out`, with one worker; returns the exit status."""
 
-    def call(*arguments: Any, devices: str = f"cpu:{processors()[0]}", output: Path = tmp_path / "out") -> int:
+    def call(*arguments: Any, devices: str = f"cpu:{processors()[0]}", output: Path | str = tmp_path / "out") -> int:
         more = ["--bundle", narrow_bundle, "--output", output, "--devices", devices]
         return main(["annotate", *map(str, (*arguments, *more))])
 

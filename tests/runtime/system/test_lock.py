@@ -56,7 +56,7 @@ def test_a_killed_owner_is_found_dead(tmp_path: Path) -> None:
 @linux
 def test_without_flock_the_owner_is_what_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_fcntl", lambda: None)
-    path, me = tmp_path / "lock", module._myself()
+    path, me = tmp_path / "lock", module.myself()
     process = holder(path)
     with pytest.raises(LockedError, match=str(process.pid)):
         FolderLock(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -81,3 +83,38 @@ def test_who_waits_takes_no_time():
             while (state := stat.read_text().rsplit(")", 1)[1].split()[0]) != "T" and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert state == "T"
+
+
+FORKING = """
+import multiprocessing, os, threading, time
+from posert.runtime.system.process import answer_channel, requests
+answer = answer_channel()
+def read():
+    for request in requests():
+        process = multiprocessing.get_context("fork").Process(target=send, args=(request["path"],))
+        process.start()
+        answer(pid=process.pid)
+def send(path):
+    os.close(os.open(path, os.O_CREAT))
+    time.sleep(600)
+threading.Thread(target=read, daemon=True).start()
+time.sleep(0.2)
+for _ in requests():
+    pass
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_process_that_a_library_forked_runs_and_does_not_keep_the_parent_waiting(tmp_path: Path):
+    # as openvino-telemetry does, which sends in a process of its own
+    with closing(JsonProcess([sys.executable, "-W", "ignore", "-c", FORKING])) as process:
+        forked = process.ask(path=str(tmp_path / "ran"))["pid"]
+        try:
+            while not (tmp_path / "ran").exists():
+                time.sleep(0.05)
+            process.kill()
+            with pytest.raises(ProcessError, match="SIGKILL"):
+                process.read()
+            os.kill(forked, 0)  # it is still there
+        finally:
+            os.kill(forked, signal.SIGKILL)

@@ -1,0 +1,137 @@
+"""Keypoints for the images of a Ray data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import cv2
+import numpy as np
+
+from ..annotation.settings import Settings
+from ..errors import InputError
+from ..media.sources import Frame
+from .cluster import Cluster, Parcel
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+UNREADABLE = "cannot be read as an image"
+
+
+def annotate(
+    dataset: Dataset,
+    bundle: str | os.PathLike[str],
+    *,
+    image: str = "image",
+    boxes: str | None = None,
+    detector: str | os.PathLike[str] | None = None,
+    colour: Literal["RGB", "BGR"] = "RGB",
+    backend: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 32,
+    cluster: Cluster | None = None,
+) -> Dataset:
+    """Find people and keypoints in every row. The rows stay, without their images, and get columns.
+
+    The columns, for N people of K joints: `people` (N), `boxes` `(N, 4)` xyxy, `xy` `(N, K, 2)` and `score` `(N, K)`,
+    float32, px of the image; `error`: why a row has no people, empty where nothing is wrong. The work is
+    `Dataset.map_batches` over actors: Ray starts a dead one again, and its `CheckpointConfig` can resume by row.
+
+    Args:
+        dataset: with a column of images, uint8 `(H, W, 3)` such as of `ray.data.read_images`, or encoded, as bytes.
+        bundle: path of a .pose file; it is sent to the workers.
+        image: name of that column.
+        boxes: name of a column of boxes `(N, 4)` xyxy px; None: the detector's, or the whole image.
+        detector: path of an ONNX file; it is sent to the workers.
+        colour: order of the channels of images that are not encoded.
+        backend, precision: see `PoseEstimator`; "auto" is selected by each worker.
+        batch_size: images of a batch.
+        cluster: how many workers there are, and how large; the data set is computed where Ray is connected to.
+
+    Raises PosertError: Ray is not installed. Raises InputError: a file cannot be read.
+    """
+    from ray.data import ActorPoolStrategy
+
+    cluster = cluster or Cluster()
+    detector = None if detector is None else os.fspath(detector)
+    parcel = Parcel.of(Settings(os.fspath(bundle), backend, precision, detector))
+    options = cluster.options
+    return dataset.map_batches(
+        _Frames,
+        fn_constructor_args=(parcel, cluster, image, boxes, colour),
+        batch_size=batch_size,
+        batch_format="numpy",
+        compute=ActorPoolStrategy(size=cluster.workers) if cluster.workers else ActorPoolStrategy(min_size=1),
+        num_cpus=options["num_cpus"],
+        num_gpus=options["num_gpus"],
+        runtime_env=options["runtime_env"],
+    )
+
+
+class _Frames:
+    """A worker of the actor pool."""
+
+    def __init__(self, parcel: Parcel, cluster: Cluster, image: str, boxes: str | None, colour: str) -> None:
+        from ..detection import Detector
+        from ..estimator import PoseEstimator
+        from ..pipeline import PosePipeline
+
+        settings = parcel.unpacked()
+        options: dict[str, Any] = {"threads": None if cluster.gpus else cluster.cpus, "throughput": True}
+        pose = PoseEstimator(settings.bundle, backend=settings.backend, precision=settings.precision, **options)
+        finds = None if settings.detector is None else Detector(settings.detector, **options)
+        self._pipeline = PosePipeline(pose, finds)
+        self._joints = len(pose.contract.keypoints)
+        self._image, self._boxes, self._colour = image, boxes, colour
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        from ..each_frame import each_frame
+
+        images = batch.pop(self._image)
+        boxes = None if self._boxes is None else batch[self._boxes]
+
+        def boxes_of(key: str | int) -> Any:
+            return None if boxes is None else np.asarray(boxes[int(key)], np.float32).reshape(-1, 4)
+
+        rows: list[tuple[Any, ...]] = []
+        for _, people, error in each_frame(self._pipeline, self._frames(images), boxes_of):
+            if people is None:
+                none = np.empty((0, self._joints), np.float32)
+                rows.append((0, np.empty((0, 4), np.float32), none[..., None].repeat(2, 2), none, error or UNREADABLE))
+            else:
+                rows.append((len(people), people.boxes, people.xy, people.score, ""))
+        names = ("people", "boxes", "xy", "score", "error")
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        return {
+            **{name: values for name, values in batch.items() if name not in names},
+            "people": np.asarray(columns["people"], np.int32),
+            "error": np.asarray(columns["error"], object),
+            **{name: _ragged(columns[name]) for name in ("boxes", "xy", "score")},
+        }
+
+    def _frames(self, images: Any) -> Iterator[Frame]:
+        for i, image in enumerate(images):
+            yield i, self._frame(image)
+
+    def _frame(self, image: Any) -> Any:
+        """BGR; None if it cannot be read."""
+        if image is None:
+            return None
+        if isinstance(image, bytes):
+            return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(
+                f'column "{self._image}": an image is {image.dtype} {image.shape}; expected uint8 (H, W, 3), or bytes'
+            )
+        return np.ascontiguousarray(image[..., ::-1]) if self._colour == "RGB" else image
+
+
+def _ragged(arrays: Any) -> Any:
+    """A column of arrays whose first sizes differ: always of objects, also where they happen to be the same."""
+    column = np.empty(len(arrays), object)
+    for i, array in enumerate(arrays):
+        column[i] = np.ascontiguousarray(array, np.float32)
+    return column
