@@ -34,13 +34,18 @@ IMAGES = 100
 def crops_of(
     frame: NDArray[np.uint8], boxes: NDArray[np.float64], contract: Contract
 ) -> tuple[NDArray[np.uint8], list[Any]]:
-    """The crops `(N, H, W, 3)` that nvinfer cuts for boxes `(N, 4)` xyxy, and their rectangles; None, black: none."""
+    """The crops `(N, H, W, 3)` that nvinfer cuts for boxes `(N, 4)` xyxy, and their rectangles; None, black: none.
+
+    The frame gets the border that app.py gives it.
+    """
     geometry, c = runpy.run_path(str(GEOMETRY)), contract
+    border = 2 * round(len(frame) * geometry["BORDER"] / 2)
+    frame = np.asarray(cv2.copyMakeBorder(frame, border, border, border, border, cv2.BORDER_CONSTANT), np.uint8)
     crops = np.zeros((len(boxes), c.height, c.width, 3), np.uint8)
     rects = []
-    for target, (x1, y1, x2, y2) in zip(crops, boxes.tolist(), strict=True):
+    for target, (x1, y1, x2, y2) in zip(crops, (boxes + border).tolist(), strict=True):
         rect = geometry["rectangle"](x1, y1, x2 - x1, y2 - y1, frame.shape[1], frame.shape[0], asdict(c))
-        rects.append(rect)
+        rects.append(None if rect is None else (rect[0] - border, rect[1] - border, *rect[2:]))
         if rect is not None:
             left, top, width, height = rect
             part = frame[top : top + height, left : left + width]

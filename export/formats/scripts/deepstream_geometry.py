@@ -4,6 +4,8 @@ nvinfer takes an object's rectangle at even pixels, left and top rounded up, wid
 stretches it to the network's input. Here the rectangles are such already, so that what comes back is known exactly.
 """
 
+BORDER = 1 / 8  # of the height of a frame, on each side: as much as a box of its height grows by a padding of 1.25
+
 
 def rectangle(left, top, width, height, frame_width, frame_height, contract):
     """The rectangle (left, top, width, height) of a box, px of the frame; None where none is left of it."""

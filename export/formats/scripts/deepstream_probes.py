@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from geometry import BORDER as BORDER
 from geometry import rectangle, to_frame
 from pyservicemaker import BatchMetadataOperator
 
@@ -12,7 +13,7 @@ CONTRACT, PERSON, POSE = FACTS["contract"], 0, 2  # the detector's class of peop
 
 
 class PadBoxes(BatchMetadataOperator):
-    """Before the pose network: each person's box as the network was trained to see it."""
+    """Before the pose network: each person's box as the network was trained to see it; sizes with the border."""
 
     def __init__(self, frame_width, frame_height):
         super().__init__()
@@ -30,17 +31,17 @@ class PadBoxes(BatchMetadataOperator):
 
 
 class ReadKeypoints(BatchMetadataOperator):
-    """After the pose network: calls `tell` with a dict per person, ready for JSON or Kafka."""
+    """After the pose network: calls `tell` with a dict per person, ready for JSON or Kafka; px within the border."""
 
-    def __init__(self, tell):
+    def __init__(self, tell, border):
         super().__init__()
-        self.tell = tell
+        self.tell, self.border = tell, border
 
     def handle_metadata(self, batch_meta):
         for frame in batch_meta.frame_items:
             for person in frame.object_items:
                 box = person.rect_params
-                rect = box.left, box.top, box.width, box.height
+                rect = box.left - self.border, box.top - self.border, box.width, box.height
                 for output in person.tensor_items:
                     layers = output.as_tensor_output().get_layers()
                     if "keypoints" not in layers:
