@@ -4,7 +4,8 @@
     python -m posert.benchmarks.triton hrnet_demo.pose --requests 100000
 
 Clients are processes that send one frame after the other. Throughput stands beside `PoseEstimator.stream` on the same
-frames, before and after, without the server. On a CPU the clients compete with it.
+frames, before and after, without the server. On a CPU the clients compete with it, and so does whatever else runs:
+processor time per frame does not depend on that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import socket
 import statistics
 import tempfile
@@ -65,7 +67,9 @@ def _work(args: argparse.Namespace) -> int:
             write_frames_model(Path(folder) / "pose", bundle, name="pose", **options)
         with Server(folder, http_port=free_port(), grpc_port=free_port()) as server, memory(server.pid) as seen:
             port = server.grpc_port if args.protocol == "grpc" else server.http_port
+            used = processor_seconds(server.pid)
             found = loaded(f"127.0.0.1:{port}", args, frames, expected)
+            used = processor_seconds(server.pid) - used
             batches = batch_sizes(f"127.0.0.1:{server.grpc_port}")
     after = streamed(pose, frames)
     milliseconds = np.array([ms for client in found for ms in client["ms"]])
@@ -83,8 +87,13 @@ def _work(args: argparse.Namespace) -> int:
         "p50 ms": round(float(np.percentile(milliseconds, 50)), 2),
         "p99 ms": round(float(np.percentile(milliseconds, 99)), 2),
         "frames/s": round(per_second, 1),
-        "stream frames/s": [round(before, 1), round(after, 1)],
-        "of stream": round(per_second / statistics.mean([before, after]), 3),
+        "stream frames/s": [round(before[0], 1), round(after[0], 1)],
+        "of stream": round(per_second / statistics.mean([before[0], after[0]]), 3),
+        "processor ms per frame": {
+            "server": round(1000 * used / len(milliseconds), 2),
+            "clients": round(1000 * sum(client["processor"] for client in found) / len(milliseconds), 2),
+            "stream": [round(1000 * one, 2) for one in (before[1], after[1])],
+        },
         "frames per batch": batches,
         "RSS MB, first and last quarter": [
             round(statistics.median(part)) for part in (seen[:quarter], seen[-quarter:])
@@ -105,9 +114,9 @@ def scenes(pose: PoseEstimator, people: int) -> list[tuple[Any, Any]]:
     return found
 
 
-def streamed(pose: PoseEstimator, frames: list[tuple[Any, Any]]) -> float:
-    """Frames per second of `PoseEstimator.stream`."""
-    start, count = time.perf_counter(), 0
+def streamed(pose: PoseEstimator, frames: list[tuple[Any, Any]]) -> tuple[float, float]:
+    """Frames per second of `PoseEstimator.stream`, and its processor seconds per frame."""
+    start, used, count = time.perf_counter(), time.process_time(), 0
 
     def endless() -> Iterator[tuple[Any, Any]]:
         while time.perf_counter() < start + _SECONDS:
@@ -115,7 +124,7 @@ def streamed(pose: PoseEstimator, frames: list[tuple[Any, Any]]) -> float:
 
     for _ in pose.stream(endless()):
         count += 1
-    return count / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start), (time.process_time() - used) / count
 
 
 def loaded(url: str, args: argparse.Namespace, frames: list[Any], expected: list[Any]) -> list[dict[str, Any]]:
@@ -142,7 +151,7 @@ def _client(
     with PoseClient(url, "pose", protocol=protocol, timeout=120) as pose:
         pose(*frames[0])
         barrier.wait()
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         for number in range(share):
             which = (number + index) % len(frames)
             before = time.perf_counter()
@@ -154,8 +163,8 @@ def _client(
             milliseconds.append(1000 * (time.perf_counter() - before))
             joints = np.concatenate([people.xy, people.score[..., None]], axis=2)
             wrong += not np.array_equal(joints, expected[which])
-        seconds = time.perf_counter() - start
-    queue.put({"ms": milliseconds, "seconds": seconds, "wrong": wrong, "errors": errors})
+        seconds, used = time.perf_counter() - start, time.process_time() - used
+    queue.put({"ms": milliseconds, "seconds": seconds, "processor": used, "wrong": wrong, "errors": errors})
 
 
 def batch_sizes(url: str) -> float:
@@ -184,6 +193,15 @@ def memory(pid: int) -> Iterator[list[float]]:
     finally:
         ended.set()
         thread.join()
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process and its children have used, which other programs on the machine hardly change."""
+    ticks = 0
+    for one in (pid, *below(pid)):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def below(pid: int) -> list[int]:
