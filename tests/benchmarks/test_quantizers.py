@@ -61,7 +61,7 @@ def output(three: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(output: Path) -> dict[str, dict[str, Any]]:
-    return {r["tool"]: r for line in output.read_text().splitlines()[1:] for r in [json.loads(line)]}
+    return {r["tool"]: r for line in output.read_text().splitlines()[1:] for r in [json.loads(line)[1]]}
 
 
 def test_the_graph_itself_loses_nothing(rows: dict[str, dict[str, Any]]):
