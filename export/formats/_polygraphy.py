@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...runtime.bundle.archive import Bundle
-from ...runtime.errors import InputError
 from ...runtime.pose.decode import px_per_cell
+from ..divergence.saved import check_polygraphy, write_run
 from . import Write
 from ._golden import make_golden
 from ._graph import KEYPOINTS, described_input, described_outputs, make_graph, sidecar, wanted_graph
@@ -28,8 +27,7 @@ def plan_files(bundle: Bundle, args: argparse.Namespace) -> Write:
     """The work for the options of the format; see `Format.plan`."""
     from ..commands._arguments import check_calibration
 
-    if find_spec("polygraphy") is None:
-        raise InputError('polygraphy writes its own files, and is not installed: pip install "posert[polygraphy]"')
+    check_polygraphy()
     wanted = wanted_graph(bundle, args)
     check_calibration(args)
     crops = _calibration(bundle, args) if args.calib is not None else None
@@ -64,21 +62,6 @@ def plan_files(bundle: Bundle, args: argparse.Namespace) -> Write:
         run.chmod(0o755)
 
     return write
-
-
-def write_run(
-    folder: Path, inputs: dict[str, NDArray[Any]], outputs: dict[str, NDArray[Any]], runner: str = "pytorch"
-) -> None:
-    """`inputs.json` and `outputs.json` of one iteration, as `--load-inputs` and `--load-outputs` read them."""
-    from polygraphy.comparator import RunResults
-    from polygraphy.json import save_json
-    from polygraphy.logger import G_LOGGER
-
-    with G_LOGGER.verbosity(G_LOGGER.ERROR):
-        save_json([inputs], str(folder / "inputs.json"))
-        results = RunResults()
-        results.add([outputs], runner_name=runner)
-        results.save(str(folder / "outputs.json"))
 
 
 def commands(graph: str, output: str, tolerance: float, tensorrt_only: bool) -> str:
