@@ -94,8 +94,14 @@ def _frame(rng: Rng, done: list[str]) -> Any:
                           iter([1]), np.uint8(3), np.zeros((), np.uint8), [None], some_value(rng)))  # fmt: skip
     height, width = (110, 100)
     if way == "size":
-        height, width = pick(rng, ((1, 1), (1, 100), (110, 1), (2, 3), (0, 10), (10, 0), (40000, 2), (2, 70000), (33, 4097)))
-    frame = material.frame(int(rng.integers(3)), width, height) if height and width else np.zeros((height, width, 3), np.uint8)
+        height, width = pick(
+            rng, ((1, 1), (1, 100), (110, 1), (2, 3), (0, 10), (10, 0), (40000, 2), (2, 70000), (33, 4097))
+        )
+    frame = (
+        material.frame(int(rng.integers(3)), width, height)
+        if height and width
+        else np.zeros((height, width, 3), np.uint8)
+    )
     if way == "shape":
         frame = pick(rng, (frame[..., 0], frame[..., :2], np.dstack([frame, frame[..., :1]]), frame[None], frame.transpose(2, 0, 1),
                            frame[..., :1], frame.ravel(), frame[:0], frame[:, :, :0], np.zeros((3, 3, 3, 3), np.uint8)))  # fmt: skip
@@ -108,7 +114,9 @@ def _frame(rng: Rng, done: list[str]) -> Any:
 
 
 def _boxes(rng: Rng, done: list[str]) -> Any:
-    way = str(rng.choice(["right"] * 4 + ["none", "many", "numbers", "numbers", "dtype", "shape", "value", "far", "tiny"]))
+    way = str(
+        rng.choice(["right"] * 4 + ["none", "many", "numbers", "numbers", "dtype", "shape", "value", "far", "tiny"])
+    )
     done.append(f"boxes {way}")
     if way == "none":
         return pick(rng, (None, [], np.zeros((0, 4)), np.zeros((0, 4), np.int32)))
@@ -129,7 +137,10 @@ def _boxes(rng: Rng, done: list[str]) -> Any:
         with np.errstate(all="ignore"):
             rows = np.zeros(rows.shape, name) if np.dtype(name).kind in "OUSMV" else rows.astype(name)
     elif way == "shape":
-        rows = pick(rng, (rows[0], rows[None], rows[:, :3], np.hstack([rows, rows[:, :1]]), rows.T, rows.reshape(-1), rows[:, :0]))
+        rows = pick(
+            rng,
+            (rows[0], rows[None], rows[:, :3], np.hstack([rows, rows[:, :1]]), rows.T, rows.reshape(-1), rows[:, :0]),
+        )
     elif way == "far":
         rows += pick(rng, (1e3, -1e3, 1e6, 9.9e8, 1e9, -9e8, 2e38, 1e300))
     elif way == "tiny":
@@ -163,7 +174,10 @@ def open_part(folder: Path) -> Run:
     def several(case: Case, estimator: PoseEstimator) -> str:
         good = [(known, material.BOXES), (known[:50], [[0, 0, 30, 40]]), (known[:, :70], None)]
         right = [estimator(*one) for one in good]
-        at, what = int(case.rng.integers(4)), str(case.rng.choice(["odd", "odd", "raises", "wrong item", "left", "fine"]))
+        at, what = (
+            int(case.rng.integers(4)),
+            str(case.rng.choice(["odd", "odd", "raises", "wrong item", "left", "fine"])),
+        )
         case.done.append(f"stream {what} at {at}")
 
         def frames() -> Iterator[Any]:

@@ -64,7 +64,11 @@ def _csv(case: Case) -> bytes:
         way = str(rng.choice(["cell", "cell", "number", "add", "remove", "swap", "double", "empty"]))
         case.done.append(f"{way} {','.join(row)[:60]} {at}")
         if way in ("cell", "number") and row:
-            row[at] = pick(rng, TEXTS) if way == "cell" else str(pick(rng, (*NUMBERS, "1_0", "0x10", "1e5", " 7 ", "１", "1,5")))
+            row[at] = (
+                pick(rng, TEXTS)
+                if way == "cell"
+                else str(pick(rng, (*NUMBERS, "1_0", "0x10", "1e5", " 7 ", "１", "1,5")))
+            )
         elif way == "add":
             row.insert(at, pick(rng, ("", "1", "x")))
         elif way == "remove" and row:

@@ -84,7 +84,9 @@ class _Uses:
         value = self.valid["coco"]
         side = pick(case.rng, ("annotations", "detections"))
         case.done.append(f"bundle on {side}")
-        detections = [{"image_id": r["image_id"], "category_id": 1, "bbox": r["bbox"], "score": 0.9} for r in value["results"]]
+        detections = [
+            {"image_id": r["image_id"], "category_id": 1, "bbox": r["bbox"], "score": 0.9} for r in value["results"]
+        ]
         files = {"annotations": value["annotations"], "detections": detections}
         texts = {key: json.dumps(file).encode() for key, file in files.items()}
         texts[side] = json_text(case.rng, change_json(case.rng, files[side], case.done), case.done)
@@ -135,7 +137,9 @@ class _Uses:
         for _ in range(int(rng.choice([1, 1, 2, 4]))):
             row = pick(rng, rows)
             at = int(rng.integers(len(row)))
-            row[at] = pick(rng, ("", "nan", "1e999", "x", "-1", "9" * 400, "\0", "../../x.png", "scorer", "coords", "y"))
+            row[at] = pick(
+                rng, ("", "nan", "1e999", "x", "-1", "9" * 400, "\0", "../../x.png", "scorer", "coords", "y")
+            )
             case.done.append(f"cell {rows.index(row)} {at}: {row[at][:20]}")
         data = "\n".join(",".join(row) for row in rows).encode()
         if rng.random() < 0.5:
@@ -160,7 +164,13 @@ class _Uses:
 
 def open_part(folder: Path) -> Run:
     uses = _Uses(folder)
-    ways: list[Callable[[Case], str]] = [*[uses.score] * 4, *[uses.mpii] * 2, *[uses.table] * 2, uses.evaluate, uses.split]
+    ways: list[Callable[[Case], str]] = [
+        *[uses.score] * 4,
+        *[uses.mpii] * 2,
+        *[uses.table] * 2,
+        uses.evaluate,
+        uses.split,
+    ]
 
     def run(case: Case) -> str:
         return pick(case.rng, ways)(case)

@@ -104,7 +104,18 @@ class _Uses:
         elif way == "other":  # another format under this name
             data = self.encoded[pick(rng, list(self.encoded))]
         elif way == "odd":
-            data = pick(rng, (b"", b"\0" * 5000, b"<svg/>", b"#!/bin/sh\n", rng.bytes(3000), data + rng.bytes(300), b"P6 99999 99999 255 "))
+            data = pick(
+                rng,
+                (
+                    b"",
+                    b"\0" * 5000,
+                    b"<svg/>",
+                    b"#!/bin/sh\n",
+                    rng.bytes(3000),
+                    data + rng.bytes(300),
+                    b"P6 99999 99999 255 ",
+                ),
+            )
         return suffix, data
 
     def one(self, case: Case) -> str:
@@ -175,7 +186,11 @@ class _Uses:
         """A video to which something was done, as far as FFmpeg reads it."""
         rng, suffix = case.rng, pick(case.rng, list(self.videos))
         data = self.videos[suffix]
-        data = change_bytes(rng, data, case.done, 0, pick(rng, (len(data), 400, len(data)))) if rng.random() < 0.9 else data
+        data = (
+            change_bytes(rng, data, case.done, 0, pick(rng, (len(data), 400, len(data))))
+            if rng.random() < 0.9
+            else data
+        )
         path = case.write(f"case{pick(rng, (suffix, suffix, '.mov', '.bin'))}", data)
         if rng.random() < 0.5:
             count = sum(1 for _ in open_source(str(path)))
