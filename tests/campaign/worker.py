@@ -16,6 +16,7 @@ from posert.tests.campaign import planted
 from posert.tests.campaign.case import LOG, PARTS, Case, generator, judge
 from posert.tests.campaign.watch import Watch
 
+
 def main() -> None:
     """Arguments: part, seed, folder, and the name of a planted defect or "-". Requests: {"index": n}."""
     name, seed, folder, plant = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]

@@ -21,7 +21,8 @@ from posert.export.weights.checkpoint import load
 from posert.runtime.errors import CheckpointError
 from posert.tests.campaign.case import Case, Defect, Part, Run
 from posert.tests.campaign.command import posert
-from posert.tests.campaign.hostile import Marker, safetensors as packed
+from posert.tests.campaign.hostile import Marker
+from posert.tests.campaign.hostile import safetensors as packed
 from posert.tests.campaign.mutate import TEXTS, change_bytes, change_json, json_text, pick
 
 _SIZES = (0, 1, -1, 2**20, 2**31 - 1, 2**31, 2**40, 2**62, 2**64, 10**30)
@@ -77,10 +78,17 @@ class _Uses:
         call, arguments = pick(case.rng, calls)
         case.done.append(f"code {call.__module__}.{call.__name__}")
         held: Any = Marker(call, arguments)
-        held = pick(case.rng, (held, {"state_dict": held}, {"state_dict": {**self.state, "x": held}}, {**self.state, "meta": held}))
+        held = pick(
+            case.rng,
+            (held, {"state_dict": held}, {"state_dict": {**self.state, "x": held}}, {**self.state, "meta": held}),
+        )
         way = int(case.rng.integers(3))
         try:
-            return ".pth", (_saved(held), _saved(held, old=True), pickle.dumps(held, protocol=int(case.rng.integers(6))))[way]
+            return ".pth", (
+                _saved(held),
+                _saved(held, old=True),
+                pickle.dumps(held, protocol=int(case.rng.integers(6))),
+            )[way]
         except Exception:  # modules and the like, which no pickle holds
             return ".pth", pickle.dumps(Marker())
 
@@ -126,7 +134,9 @@ class _Uses:
             way = str(case.rng.choice(["shape", "offsets", "dtype", "any", "name"]))
             case.done.append(way)
             if way == "shape":
-                value[name]["shape"] = [int(min(pick(case.rng, _SIZES), 2**63)) for _ in range(int(case.rng.integers(5)))]
+                value[name]["shape"] = [
+                    int(min(pick(case.rng, _SIZES), 2**63)) for _ in range(int(case.rng.integers(5)))
+                ]
             elif way == "offsets":
                 value[name]["data_offsets"] = [int(min(pick(case.rng, _SIZES), 2**63)) for _ in range(2)]
             elif way == "dtype":
@@ -164,4 +174,6 @@ def open_part(folder: Path) -> Run:
     return uses.run
 
 
-PART = Part("checkpoints", "checkpoints: code in pickles, lying tensors and headers, damaged files", 3000, 40, open_part)
+PART = Part(
+    "checkpoints", "checkpoints: code in pickles, lying tensors and headers, damaged files", 3000, 40, open_part
+)

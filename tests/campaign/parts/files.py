@@ -104,7 +104,9 @@ class _Uses:
         signed.write_bytes(self.bundle.read_bytes())
         self.signature = sign(signed, self.secret).read_bytes()
         engine = folder / "net.engine"
-        metadata = EngineMetadata("ab" * 32, "fp16", "tensorrt_rtx", "1.7.1.116", ("sm86",), ((1, 4, 8),), {"a": 1}, {"CONVOLUTION HALF": 3})
+        metadata = EngineMetadata(
+            "ab" * 32, "fp16", "tensorrt_rtx", "1.7.1.116", ("sm86",), ((1, 4, 8),), {"a": 1}, {"CONVOLUTION HALF": 3}
+        )
         origin = Origin("small", {"arch": "small", "dataset": "coco"}, contract, artifact, {"verdict": "unproven", "rows": []},
                         Golden(golden.crops[:1], tuple(o[:1] for o in golden.outputs)))  # fmt: skip
         write_engine(engine, Engine(metadata, b"ftrt" + bytes(range(256)), origin))
@@ -117,8 +119,14 @@ class _Uses:
         if case.rng.random() < 0.5:
             path = case.write("contract.json", json_text(case.rng, value, case.done))
         else:
-            text = yaml.safe_dump(self.contract, sort_keys=False) if case.rng.random() < 0.5 else json.dumps(value, indent=1)
-            more = pick(case.rng, ("", "", "!!python/object/apply:os.system ['id']\n", "a: &a [x]\nb: [*a, *a]\n", "? {}\n"))
+            text = (
+                yaml.safe_dump(self.contract, sort_keys=False)
+                if case.rng.random() < 0.5
+                else json.dumps(value, indent=1)
+            )
+            more = pick(
+                case.rng, ("", "", "!!python/object/apply:os.system ['id']\n", "a: &a [x]\nb: [*a, *a]\n", "? {}\n")
+            )
             path = case.write("contract.yaml", more.encode() + _text(case, text))
         posert("contract", path)
         return "described"
@@ -167,7 +175,11 @@ class _Uses:
             return "signed"
         changed = {"bundle": data, "signature": signature, "key": key}
         before = changed[way]
-        changed[way] = change_bytes(rng, before, case.done) if rng.random() < 0.7 or way == "bundle" else _text(case, before.decode())
+        changed[way] = (
+            change_bytes(rng, before, case.done)
+            if rng.random() < 0.7 or way == "bundle"
+            else _text(case, before.decode())
+        )
         path = case.write("case.pose", changed["bundle"])
         case.write("case.pose.minisig", changed["signature"])
         posert("verify", path, "--key", case.write("owner.pub", changed["key"]), "--backend", "onnxruntime")
@@ -214,9 +226,13 @@ class _Uses:
             elif way == "opset":
                 model.opset_import[0].version = pick(case.rng, (1, 7, 99, 2**40, -1))
             elif way == "names":
-                model.metadata_props[0].value = pick(case.rng, ("{0: 'person'", "[" * 3000, "__import__('os').system('id')", "{1e999: 2}", "{}"))
+                model.metadata_props[0].value = pick(
+                    case.rng, ("{0: 'person'", "[" * 3000, "__import__('os').system('id')", "{1e999: 2}", "{}")
+                )
             elif way == "size":
-                model.graph.input[0].type.tensor_type.shape.dim[int(case.rng.integers(4))].dim_value = pick(case.rng, (0, 1, 64, 2**31, -1))
+                model.graph.input[0].type.tensor_type.shape.dim[int(case.rng.integers(4))].dim_value = pick(
+                    case.rng, (0, 1, 64, 2**31, -1)
+                )
             elif way == "outputs":
                 del model.graph.output[:]
             else:
@@ -242,4 +258,6 @@ def open_part(folder: Path) -> Run:
     return run
 
 
-PART = Part("files", "contracts, configs, engines' sidecars, signatures, caches, journals, detectors", 4000, 60, open_part)
+PART = Part(
+    "files", "contracts, configs, engines' sidecars, signatures, caches, journals, detectors", 4000, 60, open_part
+)
