@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..annotation.settings import Settings
-from ..errors import InputError
+from ..errors import PosertError
 from ..media.sources import Frame
 from .cluster import Cluster, Parcel
 
@@ -125,7 +125,7 @@ class _Frames:
             return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(
+            raise PosertError(  # not of one frame, as an InputError would be
                 f'column "{self._image}": an image is {image.dtype} {image.shape}; expected uint8 (H, W, 3), or bytes'
             )
         return np.ascontiguousarray(image[..., ::-1]) if self._colour == "RGB" else image
