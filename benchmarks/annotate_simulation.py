@@ -78,12 +78,14 @@ class Outcome:
         redone: frames that were annotated by workers that were lost.
         driver_busy: share of the time in which the driver did something.
         last: seconds from the last shard that was handed out to the end.
+        of_linear: frames per second, over what the workers could do if none ever waited.
     """
 
     seconds: float
     redone: float
     driver_busy: float
     last: float
+    of_linear: float
 
 
 def simulate(model: Model, shards: Sequence[int], seed: int = 0) -> Outcome:
@@ -133,7 +135,7 @@ def simulate(model: Model, shards: Sequence[int], seed: int = 0) -> Outcome:
         else:
             heapq.heappush(events, (driver + seconds, entries, worker, shard + 1))
         entries += 1
-    return Outcome(end, redone, served / end if end else 0.0, end - last)
+    return Outcome(end, redone, served / end, end - last, sum(shards) / end / sum(speed))
 
 
 def _run(bundle: str, data: str, output: Path, devices: str, images: int) -> dict[str, Any]:
@@ -200,13 +202,12 @@ def _table(args: Any) -> None:
     rows = []
     for workers in args.workers:
         outcome = simulate(replace(model, workers=workers), shards)
-        linear = args.total / (workers * args.rate)
         rows.append(
             (
                 f"{workers:,}",
                 f"{outcome.seconds / 3600:.2f}",
                 f"{args.total / outcome.seconds:,.0f}",
-                f"{linear / outcome.seconds:.3f}",
+                f"{outcome.of_linear:.3f}",
                 f"{outcome.driver_busy:.1%}",
                 f"{outcome.last:.0f}",
                 f"{outcome.redone / args.total:.2%}",

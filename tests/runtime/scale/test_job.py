@@ -126,7 +126,7 @@ def test_workers_that_cannot_run(cluster: Cluster, settings: Settings, sources: 
 
     (tmp_path / "det.onnx").write_bytes(b"x")
     bad = replace(settings, detector=str(tmp_path / "det.onnx"))
-    with pytest.raises(PosertError, match="no worker is left: .*det.onnx"):
+    with pytest.raises(PosertError, match="(?s)no worker is left: .*det.onnx"):
         annotate_sources(find([str(sources)]), bad, cluster, tmp_path / "there")
     with pytest.raises(InputError, match="none.pose"):
         choose_there(cluster, str(tmp_path / "none.pose"))
