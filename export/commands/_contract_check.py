@@ -14,7 +14,7 @@ from ...runtime.cli.command import Command
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
 from ...runtime.system.progress import Report, steps
-from ._arguments import add_model_arguments, model_of
+from ..arguments import add_model_arguments, model_of
 
 if TYPE_CHECKING:
     from ...runtime.accuracy.frames import Frames

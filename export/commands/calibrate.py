@@ -12,7 +12,7 @@ from ...runtime.cli.command import Command
 from ...runtime.errors import PosertError
 from ...runtime.system.files import check_writable
 from ...runtime.system.progress import Report, steps
-from ._arguments import (
+from ..arguments import (
     add_calibration_arguments,
     add_model_arguments,
     calibration_frames,

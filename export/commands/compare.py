@@ -14,8 +14,8 @@ from ...runtime.cli import options
 from ...runtime.cli.command import Command
 from ...runtime.errors import InputError
 from ...runtime.system.files import atomic_write
-from . import _own_model
-from ._arguments import add_labelled_images, check_pair
+from .. import own_model
+from ..arguments import add_labelled_images, check_pair
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="architecture for BUNDLE:torch, if the bundle was built with --arch and --contract",
     )
-    _own_model.add_arguments(parser, network=False)
+    own_model.add_arguments(parser, network=False)
     add_labelled_images(parser, "of people to compare on", "synthetic people")
     add("--limit", type=options.positive, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})")
     add("--output", type=Path, metavar="DIR", help="folder for compare.json and pictures of the largest differences")
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 def _own(args: argparse.Namespace) -> Loaded:
     """The model of your own that the arguments describe, for a bundle that was built from it."""
     given = argparse.Namespace(**{**vars(args), "weights": args.weights or "auto", "network": None, "imgsz": None})
-    return _own_model.model_of(given).load(lambda what, done, total: None)
+    return own_model.model_of(given).load(lambda what, done, total: None)
 
 
 def _joints(distances: NDArray[np.float32], contract: Contract) -> dict[str, dict[str, float | None]]:

@@ -19,9 +19,10 @@ from .crew import Crew, Event
 from .devices import Device
 from .folder import JOB, PAGE, PLAN, SUMMARY
 from .ledger import Ledger
-from .output import Output, open_output
+from .output import Output
 from .plan import Plan
 from .progress import Progress
+from .remote import open_output
 from .settings import Settings, differences
 from .shard import Shard
 from .sources import Found

@@ -20,8 +20,9 @@ from ..system.files import atomic_write, check_writable
 from ..system.storage import Storage, is_url
 from .folder import FRAMES, JOB, PEOPLE, PLAN
 from .ledger import Ledger
-from .output import Output, open_output
+from .output import Output
 from .plan import Plan
+from .remote import open_output
 from .shard import Shard
 
 _ROWS = 65536  # of a group, and of a batch that is read

@@ -25,6 +25,7 @@ IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 MAX_PIXELS = 1 << 28
 """Images of more are refused before anything is allocated for them: this is 0.8 GB. FFmpeg's limit is the same."""
+_MOTION_JPEG = (".mjpeg", ".mjpg")  # they begin as a JPEG does
 _PATIENCE_S = 20.0  # the largest image takes some seconds
 _CAMERA_PATIENCE_S = 2.0  # one that has stopped delivers nothing, ever
 _MAX_BYTES = 1 << 30  # of an image file: with all that its pixels take, this is 2 GB
@@ -97,7 +98,8 @@ def open_source(spec: str) -> Source:
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
-        if path.suffix.lower() in IMAGES or cv2.haveImageReader(str(path)):
+        looks_like_image = cv2.haveImageReader(str(path)) and path.suffix.lower() not in _MOTION_JPEG
+        if path.suffix.lower() in IMAGES or looks_like_image:
             return Source(path.name, path, video=False, keys=(path.name,), total=1)
         return _open_video(cv2.VideoCapture(str(path)), path.name, path)
     if spec.isdigit():

@@ -102,6 +102,17 @@ def readers() -> int:
     return sum(thread.name == "posert-read" for thread in threading.enumerate())
 
 
+def test_motion_jpeg_is_a_video_although_it_begins_as_a_jpeg_does(tmp_path: Path) -> None:
+    path = tmp_path / "camera.mjpeg"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    source = open_source(str(path))
+    assert source.video
+    assert len(list(source)) == 3
+
+
 def test_the_thread_ends_with_the_iteration(tmp_path: Path) -> None:
     folder = str(folder_of(tmp_path, 9))
     assert [key for key, _ in open_source(folder)] == [f"{i}.png" for i in range(9)]

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...runtime.errors import ConfigError, PosertError
+from ..runtime.errors import ConfigError, PosertError
 
 if TYPE_CHECKING:
-    from ...runtime.bundle.contract import Contract
-    from ..builder.model import OnnxModel, OwnModel
-    from ..configs import Description, Joints
+    from ..runtime.bundle.contract import Contract
+    from .builder.model import OnnxModel, OwnModel
+    from .configs import Description, Joints
 
 OPTIONS = ("config", "contract", "network", "dataset_file")
 _SOURCES = {"MMPose 1.x": "mmpose-1", "MMPose 0.x": "mmpose-0"}
@@ -43,7 +43,7 @@ def model_of(args: argparse.Namespace) -> OwnModel | OnnxModel:
     Raises:
         PosertError: they contradict each other, or a file does not say what is needed.
     """
-    from ..builder.model import OnnxModel
+    from .builder.model import OnnxModel
 
     if args.config is not None and args.contract is not None:
         raise PosertError("--config and --contract both say what the network expects: give one of them")
@@ -99,7 +99,7 @@ def _is_bundle(path: Path) -> bool:
 
 def _description(args: argparse.Namespace, weights: Path) -> Description:
     """What --config or --contract says, or the file of the weights itself; with the joints of --dataset-file."""
-    from ..configs import read_description
+    from .configs import read_description
 
     given = args.config or args.contract
     found = read_description(given or weights, config_root=args.config_root)
@@ -110,14 +110,14 @@ def _description(args: argparse.Namespace, weights: Path) -> Description:
 
 
 def _joints(args: argparse.Namespace) -> Joints | None:
-    from ..configs import read_joints
+    from .configs import read_joints
 
     return None if args.dataset_file is None else read_joints(args.dataset_file, args.config_root)
 
 
 def _with_differences(found: Description, weights: Path, root: Path | None) -> Description:
     """The given description, with a note on what the weights' own metadata say otherwise."""
-    from ..configs import read_description
+    from .configs import read_description
 
     try:
         own = read_description(weights, config_root=root)
@@ -141,7 +141,7 @@ def _with_differences(found: Description, weights: Path, root: Path | None) -> D
 
 def _layers(found: Description) -> dict[str, Any]:
     """What a config says of its layers, by section and key; of these some change the result and no name or shape."""
-    from ..networks.section import NEUTRAL
+    from .networks.section import NEUTRAL
 
     sections = {name: found.network.get(name) for name in ("backbone", "neck", "head", "keypoint_head", "EXTRA")}
     return {
@@ -163,8 +163,8 @@ def _contract(found: Description, args: argparse.Namespace) -> Contract:
 
 
 def _of_config(args: argparse.Namespace, found: Description, contract: Contract, weights: Path, note: str) -> OwnModel:
-    from ..builder.model import OwnModel
-    from ..networks import network_of
+    from .builder.model import OwnModel
+    from .networks import network_of
 
     if not found.network:
         raise PosertError(
@@ -179,11 +179,11 @@ def _of_config(args: argparse.Namespace, found: Description, contract: Contract,
 
 def _of_architecture(args: argparse.Namespace) -> OwnModel:
     """A known architecture for joints, a size or a contract that no published row has."""
-    from .. import catalog
-    from ..archs import architecture, build_arch
-    from ..builder.model import OwnModel
-    from ..configs import read_description
-    from ..configs.description import COMBINED
+    from . import catalog
+    from .archs import architecture, build_arch
+    from .builder.model import OwnModel
+    from .configs import read_description
+    from .configs.description import COMBINED
 
     if args.network is not None or args.config is not None:
         raise PosertError(

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...runtime.cli import options
-from ...runtime.errors import PosertError
-from . import _own_model
+from ..runtime.cli import options
+from ..runtime.errors import PosertError
+from . import own_model
 
 if TYPE_CHECKING:
-    from ...runtime.accuracy.frames import Frames
-    from ..builder.model import OnnxModel, OwnModel, PublishedModel
+    from ..runtime.accuracy.frames import Frames
+    from .builder.model import OnnxModel, OwnModel, PublishedModel
 
 _CALIBRATION_IMAGES = 100
 _SYNTHETIC = Path("demo")  # of --calib
@@ -27,7 +27,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stages", type=options.positive, metavar="K", help="stop a network of several stages after stage K")
     weights = "a checkpoint file, auto (download), demo or random (default: auto)"
     add("--weights", default="auto", metavar="FILE", help=weights)
-    _own_model.add_arguments(parser)
+    own_model.add_arguments(parser)
 
 
 def model_of(args: argparse.Namespace) -> PublishedModel | OwnModel | OnnxModel:
@@ -35,22 +35,22 @@ def model_of(args: argparse.Namespace) -> PublishedModel | OwnModel | OnnxModel:
 
     Raises PosertError: they name none or more than one, a stage that does not exist, or weights that cannot be had.
     """
-    described = [name for name in _own_model.OPTIONS if getattr(args, name) is not None]
+    described = [name for name in own_model.OPTIONS if getattr(args, name) is not None]
     by_file = args.weights not in ("auto", "demo", "random") and args.arch is None and args.model is None
     if described or by_file:
         unused = [name for name in ("model", "dataset", "stages") if getattr(args, name) is not None]
         if unused:
             given = described[0].replace("_", "-") if described else "weights"
             raise PosertError(f"--{unused[0]} is for published models; leave it out with --{given}")
-        return _own_model.model_of(args)
+        return own_model.model_of(args)
     return _published(args)
 
 
 def _published(args: argparse.Namespace) -> PublishedModel:
-    from .. import catalog
-    from ..archs import on_meta
-    from ..builder.model import PublishedModel
-    from ..weights.load import check_source
+    from . import catalog
+    from .archs import on_meta
+    from .builder.model import PublishedModel
+    from .weights.load import check_source
 
     if (args.model is None) == (args.arch is None):
         raise PosertError(
@@ -98,10 +98,10 @@ def _is_synthetic(args: argparse.Namespace) -> bool:
 
 def calibration_frames(args: argparse.Namespace, joints: int) -> Frames:
     """The images of --calib, with labels or with boxes only; without it, and for "demo", synthetic people."""
-    from ...runtime.accuracy.frames import box_frames, read_frames
-    from ...runtime.accuracy.label_csv import is_label_csv
-    from ...runtime.metrics.coco_files import read_json
-    from ..demo.frames import demo_frames
+    from ..runtime.accuracy.frames import box_frames, read_frames
+    from ..runtime.accuracy.label_csv import is_label_csv
+    from ..runtime.metrics.coco_files import read_json
+    from .demo.frames import demo_frames
 
     if not args.calib or _is_synthetic(args):
         return demo_frames(joints, "calib", _CALIBRATION_IMAGES, "synthetic people")
