@@ -61,11 +61,11 @@ class GateError(PosertError):
 
 @contextlib.contextmanager
 def naming(*files: str | os.PathLike[str] | None) -> Iterator[None]:
-    """An InputError of the block names these files: what checks a record does not know where it was read."""
+    """Errors of the block name these files: what checks a record or runs a graph does not know where it was read."""
     names = [str(file) for file in files if file is not None]
     try:
         yield
-    except InputError as error:
+    except (BackendError, DetectorError, InputError) as error:
         if any(os.path.basename(name) in str(error) for name in names):
             raise
-        raise InputError(f"{' and '.join(names)}: {error}") from error
+        raise type(error)(f"{' and '.join(names)}: {error}") from error

@@ -23,6 +23,8 @@ class Progress:
 
     def __init__(self, shards: Iterable[Shard], outcomes: Mapping[int, Outcome], todo: Iterable[Shard]) -> None:
         self._left = {shard.number: shard.frames for shard in todo}
+        known = [frames for frames in self._left.values() if frames is not None]
+        self._known, self._frames_known = len(known), sum(known)  # a sum over all shards would cost each event more
         others = [s for s in shards if s.number not in self._left]
         self._before = sum(outcomes[s.number].frames for s in others if s.number in outcomes)
         self._began = time.perf_counter()
@@ -48,7 +50,8 @@ class Progress:
         if event.kind == "crashed":
             self.crashed += 1
             return
-        self._left.pop(shard.number, None)
+        if (frames := self._left.pop(shard.number, None)) is not None:
+            self._known, self._frames_known = self._known - 1, self._frames_known - frames
         if event.kind == "failed":
             self.failed += 1
             return
@@ -108,9 +111,8 @@ class Progress:
 
     def _frames_left(self) -> int:
         """Of the shards that are not done; one of unknown length counts as the mean of the others."""
-        known = [frames for frames in self._left.values() if frames is not None]
-        mean = sum(known) / len(known) if known else 0.0
-        total = sum(known) + mean * (len(self._left) - len(known))
+        mean = self._frames_known / self._known if self._known else 0.0
+        total = self._frames_known + mean * (len(self._left) - self._known)
         return max(0, round(total) - sum(int(told["frames"]) for told in self._running.values()))
 
 

@@ -51,11 +51,10 @@ class Cluster:
         if ray.is_initialized():
             yield
             return
-        where = {} if self.address == LOCAL else {"address": self.address}
+        # a cluster that runs takes no options of its start; without an address Ray might join one of this machine
+        new = {"include_dashboard": False} if self.address == LOCAL else {}
         try:
-            ray.init(**where, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-        except TypeError:  # of a cluster that runs the options of its start are not taken
-            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+            ray.init(self.address, log_to_driver=False, logging_level="ERROR", **new)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise PosertError(f"--ray {self.address}: cannot connect to a Ray cluster: {error}") from error
         try:

@@ -16,6 +16,7 @@ from .cluster import Cluster, Parcel, load_ray
 
 _TICK = 0.5  # seconds after which `work` gives control back although nothing happened
 _COUNTS = 5.0  # seconds between two looks at how far the shards are
+_PATIENCE = 30.0  # seconds without a worker, after which that is said
 _DEATHS = 5  # more than there are workers, one after the other, after which the run ends
 _THREADS = 2  # of an actor: one annotates, one tells how far that is
 
@@ -50,7 +51,7 @@ class RayCrew:
         self._calls: dict[Any, tuple[_Hired, str]] = {}
         self._numbers = self._deaths = 0
         self._crashes: Counter[int] = Counter()
-        self._looked = time.monotonic()
+        self._looked = self._idle = time.monotonic()
 
     def work(self, shards: Iterable[Shard]) -> Iterator[Event | None]:
         """Hand out shards, and tell what becomes of them; None every so often. All workers end with the generator.
@@ -62,7 +63,7 @@ class RayCrew:
             for _ in range(min(self._cluster.room(), len(waiting))):
                 self._hire()
             while waiting or any(one.shard for one in self._hired):
-                self._look()
+                yield from self._look()
                 ready, _ = self._ray.wait(list(self._calls), timeout=_TICK)
                 if not ready:
                     yield None
@@ -81,14 +82,23 @@ class RayCrew:
     def _call(self, one: _Hired, kind: str, call: Any) -> None:
         self._calls[call] = one, kind
 
-    def _look(self) -> None:
-        if time.monotonic() - self._looked < _COUNTS:
-            return
-        self._looked = time.monotonic()
-        for one in self._hired:
-            if one.shard and not one.asked:
-                one.asked = True
-                self._call(one, "counts", one.actor.counts.remote())
+    def _look(self) -> Iterator[Event]:
+        """Ask how far the shards are. While no worker has started, say now and then what they wait for."""
+        now = time.monotonic()
+        if now - self._looked > _COUNTS:
+            self._looked = now
+            for one in self._hired:
+                if one.shard and not one.asked:
+                    one.asked = True
+                    self._call(one, "counts", one.actor.counts.remote())
+        if any(one.node for one in self._hired):
+            self._idle = now
+        elif now - self._idle > _PATIENCE:
+            self._idle = now
+            has = {name: count for name, count in self._ray.available_resources().items() if name in ("CPU", "GPU")}
+            needs = f"{self._cluster.cpus} CPU" + (f" and {self._cluster.gpus:g} GPU" if self._cluster.gpus else "")
+            why = f"no worker has started: one needs {needs} on one machine; the cluster has free: {has or 'nothing'}"
+            yield Event("ray", "warning", None, {}, why)
 
     def _take(self, call: Any, one: _Hired, kind: str, waiting: deque[Shard]) -> Iterator[Event]:
         if one not in self._hired:  # the last words of one that is gone
@@ -134,7 +144,9 @@ class RayCrew:
         why = "its machine is gone" if gone else f"the worker ended: {_short(error)}"
         if not gone:  # a machine that was taken away says nothing about the shard
             self._deaths += 1
-        if shard is not None:
+        if shard is None:
+            yield Event(one.name, "warning", None, {}, why)
+        else:
             self._crashes[shard.number] += not gone
             if self._crashes[shard.number] < CRASHES:
                 waiting.appendleft(shard)

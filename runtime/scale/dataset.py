@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..annotation.settings import Settings
-from ..errors import InputError
+from ..errors import PosertError
 from ..media.sources import Frame
 from .cluster import Cluster, Parcel
 
@@ -63,7 +63,8 @@ def annotate(
         fn_constructor_args=(parcel, cluster, image, boxes, colour),
         batch_size=batch_size,
         batch_format="numpy",
-        compute=ActorPoolStrategy(size=cluster.workers) if cluster.workers else ActorPoolStrategy(min_size=1),
+        # from one on, as there is room: a fixed number could leave no processor to those who read the images
+        compute=ActorPoolStrategy(min_size=1, max_size=cluster.workers),
         num_cpus=options["num_cpus"],
         num_gpus=options["num_gpus"],
         runtime_env=options["runtime_env"],
@@ -93,7 +94,8 @@ class _Frames:
         boxes = None if self._boxes is None else batch[self._boxes]
 
         def boxes_of(key: str | int) -> Any:
-            return None if boxes is None else np.asarray(boxes[int(key)], np.float32).reshape(-1, 4)
+            # Ray gives lists of lists as arrays of arrays
+            return None if boxes is None else np.array([[*box] for box in boxes[int(key)]], np.float32).reshape(-1, 4)
 
         rows: list[tuple[Any, ...]] = []
         for _, people, error in each_frame(self._pipeline, self._frames(images), boxes_of):
@@ -123,7 +125,7 @@ class _Frames:
             return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(
+            raise PosertError(  # not of one frame, as an InputError would be
                 f'column "{self._image}": an image is {image.dtype} {image.shape}; expected uint8 (H, W, 3), or bytes'
             )
         return np.ascontiguousarray(image[..., ::-1]) if self._colour == "RGB" else image

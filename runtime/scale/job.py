@@ -26,7 +26,8 @@ def choose_there(cluster: Cluster, bundle: str, backend: str = "auto", precision
     """
     with cluster.connected():
         parcel = Parcel.of(Settings(bundle, backend, precision))
-        return _there(cluster, _selected, parcel, cluster.gpus > 0)
+        selected: Selection = _there(cluster, _selected, parcel, cluster.gpus > 0)
+        return selected
 
 
 def annotate_sources(

@@ -87,6 +87,9 @@ class Part:
     starts_programs: bool = False
 
 
+LOG = "log"
+"""File in a worker's folder: what libraries print, and where a case hangs."""
+
 PARTS = Registry("part", "posert.tests.campaign.parts", "PART", "posert.campaign", Part)
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from posert.runtime.system.journal import Journal
 from posert.runtime.system.process import JsonProcess, ProcessError
-from posert.tests.campaign.case import PARTS, Outcome, Part
+from posert.tests.campaign.case import LOG, PARTS, Outcome, Part
 
+HANG_S: float | None = None
+"""Seconds after which a case hangs, where it is not the part that says so: for tests of the campaign."""
 _OPENING_S = 300.0  # imports, and the files that all cases share, on a busy machine
 _MEMORY_GB = 6.0  # the worker itself reports what is above the limit, unless it would take the machine first
 
@@ -124,8 +126,7 @@ def _outcomes(
             try:
                 yield index, Outcome(**process.ask(index=index))
             except ProcessError as error:
-                log = (own / "log").read_text(errors="replace") if (own / "log").exists() else ""
-                yield index, Outcome("defect", _kind(str(error)), detail=f"{error}\n{error.output}\n{log}"[:2000])
+                yield index, Outcome("defect", _kind(str(error)), detail=f"{error}\n{_log(own)}"[:2000])
                 process.close()
                 process = None
                 shutil.rmtree(own, ignore_errors=True)
@@ -141,9 +142,18 @@ def _start(part: Part, seed: int, folder: Path, plant: str) -> JsonProcess:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "SILENT"}
     command = [sys.executable, "-m", "posert.tests.campaign.worker", part.name, str(seed), str(folder), plant]
     opening = JsonProcess(command, env=env, patience=_OPENING_S, memory_gb=_MEMORY_GB)
-    opening.read()
-    opening._patience = part.limit_s
+    try:
+        opening.read()
+    except ProcessError as error:
+        raise RuntimeError(f"the part {part.name} does not open: {error}\n{_log(folder)}") from error
+    opening.patience = min(part.limit_s, HANG_S or part.limit_s)
     return opening
+
+
+def _log(folder: Path) -> str:
+    """What a worker's libraries printed, and where it hung."""
+    path = folder / LOG
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _kind(message: str) -> str:

@@ -21,6 +21,8 @@ _OPENED, _CREATED, _MODIFIED = 0x20, 0x100, 0x2
 _ROOT = Path(posert.__file__).parent.resolve()
 # Python and its libraries, the sources, and what the system tells about itself
 _READABLE = (sys.prefix, sys.base_prefix, *sys.path, _ROOT, "/proc", "/sys", "/dev", "/usr", "/lib", "/etc/ld.so")
+# OpenVINO's telemetry, which it writes where it refuses a graph, and matplotlib's fonts.
+_OF_LIBRARIES = tuple(str(Path.home() / name) for name in ("intel", ".cache/matplotlib", ".config/matplotlib"))
 
 
 class Watch:
@@ -74,7 +76,9 @@ class Watch:
             self._active = False
             path, mode = os.path.realpath(os.fsdecode(arguments[0])), str(arguments[1])
             if not path.startswith(self._own):
-                if arguments[2] & (os.O_WRONLY | os.O_RDWR) and path != os.devnull:
+                if path.startswith(_OF_LIBRARIES):
+                    pass
+                elif arguments[2] & (os.O_WRONLY | os.O_RDWR) and path != os.devnull:
                     self._events.append(("wrote outside", f"{path} {mode}"))
                 elif not path.startswith(self._readable):
                     self._events.append(("read outside", path))

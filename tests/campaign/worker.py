@@ -13,10 +13,8 @@ from pathlib import Path
 
 from posert.runtime.system.process import answer_channel
 from posert.tests.campaign import planted
-from posert.tests.campaign.case import PARTS, Case, generator, judge
+from posert.tests.campaign.case import LOG, PARTS, Case, generator, judge
 from posert.tests.campaign.watch import Watch
-
-LOG = "log"  # what libraries print, and where a case hangs
 
 
 def main() -> None:

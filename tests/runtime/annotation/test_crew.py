@@ -55,7 +55,7 @@ def crew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crew]
     def of(kind: str, devices: list[Device] = DEVICES) -> Crew:
         command = [sys.executable, "-c", WORKER, kind, str(tmp_path)]
         monkeypatch.setattr(module, "_command", lambda device: [*command, str(device)])
-        return Crew(devices, Settings("b", "openvino", "fp32"), tmp_path, tmp_path)
+        return Crew(devices, Settings("b", "openvino", "fp32"), str(tmp_path), tmp_path)
 
     return of
 
