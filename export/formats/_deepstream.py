@@ -22,7 +22,7 @@ _BATCH = 8
 
 def plan_app(bundle: Bundle, args: argparse.Namespace) -> Write:
     """The work for the options of the format; see `Format.plan`."""
-    from ..arguments import check_pair
+    from ..given_images import check_pair
 
     check_pair(args, "annotations", "images")
     # nvinfer gives float planes of 0 to 255, less a mean, times one scale for all channels: the rest is in the graph.

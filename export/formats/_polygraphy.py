@@ -25,7 +25,7 @@ _COSINE = 0.05
 
 def plan_files(bundle: Bundle, args: argparse.Namespace) -> Write:
     """The work for the options of the format; see `Format.plan`."""
-    from ..arguments import check_calibration
+    from ..given_images import check_calibration
 
     check_polygraphy()
     wanted = wanted_graph(bundle, args)
@@ -113,9 +113,9 @@ def _write_trtexec(
 def _calibration(bundle: Bundle, args: argparse.Namespace) -> NDArray[np.uint8]:
     """Crops `(N, H, W, 3)` uint8 BGR of the people in --calib, those that posert itself would calibrate on."""
     from ...calib.images import crops_from_coco
-    from ..arguments import calibration_frames
     from ..builder.graphs import CALIBRATION_PEOPLE
     from ..builder.tuning import calibration_sample_size
+    from ..given_images import calibration_frames
 
     c = bundle.contract
     frames = calibration_frames(args, len(c.keypoints)).with_joints_of(c)

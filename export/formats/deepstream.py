@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..arguments import add_labelled_images
+    from ..given_images import add_labelled_images
 
     add_precision(parser)
     add_labelled_images(parser, "to measure the AP through nvinfer's crops on", "synthetic people")

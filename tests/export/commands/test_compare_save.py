@@ -31,7 +31,7 @@ def test_polygraphy_reads_it(narrow_bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 0 and "torchscript" in done.stdout, done.stdout + done.stderr
     model = onnx.load(folder / "second.onnx")
     weight = next(t for t in model.graph.initializer if t.name == "conv1.weight")
-    array = np.ascontiguousarray(onnx.numpy_helper.to_array(weight)[:, ::-1])  # red and blue exchanged
+    array = np.zeros_like(onnx.numpy_helper.to_array(weight))  # it no longer sees the crop
     weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
     onnx.save(model, folder / "second.onnx")
     done = subprocess.run(["sh", str(folder / "run.sh")], capture_output=True, text=True, env=env)
