@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -70,10 +71,8 @@ class _Uses:
             if way == "close":
                 stream.close()  # type: ignore[attr-defined]
             elif way == "throw":
-                try:
+                with contextlib.suppress(KeyError):
                     stream.throw(KeyError("of the reader"))  # type: ignore[attr-defined]
-                except KeyError:
-                    pass
             elif way == "drop":
                 del stream
                 gc.collect()
