@@ -223,7 +223,7 @@ class _Uses:
         for _ in range(2 if way == "twice" else 1):
             os.killpg(process.pid, number) if number == signal.SIGKILL else process.send_signal(number)
             time.sleep(0.02)
-        err = self.end(process, command.took + _PATIENCE_S)
+        err = self.end(process, 2 * command.took + _PATIENCE_S)
         # Before Python has started there is nobody who would catch a signal.
         ended = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130, -2)}[number]
         status = self.judged(err, process.returncode, (0, *ended))
@@ -234,7 +234,7 @@ class _Uses:
         limit = int(case.rng.choice([0, 1, 2, 4, 8, 16, 32, 64, 128]))
         case.done.append(f"{limit} kB")
         process = self.start(command, out, limit)
-        err = self.end(process, command.took + _PATIENCE_S)
+        err = self.end(process, 2 * command.took + _PATIENCE_S)
         status = self.judged(err, process.returncode, (0, 1, 2))
         return status, status == 0 and _contents(out) == command.right
 
@@ -250,7 +250,7 @@ class _Uses:
             process = self.start(command, out) if command.arguments[0] != "sign" else None
             if process is None:
                 return 0, True
-            err = self.end(process, command.took + _PATIENCE_S)
+            err = self.end(process, 2 * command.took + _PATIENCE_S)
             status = self.judged(err, process.returncode, (0, 1, 2))
             _check_whole(out)
             self.check_left(case, out, killed=False)
@@ -281,7 +281,7 @@ class _Uses:
         place = Path(pick(case.rng, (str(case.folder / "file"), "/dev/null", "/proc", "/sys", "/dev/full")))
         case.done.append(str(place))
         process = self.start_at(command, place, case.folder)
-        err = self.end(process, command.took + _PATIENCE_S)
+        err = self.end(process, 2 * command.took + _PATIENCE_S)
         status = self.judged(err, process.returncode, (2,))
         if place.name not in err:
             raise Defect("names no file: status 2", err[-300:])
