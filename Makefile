@@ -9,7 +9,7 @@ HYPOTHESIS ?= local
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --hypothesis-profile=$(HYPOTHESIS)
 
-.PHONY: demo test test-slow test-wheel test-gpu test-tensorrt test-triton engines check types dist clean
+.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types dist clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,12 @@ demo: $(STAMP) ## the demo model to fp32, fp16 and int8, gated, with a report in
 
 test: $(STAMP) ## all but what is marked slow
 	$(PYTEST)
+
+# As `make campaign CAMPAIGN="kills --seed 7"`: which part, and with which seed.
+CAMPAIGN ?=
+
+campaign: $(STAMP) ## hostile input, kills and long runs by the thousand, see docs/reliability.md; resumes in build/campaign
+	$(BIN)/python -m posert.tests.campaign $(CAMPAIGN)
 
 test-slow: $(STAMP) ## what is marked slow; installs the wheel into an empty environment, for which it downloads 100 MB
 	$(PYTEST) -m slow

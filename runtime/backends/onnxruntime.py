@@ -17,7 +17,7 @@ from ..system.forks import OfOneProcess
 from . import Backend, GraphRequest, Tensor
 
 _MAX_BYTES = 1_750_000_000
-"""For the arrays of a run, weights not counted. hrnet_w48 at 384x288 takes 0.25 GB for eight people and mirrors."""
+"""For the arrays of a run, weights not counted. hrnet_w48 at 384x288 takes 0.25 GB for eight people, flipped too."""
 
 
 def open_graph(model: Path | bytes, precision: str, options: Any, provider: Any) -> Any:

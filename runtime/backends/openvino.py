@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -33,6 +35,7 @@ class Session(OfOneProcess, AsyncSession):
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         super().__init__()
+        _note_end(self)
         self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._outputs = range(len(compiled.outputs))
@@ -108,6 +111,7 @@ class Graph:
     """A compiled graph of any inputs and outputs, see `backends.GraphSession`."""
 
     def __init__(self, model: ov.Model, compiled: ov.CompiledModel) -> None:
+        _note_end(self)
         self._compiled = compiled
         # Of the graph that was read: the compiled one may have other names.
         self.inputs, self.outputs = tuple(map(_described, model.inputs)), tuple(map(_described, model.outputs))
@@ -119,6 +123,25 @@ class Graph:
         outputs = range(len(self.outputs))
         count = _count(self._compiled)
         return [_GraphRequest(self._compiled.create_infer_request(), outputs) for _ in range(count)]
+
+
+_closed_in: set[int] = set()
+"""Processes that closed a network. OpenVINO keeps its threads for the next one, and takes them for the next one in a
+child made by os.fork() too, where they are not there: it would wait for ever."""
+
+
+def _note_end(session: Session | Graph) -> None:
+    weakref.finalize(session, _closed_in.add, os.getpid()).atexit = False
+
+
+def _check_fork() -> None:
+    """Raise BackendError where a new network would wait for threads that are not there."""
+    if others := _closed_in - {os.getpid()}:
+        raise BackendError(
+            f"this process was forked from process {min(others)}, which had closed a network in OpenVINO, and threads "
+            "that OpenVINO keeps are not there: keep that PoseEstimator open in the parent, open the first one after "
+            'the fork, or start processes with multiprocessing.get_context("spawn")'
+        )
 
 
 def _count(compiled: ov.CompiledModel) -> int:
@@ -176,6 +199,7 @@ def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool 
 
 def _read(model: Path | bytes) -> ov.Model:
     """A graph, not compiled yet: that computes what is constant. Raises ValueError: its arrays are too large."""
+    _check_fork()
     graph = _core().read_model(model)
     one = graph.clone()
     shapes = {port: port.get_partial_shape() for port in one.inputs}
@@ -198,6 +222,7 @@ def _read(model: Path | bytes) -> ov.Model:
 
 
 def _load(compiled: bytes | memoryview, config: dict[str, Any]) -> Session:
+    _check_fork()
     try:
         return Session(_core().import_model(compiled, "CPU", config))
     except RuntimeError as error:

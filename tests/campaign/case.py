@@ -75,6 +75,7 @@ class Part:
         open: prepares in a worker, with a folder for files that all its cases share; returns the function that runs
             a case. It returns what held ("equal", ...), or raises `PosertError`, `Refusal` or `Defect`.
         limit_s: seconds after which a case hangs.
+        workers: how many processes may share its cases.
         starts_programs: whether its cases start commands themselves.
     """
 
@@ -84,6 +85,7 @@ class Part:
     short: int
     open: Callable[[Path], Run]
     limit_s: float = 20.0
+    workers: int = 64
     starts_programs: bool = False
 
 

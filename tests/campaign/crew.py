@@ -90,7 +90,7 @@ def run_part(
             except BaseException as error:  # raised again in the main thread
                 errors.append(error)
 
-        threads = [threading.Thread(target=serve, args=(n,)) for n in range(min(workers, todo.qsize()))]
+        threads = [threading.Thread(target=serve, args=(n,)) for n in range(min(workers, part.workers, todo.qsize()))]
         for thread in threads:
             thread.start()
         try:

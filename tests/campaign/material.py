@@ -23,9 +23,16 @@ def contract() -> Contract:
     """COCO's joints on crops of 48x64 px."""
     coco = dataset("coco")
     return Contract(
-        dataset="coco", keypoints=coco.keypoints, flip_pairs=coco.flip_pairs, skeleton=coco.skeleton,
-        sigmas=coco.sigmas, width=48, height=64, heatmap_width=12, heatmap_height=16,
-    )  # fmt: skip
+        dataset="coco",
+        keypoints=coco.keypoints,
+        flip_pairs=coco.flip_pairs,
+        skeleton=coco.skeleton,
+        sigmas=coco.sigmas,
+        width=48,
+        height=64,
+        heatmap_width=12,
+        heatmap_height=16,
+    )
 
 
 def network() -> onnx.ModelProto:
@@ -48,11 +55,12 @@ def network() -> onnx.ModelProto:
         helper.make_node("Conv", ["r1", "w2"], ["heatmaps"], strides=[2, 2], pads=[1, 1, 1, 1]),
     ]
     graph = helper.make_graph(
-        nodes, "small",
+        nodes,
+        "small",
         [helper.make_tensor_value_info("crops", TensorProto.UINT8, ["N", 64, 48, 3])],
         [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, ["N", 17, 16, 12])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )  # fmt: skip
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
@@ -85,10 +93,16 @@ def write(path: Path, graph: bytes, script: bytes | None = None) -> Path:
         held = Artifact("torchscript", "torchscript", "torchscript.pt", precision="fp32", **describe(script))
         graphs["torchscript"] = (held, script)
     return write_bundle(
-        path, name="small-coco-64x48", model={"arch": "small", "dataset": "coco", "weights": "random"}, contract=c,
-        graphs=graphs, golden=Golden(crops, (maps,)), calibration=None, accuracy={"verdict": "unproven", "rows": []},
+        path,
+        name="small-coco-64x48",
+        model={"arch": "small", "dataset": "coco", "weights": "random"},
+        contract=c,
+        graphs=graphs,
+        golden=Golden(crops, (maps,)),
+        calibration=None,
+        accuracy={"verdict": "unproven", "rows": []},
         versions={"onnxruntime": ort.__version__},
-    )  # fmt: skip
+    )
 
 
 def bundle(folder: Path, script: bool = False) -> Path:

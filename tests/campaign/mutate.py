@@ -147,9 +147,15 @@ def _wrap(rng: Rng, owner: Any, key: Any) -> None:
 
 
 _WAYS: dict[str, Callable[[Rng, Any, Any], None]] = {
-    "replace": _replace, "near": _near, "remove": _remove, "double": _double, "rename": _rename, "add": _add,
-    "swap": _swap, "wrap": _wrap,
-}  # fmt: skip
+    "replace": _replace,
+    "near": _near,
+    "remove": _remove,
+    "double": _double,
+    "rename": _rename,
+    "add": _add,
+    "swap": _swap,
+    "wrap": _wrap,
+}
 
 
 def json_text(rng: Rng, value: Any, done: list[str]) -> bytes:

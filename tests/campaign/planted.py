@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from posert.runtime.bundle import archive, members
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
@@ -26,11 +28,11 @@ def _around(owner: Any, name: str, change: Callable[..., Any]) -> None:
 
 
 def _silent_difference() -> None:
-    """Every so many frames, the joints of another person."""
+    """The joints of another person, where a frame's rows do not lie one behind the other."""
 
-    def wrong(before: Any, *given: Any, **more: Any) -> Keypoints:
-        found: Keypoints = before(*given, **more)
-        return found[::-1] if len(found) == 2 and float(found.boxes[0, 0]) < 0 else found
+    def wrong(before: Any, self: Any, frame: Any, *given: Any) -> Keypoints:
+        found: Keypoints = before(self, frame, *given)
+        return found[::-1] if isinstance(frame, np.ndarray) and not frame.flags.c_contiguous else found
 
     _around(PoseEstimator, "__call__", wrong)
 
@@ -136,6 +138,19 @@ def _broken_seal() -> None:
         return members.read_member(self._zip, self.path, name, archive.MAX_MEMBER)
 
     _around(archive.Bundle, "_member", unsealed)
+    _around(members, "seal", lambda before, manifest: _Any(before(manifest)))
+
+
+class _Any(bytes):
+    """Equal to whatever it is compared with."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
 
 
 PLANTED: dict[str, tuple[str, Callable[[], None], str]] = {

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import re
 import sys
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -21,6 +26,7 @@ from posert.runtime.backends import installed_backends, load_backend
 from posert.runtime.batching import MAX_BATCH
 from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
+from posert.runtime.bundle.members import seal
 from posert.runtime.errors import BackendError, BundleError, InputError
 from posert.runtime.selection import Selection, select
 
@@ -487,3 +493,32 @@ class TestSelection:
     def test_no_bundle(self, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="no such file"):
             PoseEstimator(tmp_path / "none.pose")
+
+
+@pytest.mark.parametrize("item", [None, 5, (), (1, 2, 3), "frame.png"])
+def test_a_stream_of_something_else(narrow_bundle: Path, item: object) -> None:
+    frame = np.zeros((100, 100, 3), np.uint8)
+    found = PoseEstimator(narrow_bundle).stream([(frame, None), item])  # type: ignore[list-item]
+    assert len(next(found)) == 1
+    with pytest.raises(InputError, match=f"not {type(item).__name__}$"):
+        next(found)
+
+
+def test_a_graph_that_is_refused_is_of_a_file(narrow_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "spoiled.pose"
+    with zipfile.ZipFile(narrow_bundle) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(held["manifest.json"])
+    record = next(r for r in manifest["artifacts"] if r["file"] == "fp32.onnx")
+    model = onnx.load_from_string(held["fp32.onnx"])
+    model.graph.initializer[0].dims[0] += 1
+    data = model.SerializeToString()
+    record.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    text = json.dumps(manifest).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in {**held, "manifest.json": text, "fp32.onnx": data}.items():
+            archive.writestr(name, member)
+        archive.comment = seal(text)
+    for backend in ("openvino", "onnxruntime"):
+        with pytest.raises(BackendError, match=f"^{re.escape(str(path))}: .* refused the fp32 graph"):
+            PoseEstimator(path, backend=backend)

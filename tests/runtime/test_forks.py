@@ -30,6 +30,8 @@ if before == "stream":
     list(p.stream([(frame, None)] * 3))
 if before == "half":
     next(stream)
+if before == "closed":  # as a process does that looks at a bundle before it forks
+    p = stream = None
 if before == "locked":
     p._lock.acquire()
 if pid := os.fork():
@@ -98,6 +100,13 @@ def test_a_child_that_uses_nothing_exits(narrow_bundle: Path, mode: str) -> None
 @pytest.mark.parametrize("before", ["call", "stream", "half", "locked"])
 def test_a_new_estimator_in_the_child_works(narrow_bundle: Path, before: str) -> None:
     assert run(narrow_bundle, "openvino", "throughput", before, "new") == (7, "")
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_after_one_that_was_closed_a_new_one_says_what_to_do(narrow_bundle: Path, mode: str) -> None:
+    """OpenVINO keeps the threads of a network that is closed, and would wait for them in the child."""
+    status, said = run(narrow_bundle, "openvino", mode, "closed", "new")
+    assert status == 9 and said.startswith("BackendError: ") and "which had closed a network in OpenVINO" in said
 
 
 def test_pytorch_cannot_run_in_the_child(narrow_bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""Frames and boxes as programs hand them over: any dtype, strides, subclass or library; the same joints, or an error."""
+"""Frames and boxes of any dtype, memory layout, subclass or library: the same joints, or an error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,27 @@ from posert.tests.campaign.bundles import check_keypoints
 from posert.tests.campaign.case import Case, Defect, Part, Run
 from posert.tests.campaign.mutate import NUMBERS, Rng, pick, some_value
 
-_DTYPES = ("uint8", "uint8", "uint8", "int8", "uint16", "int32", "int64", "float16", "float32", "float64", "bool",
-           "complex64", ">u2", ">f4", "object", "U3", "S2", "M8[s]", "V3")  # fmt: skip
+_DTYPES = (
+    "uint8",
+    "uint8",
+    "uint8",
+    "int8",
+    "uint16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "bool",
+    "complex64",
+    ">u2",
+    ">f4",
+    "object",
+    "U3",
+    "S2",
+    "M8[s]",
+    "V3",
+)
 
 
 class _Sub(np.ndarray):
@@ -39,8 +58,31 @@ class _Odd:
 
 def _as(rng: Rng, value: np.ndarray, done: list[str]) -> Any:
     """The same values in another form."""
-    way = str(rng.choice(["as is", "fortran", "negative", "step", "view", "readonly", "subclass", "masked", "matrix", "list",
-                          "memory", "torch", "torch grad", "odd", "raises", "wrong list", "swapped", "unaligned", "broadcast"]))  # fmt: skip
+    way = str(
+        rng.choice(
+            [
+                "as is",
+                "fortran",
+                "negative",
+                "step",
+                "view",
+                "readonly",
+                "subclass",
+                "masked",
+                "matrix",
+                "list",
+                "memory",
+                "torch",
+                "torch grad",
+                "odd",
+                "raises",
+                "wrong list",
+                "swapped",
+                "unaligned",
+                "broadcast",
+            ]
+        )
+    )
     done.append(way)
     if way == "fortran":
         return np.asfortranarray(value)
@@ -90,8 +132,26 @@ def _frame(rng: Rng, done: list[str]) -> Any:
     way = str(rng.choice(["right"] * 6 + ["dtype", "shape", "size", "value"]))
     done.append(f"frame {way}")
     if way == "value":
-        return pick(rng, (None, "frame.png", b"\0" * 300, 5, {}, [], [[]], object(), array.array("B", [1, 2, 3]), Path("x.png"),
-                          iter([1]), np.uint8(3), np.zeros((), np.uint8), [None], some_value(rng)))  # fmt: skip
+        return pick(
+            rng,
+            (
+                None,
+                "frame.png",
+                b"\0" * 300,
+                5,
+                {},
+                [],
+                [[]],
+                object(),
+                array.array("B", [1, 2, 3]),
+                Path("x.png"),
+                iter([1]),
+                np.uint8(3),
+                np.zeros((), np.uint8),
+                [None],
+                some_value(rng),
+            ),
+        )
     height, width = (110, 100)
     if way == "size":
         height, width = pick(
@@ -103,8 +163,21 @@ def _frame(rng: Rng, done: list[str]) -> Any:
         else np.zeros((height, width, 3), np.uint8)
     )
     if way == "shape":
-        frame = pick(rng, (frame[..., 0], frame[..., :2], np.dstack([frame, frame[..., :1]]), frame[None], frame.transpose(2, 0, 1),
-                           frame[..., :1], frame.ravel(), frame[:0], frame[:, :, :0], np.zeros((3, 3, 3, 3), np.uint8)))  # fmt: skip
+        frame = pick(
+            rng,
+            (
+                frame[..., 0],
+                frame[..., :2],
+                np.dstack([frame, frame[..., :1]]),
+                frame[None],
+                frame.transpose(2, 0, 1),
+                frame[..., :1],
+                frame.ravel(),
+                frame[:0],
+                frame[:, :, :0],
+                np.zeros((3, 3, 3, 3), np.uint8),
+            ),
+        )
     if way == "dtype":
         name = pick(rng, _DTYPES)
         done.append(name)
@@ -121,9 +194,29 @@ def _boxes(rng: Rng, done: list[str]) -> Any:
     if way == "none":
         return pick(rng, (None, [], np.zeros((0, 4)), np.zeros((0, 4), np.int32)))
     if way == "value":
-        return pick(rng, (5, "1 2 3 4", [[]], {"a": 1}, {0: [1, 2, 3, 4]}, {(1, 2, 3, 4)}, [["1", "2", "3", "4"]], iter([[1, 2, 3, 4]]),
-                          [[1, 2, 3]], [[1, 2, 3, 4], [1, 2, 3]], [[True, True, 9, 9]], [[1 + 2j, 2, 30, 40]], object(),
-                          some_value(rng), "1239", [None], [[None] * 4], b"1234"))  # fmt: skip
+        return pick(
+            rng,
+            (
+                5,
+                "1 2 3 4",
+                [[]],
+                {"a": 1},
+                {0: [1, 2, 3, 4]},
+                {(1, 2, 3, 4)},
+                [["1", "2", "3", "4"]],
+                iter([[1, 2, 3, 4]]),
+                [[1, 2, 3]],
+                [[1, 2, 3, 4], [1, 2, 3]],
+                [[True, True, 9, 9]],
+                [[1 + 2j, 2, 30, 40]],
+                object(),
+                some_value(rng),
+                "1239",
+                [None],
+                [[None] * 4],
+                b"1234",
+            ),
+        )
     count = int(rng.choice([1, 2, 5, 17])) if way == "many" else 2
     start = rng.uniform(-30, 60, (count, 2))
     rows = np.concatenate([start, start + rng.uniform(1, 90, (count, 2))], axis=1)

@@ -25,8 +25,9 @@ def _valid() -> dict[str, Any]:
     """The same boxes in each format of JSON."""
     records = [
         {"image_id": i, "category_id": 1, "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]], "score": 0.75}
-        for i, boxes in enumerate(_PEOPLE) for b in boxes
-    ]  # fmt: skip
+        for i, boxes in enumerate(_PEOPLE)
+        for b in boxes
+    ]
     images = [{"id": i, "file_name": name, "width": 100, "height": 110} for i, name in enumerate(_NAMES)]
     annotations = [{**r, "id": i + 1, "iscrowd": int(i == 3)} for i, r in enumerate(records)]
     return {
@@ -55,8 +56,9 @@ def _csv(case: Case) -> bytes:
     header = [key, "x1", "y1", "x2", "y2", *pick(rng, ((), ("score",), ("label",)))]
     rows = [
         [name if key == "file" else str(i), *map(str, box[:4]), *(["0.5"] if len(header) == 6 else [])]
-        for i, (name, boxes) in enumerate(zip(_NAMES, _PEOPLE, strict=True)) for box in boxes
-    ]  # fmt: skip
+        for i, (name, boxes) in enumerate(zip(_NAMES, _PEOPLE, strict=True))
+        for box in boxes
+    ]
     table = [header, *rows]
     for _ in range(int(rng.choice([0, 1, 1, 2, 4]))):
         row = pick(rng, table)
@@ -81,8 +83,12 @@ def _csv(case: Case) -> bytes:
         else:
             table.insert(int(rng.integers(len(table) + 1)), [""] * int(rng.integers(3)))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator=pick(rng, ("\n", "\r\n", "\r")), delimiter=pick(rng, ",,,,,;\t"),
-                        quoting=pick(rng, (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)))  # fmt: skip
+    writer = csv.writer(
+        text,
+        lineterminator=pick(rng, ("\n", "\r\n", "\r")),
+        delimiter=pick(rng, ",,,,,;\t"),
+        quoting=pick(rng, (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)),
+    )
     writer.writerows(table)
     data = text.getvalue().encode(pick(rng, ("utf-8", "utf-8", "utf-8-sig", "utf-16")), "surrogatepass")
     return change_bytes(rng, data, case.done) if rng.random() < 0.3 else data
@@ -106,8 +112,9 @@ def open_part(folder: Path) -> Run:
             value = valid[kind] if rng.random() < 0.2 else change_json(rng, valid[kind], case.done)
             path = case.write("boxes.json", json_text(rng, value, case.done))
         if rng.random() < 0.1:
-            result = posert("run", bundle, images, "--boxes", path, "--output", case.folder / "o.json",
-                            "--backend", "onnxruntime")  # fmt: skip
+            result = posert(
+                "run", bundle, images, "--boxes", path, "--output", case.folder / "o.json", "--backend", "onnxruntime"
+            )
             written = json.loads((case.folder / "o.json").read_text())
             if len(written["frames"]) != len(_NAMES) or result["frames"] + len(result["failed"]) != len(_NAMES):
                 raise Defect("frames lost", f"{result}"[:400])

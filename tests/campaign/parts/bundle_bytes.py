@@ -18,16 +18,56 @@ from posert.tests.campaign.mutate import change_bytes, change_json, pick
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 # name, place and width of the fields of a local header, a central one, and the end of the directory
 _FIELDS = {
-    _LOCAL: {"version": (4, 2), "flags": (6, 2), "method": (8, 2), "time": (10, 4), "crc": (14, 4),
-             "compressed": (18, 4), "size": (22, 4), "name": (26, 2), "extra": (28, 2)},
-    _CENTRAL: {"version": (6, 2), "flags": (8, 2), "method": (10, 2), "crc": (16, 4), "compressed": (20, 4),
-               "size": (24, 4), "name": (28, 2), "extra": (30, 2), "comment": (32, 2), "disk": (34, 2),
-               "attributes": (38, 4), "offset": (42, 4)},
-    _END: {"disk": (4, 2), "entries here": (8, 2), "entries": (10, 2), "size": (12, 4), "offset": (16, 4),
-           "comment": (20, 2)},
-}  # fmt: skip
-_NAMES = ("../fp32.onnx", "/etc/passwd", "fp32.onnx\0.txt", "C:\\fp32.onnx", "fp32.onnx/", "weights.bin", "a" * 60000,
-          "manifest.json", "MANIFEST.JSON", "./manifest.json", "golden.npz", "", "\u202efp32", "golden.npz ")  # fmt: skip
+    _LOCAL: {
+        "version": (4, 2),
+        "flags": (6, 2),
+        "method": (8, 2),
+        "time": (10, 4),
+        "crc": (14, 4),
+        "compressed": (18, 4),
+        "size": (22, 4),
+        "name": (26, 2),
+        "extra": (28, 2),
+    },
+    _CENTRAL: {
+        "version": (6, 2),
+        "flags": (8, 2),
+        "method": (10, 2),
+        "crc": (16, 4),
+        "compressed": (20, 4),
+        "size": (24, 4),
+        "name": (28, 2),
+        "extra": (30, 2),
+        "comment": (32, 2),
+        "disk": (34, 2),
+        "attributes": (38, 4),
+        "offset": (42, 4),
+    },
+    _END: {
+        "disk": (4, 2),
+        "entries here": (8, 2),
+        "entries": (10, 2),
+        "size": (12, 4),
+        "offset": (16, 4),
+        "comment": (20, 2),
+    },
+}
+_NAMES = (
+    "../fp32.onnx",
+    "/etc/passwd",
+    "fp32.onnx\0.txt",
+    "C:\\fp32.onnx",
+    "fp32.onnx/",
+    "weights.bin",
+    "a" * 60000,
+    "manifest.json",
+    "MANIFEST.JSON",
+    "./manifest.json",
+    "golden.npz",
+    "",
+    "\u202efp32",
+    "golden.npz ",
+)
 
 
 def _headers(case: Case, data: bytes) -> bytes:
@@ -64,8 +104,25 @@ def _members(case: Case, held: Members, comment: bytes) -> bytes:
     for _ in range(int(rng.choice([1, 1, 2, 3]))):
         at = int(rng.integers(len(entries)))
         info, data = entries[at]
-        way = str(rng.choice(["rename", "double", "twin", "remove", "extra", "swap", "deflate", "bomb", "link",
-                              "data", "manifest", "order", "comment"]))  # fmt: skip
+        way = str(
+            rng.choice(
+                [
+                    "rename",
+                    "double",
+                    "twin",
+                    "remove",
+                    "extra",
+                    "swap",
+                    "deflate",
+                    "bomb",
+                    "link",
+                    "data",
+                    "manifest",
+                    "order",
+                    "comment",
+                ]
+            )
+        )
         case.done.append(f"{way} {info.filename[:40]}")
         if way == "rename":
             entries[at] = (zipfile.ZipInfo(pick(rng, _NAMES) or "x"), data)
@@ -93,8 +150,9 @@ def _members(case: Case, held: Members, comment: bytes) -> bytes:
         elif way == "manifest":
             text = json.dumps(change_json(rng, json.loads(held["manifest.json"]), case.done)).encode()
             entries[[i.filename for i, _ in entries].index("manifest.json") if at == 0 else 0] = (
-                zipfile.ZipInfo("manifest.json"), text,
-            )  # fmt: skip
+                zipfile.ZipInfo("manifest.json"),
+                text,
+            )
         elif way == "order":
             entries = [entries[i] for i in rng.permutation(len(entries))]
         else:

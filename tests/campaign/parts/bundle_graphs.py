@@ -17,9 +17,36 @@ from posert.tests.campaign.watch import DECOYS
 
 Model = onnx.ModelProto
 _SIZES = (0, 1, -1, 2, 3, 16, 17, 34, 4096, 65536, 2**20, 2**31 - 1, 2**31, 2**33, 2**40, 2**62, -(2**62))
-_OPERATORS = ("Relu", "Identity", "Neg", "Exp", "Log", "Sqrt", "Reciprocal", "Flatten", "Shape", "Softmax", "Transpose",
-              "Sigmoid", "Cast", "Size", "Div", "Pow", "ReduceSum", "ArgMax", "GlobalAveragePool", "MaxPool", "Not",
-              "NonZero", "RandomNormalLike", "LSTM", "ConcatFromSequence", "Compress", "MyOperator", "")  # fmt: skip
+_OPERATORS = (
+    "Relu",
+    "Identity",
+    "Neg",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Reciprocal",
+    "Flatten",
+    "Shape",
+    "Softmax",
+    "Transpose",
+    "Sigmoid",
+    "Cast",
+    "Size",
+    "Div",
+    "Pow",
+    "ReduceSum",
+    "ArgMax",
+    "GlobalAveragePool",
+    "MaxPool",
+    "Not",
+    "NonZero",
+    "RandomNormalLike",
+    "LSTM",
+    "ConcatFromSequence",
+    "Compress",
+    "MyOperator",
+    "",
+)
 
 
 def _constant(model: Model, name: str, values: object, kind: type = np.int64) -> str:
@@ -176,10 +203,14 @@ def _control(rng: Rng, model: Model) -> None:
         domain, levels = "mine", 1 if way == "function" else 40
         model.opset_import.append(helper.make_opsetid(domain, 1))
         for level in range(levels):
-            inner = [helper.make_node("Relu", ["a"], ["b"])] if level == 0 else [
-                helper.make_node(f"F{level - 1}", ["a"], ["c"], domain=domain),
-                helper.make_node(f"F{level - 1}", ["c"], ["b"], domain=domain),
-            ]  # fmt: skip
+            inner = (
+                [helper.make_node("Relu", ["a"], ["b"])]
+                if level == 0
+                else [
+                    helper.make_node(f"F{level - 1}", ["a"], ["c"], domain=domain),
+                    helper.make_node(f"F{level - 1}", ["c"], ["b"], domain=domain),
+                ]
+            )
             opsets = [helper.make_opsetid("", 19), helper.make_opsetid(domain, 1)]
             model.functions.append(helper.make_function(domain, f"F{level}", ["a"], ["b"], inner, opsets))
         _after(model, helper.make_node(f"F{levels - 1}", ["before"], ["heatmaps"], domain=domain))
@@ -189,8 +220,25 @@ def _huge(rng: Rng, model: Model) -> None:
     """Few bytes that ask for gigabytes, whose mean is added to the maps."""
     size = int(rng.choice([10**9, 2 * 10**9, 10**10, 2**40]))
     side = round(size**0.5)
-    way = str(rng.choice(["fill", "expand", "tile", "range", "pad", "resize", "outer", "concat", "conv", "onehot", "matmul",
-                          "eye", "batch"]))  # fmt: skip
+    way = str(
+        rng.choice(
+            [
+                "fill",
+                "expand",
+                "tile",
+                "range",
+                "pad",
+                "resize",
+                "outer",
+                "concat",
+                "conv",
+                "onehot",
+                "matmul",
+                "eye",
+                "batch",
+            ]
+        )
+    )
     nodes: list[onnx.NodeProto] = []
     node = helper.make_node
     one = _constant(model, "one", [1.0], np.float32)
@@ -209,9 +257,11 @@ def _huge(rng: Rng, model: Model) -> None:
         _constant(model, "scales", [1, 1, side / 16, side / 12], np.float32)
         nodes.append(node("Resize", ["before", "", "scales"], ["huge"], mode="nearest"))
     elif way in ("outer", "matmul"):
-        nodes += [node("ConstantOfShape", [_constant(model, "long", [side, 1])], ["column"]),
-                  node("ConstantOfShape", [_constant(model, "wide", [1, side])], ["row"]),
-                  node("MatMul" if way == "matmul" else "Add", ["column", "row"], ["huge"])]  # fmt: skip
+        nodes += [
+            node("ConstantOfShape", [_constant(model, "long", [side, 1])], ["column"]),
+            node("ConstantOfShape", [_constant(model, "wide", [1, side])], ["row"]),
+            node("MatMul" if way == "matmul" else "Add", ["column", "row"], ["huge"]),
+        ]
     elif way == "concat":
         last = "before"
         for level in range(int(rng.integers(20, 45))):
@@ -230,8 +280,11 @@ def _huge(rng: Rng, model: Model) -> None:
         _constant(model, "values", [0.0, 1.0], np.float32)
         nodes.append(node("OneHot", [_constant(model, "which", [1]), "depth", "values"], ["huge"]))
     elif way == "eye":
-        nodes += [node("ConstantOfShape", [_constant(model, "size", [side, 2])], ["plane"]),
-                  node("Transpose", ["plane"], ["turned"], perm=[1, 0]), node("MatMul", ["plane", "turned"], ["huge"])]  # fmt: skip
+        nodes += [
+            node("ConstantOfShape", [_constant(model, "size", [side, 2])], ["plane"]),
+            node("Transpose", ["plane"], ["turned"], perm=[1, 0]),
+            node("MatMul", ["plane", "turned"], ["huge"]),
+        ]
     else:  # as many rows as the batch has, a million times
         _constant(model, "times", [size // 3000, 1, 1, 1])
         nodes.append(node("Tile", ["before", "times"], ["huge"]))
@@ -241,8 +294,13 @@ def _huge(rng: Rng, model: Model) -> None:
 
 
 _WAYS: dict[str, Callable[[Rng, Model], None]] = {
-    "io": _io, "weights": _weights, "nodes": _nodes, "outside": _outside, "control": _control, "huge": _huge,
-}  # fmt: skip
+    "io": _io,
+    "weights": _weights,
+    "nodes": _nodes,
+    "outside": _outside,
+    "control": _control,
+    "huge": _huge,
+}
 
 
 def open_part(folder: Path) -> Run:

@@ -26,9 +26,17 @@ def _manifest(case: Case, held: Members) -> bytes:
         value = change_json(case.rng, value, case.done)
     elif part == "rows":
         row = {
-            "precision": "fp32", "backend": "openvino", "accuracy": 0.7, "accuracy_drop": 0.0, "verdict": "passed",
-            "pixel_drift_p95": 0.1, "ms_per_person": 2.0, "artifact": "fp32", "reason": "", "jumps": 0.0,
-        }  # fmt: skip
+            "precision": "fp32",
+            "backend": "openvino",
+            "accuracy": 0.7,
+            "accuracy_drop": 0.0,
+            "verdict": "passed",
+            "pixel_drift_p95": 0.1,
+            "ms_per_person": 2.0,
+            "artifact": "fp32",
+            "reason": "",
+            "jumps": 0.0,
+        }
         value["accuracy"]["rows"] = change_json(case.rng, [row, {**row, "backend": "onnxruntime"}], case.done)
     else:
         value[part] = change_json(case.rng, value[part], case.done)
@@ -58,8 +66,11 @@ def _golden(case: Case, held: Members) -> bytes:
         crops = np.zeros(
             pick(rng, ((0, 64, 48, 3), (65, 64, 48, 3), (64, 64, 48, 3), (2, 48, 64, 3), (2,), ())), np.uint8
         )
-        maps = np.full(pick(rng, ((2, 17, 16, 12), (2, 17, 12, 16), (2, 18, 16, 12), (64, 17, 16, 12), (2,))),
-                       pick(rng, (np.nan, np.inf, 0, 1e38, -1)), pick(rng, (np.float32, np.float64, np.float16, np.int8)))  # fmt: skip
+        maps = np.full(
+            pick(rng, ((2, 17, 16, 12), (2, 17, 12, 16), (2, 18, 16, 12), (64, 17, 16, 12), (2,))),
+            pick(rng, (np.nan, np.inf, 0, 1e38, -1)),
+            pick(rng, (np.float32, np.float64, np.float16, np.int8)),
+        )
         np.savez(stream, crops=crops, heatmaps=maps)
         return stream.getvalue()
     stream = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import io
 import json
 import os
@@ -70,11 +71,20 @@ class _Uses:
     def code(self, case: Case) -> tuple[str, bytes]:
         """A pickle that runs something, as itself or beside tensors."""
         calls: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
-            (os.system, ("echo hello > pwned",)), (os.popen, ("echo hello > pwned",)), (exec, ("open('pwned', 'w')",)),
-            (eval, ("__import__('os').system('echo > pwned')",)), (builtins.open, ("pwned", "w")), (Path.touch, (Path("pwned"),)),
-            (getattr, (os, "system")), (torch.load, ("weights.bin",)), (bytearray, (10**10,)), (list, (range(10**12),)),
-            (torch.zeros, (10**11,)), (torch.hub.load, ("x", "y")), (builtins.__import__, ("antigravity",)),
-        )  # fmt: skip
+            (os.system, ("echo hello > pwned",)),
+            (os.popen, ("echo hello > pwned",)),
+            (exec, ("open('pwned', 'w')",)),
+            (eval, ("__import__('os').system('echo > pwned')",)),
+            (builtins.open, ("pwned", "w")),
+            (Path.touch, (Path("pwned"),)),
+            (getattr, (os, "system")),
+            (torch.load, ("weights.bin",)),
+            (bytearray, (10**10,)),
+            (list, (range(10**12),)),
+            (torch.zeros, (10**11,)),
+            (torch.hub.load, ("x", "y")),
+            (builtins.__import__, ("antigravity",)),
+        )
         call, arguments = pick(case.rng, calls)
         case.done.append(f"code {call.__module__}.{call.__name__}")
         held: Any = Marker(call, arguments)
@@ -167,10 +177,8 @@ class _Uses:
 
 def open_part(folder: Path) -> Run:
     uses = _Uses()
-    try:
+    with contextlib.suppress(CheckpointError):  # imports what it needs before the watch begins
         load(folder / "none.pth", uses.network)
-    except CheckpointError:
-        pass
     return uses.run
 
 

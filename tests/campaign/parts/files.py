@@ -29,12 +29,27 @@ from posert.tests.campaign.mutate import NUMBERS, TEXTS, change_bytes, change_js
 _GOLDENS = Path(__file__).parents[2] / "goldens"
 _RECORDS = [[0, [1.5, 0.1]], {"a": None}, "text\nof two lines", 7, {"b": [1] * 50}]
 _CACHE = {
-    "calibration_cache": 2, "model": "small", "graph": "ab" * 32, "method": "minmax", "crops": 3,
-    "sets": [{"sha256": "cd" * 32, "data": "x", "kind": "labelled", "people": 3, "images": 2, "strata": {"near": 3},
-              "files": {"a.png": {"sha256": "ef" * 32, "people": ["0" * 32]}}}],
-    "curve": [[1, 0.5], [3, 0.1]], "settled": True, "ranges": {"r1": {"lo": -1.0, "hi": 2.0}},
+    "calibration_cache": 2,
+    "model": "small",
+    "graph": "ab" * 32,
+    "method": "minmax",
+    "crops": 3,
+    "sets": [
+        {
+            "sha256": "cd" * 32,
+            "data": "x",
+            "kind": "labelled",
+            "people": 3,
+            "images": 2,
+            "strata": {"near": 3},
+            "files": {"a.png": {"sha256": "ef" * 32, "people": ["0" * 32]}},
+        }
+    ],
+    "curve": [[1, 0.5], [3, 0.1]],
+    "settled": True,
+    "ranges": {"r1": {"lo": -1.0, "hi": 2.0}},
     "observers": {"r1": {"lo": -1.0, "hi": 2.0}},
-}  # fmt: skip
+}
 
 
 def _detector() -> bytes:
@@ -50,10 +65,12 @@ def _detector() -> bytes:
         helper.make_node("Sigmoid", ["cells"], ["output0"]),
     ]
     graph = helper.make_graph(
-        nodes, "detector", [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 32, 32])],
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 32, 32])],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 6, 21])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"names": "{0: 'person', 1: 'car'}", "task": "detect", "stride": "8"})
     return model.SerializeToString()
@@ -107,8 +124,14 @@ class _Uses:
         metadata = EngineMetadata(
             "ab" * 32, "fp16", "tensorrt_rtx", "1.7.1.116", ("sm86",), ((1, 4, 8),), {"a": 1}, {"CONVOLUTION HALF": 3}
         )
-        origin = Origin("small", {"arch": "small", "dataset": "coco"}, contract, artifact, {"verdict": "unproven", "rows": []},
-                        Golden(golden.crops[:1], tuple(o[:1] for o in golden.outputs)))  # fmt: skip
+        origin = Origin(
+            "small",
+            {"arch": "small", "dataset": "coco"},
+            contract,
+            artifact,
+            {"verdict": "unproven", "rows": []},
+            Golden(golden.crops[:1], tuple(o[:1] for o in golden.outputs)),
+        )
         write_engine(engine, Engine(metadata, b"ftrt" + bytes(range(256)), origin))
         self.plan, self.sidecar = engine.read_bytes(), sidecar_of(engine).read_bytes()
         self.detector = _detector()

@@ -1,4 +1,4 @@
-"""Commands that write, ended or starved at a random moment: nothing half-written, nothing left, and a rerun is equal."""
+"""Commands that write, ended or starved at a random moment: nothing half-written or left, and a rerun is equal."""
 
 from __future__ import annotations
 
@@ -103,14 +103,26 @@ class _Uses:
             "run csv": Command([*run, str(images), "--output", "{out}/o.csv"]),
             "run coco": Command([*run, str(video), "--output", "{out}/o.coco.json"]),
             "run openpose": Command([*run, str(images), "--output", "{out}/o.openpose"]),
-            "evaluate": Command(["evaluate", str(bundle), "--annotations", str(labels), "--images", str(images),
-                                 "--output", "{out}/r.json"]),
+            "evaluate": Command(
+                [
+                    "evaluate",
+                    str(bundle),
+                    "--annotations",
+                    str(labels),
+                    "--images",
+                    str(images),
+                    "--output",
+                    "{out}/r.json",
+                ]
+            ),
             "export": Command(["export", "onnx", str(bundle), "--output", "{out}/e"]),
             "sign": Command(["sign", "{out}/copy.pose", "--key", str(key)]),
             "split": Command(["split", str(labels), "--images", str(images), "--output", "{out}/s"]),
-            "annotate": Command(["annotate", str(images), "--bundle", str(bundle), "--output", "{out}/a",
-                                 "--shard-images", "4"], resumes=True),
-        }  # fmt: skip
+            "annotate": Command(
+                ["annotate", str(images), "--bundle", str(bundle), "--output", "{out}/a", "--shard-images", "4"],
+                resumes=True,
+            ),
+        }
 
     def start(self, command: Command, out: Path, limit_kb: int | None = None) -> subprocess.Popen[str]:
         temporary = out.parent / "tmp"
@@ -153,8 +165,16 @@ class _Uses:
         self.undisturbed(command)
         out = case.folder / "out"
         out.mkdir()
-        ways = {"kill": self.signalled, "term": self.signalled, "int": self.signalled, "twice": self.signalled,
-                "size": self.starved, "disk": self.full, "cache": self.without_cache, "folder": self.no_folder}  # fmt: skip
+        ways = {
+            "kill": self.signalled,
+            "term": self.signalled,
+            "int": self.signalled,
+            "twice": self.signalled,
+            "size": self.starved,
+            "disk": self.full,
+            "cache": self.without_cache,
+            "folder": self.no_folder,
+        }
         way = pick(
             case.rng, ("kill", "kill", "term", "term", "int", "twice", "size", "size", "disk", "cache", "folder")
         )
@@ -203,7 +223,7 @@ class _Uses:
         for _ in range(2 if way == "twice" else 1):
             os.killpg(process.pid, number) if number == signal.SIGKILL else process.send_signal(number)
             time.sleep(0.02)
-        err = self.end(process, command.took + _PATIENCE_S)
+        err = self.end(process, 2 * command.took + _PATIENCE_S)
         # Before Python has started there is nobody who would catch a signal.
         ended = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130, -2)}[number]
         status = self.judged(err, process.returncode, (0, *ended))
@@ -214,7 +234,7 @@ class _Uses:
         limit = int(case.rng.choice([0, 1, 2, 4, 8, 16, 32, 64, 128]))
         case.done.append(f"{limit} kB")
         process = self.start(command, out, limit)
-        err = self.end(process, command.took + _PATIENCE_S)
+        err = self.end(process, 2 * command.took + _PATIENCE_S)
         status = self.judged(err, process.returncode, (0, 1, 2))
         return status, status == 0 and _contents(out) == command.right
 
@@ -230,7 +250,7 @@ class _Uses:
             process = self.start(command, out) if command.arguments[0] != "sign" else None
             if process is None:
                 return 0, True
-            err = self.end(process, command.took + _PATIENCE_S)
+            err = self.end(process, 2 * command.took + _PATIENCE_S)
             status = self.judged(err, process.returncode, (0, 1, 2))
             _check_whole(out)
             self.check_left(case, out, killed=False)
@@ -261,7 +281,7 @@ class _Uses:
         place = Path(pick(case.rng, (str(case.folder / "file"), "/dev/null", "/proc", "/sys", "/dev/full")))
         case.done.append(str(place))
         process = self.start_at(command, place, case.folder)
-        err = self.end(process, command.took + _PATIENCE_S)
+        err = self.end(process, 2 * command.took + _PATIENCE_S)
         status = self.judged(err, process.returncode, (2,))
         if place.name not in err:
             raise Defect("names no file: status 2", err[-300:])
@@ -270,13 +290,26 @@ class _Uses:
     def start_at(self, command: Command, place: Path, folder: Path) -> subprocess.Popen[str]:
         (folder / "tmp").mkdir(exist_ok=True)
         env = {**os.environ, "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command.line(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env,
-                                start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            command.line(place),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+            start_new_session=True,
+        )
 
 
 def open_part(folder: Path) -> Run:
     return _Uses(folder).run
 
 
-PART = Part("kills", "commands that write: killed, terminated, starved of disk, cache or folder", 500, 6, open_part,
-            limit_s=400, starts_programs=True)  # fmt: skip
+PART = Part(
+    "kills",
+    "commands that write: killed, terminated, starved of disk, cache or folder",
+    500,
+    6,
+    open_part,
+    limit_s=400,
+    starts_programs=True,
+)

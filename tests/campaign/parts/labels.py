@@ -75,8 +75,19 @@ class _Uses:
         files[side] = json_text(case.rng, change_json(case.rng, self.valid[name][side], case.done), case.done)
         paths = {key: case.write(f"{key}.json", data) for key, data in files.items()}
         protocol = pick(case.rng, ("legacy", "v029"))
-        _check_figures(posert("evaluate", "--dataset", name, "--annotations", paths["annotations"], "--results",
-                              paths["results"], "--protocol", protocol))  # fmt: skip
+        _check_figures(
+            posert(
+                "evaluate",
+                "--dataset",
+                name,
+                "--annotations",
+                paths["annotations"],
+                "--results",
+                paths["results"],
+                "--protocol",
+                protocol,
+            )
+        )
         return "scored"
 
     def evaluate(self, case: Case) -> str:
@@ -92,8 +103,21 @@ class _Uses:
         texts[side] = json_text(case.rng, change_json(case.rng, files[side], case.done), case.done)
         paths = {key: case.write(f"{key}.json", data) for key, data in texts.items()}
         more = ["--detections", paths["detections"]] if side == "detections" else []
-        _check_figures(posert("evaluate", self.bundle, "--annotations", paths["annotations"], "--images", self.images,
-                              "--output", case.folder / "r.json", "--backend", "onnxruntime", *more))  # fmt: skip
+        _check_figures(
+            posert(
+                "evaluate",
+                self.bundle,
+                "--annotations",
+                paths["annotations"],
+                "--images",
+                self.images,
+                "--output",
+                case.folder / "r.json",
+                "--backend",
+                "onnxruntime",
+                *more,
+            )
+        )
         json.loads((case.folder / "r.json").read_text())
         return "evaluated"
 
@@ -113,10 +137,20 @@ class _Uses:
         else:
             if rng.random() < 0.5:
                 key = pick(rng, list(arrays))
-                arrays[key] = pick(rng, (
-                    np.zeros((16, 2, 4)), np.zeros(0), np.array("text"), np.full((16, 2, 3), np.nan), np.zeros((16, 3), complex),
-                    np.full((16, 3), 1e300), np.array([[1, "a"], [2.5, 3]], object), np.zeros((3, 16)), np.zeros((16, 3), bool),
-                ))  # fmt: skip
+                arrays[key] = pick(
+                    rng,
+                    (
+                        np.zeros((16, 2, 4)),
+                        np.zeros(0),
+                        np.array("text"),
+                        np.full((16, 2, 3), np.nan),
+                        np.zeros((16, 3), complex),
+                        np.full((16, 3), 1e300),
+                        np.array([[1, "a"], [2.5, 3]], object),
+                        np.zeros((3, 16)),
+                        np.zeros((16, 3), bool),
+                    ),
+                )
                 case.done.append(f"{key} {arrays[key].dtype} {arrays[key].shape}")
             if suffix == ".mat":
                 savemat(stream, arrays, do_compression=bool(rng.random() < 0.5))

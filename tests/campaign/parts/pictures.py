@@ -1,4 +1,4 @@
-"""Images, folders and videos, damaged and named in every way: the good ones give the same joints, the others are told."""
+"""Images, folders and videos, damaged and named in every way: the good ones give the same joints."""
 
 from __future__ import annotations
 
@@ -21,8 +21,29 @@ from posert.tests.campaign.command import posert
 from posert.tests.campaign.mutate import Rng, change_bytes, pick
 
 _GOOD = ("a.png", "m.png", "z.png")
-_STEMS = ("0", "x" * 200, "x" * 248, "é", "日本語", "a b", "-x", "--output", "a\nb", "%d", "{0}", "$(id)", ".hidden", "CON",
-          "a.json", "💥", "b\udcff", "q" * 250, "keypoints", "~", "a.tar")  # fmt: skip
+_STEMS = (
+    "0",
+    "x" * 200,
+    "x" * 248,
+    "é",
+    "日本語",
+    "a b",
+    "-x",
+    "--output",
+    "a\nb",
+    "%d",
+    "{0}",
+    "$(id)",
+    ".hidden",
+    "CON",
+    "a.json",
+    "💥",
+    "b\udcff",
+    "q" * 250,
+    "keypoints",
+    "~",
+    "a.tar",
+)
 _SIZES = (0, 1, 2, 65535, 65536, 17000, 30000, 100_000, 2**31 - 1, 2**31, 2**32 - 1)
 
 

@@ -91,3 +91,10 @@ def test_files_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> N
 def test_other_tables_are_no_labels(tmp_path: Path) -> None:
     assert not is_label_csv(written(tmp_path, "file,x1,y1,x2,y2\na.png,1,2,3,4\n"))
     assert not is_label_csv(tmp_path / "none.csv")
+
+
+def test_names_and_numbers_that_no_image_has(tmp_path: Path) -> None:
+    long = OPENFIELD.replace("labeled-data/m4s1/img0000.png", "9" * 400)
+    assert read_label_csv(written(tmp_path, long), tmp_path)["images"][0]["file_name"] == "9" * 400
+    with pytest.raises(InputError, match=r"line 4 has \['1e999', '265.428'\]"):
+        read_label_csv(written(tmp_path, OPENFIELD.replace("21.521", "1e999")), tmp_path)

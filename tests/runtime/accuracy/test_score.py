@@ -326,3 +326,14 @@ def test_options_of_a_bundle_are_refused_with_results(option: list[str], capsys:
     line = ["evaluate", "--dataset", "coco", "--annotations", "a.json", "--results", "r.json", *option]
     assert main(line) == 2
     assert f"{option[0]}: only for a bundle" in capsys.readouterr().err
+
+
+def test_errors_about_records_name_the_files(tmp_path: Path) -> None:
+    image = {"id": 1, "file_name": "1.png", "width": 9, "height": 9}
+    person = {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [1.0] * 51, "num_keypoints": 17, "area": 9.0,
+              "bbox": [1, 1, 5, 5], "iscrowd": 0}  # fmt: skip
+    truth, results = tmp_path / "truth.json", tmp_path / "results.json"
+    truth.write_text(json.dumps({"images": [image], "annotations": [person], "categories": [{"id": 1}]}))
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "keypoints": [1.0] * 50, "score": 0.5}]))
+    with pytest.raises(InputError, match=r"truth.json and .*results.json: results\[0\] has 50 numbers"):
+        score_file("coco", truth, results)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from posert.export.graph.reference import Reference, random_crops
 from posert.runtime import backends as package
@@ -22,6 +23,7 @@ from posert.runtime.backends import AsyncSession, Backend, backends, installed_b
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.selection import open_session, select
+from posert.runtime.system.memory import peak_mb
 
 INSTALLED = list(installed_backends())
 DROPPED = """
@@ -325,3 +327,29 @@ for backend in ("openvino", "auto"):
         pytest.skip("this release of OpenVINO cannot be told")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("bf16 cannot run on openvino: this CPU has no bfloat16 arithmetic") == 2
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("detector", [False, True])
+def test_a_few_bytes_that_ask_for_gigabytes(backend: str, detector: bool, tmp_path: Path) -> None:
+    size = numpy_helper.from_array(np.array([20_000_000_000]), "size")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ConstantOfShape", ["size"], ["huge"]),
+        helper.make_node("ReduceMax", ["huge"], ["most"], keepdims=0),
+        helper.make_node("Add", ["f", "most"], ["y"]),
+    ]
+    given, found = (helper.make_tensor_value_info(n, t, ["N", 4, 4, 3]) for n, t in (("x", 2), ("y", 1)))
+    made = helper.make_graph(nodes, "g", [given], [found], [size])
+    data = helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
+    spec = load_backend(backend)
+    before = peak_mb() or 0.0
+    with pytest.raises(BackendError):
+        if detector:
+            assert spec.open_graph is not None
+            request = spec.open_graph(data).requests()[0]
+            request.start([np.zeros((1, 4, 4, 3), np.uint8)])
+            request.wait()
+        else:
+            spec.open(data, "fp32").infer(np.zeros((1, 4, 4, 3), np.uint8))
+    assert (peak_mb() or 0.0) - before < 1000

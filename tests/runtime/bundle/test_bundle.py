@@ -511,6 +511,16 @@ class TestGolden:
         with Bundle(path) as bundle, pytest.raises(BundleError, match="golden.npz"):
             bundle.golden()
 
+    def test_a_member_that_is_no_array(self, whole: Path, tmp_path: Path) -> None:
+        """numpy gives the bytes of a member that does not begin as an .npy file does."""
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("crops.npy", pickle.dumps([1]))
+            archive.writestr("heatmaps.npy", b"x")
+        path = forge_golden(tmp_path / "b.pose", whole, stream.getvalue())
+        with Bundle(path) as bundle, pytest.raises(BundleError, match="golden.npz cannot be read"):
+            bundle.golden()
+
     def test_what_does_not_fit_the_contract(self, whole: Path, tmp_path: Path) -> None:
         crops, heatmaps = golden().crops, golden().outputs[0]
         holed = heatmaps.copy()

@@ -120,6 +120,12 @@ def outputs_gone() -> onnx.ModelProto:
     return model
 
 
+def of_the_future() -> onnx.ModelProto:
+    model = plain()
+    model.opset_import[0].version = 2**40
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -136,6 +142,14 @@ def outputs_gone() -> onnx.ModelProto:
         (lambda: graph(helper.make_node("Add", ["x", "z"], ["y"]), inputs=("x", "z")), "2 inputs and 1 outputs"),
         (lambda: graph(helper.make_node("Constant", [], ["y"]), inputs=()), "0 inputs"),
         (onnx.ModelProto, "0 graphs"),
+        # OpenVINO would not come to an end with the next two
+        (
+            lambda: graph(helper.make_node("Add", ["x", "y"], ["y"])),
+            "its operator Add reads 'y' before anything computes it",
+        ),
+        (of_the_future, "an operator set above 1000"),
+        (lambda: graph(*[helper.make_node("Relu", ["x"], ["y"])] * 2), "two of its operators or weights give 'y'"),
+        (lambda: graph(helper.make_node("Relu", ["x"], ["z"])), "nothing in it computes its output 'y'"),
     ],
 )
 def test_what_is_more_than_arithmetic(make: Callable[[], onnx.ModelProto], said: str) -> None:

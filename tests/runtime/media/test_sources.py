@@ -139,3 +139,9 @@ def test_a_reader_that_nobody_closed_does_not_abort_the_process(tmp_path: Path) 
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_a_file_larger_than_any_image(tmp_path: Path) -> None:
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(1 << 40)  # no byte of it is on the disk
+    assert read_pixels(tmp_path / "a.png") is None

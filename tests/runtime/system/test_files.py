@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from posert.runtime.errors import InputError
+from posert.runtime.system import files
 from posert.runtime.system.files import atomic_folder, atomic_write, check_writable, write_file
 
 
@@ -226,3 +227,31 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
         for writer in writers:
             writer.kill()
             writer.communicate()
+
+
+def test_a_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    line = f"{WRITER_OF_FOLDERS}({str(tmp_path / 'killed')!r})"
+    with subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "written\n"
+        writer.kill()
+    (part,) = tmp_path.glob("*.posert-part")
+    os.utime(part, (0, 0))
+    with atomic_folder(tmp_path / "new", "*.json") as alive:
+        os.utime(alive, (0, 0))
+        files._remove_abandoned.cache_clear()
+        with atomic_write(tmp_path / "file") as file:
+            file.write(b"x")
+        assert alive.is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "new"]
+
+
+WRITER_OF_FOLDERS = """
+import sys, time
+from pathlib import Path
+from posert.runtime.system.files import atomic_folder
+def write(path):
+    with atomic_folder(path, "*.json") as folder:
+        (folder / "a.json").write_text("{}")
+        print("written", flush=True)
+        time.sleep(60)
+write"""
