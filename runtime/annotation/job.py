@@ -19,7 +19,8 @@ from .crew import Crew, Event
 from .devices import Device
 from .folder import JOB, PAGE, PLAN, SUMMARY
 from .ledger import Ledger
-from .output import Output, open_output
+from .output import Output
+from .places import open_output
 from .plan import Plan
 from .progress import Progress
 from .settings import Settings, differences

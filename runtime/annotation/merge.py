@@ -20,7 +20,8 @@ from ..system.files import atomic_write, check_writable
 from ..system.storage import Storage, is_url
 from .folder import FRAMES, JOB, PEOPLE, PLAN
 from .ledger import Ledger
-from .output import Output, open_output
+from .output import Output
+from .places import open_output
 from .plan import Plan
 from .shard import Shard
 

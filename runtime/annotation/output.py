@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from pathlib import Path
 from ..errors import InputError
 from ..system.files import check_writable
 from ..system.lock import FolderLock
-from ..system.storage import is_url
 from .folder import FRAMES, JOB, JOURNAL, LOCK, PAGE, PEOPLE, PLAN, SUMMARY, WORK
 
 OWN = {JOB, PLAN, JOURNAL, LOCK, PEOPLE, FRAMES, SUMMARY, PAGE}
@@ -97,18 +95,6 @@ def check_names(target: str, names: set[str]) -> None:
     """Check what is in a folder. Raises InputError: other things than an annotation."""
     if names and JOB not in names and (others := sorted(n for n in names - OWN if not n.startswith((WORK, ".")))):
         raise InputError(f"{target}: holds {others[0]}, and no annotation; choose a new or empty folder")
-
-
-def open_output(path: str | os.PathLike[str]) -> Output:
-    """The folder of a path or of a URL.
-
-    Raises PosertError: a package for the URL is missing. Raises InputError: no storage has such URLs.
-    """
-    if is_url(path):
-        from .remote import RemoteOutput
-
-        return RemoteOutput(os.fspath(path))
-    return Output(Path(path))
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if something failed, in this run or in those before."""
     from ...annotation import Limits, annotate, find
-    from ...annotation.output import open_output
+    from ...annotation.places import open_output
 
     if args.max_failures is not None and args.max_failures < 0:
         raise InputError(f"--max-failures {args.max_failures}: expected 0 or more")
