@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..runtime.annotation.folder import FRAMES, JOURNAL, PEOPLE, PLAN
-from ..runtime.errors import PosertError
-from .script import log
+from posert.benchmarks.script import log
+from posert.runtime.annotation.folder import FRAMES, JOURNAL, PEOPLE, PLAN
+from posert.runtime.errors import PosertError
 
 _FULL = 2000  # bytes that a file may have on a "full disk": less than any shard's
 _OVER = 60.0  # seconds that a process may live after its driver

@@ -51,7 +51,8 @@ def open_journal(path: Path, benchmark: str, **key: Any) -> Journal:
 
     Raises InputError: the file is something else, which would be overwritten.
     """
-    if path.exists() and not path.read_text(errors="replace").startswith('{"benchmark": '):
+    # behind the line's checksum
+    if path.exists() and not path.read_text(errors="replace").partition(" ")[2].startswith('{"benchmark": '):
         raise InputError(f"{path} holds no results of a benchmark: remove it or choose another --output")
     return Journal(path, {"benchmark": benchmark, **key})
 

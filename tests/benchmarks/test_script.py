@@ -35,6 +35,11 @@ for name in names:
 def test_scripts_run_as_files():
     assert SCRIPTS == [
         "accuracy",
+        "annotate_chaos",
+        "annotate_records",
+        "annotate_scaling",
+        "annotate_simulation",
+        "decoding",
         "engines",
         "gpu",
         "models",
