@@ -9,7 +9,7 @@ HYPOTHESIS ?= local
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --hypothesis-profile=$(HYPOTHESIS)
 
-.PHONY: demo test test-slow test-wheel test-gpu test-tensorrt engines check types dist clean
+.PHONY: demo test test-slow test-wheel test-gpu test-tensorrt test-triton engines check types dist clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +50,14 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 		$(BIN)/pip download --quiet --disable-pip-version-check --no-deps -d $(WHEELS) $$wheel || exit 1; done
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
 		tests/runtime/cuda/test_images.py tests/runtime/engines/test_names.py tests/runtime/engines/test_tensorrt_rtx.py
+
+# Without what they depend on: nvidia-pytriton asks for NumPy 1, and the client for an older protobuf than ONNX has here.
+TRITON := nvidia-pytriton tritonclient grpcio python-rapidjson \
+	geventhttpclient gevent greenlet zope.event zope.interface Brotli
+
+test-triton: $(STAMP) ## a real Triton server on the loopback, on the CPU; downloads 70 MB
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt $(TRITON)
+	$(BIN)/python -m pytest -q -rs -m "slow or not slow" tests/runtime/serving tests/export/formats/test_triton.py
 
 # Of these families alone, such as `make engines FAMILIES="hrnet_w32 mspn_50_1"`; empty: of all.
 FAMILIES ?=

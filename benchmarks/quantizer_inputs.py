@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from onnx import ModelProto
 
@@ -25,8 +25,6 @@ from posert.runtime.errors import InputError
 
 DEMO = ("--arch", "hrnet_demo", "--weights", "demo")
 _SPLIT = 200  # synthetic images to calibrate on, and as many to validate on
-# These rules move in steps of a quarter of a cell or more, which hides most of the differences between graphs.
-_COARSE = ("default", "msra", "none")
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Inputs:
 
     @property
     def contract(self) -> Contract:
-        """That of the network, with DARK in place of a coarse decode rule."""
+        """That of the network."""
         return self.reference.contract
 
     def graph(self) -> ModelProto:
@@ -75,7 +73,7 @@ def read_inputs(build: Sequence[str], people: int, images: int) -> Inputs:
     plan = make_plan(parser.parse_args(build or DEMO))
     if not plan.labelled:
         raise InputError(f"{plan.model.title}: add labelled images to judge it on, --annotations FILE --images DIR")
-    reference = _with_dark(plan.model.load(lambda what, done, total: None).reference)
+    reference = plan.model.load(lambda what, done, total: None).reference
     if plan.model.weights == "demo" and plan.held_out.kind == "demo":
         return _synthetic(plan, reference, people, images)
     contract = reference.contract
@@ -108,10 +106,3 @@ def _synthetic(plan: Plan, reference: Reference | OnnxReference, people: int, im
     crops = crops_from_coco(calibration.coco, calibration.read, reference.contract, people)
     held_out = demo_frames(joints, "val", images, DEMO_NOTE)
     return Inputs(plan.model.name, plan.model.title, reference, crops, validation, held_out)
-
-
-def _with_dark(reference: Reference | OnnxReference) -> Reference | OnnxReference:
-    contract = reference.contract
-    if contract.decode in _COARSE:
-        contract = replace(contract, decode="unbiased")
-    return reference.with_contract(contract)

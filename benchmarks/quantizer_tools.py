@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,40 @@ from numpy.typing import NDArray
 OVERFLOW_BATCHES = 2  # of eight crops: as many as a build looks at for what float16 cannot hold
 
 
-def posert(model: str, crops: str, target: str, contract: dict[str, Any], method: str, gpu: bool = False) -> float:
-    """As `posert build` does it for CPUs, or for GPUs: symmetric, and float16 where it is not int8."""
+def posert(
+    model: str,
+    crops: str,
+    target: str,
+    contract: dict[str, Any],
+    gpu: bool = False,
+    changed: dict[str, float] | None = None,
+) -> float:
+    """As the build does it for CPUs, or for GPUs: symmetric, and float16 where it is not int8.
+
+    `changed` is for ablations: values for `equalise.POWER` and `clipping.CLIPPED_WEIGHT`, and "rounding": 0 for the
+    nearest level.
+    """
     import onnx
 
+    from ..calib import clipping, equalise
+    from ..calib.calibrated import calibrate
     from ..calib.fp16 import activations, overflows
-    from ..calib.placement import place
     from ..calib.qdq import quantize
     from ..calib.ranges import collect
 
     start = time.perf_counter()
     fp32 = onnx.load(model)
-    ranges = collect(fp32, _batches(crops, 8), place(fp32).tensors, method)
+    for module in (clipping, equalise):
+        for name in vars(module).keys() & (changed or {}).keys():
+            setattr(module, name, (changed or {})[name])
+    found = calibrate(fp32, list(_batches(crops, 8)))
+    if changed and changed.get("rounding") == 0:
+        found = replace(found, rounded={})
     options: dict[str, Any] = {"unsigned": True}
     if gpu:
         seen = collect(fp32, islice(_batches(crops, 8), OVERFLOW_BATCHES), activations(fp32))
         options = {"unsigned": False, "fallback_dtype": "float16", "keep_fp32": overflows(fp32, seen)}
-    onnx.save(quantize(fp32, ranges, **options).model, target)
+    onnx.save(quantize(fp32, found, **options).model, target)
     return time.perf_counter() - start
 
 

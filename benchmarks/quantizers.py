@@ -1,6 +1,7 @@
 """int8 graphs of one float32 graph side by side, by posert, ONNX Runtime and NNCF: the tables of docs/quantizers.md.
 
     python -m posert.benchmarks.quantizers
+    python -m posert.benchmarks.quantizers --ablation
     python -m posert.benchmarks.quantizers -- --arch hrnet_demo --imgsz 256x256 --dataset-file mouse.yaml \\
         --weights mouse.pth --annotations test.json --images images --calib calib.json --calib-images images
 
@@ -8,8 +9,8 @@ Behind -- come the options of `posert build` that describe a model, its labelled
 without them it is the demo's HRNet, judged on synthetic people. The same float32 graph (uint8 crops in, heatmaps out),
 the same calibration crops, the same held-out people and the same OpenVINO for all; ours for GPUs runs in ONNX Runtime.
 Each tool runs in a process of its own, other projects' in an environment of their own, which is made at the first use.
-Where the model's own rule moves joints in steps of a quarter of a cell, which would hide most of the differences, they
-are decoded with DARK.
+Drift is given by the model's own rule, which may move in steps of a quarter of a cell, and by DARK, which shows what
+the graph does. With --ablation the rows are posert's own graphs with parts of the method left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,9 +31,11 @@ import numpy as np
 from posert import calib
 from posert.benchmarks.child import call, environment
 from posert.benchmarks.quantizer_inputs import Inputs, read_inputs
-from posert.benchmarks.script import log, markdown, open_journal, parser, run
-from posert.export.builder.int8 import METHOD
+from posert.benchmarks.quantizer_table import FLOAT, OURS, OURS_GPU, YARDSTICK, p95_ratio, table
+from posert.benchmarks.script import log, open_journal, parser, run
+from posert.runtime.accuracy.drift import dark
 from posert.runtime.accuracy.gate import AccuracyGate, Candidate
+from posert.runtime.accuracy.people import labelled_people
 from posert.runtime.backends import Session, load_backend
 from posert.runtime.bench.statistics import per_round, ratio
 from posert.runtime.bench.timing import interleave
@@ -44,17 +47,24 @@ from posert.runtime.system.files import atomic_write
 from posert.runtime.system.machine import processor, versions
 from posert.runtime.system.progress import track
 
-Rows = Mapping[str, Mapping[str, Any]]
-
-OURS, OURS_GPU, FLOAT = "ours", "ours, for GPUs", "float32"
 _ENTROPY_BINS = 2048  # with the default, as many bins as levels, entropy can only choose what min-max chooses
 _NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "numpy==2.4.6", "opencv-python-headless==4.14.0.94")
-_HEAD = "graph | {} lost (95 % interval) | drift median / p95, px | s | peak MB | ms per person | x fastest"
 MAX_DROP = 0.002  # of AP: what NNCF's accuracy control is asked to hold
 _TIMED_PEOPLE = 8
+ABLATION: dict[str, dict[str, float]] = {
+    "": {},
+    ", nearest level": {"rounding": 0},
+    ", channels as they are": {"POWER": 0.0},
+    ", channels fully equalised": {"POWER": 1.0},
+    ", least squared error": {"CLIPPED_WEIGHT": 1.0},
+    ", min-max": {"CLIPPED_WEIGHT": 1e9},
+    ", nearest level, channels as they are": {"rounding": 0, "POWER": 0.0},
+    ", all of these with least squared error": {"rounding": 0, "POWER": 0.0, "CLIPPED_WEIGHT": 1.0},
+}
+"""What is changed of posert's method, by the end of a row's name; the last is the method up to 0.2."""
 _FIGURES = (
     *("accuracy", "accuracy_drop", "accuracy_drop_interval"),
-    *("pixel_drift_median", "pixel_drift_p95", "heatmap_error"),
+    *("pixel_drift_median", "pixel_drift_p95", "pixel_drift_p95_bounds", "heatmap_error"),
 )
 
 
@@ -62,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints a Markdown table and how ours ranks."""
     arguments = parser(__doc__, "out/quantizers.jsonl")
     arguments.add_argument("build", nargs="*", metavar="OPTION", help="of posert build, behind -- (the demo's HRNet)")
+    arguments.add_argument("--ablation", action="store_true", help="leave out parts of posert's method, one by one")
     arguments.add_argument("--people", type=int, default=128, help="people to calibrate on (128)")
     arguments.add_argument("--images", type=int, default=1000, help="held-out synthetic images (1000)")
     arguments.add_argument("--rounds", type=int, default=30, help="rounds to time (30)")
@@ -78,16 +89,18 @@ def _work(args: argparse.Namespace) -> int:
         raise InputError(bench.data["note"])
     finished = {record["key"]: record for record in journal.records}
     rows: dict[str, dict[str, Any]] = {}
-    for name, tool in track(list({FLOAT: None, **tools(inputs.contract, bench.validation)}.items()), "tools"):
+    chosen = ablation(inputs.contract) if args.ablation else tools(inputs.contract, bench.validation)
+    for name, tool in track(list({FLOAT: None, **chosen}.items()), "tools"):
         record = finished.get(bench.key(tool))
-        if record is None or not Path(record["file"]).exists():
+        if record is None or not all(Path(record[part]).exists() for part in ("file", "moved")):
             record = {"tool": name, "key": bench.key(tool), **bench.run(name, tool, args.memory)}
             if "failed" not in record:
                 journal.add(record)
         rows[name] = record
     load = os.getloadavg()[0]
-    timed = {name: r["file"] for name, r in rows.items() if "failed" not in r and name != OURS_GPU}
+    timed = {name: r["file"] for name, r in rows.items() if "failed" not in r and OURS_GPU not in name}
     times = bench.time(timed, args.rounds)
+    bench.compare(rows)
     m, v = processor(), versions()
     print(
         f"{inputs.title}; {bench.data['people']} held-out people ({bench.data['note']}), {len(inputs.crops)} to "
@@ -100,7 +113,7 @@ def _work(args: argparse.Namespace) -> int:
 
 def tools(contract: Contract, validation: Path | None) -> dict[str, Tool]:
     """All tools by name; `validation` is the folder that accuracy control measures on, None: leave it out."""
-    ours = {"contract": contract.to_json(), "method": METHOD}
+    ours = {"contract": contract.to_json()}
     found = {OURS: Tool("posert", ours), OURS_GPU: Tool("posert", {**ours, "gpu": True}, runs="onnxruntime int8_gpu")}
     for method, name, bins in (
         ("MinMax", "min-max", None),
@@ -118,53 +131,14 @@ def tools(contract: Contract, validation: Path | None) -> dict[str, Tool]:
     return found
 
 
-def table(rows: Rows, metric: str) -> str:
-    """A row for each tool as Markdown, then the ranks of ours."""
-    cells = []
-    for name, r in rows.items():
-        if "failed" in r:
-            cells.append([name, r["failed"].splitlines()[0], *[""] * 5])
-            continue
-        low, high = r["accuracy_drop_interval"]
-        cells.append(
-            [
-                f"**{name}**" if name in (OURS, OURS_GPU) else name,
-                f"{r['accuracy_drop']:+.4f} ({low:+.4f} to {high:+.4f})",
-                f"{r['pixel_drift_median']:.3f} / {r['pixel_drift_p95']:.3f}",
-                *([f"{r['seconds']:.0f}", f"{r['peak_mb']:.0f}"] if "seconds" in r else ["", ""]),
-                *([f"{r['ms_per_person']:.2f}", f"{r['ratio']['point']:.3f}"] if "ratio" in r else ["", ""]),
-            ]
-        )
-    return "\n".join([markdown(_HEAD.format(metric), cells), "", *ranks(rows, metric)])
-
-
-def ranks(rows: Rows, metric: str) -> list[str]:
-    """How ours ranks among the int8 graphs for CPUs, a line for each figure. A gain is chance and counts as no loss."""
-    done = {name: r for name, r in rows.items() if "failed" not in r and name not in (FLOAT, OURS_GPU)}
-    if OURS not in done:
-        return ["Ours failed: see its row."]
-    figures: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {
-        f"{metric} lost": (".4f", lambda r: round(max(r["accuracy_drop"], 0.0), 4)),
-        "p95 drift, px": (".3f", lambda r: r["pixel_drift_p95"]),
-        "peak memory, MB": (".0f", lambda r: r["peak_mb"]),
-        "time per person, x fastest": (".3f", lambda r: r["ratio"]["point"]),
-    }
-    lines = []
-    for what, (form, figure) in figures.items():
-        value = figure(done[OURS])
-        others = {name: figure(r) for name, r in done.items() if name != OURS}
-        best = min(others, key=lambda name: others[name], default=OURS)
-        rank = 1 + sum(other < value for other in others.values())
-        lines.append(
-            f"- {what}: ours {value:{form}}, rank {rank} of {len(done)}; best of the others: {best}, "
-            f"{others.get(best, value):{form}}"
-        )
-    unclear = [
-        name for name, r in done.items() if r["accuracy_drop_interval"][0] <= 0 <= r["accuracy_drop_interval"][1]
-    ]
-    ours = "with ours" if OURS in unclear else "without ours"
-    lines.append(f"- {metric}: the intervals of {len(unclear)} of {len(done)} graphs, {ours}, include no loss")
-    return lines
+def ablation(contract: Contract) -> dict[str, Tool]:
+    """Our graphs, for CPUs and for GPUs, with parts of the method left out; and the yardstick."""
+    found = {YARDSTICK: tools(contract, None)[YARDSTICK]}
+    for name, changed in ABLATION.items():
+        for kind, runs in ((OURS, "openvino int8"), (OURS_GPU, "onnxruntime int8_gpu")):
+            arguments = {"contract": contract.to_json(), "gpu": kind == OURS_GPU, "changed": changed}
+            found[f"{kind}{name}"] = Tool("posert", arguments, runs=runs)
+    return found
 
 
 @dataclass(frozen=True)
@@ -213,6 +187,12 @@ class QuantizerBench:
         candidate = Candidate("fp32", reference.backend, partial(self._estimator, reference, "fp32"), 0)
         self._gate = AccuracyGate(candidate, inputs.held_out, max_drop=MAX_DROP, labelled=True)
         self.data = self._gate.data
+        exact = dark(inputs.contract) or inputs.contract
+        precise = reference.with_contract(exact)
+        candidate = Candidate("fp32", reference.backend, partial(self._estimator, precise, "fp32", exact), 0)
+        self._dark = AccuracyGate(candidate, inputs.held_out, max_drop=MAX_DROP, labelled=False)
+        self._exact = exact
+        self._image = labelled_people(inputs.held_out.coco).image
 
     def key(self, tool: Tool | None) -> str:
         """Changes when a finished row is no longer valid."""
@@ -243,13 +223,32 @@ class QuantizerBench:
             row = {"file": str(target), "seconds": answer.value, "peak_mb": answer.peak_mb}
         backend, precision = (tool.runs if tool else "openvino int8").split()
 
-        def opened() -> PoseEstimator:
-            return self._estimator(_session(row["file"], backend, precision), precision)
+        def opened(contract: Contract) -> PoseEstimator:
+            return self._estimator(_session(row["file"], backend, precision), precision, contract)
 
-        judged = self._gate.evaluate(Candidate(precision, name, opened, 0))[0]
+        judged = self._gate.evaluate(Candidate(precision, name, partial(opened, self._contract), 0))[0]
         if judged.reason:
             return {"failed": f"{backend}: {judged.reason}"}
-        return row | {field: getattr(judged, field) for field in _FIGURES}
+        row |= {field: getattr(judged, field) for field in _FIGURES}
+        precise, moved, _ = self._dark.evaluate(Candidate(precision, name, partial(opened, self._exact), 0))
+        assert moved is not None  # it ran a moment ago
+        row |= {"dark_drift_median": precise.pixel_drift_median, "dark_drift_p95": precise.pixel_drift_p95}
+        row["moved"] = str(Path(row["file"]).with_suffix(".moved.npy"))
+        with atomic_write(row["moved"]) as file:
+            np.save(file, moved)
+        return row
+
+    def compare(self, rows: Mapping[str, dict[str, Any]]) -> None:
+        """Add how far joints move under DARK, as ratios: to the yardstick, and of other graphs to ours."""
+        moved = {name: np.load(r["moved"]) for name, r in rows.items() if "failed" not in r and name != FLOAT}
+        for name, distances in moved.items():
+            if YARDSTICK in moved and name != YARDSTICK:
+                rows[name]["to_yardstick"] = p95_ratio(self._image, distances, moved[YARDSTICK])
+            rows[name]["to_ours"] = {
+                ours: p95_ratio(self._image, distances, moved[ours])
+                for ours in (OURS, OURS_GPU)
+                if ours in moved and name != ours
+            }
 
     def time(self, files: Mapping[str, str], rounds: int) -> dict[str, dict[str, Any]]:
         """By graph: milliseconds per person, and their ratio to the fastest one's."""
@@ -265,8 +264,9 @@ class QuantizerBench:
         ms = {name: 1e3 * float(np.median(seconds)) / len(crops) for name, seconds in times.items()}
         return {name: {"ms_per_person": ms[name], "ratio": asdict(ratio(times[fastest], times[name]))} for name in ms}
 
-    def _estimator(self, session: Session, precision: str) -> PoseEstimator:
-        return PoseEstimator.from_session(self._contract, session, Selection("openvino", precision, "under test"))
+    def _estimator(self, session: Session, precision: str, contract: Contract | None = None) -> PoseEstimator:
+        selection = Selection("openvino", precision, "under test")
+        return PoseEstimator.from_session(contract or self._contract, session, selection)
 
 
 def _session(file: str, backend: str = "openvino", precision: str = "int8") -> Session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -51,8 +52,7 @@ def open_journal(path: Path, benchmark: str, **key: Any) -> Journal:
 
     Raises InputError: the file is something else, which would be overwritten.
     """
-    # behind the line's checksum
-    if path.exists() and not path.read_text(errors="replace").partition(" ")[2].startswith('{"benchmark": '):
+    if path.exists() and not re.match(r'\["\w{8}", {"benchmark": ', path.read_text(errors="replace")):
         raise InputError(f"{path} holds no results of a benchmark: remove it or choose another --output")
     return Journal(path, {"benchmark": benchmark, **key})
 

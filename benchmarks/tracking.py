@@ -2,11 +2,14 @@
 
     pip install rtmlib trackers supervision
     python -m posert.export.demo.videos --output clips --split val
-    python -m posert.benchmarks.tracking out/demo.pose clips/coco_val.json clips --output out/tracking.jsonl
+    python -m posert.benchmarks.tracking out/demo.pose clips/coco_val.json clips --results out/tracking
+    posert evaluate --dataset posetrack18 --annotations clips/posetrack18/val \\
+        --results out/tracking/posert_3.posetrack18.json
 
-A detection is a labelled box with the errors of a mediocre detector, unless --detections names a file; every tracker
-gets the same ones, and the same joints for them. Rows with an identity are results. A person is found from an OKS of
-0.5 on. Trackers that look for nobody between detections are measured with one in each frame.
+A detection is a labelled box with the errors of a mediocre detector, unless --detections names a file or --detector a
+network; every tracker gets the same ones, and the same joints for them. Rows with an identity are results. A person is
+found from an OKS of 0.5 on. Trackers that look for nobody between detections are measured with one in each frame. The
+last command gives PoseTrack18's MOTA, which counts each joint.
 """
 
 from __future__ import annotations
@@ -14,17 +17,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posert.benchmarks.labelled_video import Clip, Detections, Frame, read_clips
+from posert.benchmarks.labelled_video import Clip, Detections, Frame, Image, read_clips
+from posert.benchmarks.posetrack18 import posetrack18
 from posert.benchmarks.script import digest, log, markdown, numbers, open_journal, parser, run
 from posert.benchmarks.trackers import TRACKERS, Follower, open_tracker
 from posert.runtime.accuracy.score import dataset_of, score
+from posert.runtime.datasets import dataset
+from posert.runtime.detection import Detector
 from posert.runtime.errors import InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.metrics.clear_mot import ClearMot
@@ -36,6 +42,7 @@ from posert.runtime.system.machine import versions
 Double = NDArray[np.float64]
 Ids = NDArray[np.int64]
 Counts = dict[str, float]
+Detect = Callable[[Clip, Frame, Image], tuple[Double, Double]]
 
 _FOUND = 0.5  # OKS
 _INSIDE = 0.5  # share of a row's box that lies in the box of somebody without labelled joints: it does not count
@@ -50,8 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--every", type=numbers, default=[1, 3, 5, 10], help="frames per detection (1,3,5,10)")
     arguments.add_argument("--trackers", default=",".join(TRACKERS), help=f"which ones ({','.join(TRACKERS)})")
     arguments.add_argument("--detections", type=Path, metavar="FILE", help="a COCO list of detections")
+    arguments.add_argument("--detector", type=Path, metavar="FILE", help="an ONNX file that gives the detections")
     arguments.add_argument("--precision", default="auto", help="one precision (auto)")
-    arguments.add_argument("--results", type=Path, metavar="DIR", help="write the results of each row there, as COCO")
+    arguments.add_argument(
+        "--results", type=Path, metavar="DIR", help="write each row's results there, as COCO and PoseTrack18"
+    )
     return run(arguments, _work, argv)
 
 
@@ -60,12 +70,13 @@ def _work(args: argparse.Namespace) -> int:
     if unknown := set(names) - set(TRACKERS):
         raise InputError(f"--trackers {', '.join(sorted(unknown))}: known are {', '.join(TRACKERS)}")
     coco, clips = read_clips(args.annotations, args.images)
-    pose = PoseEstimator(args.bundle, precision=args.precision)
-    which, detections = dataset_of(pose.contract), Detections(args.detections)
+    pose = PoseEstimator(args.bundle, precision=args.precision, threads=1)
+    which, detect = dataset_of(pose.contract), _detect(args)
     if not which.sigmas:
         raise InputError(f"{which.name} has no sigmas, and people are found by their OKS")
     files = {name: digest(getattr(args, name)) for name in ("bundle", "annotations")}
-    given = digest(args.detections) if args.detections else "labelled boxes with errors"
+    file = args.detector or args.detections
+    given = digest(file) if file else "labelled boxes with errors"
     journal = open_journal(
         args.output, "tracking", **files, detections=given, precision=args.precision, versions=versions()
     )
@@ -74,29 +85,54 @@ def _work(args: argparse.Namespace) -> int:
     for name, every in cells:
         if (name, every) not in rows:
             log(f"{name}, a detection in {every} frames" if every > 1 else f"{name}, a detection in each frame")
-            results, figures = measure(pose, which.sigmas, clips, detections, name, every)
+            results, figures = measure(pose, which.sigmas, clips, detect, name, every)
             figures["AP"] = score(which, coco, results, "v029")["AP"]
             rows[name, every] = {"tracker": name, "every": every, **figures}
             if args.results:
-                args.results.mkdir(parents=True, exist_ok=True)
-                with atomic_write(args.results / f"{name}_{every}.json") as file:
-                    file.write(json.dumps(results).encode())
+                _write(args.results / f"{name}_{every}.json", results)
+                if which.keypoints == dataset("coco").keypoints:
+                    _write(args.results / f"{name}_{every}.posetrack18.json", posetrack18(results))
             journal.add(rows[name, every])
     print(table(rows[cell] for cell in cells))
     return 0
 
 
+def _write(path: Path, records: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(records).encode())
+
+
+def _detect(args: argparse.Namespace) -> Detect:
+    """What gives the detections."""
+    if args.detector is None:
+        detections = Detections(args.detections)
+        return lambda clip, frame, picture: detections.of(clip, frame)
+    if args.detections is not None:
+        raise InputError("--detections and --detector: each gives the boxes; choose one")
+    detector = Detector(args.detector, threads=1)
+    log(detector.description)
+
+    def detect(clip: Clip, frame: Frame, picture: Image) -> tuple[Double, Double]:
+        found = detector(picture)
+        return found.boxes.astype(np.float64), found.score.astype(np.float64)
+
+    return detect
+
+
 def measure(
-    pose: PoseEstimator, sigmas: tuple[float, ...], clips: Sequence[Clip], detections: Detections, name: str, every: int
+    pose: PoseEstimator, sigmas: tuple[float, ...], clips: Sequence[Clip], detect: Detect, name: str, every: int
 ) -> tuple[list[dict[str, Any]], Counts]:
     """Follow people through all clips: results in COCO's format, and what was counted."""
     results: list[dict[str, Any]] = []
-    total, seconds, frames, rows = ClearMot(), 0.0, 0, 0
+    total, seconds, processor, frames, rows = ClearMot(), 0.0, 0.0, 0, 0
     for clip in clips:
         follower, count = open_tracker(name, sigmas), ClearMot()
         for index, frame in enumerate(clip.frames):
-            found = detections.of(clip, frame) if index % every == 0 else None
-            people, ids, spent = _step(pose, follower, frame, found)
+            picture, begin = frame.read(), time.process_time()
+            found = detect(clip, frame, picture) if index % every == 0 else None
+            people, ids, spent = _step(pose, follower, picture, found)
+            processor += time.process_time() - begin
             frames, rows, seconds = frames + 1, rows + len(people), seconds + spent
             results += _records(frame, people, ids)
             _count(count, frame, people, ids, np.array(sigmas))
@@ -109,14 +145,14 @@ def measure(
         "people": total.objects,
         "crops_per_frame": rows / frames,
         "tracker_ms_per_frame": 1e3 * seconds / frames,
+        "processor_ms_per_frame": 1e3 * processor / frames,
     }
 
 
 def _step(
-    pose: PoseEstimator, follower: Follower, frame: Frame, found: tuple[Double, Double] | None
+    pose: PoseEstimator, follower: Follower, picture: Image, found: tuple[Double, Double] | None
 ) -> tuple[Keypoints, Ids, float]:
     """People of a frame, their ids, and the seconds that the tracker took."""
-    picture = frame.read()
     size = picture.shape[0], picture.shape[1]
     start = time.perf_counter()
     boxes, scores = follower.detected(*found, size) if found else (follower.between(size), None)
@@ -170,12 +206,13 @@ def _inside(boxes: Double, hidden: Sequence[Sequence[float]]) -> NDArray[np.bool
 
 
 def table(rows: Iterator[Mapping[str, Any]]) -> str:
-    """A line for each tracker and interval."""
-    head = "tracker | frames per detection | AP | MOTA | id switches | missed | false | crops per frame | ms per frame"
+    """A line for each tracker and interval; `all` is the processor time per frame of detector, network and tracker."""
+    head = "tracker | frames per detection | AP | MOTA | id switches | missed | false"
+    head += " | crops per frame | tracker, ms | all, processor ms"
     lines = []
     for row in rows:
         counts = [f"{row[name]:.0f}" for name in ("switches", "misses", "false_positives")]
-        costs = f"{row['crops_per_frame']:.2f}", f"{row['tracker_ms_per_frame']:.2f}"
+        costs = [f"{row[name]:.2f}" for name in ("crops_per_frame", "tracker_ms_per_frame", "processor_ms_per_frame")]
         lines.append([row["tracker"], str(row["every"]), f"{row['AP']:.4f}", f"{row['MOTA']:.4f}", *counts, *costs])
     return markdown(head, lines)
 

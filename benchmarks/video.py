@@ -4,8 +4,10 @@
     python -m posert.benchmarks.video hrnet_demo.pose demo_detector.onnx
 
 Each stage is timed alone in processor time, on one core: reading, detection, crops and network, tracking, drawing and
-writing. Their sum and the number of cores bound the frames per second of the whole. The command runs in turn with the
-stages, and the share of the bound that it reaches is the median over the rounds.
+writing. Their sum and the number of cores bound the frames per second of the whole. No program reaches that bound:
+cores that work at the same time are slower than one that works alone. What they do together is measured by as many runs
+of the command side by side as there are cores, each on a core of its own, with one thread for each network. The command
+runs in turn with both, and its shares of them are the medians over the rounds.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ from posert.runtime.pose.keypoints import Keypoints
 from posert.runtime.tracking import Tracker
 
 Image = NDArray[np.uint8]
+_ON_CORE = "import os, sys; os.sched_setaffinity(0, [{}]); from posert.runtime.cli.main import main; sys.exit(main())"
 
 _SIZE = 1920, 1080
 _CLIP = 5  # of the split val: two people
@@ -92,11 +96,13 @@ def _measured(args: argparse.Namespace, video: Path, frames: list[Image], every:
     stages = _Stages(args.bundle, args.detector, video, frames, every)
     wanted = [name for name in _STAGES if drawn or name not in ("draw", "write")]
     cost: dict[str, list[float]] = {name: [] for name in wanted}
-    rates, shares = [], []
+    rates, shares, side_by_side, of_these = [], [], [], []
     for _ in range(args.rounds):
         for name in wanted:
             cost[name].append(_processor_ms(getattr(stages, name)) / len(frames))
         rates.append(_command(args, video, every, drawn))
+        side_by_side.append(_side_by_side(args, video, every, drawn))
+        of_these.append(rates[-1] / side_by_side[-1])
         total = sum(times[-1] for times in cost.values())
         shares.append(rates[-1] * total / 1e3 / _cores())
     medians = {name: float(np.median(times)) for name, times in cost.items()}
@@ -109,6 +115,9 @@ def _measured(args: argparse.Namespace, video: Path, frames: list[Image], every:
         "rate": float(np.median(rates)),
         "share": float(np.median(shares)),
         "spread": [min(shares), max(shares)],
+        "side_by_side": float(np.median(side_by_side)),
+        "share_of_these": float(np.median(of_these)),
+        "spread_of_these": [min(of_these), max(of_these)],
     }
 
 
@@ -170,12 +179,23 @@ def _processor_ms(work: Callable[[], None]) -> float:
     return 1e3 * (time.process_time() - began)
 
 
-def _command(args: argparse.Namespace, video: Path, every: int, drawn: bool) -> float:
-    """Frames per second of `posert run`, from the first frame to the last."""
+def _side_by_side(args: argparse.Namespace, video: Path, every: int, drawn: bool) -> float:
+    """Frames per second of as many runs at a time as there are cores, each on its own core."""
+    cores = sorted(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(len(cores)) as pool:
+        return sum(pool.map(lambda core: _command(args, video, every, drawn, core), cores))
+
+
+def _command(args: argparse.Namespace, video: Path, every: int, drawn: bool, core: int | None = None) -> float:
+    """Frames per second of `posert run`, from the first frame to the last, on all cores or on one."""
     with tempfile.TemporaryDirectory() if drawn else nullcontext(str(video.parent)) as folder:
         target = Path(folder) / ("out.mp4" if drawn else "out.json")
         line = [sys.executable, "-m", "posert.runtime.cli", "run", args.bundle, video, "--detector", args.detector]
         line += ["--detect-every", every, "--output", target, "--json"]
+        if core is not None:
+            line[:2] = [sys.executable, "-c", _ON_CORE.format(core)]
+            line[3:5] = ["run"]
+            line += ["--threads", 1]
         done = subprocess.run([str(word) for word in line], capture_output=True, text=True)
     if done.returncode:
         raise PosertError(f"posert run ended with {done.returncode}: {done.stderr}")
@@ -191,19 +211,23 @@ def table(records: Any) -> str:
     head = (
         "detector on, drawn | "
         + " | ".join(f"{name}, ms" for name in _STAGES)
-        + " | sum | bound, fps | run, fps | share"
+        + " | sum | bound, fps | side by side, fps | run, fps | of the bound | of side by side"
     )
     rows = []
     for r in records:
         total = sum(r["ms"].values())
         name = f"every {r['every']}{'' if r['every'] == 1 else 'rd' if r['every'] == 3 else 'th'} frame"
         cells = [f"{r['ms'][stage]:.2f}" if stage in r["ms"] else "" for stage in _STAGES]
-        low, high = r["spread"]
         rows.append(
             [f"{name}, {'yes' if r['drawn'] else 'no'}", *cells, f"{total:.2f}", f"{1e3 * r['cores'] / total:.1f}"]
-            + [f"{r['rate']:.1f}", f"{r['share']:.3f} ({low:.3f} to {high:.3f})"]
+            + [f"{r['side_by_side']:.1f}", f"{r['rate']:.1f}"]
+            + [_interval(r["share"], r["spread"]), _interval(r["share_of_these"], r["spread_of_these"])]
         )
     return markdown(head, rows)
+
+
+def _interval(middle: float, ends: Sequence[float]) -> str:
+    return f"{middle:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Conversion of a float32 ONNX graph to float16 and int8: calibration, Q/DQ placement, mixed-precision search."""
 
 from .cache import CalibrationCache, merge_caches, read_cache, write_cache
+from .calibrated import Calibrated, calibrate
 from .fp16 import to_fp16
 from .images import CalibrationSet, crops_from_coco, folder
 from .looks import image_facts, phash
@@ -12,6 +13,7 @@ from .search import find_float_blocks
 from .sensitivity import block_sensitivity
 
 __all__ = [
+    "Calibrated",
     "CalibrationCache",
     "CalibrationSet",
     "CalibrationState",
@@ -20,6 +22,7 @@ __all__ = [
     "Quantized",
     "Ranges",
     "block_sensitivity",
+    "calibrate",
     "collect",
     "crops_from_coco",
     "find_float_blocks",

@@ -1,38 +1,41 @@
-"""The calibration cache: a JSON file with the ranges of a graph's activations.
+"""The calibration cache: a JSON file with what calibration found of a graph.
 
-`posert calibrate` writes it, `posert build` uses it. It holds the sha256 of the graph and of the calibration set, the
-range of each tensor, and the state of each observer (minimum and maximum; for methods that weigh values also a
-compressed histogram). With the states an interrupted calibration resumes, and caches of the same graph merge to what
-one run over all their people would give.
+The calibrate command writes it, the build command uses it. It holds the sha256 of the graph and of the calibration set,
+the range of each tensor, the factors of its channels, the rounding of each layer's weights, and the state of each
+observer. With the states an interrupted calibration resumes, and the ranges of caches of the same graph merge to what
+one run over all their people would give; factors and roundings, which have no states, are then those of the largest.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..runtime.bundle.schema import NUMBER, check_shape
 from ..runtime.errors import CalibrationError
 from ..runtime.system.files import atomic_write
+from .calibrated import Calibrated, with_channels
 from .looks import PHASH_BYTES, Hash, different, moment_of
-from .methods import method as find_method
-from .observers import Range
+from .observers import Observer, Range
 from .overlap import EvaluationImages, Overlap, in_words
 from .ranges import CalibrationState, Ranges, mean_change
+from .rounding import Rounded
 
-SCHEMA = 2
+SCHEMA = 3
 _RANGE = {"lo": NUMBER, "hi": NUMBER}
 _SHAPE: dict[str, Any] = {
     "calibration_cache": int,
     "model": str,
     "graph": str,
-    "method": str,
     "crops": int,
     "sets": [
         {
@@ -44,7 +47,9 @@ _SHAPE: dict[str, Any] = {
     "curve": [list],
     "settled": bool,
     "ranges": {"*": _RANGE},
-    "observers": {"*": {**_RANGE, "*": object}},
+    "observers": {"*": {"*": object}},
+    "channels": {"*": str},
+    "rounded": {"*": {"shape": [int], "change": str, "scales": str, "shift": str}},
     "unfinished?": {"chunk": int, "due": int, "before": {"*": _RANGE}},
 }
 
@@ -56,21 +61,34 @@ class CalibrationCache:
     Attributes:
         model: name of the model, for messages.
         graph: sha256 of the float32 graph, as in a bundle's manifest.
-        method: range method, see methods.py.
         sets: the calibration sets, as `CalibrationSet.provenance` describes them, with the name of the images' source
             in `data` and its `kind`; of each file the sha256, and perceptual hashes of its people.
-        ranges: by tensor, and how they converged; empty until the calibration is finished.
         state: the observers and how many crops they have seen.
-        finished: whether all crops of the sets were observed; if not, the calibration can be resumed from `state`.
+        calibrated: what was found; None until the calibration is finished. If not, it can be resumed from `state`.
     """
 
     model: str
     graph: str
-    method: str
     sets: tuple[dict[str, Any], ...]
-    ranges: Ranges
     state: CalibrationState
-    finished: bool = True
+    calibrated: Calibrated | None = None
+
+    @property
+    def ranges(self) -> Ranges:
+        """By tensor, and how they converged; empty until the calibration is finished."""
+        return Ranges({}, self.state.curve) if self.calibrated is None else self.calibrated.ranges
+
+    def result(self, source: str) -> Calibrated:
+        """What was found.
+
+        Raises:
+            CalibrationError: the calibration was interrupted.
+        """
+        if self.calibrated is None:
+            raise CalibrationError(
+                f"{source} is unfinished ({self.state.crops} crops); run posert calibrate to finish it"
+            )
+        return self.calibrated
 
     @property
     def different(self) -> int:
@@ -122,17 +140,24 @@ def write_cache(path: str | os.PathLike[str], cache: CalibrationCache) -> None:
         "calibration_cache": SCHEMA,
         "model": c.model,
         "graph": c.graph,
-        "method": c.method,
         "crops": c.state.crops,
         "sets": list(c.sets),
-        "curve": [list(point) for point in (c.ranges.curve if c.finished else c.state.curve)],
+        "curve": [list(point) for point in c.ranges.curve],
         "settled": c.ranges.settled,
         "ranges": {name: asdict(r) for name, r in c.ranges.items()},
+        "channels": {},
+        "rounded": {},
         "observers": {name: one.to_json() for name, one in c.state.observers.items()},
     }
-    if not c.finished:
+    if c.calibrated is None:
         before = {name: asdict(r) for name, r in c.state.before.items()}
         values["unfinished"] = {"chunk": c.state.chunk, "due": c.state.due, "before": before}
+    else:
+        values["channels"] = {name: _pack(scale) for name, scale in c.calibrated.channels.items()}
+        values["rounded"] = {
+            name: {"shape": list(r.change.shape), **{part: _pack(getattr(r, part)) for part in _PARTS}}
+            for name, r in c.calibrated.rounded.items()
+        }
     with atomic_write(path) as file:
         file.write(json.dumps(values, indent=1, allow_nan=False).encode() + b"\n")
 
@@ -153,49 +178,51 @@ def read_cache(path: str | os.PathLike[str]) -> CalibrationCache:
         for file in (file for one in values["sets"] for file in one["files"].values()):
             for text in file["people"]:
                 _hash(text)
-        observer, _ = find_method(values["method"])
-        curve = [(int(crops), float(change)) for crops, change in values["curve"]]
-        state = CalibrationState(values["crops"], curve=curve)
+        state = CalibrationState(values["crops"], curve=[(int(n), float(change)) for n, change in values["curve"]])
         for name, kept in values["observers"].items():
-            state.observers[name] = observer()
+            state.observers[name] = Observer()
             state.observers[name].load_json(kept)
+        found = None
         if "unfinished" in values:
             rest = values["unfinished"]
             state.chunk, state.due, state.before = rest["chunk"], rest["due"], _ranges_from_json(rest["before"])
-        elif values["observers"].keys() != values["ranges"].keys():
-            raise ValueError("ranges and observers name different tensors")
+        else:
+            channels = {name: _positive(text) for name, text in values["channels"].items()}
+            rounded = {name: _rounded(one) for name, one in values["rounded"].items()}
+            found = with_channels(state.observers, channels, state.curve, rounded)
+            if found.ranges != _ranges_from_json(values["ranges"]):
+                raise ValueError("its ranges are not those of its observers")
     except OSError as error:
         raise CalibrationError(f"cannot read {path}: {error.strerror}; make it with posert calibrate") from error
     except (CalibrationError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CalibrationError(
             f"{path} is not a calibration cache of this version ({error}); make it again with posert calibrate"
         ) from error
-    model, graph, method, sets = (values[name] for name in ("model", "graph", "method", "sets"))
-    ranges = Ranges(_ranges_from_json(values["ranges"]), curve)
-    return CalibrationCache(model, graph, method, tuple(sets), ranges, state, "unfinished" not in values)
+    model, graph, sets = (values[name] for name in ("model", "graph", "sets"))
+    return CalibrationCache(model, graph, tuple(sets), state, found)
 
 
 def merge_caches(parts: Sequence[tuple[str, CalibrationCache]]) -> CalibrationCache:
-    """Compute what one calibration over the people of all parts would give.
+    """Put caches of parts of the people together.
 
-    Minima, maxima and histograms are merged, so the ranges are those of one run. The curve is not: its one point is the
-    change from the ranges of the first part.
+    Extremes and counts are merged, so the ranges are those of one run. The factors of the channels, and the roundings,
+    are those of the part with the most people. The curve's one point is the change from the ranges of the first part.
 
     Args:
         parts: (file name for messages, cache); two or more.
 
     Raises:
-        CalibrationError: graphs, methods or tensors differ, a part is unfinished, or two share a set or images.
+        CalibrationError: graphs or tensors differ, a part is unfinished, or two share a set or images.
     """
     (first_name, first), *others = parts
     sets = list(first.sets)
     owner = dict.fromkeys(_images(first), first_name)
     for name, other in others:
         other.check_graph(first.graph, name)
-        if other.method != first.method or other.ranges.keys() != first.ranges.keys():
+        if other.state.observers.keys() != first.state.observers.keys():
             raise CalibrationError(
-                f"{name} holds {len(other.ranges)} ranges by {other.method}, {first_name} holds {len(first.ranges)} by "
-                f"{first.method}; only caches of the same method and tensors can be merged"
+                f"{name} holds {len(other.state.observers)} tensors, {first_name} holds {len(first.state.observers)}; "
+                "only caches of the same tensors can be merged"
             )
         known = {one["sha256"] for one in sets}
         twice = [one["sha256"] for one in other.sets if one["sha256"] in known]
@@ -211,20 +238,52 @@ def merge_caches(parts: Sequence[tuple[str, CalibrationCache]]) -> CalibrationCa
             )
         owner |= dict.fromkeys(images, name)
         sets += other.sets
+    finished: list[tuple[int, Calibrated]] = []
     for name, part in parts:
-        if not part.finished:
-            crops = part.state.crops
-            raise CalibrationError(f"{name} is unfinished ({crops} crops); run posert calibrate to finish it")
-    observer, range_of = find_method(first.method)
-    observers = {tensor: observer() for tensor in first.ranges}
+        finished.append((part.state.crops, part.result(name)))
+    observers = {tensor: Observer() for tensor in first.state.observers}
     for tensor in observers:
         for _, part in parts:
             observers[tensor].merge(part.state.observers[tensor])
-    crops = sum(part.state.crops for _, part in parts)
-    found = {name: range_of(one) for name, one in observers.items()}
-    curve = [(crops, mean_change(first.ranges, found))]
+    crops = sum(count for count, _ in finished)
+    _, largest = max(finished, key=lambda one: one[0])
+    before = with_channels(first.state.observers, largest.channels, ())
+    now = with_channels(observers, largest.channels, (), largest.rounded)
+    curve = [(crops, mean_change(before.ranges, now.ranges))]
     state = CalibrationState(crops, curve=curve, observers=observers)
-    return replace(first, sets=tuple(sets), ranges=Ranges(found, curve), state=state)
+    found = replace(now, ranges=Ranges(now.ranges, curve))
+    return replace(first, sets=tuple(sets), state=state, calibrated=found)
+
+
+_PARTS = ("change", "scales", "shift")  # of `Rounded`
+
+
+def _pack(values: NDArray[Any]) -> str:
+    """An array's values, compressed, as text; little-endian."""
+    return base64.b64encode(zlib.compress(values.astype(values.dtype.newbyteorder("<")).tobytes(), 9)).decode()
+
+
+def _unpacked(text: str, dtype: str) -> NDArray[Any]:
+    try:
+        data = zlib.decompress(base64.b64decode(text, validate=True))
+    except zlib.error as error:
+        raise ValueError(f"an array cannot be decompressed: {error}") from error
+    found = np.frombuffer(data, dtype).astype(np.dtype(dtype).newbyteorder("="))
+    if not np.isfinite(found).all():
+        raise ValueError("an array holds NaN or infinity")
+    return found
+
+
+def _positive(text: str) -> NDArray[Any]:
+    found = _unpacked(text, "<f4")
+    if not len(found) or found.min() <= 0:
+        raise ValueError("a factor or scale is not positive")
+    return found
+
+
+def _rounded(values: Mapping[str, Any]) -> Rounded:
+    change = _unpacked(values["change"], "i1").reshape(values["shape"])
+    return Rounded(change, _positive(values["scales"]), _unpacked(values["shift"], "<f4"))
 
 
 def _hash(text: str) -> Hash:

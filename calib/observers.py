@@ -1,25 +1,27 @@
 """Observers: what is kept of a stream of activations. Their memory does not grow with the stream.
 
-The bins of a histogram double in width whenever a value falls outside. Bin widths are powers of two and bin edges
-multiples of them, so merging pairs of bins is exact: neither the order of the values nor their batches matter, and the
-result equals that of all values at once.
+A tensor of maps is observed channel by channel. Bins lie at fixed places, 16 to the octave, and a channel keeps those
+of its four highest octaves: smaller values are never clipped, and it is enough to count them. So neither the order of
+the values nor their batches matter, and merging two observers is exact.
 """
 
 from __future__ import annotations
 
 import base64
-import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_BINS = 8192  # per side of zero: a percentile is read to 1/4096 of the largest magnitude or better
-_CHUNK_VALUES = 1 << 23  # cv2.calcHist counts in float32, which is exact up to 2**24
+OCTAVES = 4
+PER_OCTAVE = 16
+BINS = OCTAVES * PER_OCTAVE
+_MANTISSA = 23 - 4  # of float32's bits, below the four that tell an octave's bins apart
+_BIAS = 127 - OCTAVES  # of the exponent of a window's first bin
+_LOWEST, _HIGHEST = -100, 128  # exponents of windows
 
 
 @dataclass(frozen=True)
@@ -39,113 +41,100 @@ class Range:
         return Range(min(self.lo, other.lo), max(self.hi, other.hi))
 
 
-class MinMaxObserver:
-    """Smallest and largest value of a stream of finite values."""
+class Observer:
+    """Extremes and upper octaves of a stream of finite values, by channel, exact for any order and batching.
+
+    Attributes:
+        lo, hi: `(C,)` float32, the smallest and the largest value, or zero. C is 1 for tensors that are no maps
+            `(N, C, H, W)`, and 0 before the first values.
+        top: `(C,)` int32; the bins of a channel cover the magnitudes from 2**(top - 4) to 2**top.
+        counts: `(2, C, 64)` int64, of positive and of negative values.
+        nonzero: how many values were not zero, in all channels.
+    """
 
     def __init__(self) -> None:
-        self.lo = math.inf
-        self.hi = -math.inf
+        self._resize(0)
+        self.nonzero = 0
+
+    def _resize(self, channels: int) -> None:
+        self.lo = np.zeros(channels, np.float32)
+        self.hi = np.zeros(channels, np.float32)
+        self.top: NDArray[np.int32] = np.full(channels, _LOWEST, np.int32)
+        self.counts: NDArray[np.int64] = np.zeros((2, channels, BINS), np.int64)
 
     def update(self, values: NDArray[np.float32]) -> bool:
         """Add values to the stream; returns False, and adds nothing, if one of them is not finite."""
-        lo, hi = float(values.min()), float(values.max())
-        if not (math.isfinite(lo) and math.isfinite(hi)):
+        maps = values.reshape(*values.shape[:2], -1) if values.ndim == 4 else values.reshape(1, 1, -1)
+        maps = np.ascontiguousarray(maps, np.float32)
+        lo, hi = maps.min(axis=2).min(axis=0), maps.max(axis=2).max(axis=0)
+        if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
             return False
-        self.lo, self.hi = min(self.lo, lo), max(self.hi, hi)
+        channels = maps.shape[1]
+        if not len(self.lo):
+            self._resize(channels)
+        self.lo, self.hi = np.minimum(self.lo, lo), np.maximum(self.hi, hi)
+        largest = np.maximum(-self.lo, self.hi)
+        self._raise(np.where(largest > 0, np.frexp(largest)[1], _LOWEST))
+        self.nonzero += int(np.count_nonzero(maps))
+        first = np.ldexp(np.float32(1), self.top - OCTAVES)[:, None]
+        # A float's highest bits count the bins of all octaves; this takes them to the channel's own.
+        base = (np.arange(channels, dtype=np.int64) * BINS - (self.top + _BIAS) * PER_OCTAVE)[:, None]
+        signs = (1, -1) if lo.min() < 0 else (1,)
+        for image in maps:
+            for k, sign in enumerate(signs):
+                seen = image if sign == 1 else -image
+                large = seen >= first
+                key = (seen[large].view(np.int32) >> _MANTISSA) + np.broadcast_to(base, seen.shape)[large]
+                self.counts[k] += np.bincount(key, minlength=channels * BINS).reshape(channels, BINS)
         return True
 
-    def merge(self, other: MinMaxObserver) -> None:
-        """Add the stream of another observer of the same kind."""
-        self.lo, self.hi = min(self.lo, other.lo), max(self.hi, other.hi)
+    def merge(self, other: Observer) -> None:
+        """Add the stream of another observer of the same tensor."""
+        if not len(self.lo):
+            self._resize(len(other.lo))
+        aligned = Observer()
+        aligned.top, aligned.counts = other.top.copy(), other.counts.copy()
+        aligned._raise(self.top)
+        self._raise(other.top)
+        self.counts += aligned.counts
+        self.lo, self.hi = np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi)
+        self.nonzero += other.nonzero
+
+    def _raise(self, top: NDArray[Any]) -> None:
+        """Move windows up to `top` where that is higher; what falls out at the bottom is only counted in `nonzero`."""
+        rise = np.clip(np.clip(top, _LOWEST, _HIGHEST) - self.top, 0, OCTAVES)
+        for c in np.flatnonzero(rise):
+            moved = int(rise[c]) * PER_OCTAVE
+            self.counts[:, c, : BINS - moved] = self.counts[:, c, moved:]
+            self.counts[:, c, BINS - moved :] = 0
+        self.top = np.maximum(self.top, np.clip(top, _LOWEST, _HIGHEST)).astype(np.int32)
 
     def to_json(self) -> dict[str, Any]:
         """The whole state as JSON values."""
-        return {"lo": self.lo, "hi": self.hi}
+        arrays = self.lo.astype("<f4"), self.hi.astype("<f4"), self.top.astype("<i4"), self.counts.astype("<i8")
+        packed = zlib.compress(b"".join(a.tobytes() for a in arrays))
+        return {"channels": len(self.lo), "nonzero": self.nonzero, "state": base64.b64encode(packed).decode()}
 
     def load_json(self, values: Mapping[str, Any]) -> None:
         """Take over the state that `to_json` returned.
 
         Raises ValueError: the values are not such a state (or KeyError, TypeError).
         """
-        lo, hi = float(values["lo"]), float(values["hi"])
-        if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
-            raise ValueError(f"expected finite lo <= hi, got {lo} and {hi}")
-        self.lo, self.hi = lo, hi
-
-
-class HistogramObserver(MinMaxObserver):
-    """Counts of a stream's values in equal bins around zero, exact for any order and batching.
-
-    Attributes:
-        counts: (2 * bins,) int64; the middle edge is zero.
-        exponent: a bin is 2**exponent wide.
-    """
-
-    def __init__(self, bins: int = _BINS) -> None:
-        super().__init__()
-        self.bins = bins
-        self.counts: NDArray[np.int64] = np.zeros(2 * bins, np.int64)
-        self.exponent = -126
-
-    def update(self, values: NDArray[np.float32]) -> bool:
-        if not super().update(values):
-            return False
-        limit = max(-self.lo, self.hi)
-        # frexp: limit < 2**power; the outermost bin edge lies strictly outside every value.
-        power = math.frexp(limit)[1] if limit > 0 else -126
-        while self.exponent < power - int(math.log2(self.bins)):
-            self._widen()
-        edge = math.ldexp(self.bins, self.exponent)
-        flat = values.reshape(-1)
-        for k in range(0, flat.size, _CHUNK_VALUES):
-            part = flat[k : k + _CHUNK_VALUES]
-            counted = cv2.calcHist([part[None]], [0], None, [2 * self.bins], [-edge, edge])
-            self.counts += counted.reshape(-1).astype(np.int64)
-        return True
-
-    def merge(self, other: MinMaxObserver) -> None:
-        assert isinstance(other, HistogramObserver) and other.bins == self.bins
-        super().merge(other)
-        wider = HistogramObserver(other.bins)
-        wider.counts, wider.exponent = other.counts.copy(), other.exponent
-        for narrow, target in ((self, wider.exponent), (wider, self.exponent)):
-            while narrow.exponent < target:
-                narrow._widen()
-        self.counts += wider.counts
-
-    def to_json(self) -> dict[str, Any]:
-        counts = base64.b64encode(zlib.compress(self.counts.astype("<i8").tobytes())).decode()
-        return {**super().to_json(), "exponent": self.exponent, "counts": counts}
-
-    def load_json(self, values: Mapping[str, Any]) -> None:
-        super().load_json(values)
-        size = 16 * self.bins
+        channels, nonzero = int(values["channels"]), int(values["nonzero"])
+        size = channels * (12 + 16 * BINS)
         try:
-            data = zlib.decompressobj().decompress(base64.b64decode(values["counts"], validate=True), size + 1)
+            data = zlib.decompressobj().decompress(base64.b64decode(values["state"], validate=True), size + 1)
         except zlib.error as error:
-            raise ValueError(f"the counts cannot be decompressed: {error}") from error
-        if len(data) != size:
-            raise ValueError(f"expected {2 * self.bins} counts")
-        self.counts = np.frombuffer(data, "<i8").astype(np.int64)
-        self.exponent = int(values["exponent"])
-        if not -126 <= self.exponent <= 128 or (self.counts < 0).any() or not self.counts.any():
-            raise ValueError("the counts or the bin width are impossible for a histogram")
-
-    def quantile(self, fraction: float) -> float:
-        """The value below which `fraction` of the stream lies, linear within a bin."""
-        wanted = fraction * self.counts.sum()
-        below = np.concatenate([[0], np.cumsum(self.counts)])
-        k = int(np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, len(self.counts) - 1))
-        inside = (wanted - below[k]) / max(int(self.counts[k]), 1)
-        value = math.ldexp(k - self.bins + inside, self.exponent)
-        return min(max(value, self.lo), self.hi)
-
-    def _widen(self) -> None:
-        """Double the width of every bin; zero stays an edge because the number of bins per side is even."""
-        if not self.counts.any():
-            self.exponent += 1
-            return
-        pairs = self.counts.reshape(-1, 2).sum(axis=1)
-        self.counts[:] = 0
-        self.counts[self.bins // 2 : self.bins // 2 + self.bins] = pairs
-        self.exponent += 1
+            raise ValueError(f"the state cannot be decompressed: {error}") from error
+        if channels < 1 or len(data) != size:
+            raise ValueError(f"expected the state of {channels} channels")
+        self._resize(channels)
+        words = np.frombuffer(data, "<f4", 2 * channels).astype(np.float32)
+        self.lo, self.hi = words[:channels], words[channels:]
+        self.top = np.frombuffer(data, "<i4", channels, 8 * channels).astype(np.int32)
+        self.counts = np.frombuffer(data, "<i8", -1, 12 * channels).reshape(2, channels, BINS).astype(np.int64)
+        self.nonzero = nonzero
+        finite = np.isfinite(words).all() and (self.lo <= 0).all() and (self.hi >= 0).all()
+        windows = (self.top >= _LOWEST).all() and (self.top <= _HIGHEST).all()
+        if not (finite and windows and (self.counts >= 0).all() and nonzero >= self.counts.sum()):
+            raise ValueError("the extremes, windows or counts are impossible")

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from ..runtime.errors import CalibrationError
+from .calibrated import Calibrated
+from .equalise import equalise
 from .fp16 import to_fp16
 from .graph import Graph
 from .observers import Range
+from .pixels import Pixels, find_pixels, read_pixels, with_mean
 from .placement import Placement, output_axis, place
-
-_SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
+from .rounding import Rounded, nearest, representable, weight_scales
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Quantized:
 
 def quantize(
     model: onnx.ModelProto,
-    ranges: Mapping[str, Range],
+    calibrated: Calibrated | Mapping[str, Range],
     *,
     float_nodes: Collection[str] = (),
     unsigned: bool = False,
@@ -41,7 +43,8 @@ def quantize(
 
     Args:
         model: float32 graph with batch-norm folded; not changed.
-        ranges: of at least `place(model, float_nodes).tensors`.
+        calibrated: what calibration found, of at least `place(model, float_nodes).tensors`; ranges alone leave the
+            weights as they are, and round them to the nearest level.
         float_nodes: as for `place`.
         unsigned: the variant for CPUs: activations are uint8 with a zero point that is 0 behind a ReLU. That is one bit
             more there than the symmetric int8 which TensorRT demands, and what x86 multiplies fastest. CPUs need it for
@@ -66,7 +69,16 @@ def quantize(
             f'fallback_dtype="float16" needs opset 19 or newer for its scales, the graph has opset {graph.opset}; '
             'export it with a newer opset or use fallback_dtype="float32"'
         )
-    _Writer(graph, placement, ranges, unsigned, half).run()
+    if isinstance(calibrated, Calibrated):
+        equalise(graph, calibrated.channels)
+        ranges: Mapping[str, Range] = calibrated.ranges if unsigned else calibrated.signed
+        rounded = calibrated.rounded
+    else:
+        ranges, rounded = calibrated, {}
+    pixels = find_pixels(graph) if unsigned else None
+    if pixels is not None and (graph.array(pixels.factor) != 1).any():
+        pixels = None  # the normalisation's factors are not in the weights
+    _Writer(graph, placement, ranges, rounded, unsigned, half, pixels).run()
     result = graph.finish()
     return Quantized(to_fp16(result, keep_fp32) if half else result, placement)
 
@@ -75,18 +87,27 @@ class _Writer:
     """Writes the nodes and constants of a placement into its graph."""
 
     def __init__(
-        self, graph: Graph, placement: Placement, ranges: Mapping[str, Range], unsigned: bool, half: bool
+        self,
+        graph: Graph,
+        placement: Placement,
+        ranges: Mapping[str, Range],
+        rounded: Mapping[str, Rounded],
+        unsigned: bool,
+        half: bool,
+        pixels: Pixels | None,
     ) -> None:
         self.graph = graph
+        self.pixels = pixels
         self.placement = placement
-        self.half = half
+        self.rounded = rounded
+        self.dtype = np.float16 if half else np.float32
         self.edges = (*placement.edges, *placement.cpu_edges) if unsigned else placement.edges
         self.scale: dict[str, float] = {}
         self.zero: dict[str, NDArray[Any]] = {}
         for group in placement.scale_groups:
             joined = _joined(ranges, group)
             step = (joined.hi - joined.lo) / 255 if unsigned else joined.amax / 127
-            scale = float(self._representable(np.array(step)))
+            scale = float(representable(np.array(step), self.dtype))
             zero = np.array(np.rint(-joined.lo / scale), np.uint8) if unsigned else np.array(0, np.int8)
             for name in group:
                 self.scale[name], self.zero[name] = scale, zero
@@ -96,6 +117,10 @@ class _Writer:
         pairs: dict[str, str] = {}
         for name, k in self.edges:
             tensor = nodes[name].input[k]
+            if self.pixels is not None and tensor == self.pixels.tensor:
+                nodes[name].input[k], more = read_pixels(self.graph, self.pixels)
+                self._weights(nodes[name], 1.0, self.pixels if more else None)
+                continue
             if tensor not in pairs:
                 pairs[tensor] = self._pair(tensor)
             nodes[name].input[k] = pairs[tensor]
@@ -111,20 +136,38 @@ class _Writer:
         g.nodes.append(helper.make_node("DequantizeLinear", [quantized, scale, zero], [back], name=f"{back}/dq"))
         return back
 
-    def _weights(self, node: onnx.NodeProto, input_scale: float) -> None:
+    def _weights(self, node: onnx.NodeProto, input_scale: float, pixels: Pixels | None = None) -> None:
         g = self.graph
         axis = output_axis(node)
         weights = g.array(node.input[1])
-        others = tuple(k for k in range(weights.ndim) if k != axis)
-        scales = np.abs(weights).max(axis=others).astype(np.float64) / 127
+        found = self.rounded.get(node.name)
+        if found is not None and found.change.shape != weights.shape:
+            raise CalibrationError(
+                f"{node.name!r} has weights of the shape {weights.shape}, its rounding is of {found.change.shape}; "
+                "calibrate this graph again"
+            )
+        scales = (weight_scales(weights, axis, self.dtype) if found is None else found.scales).astype(np.float64)
+        levels = nearest(weights, scales, axis)
+        if found is not None:
+            levels += found.change
         bias = g.array(node.input[2]) if len(node.input) > 2 and node.input[2] in g.initializers else np.zeros(0)
         if bias.shape == scales.shape:
+            if found is not None:
+                bias = bias + found.shift
+                node.input[2] = g.add_initializer(bias, node.input[2])
             # CPU libraries store the bias as int32 in units of input scale * weight scale. A channel that is nearly
             # zero but has a bias would overflow it; such a channel loses nothing by a coarser scale.
-            scales = np.maximum(scales, np.abs(bias) / (input_scale * 2.0**30))
-        scales = self._representable(scales)
-        shape = [-1 if k == axis else 1 for k in range(weights.ndim)]
-        levels = np.clip(np.rint(weights / scales.reshape(shape)), -127, 127).astype(np.int8)
+            coarse = np.maximum(scales, np.abs(bias) / (input_scale * 2.0**30))
+            if (coarse > scales).any():
+                shape = [-1 if k == axis else 1 for k in range(weights.ndim)]
+                coarse = representable(coarse, self.dtype)
+                levels = np.where((coarse > scales).reshape(shape), nearest(weights, coarse, axis), levels)
+                scales = coarse
+        if pixels is not None:
+            levels, rest = with_mean(levels, scales, pixels)
+            if bias.shape != scales.shape:
+                bias = np.zeros(len(scales), np.float32)
+            node.input[2:] = [g.add_initializer((bias + rest).astype(np.float32), f"{node.input[1]}/bias")]
         name = node.input[1]
         inputs = [
             g.add_initializer(levels, f"{name}/int8"),
@@ -134,17 +177,6 @@ class _Writer:
         back = g.fresh(f"{name}/dequantized")
         g.nodes.append(helper.make_node("DequantizeLinear", inputs, [back], name=f"{back}/dq", axis=axis))
         node.input[1] = back
-
-    def _representable(self, scales: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scales as the graph will store them, rounded up so that they cover the range; 1 for a range of only zero.
-
-        In float16 a small scale has few bits: the weights must be rounded with the scale that will be used.
-        """
-        scales = np.where(scales == 0, 1.0, np.maximum(scales, _SMALLEST_SCALE))
-        dtype = np.dtype(np.float16 if self.half else np.float32)
-        near = scales.astype(dtype)
-        above = np.nextafter(near, np.array(np.inf, dtype)).astype(np.float64)
-        return np.where(near < scales, above, near.astype(np.float64))
 
 
 def _joined(ranges: Mapping[str, Range], group: Collection[str]) -> Range:

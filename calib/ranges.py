@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
+from .clipping import find_range
 from .graph import float_tensors
-from .methods import method as find_method
-from .observers import Range
+from .observers import Observer, Range
 
 # Mean relative change. On photographs it is 0.02 to 0.05 from a dozen instances on, and four times as many lower no
 # drift; ranges that are off by 0.26 or more do cost (docs/decisions.md, "Precision").
@@ -65,36 +65,32 @@ class CalibrationState:
     due: int = 1
     before: dict[str, Range] = field(default_factory=dict)
     curve: list[tuple[int, float]] = field(default_factory=list)
-    observers: dict[str, Any] = field(default_factory=dict)
+    observers: dict[str, Observer] = field(default_factory=dict)
 
 
 def collect(
     model: onnx.ModelProto,
     batches: Iterable[NDArray[Any]],
     tensors: Iterable[str],
-    method: str = "minmax",
     *,
     progress: Callable[[int], None] | None = None,
     threads: int = 0,
     state: CalibrationState | None = None,
 ) -> Ranges:
-    """Run the float32 network over calibration crops and compute the range of each wanted tensor.
+    """Run the float32 network over calibration crops and find the range of each wanted tensor, see clipping.py.
 
     Args:
         model: float32 graph with one input and a free batch size.
         batches: arrays for that input, (N, H, W, 3) uint8 crops for a bundle's graph, any N.
         tensors: names of the tensors to observe, as `Placement.tensors` lists them.
-        method: "minmax", "mse", "entropy", "percentile" (99.999) or "percentile:99.99"; see methods.py.
         progress: called with the number of crops observed so far.
         threads: of the float32 network; 0 uses all cores.
         state: of an interrupted call with the same arguments, whose crops are skipped. It is up to date whenever
             `progress` is called, and complete at the end.
 
     Raises:
-        CalibrationError: there are no crops, a tensor or the method is unknown, or a value is not finite (its node is
-            named).
+        CalibrationError: there are no crops, a tensor is unknown, or a value is not finite (its node is named).
     """
-    observer, range_of = find_method(method)
     wanted = list(dict.fromkeys(tensors))
     known = float_tensors(model)
     for name in wanted:
@@ -104,36 +100,65 @@ def collect(
         names = ", ".join(i.name for i in model.graph.input)
         raise CalibrationError(f"the graph has the inputs {names}; calibration feeds exactly one input of crops")
     source = model.graph.input[0].name
-    outputs = [name for name in wanted if name != source]
-    session = _session(model, outputs, threads)
     state = state or CalibrationState()
-    observers = state.observers = state.observers or {name: observer() for name in wanted}
-    to_skip = state.crops
-    for batch in batches:
-        start = min(to_skip, len(batch))
-        to_skip -= start
-        while start < len(batch):
-            chunk = batch[start : start + state.chunk]
-            values = dict(zip(outputs, session.run(outputs, {source: chunk}), strict=True)) if outputs else {}
-            if source in observers:
-                values[source] = chunk
-            for name in wanted:
-                if not observers[name].update(values[name]):
-                    raise CalibrationError(_not_finite(model, source, chunk, state.crops, threads))
-            start += len(chunk)
-            state.crops += len(chunk)
-            bytes_per_crop = sum(v.nbytes for v in values.values()) // len(chunk)
-            state.chunk = max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
-            if state.crops >= state.due:
-                now = {name: range_of(one) for name, one in observers.items()}
-                if state.before:
-                    state.curve.append((state.crops, mean_change(state.before, now)))
-                state.before, state.due = now, 2 * state.crops
-            if progress is not None:
-                progress(state.crops)
+    observers = state.observers = state.observers or {name: Observer() for name in wanted}
+    for chunk, values in chunks(model, batches, wanted, threads, state.crops, state.chunk):
+        for name in wanted:
+            if not observers[name].update(values[name]):
+                raise CalibrationError(_not_finite(model, source, chunk, state.crops, threads))
+        state.crops += len(chunk)
+        state.chunk = next_chunk(chunk, values)
+        if state.crops >= state.due:
+            now = {name: find_range(one) for name, one in observers.items()}
+            if state.before:
+                state.curve.append((state.crops, mean_change(state.before, now)))
+            state.before, state.due = now, 2 * state.crops
+        if progress is not None:
+            progress(state.crops)
     if state.crops == 0:
         raise CalibrationError("the calibration set is empty: ranges need at least one crop; a few hundred are usual")
-    return Ranges({name: range_of(one) for name, one in observers.items()}, state.curve)
+    return Ranges({name: find_range(one) for name, one in observers.items()}, state.curve)
+
+
+def chunks(
+    model: onnx.ModelProto,
+    batches: Iterable[NDArray[Any]],
+    tensors: Sequence[str],
+    threads: int = 0,
+    skip: int = 0,
+    size: int = 1,
+) -> Iterator[tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
+    """Run the network over crops, in chunks that hold few of the tensors' bytes at a time.
+
+    Args:
+        model, batches, threads: as for `collect`.
+        tensors: that are wanted.
+        skip: so many crops are not run.
+        size: of the first chunk.
+
+    Yields:
+        A chunk, and the tensors' values for it by name.
+    """
+    source = model.graph.input[0].name
+    outputs = [name for name in tensors if name != source]
+    session = _session(model, outputs, threads)
+    for batch in batches:
+        start = min(skip, len(batch))
+        skip -= start
+        while start < len(batch):
+            chunk = batch[start : start + size]
+            values = dict(zip(outputs, session.run(outputs, {source: chunk}), strict=True)) if outputs else {}
+            if source in tensors:
+                values[source] = chunk
+            start += len(chunk)
+            size = next_chunk(chunk, values)
+            yield chunk, values
+
+
+def next_chunk(chunk: NDArray[Any], values: Mapping[str, NDArray[Any]]) -> int:
+    """How many crops to run at once, from how many bytes the last ones took."""
+    bytes_per_crop = sum(v.nbytes for v in values.values()) // len(chunk)
+    return max(1, min(8, _CHUNK_BYTES // max(bytes_per_crop, 1)))
 
 
 def mean_change(before: Mapping[str, Range], now: Mapping[str, Range]) -> float:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..runtime.bundle.contract import Contract
 from ..runtime.pose.decode import decode
 from ..runtime.pose.heads import Outputs
+from .calibrated import Calibrated
 from .graph import Graph
 from .macs import by_node
 from .observers import Range
@@ -48,7 +49,7 @@ class Block:
 
 def block_sensitivity(
     model: onnx.ModelProto,
-    ranges: Mapping[str, Range],
+    calibrated: Calibrated | Mapping[str, Range],
     crops: NDArray[np.uint8],
     contract: Contract,
     *,
@@ -60,7 +61,7 @@ def block_sensitivity(
 
     Args:
         model: the float32 graph with uint8 crops as input.
-        ranges: of `place(model).tensors`.
+        calibrated: what calibration found.
         crops: `(N, H, W, 3)` uint8 BGR; 16 to 32 are enough to rank blocks.
         contract: decode rule and OKS sigmas.
         unsigned: as for `qdq.quantize`.
@@ -87,7 +88,7 @@ def block_sensitivity(
     blocks = []
     for done, (name, nodes) in enumerate(groups.items()):
         others = inside.difference(nodes)
-        only_this = quantize(graph.model, ranges, float_nodes=others, unsigned=unsigned).model
+        only_this = quantize(graph.model, calibrated, float_nodes=others, unsigned=unsigned).model
         loss = keypoint_loss(infer(only_this, crops, threads), reference, contract)
         blocks.append(Block(name, tuple(nodes), sum(macs.get(n, 0) for n in nodes) / max(total, 1), loss))
         if progress is not None:

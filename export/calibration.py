@@ -11,10 +11,11 @@ from typing import Any
 import onnx
 
 from ..calib.cache import CalibrationCache, write_cache
+from ..calib.calibrated import calibrate
 from ..calib.images import CalibrationSet, crops_from_coco
 from ..calib.looks import Picture, image_facts
 from ..calib.placement import place
-from ..calib.ranges import CalibrationState, Ranges, collect
+from ..calib.ranges import CalibrationState
 from ..runtime.accuracy.frames import Frames
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError
@@ -30,14 +31,13 @@ def partial_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def calibrate(
+def calibrate_on(
     name: str,
     contract: Contract,
     graph: bytes,
     frames: Frames,
     *,
     samples: int | None,
-    method: str,
     path: Path,
     before: CalibrationCache | None,
     report: Report,
@@ -46,8 +46,7 @@ def calibrate(
     """Calibrate the fp32 graph of the model `name`, which takes crops, on `samples` of the people in the frames.
 
     The state is saved in `partial_file(path)` on the way; `before` is the state of an interrupted run to resume. `note`
-    is called with messages for the user. Raises CalibrationError: `before` belongs to another graph, method or set of
-    crops.
+    is called with messages for the user. Raises CalibrationError: `before` belongs to another graph or set of crops.
     """
     frames = frames.with_joints_of(contract)
     crops = crops_from_coco(
@@ -59,7 +58,7 @@ def calibrate(
     tensors = place(model).tensors
     sha256 = hashlib.sha256(graph).hexdigest()
     described, state = (_described(crops, frames),), CalibrationState()
-    cache = CalibrationCache(name, sha256, method, described, Ranges({}), state, finished=False)
+    cache = CalibrationCache(name, sha256, described, state)
     partial = partial_file(path)
     if before is not None:
         _check_same(before, cache, tensors, partial)
@@ -74,8 +73,10 @@ def calibrate(
             write_cache(partial, cache)
             saved = done
 
-    ranges = collect(model, crops, tensors, method, progress=progress, state=cache.state)
-    return replace(cache, ranges=ranges, finished=True)
+    def rounding(done: int, layers: int) -> None:
+        report("rounding of weights", done, layers)
+
+    return replace(cache, calibrated=calibrate(model, crops, progress=progress, rounding=rounding, state=cache.state))
 
 
 def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
@@ -91,7 +92,6 @@ def _described(crops: CalibrationSet, frames: Frames) -> dict[str, Any]:
 def _check_same(before: CalibrationCache, now: CalibrationCache, tensors: list[str], path: Path) -> None:
     for what, theirs, ours in (
         ("graph", before.graph, now.graph),
-        ("method", before.method, now.method),
         ("set of crops", before.sets[0]["sha256"], now.sets[0]["sha256"]),
     ):
         if theirs != ours:
@@ -99,5 +99,5 @@ def _check_same(before: CalibrationCache, now: CalibrationCache, tensors: list[s
                 f"{path} belongs to an interrupted calibration with another {what} ({theirs}, now {ours}); delete it "
                 "or choose another --output"
             )
-    if before.finished or set(before.state.observers) != set(tensors):
+    if before.calibrated is not None or set(before.state.observers) != set(tensors):
         raise CalibrationError(f"{path} is not the state of an interrupted calibration of this graph; delete it")

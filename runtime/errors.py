@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 
 class PosertError(Exception):
     """The user's mistake or a missing piece: the command line prints the message and ends with status 2."""
@@ -41,6 +45,10 @@ class DetectorError(PosertError):
     """A detector that is not recognised or does not fit, or whose outputs cannot be boxes."""
 
 
+class ServerError(PosertError):
+    """A model server that is not installed, does not start, does not answer, or serves something else."""
+
+
 class CalibrationError(PosertError):
     """Calibration data or a graph that cannot be calibrated."""
 
@@ -49,3 +57,15 @@ class GateError(PosertError):
     """A build or a check whose accuracy fell: the work was done and judged, and the verdict is no (status 1)."""
 
     exit_status = 1
+
+
+@contextlib.contextmanager
+def naming(*files: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Errors of the block name these files: what checks a record or runs a graph does not know where it was read."""
+    names = [str(file) for file in files if file is not None]
+    try:
+        yield
+    except (BackendError, DetectorError, InputError) as error:
+        if any(os.path.basename(name) in str(error) for name in names):
+            raise
+        raise type(error)(f"{' and '.join(names)}: {error}") from error

@@ -19,7 +19,7 @@ from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
 from .cuda.session import GpuSession
 from .engines.engine_file import EngineFile
-from .errors import BundleError, InputError
+from .errors import BackendError, BundleError, InputError
 from .pose.frame import check_frame
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
@@ -88,6 +88,8 @@ class PoseEstimator(OfOneProcess):
         c = self.contract
         try:
             check_outputs(self.session.infer(np.zeros((1, c.height, c.width, 3), np.uint8)), c)
+        except BackendError as error:
+            raise BackendError(f"{bundle.path}: {error}") from error
         except InputError as error:
             name = f"{self.selection.backend} {self.selection.precision}"
             raise BundleError(f"{bundle.path}: {name} is not the network of its contract: {error}") from error
@@ -135,7 +137,7 @@ class PoseEstimator(OfOneProcess):
         """
         image, rows = self._checked(frame, boxes)
         xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))
-        return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints)
+        return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints, subject=self.contract.subject[0])
 
     def stream(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
         """Keypoints of many frames, in order: the same as from one call per frame, in less time.
@@ -155,7 +157,12 @@ class PoseEstimator(OfOneProcess):
         boxes_of: deque[Float] = deque()
 
         def regions() -> Iterator[tuple[Any, Float, Float]]:
-            for frame, boxes in frames:
+            for item in frames:
+                try:
+                    frame, boxes = item
+                except (TypeError, ValueError) as error:
+                    seen = type(item).__name__
+                    raise InputError(f"stream takes a frame and its boxes each, (frame, boxes), not {seen}") from error
                 image, rows = self._checked(frame, boxes)
                 boxes_of.append(rows.astype(np.float32))
                 yield image, *crop_regions(rows, self.contract)
@@ -169,7 +176,7 @@ class PoseEstimator(OfOneProcess):
         else:
             found = (self.estimate_regions(*region) for region in regions())
         for xy, score in found:
-            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints)
+            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints, subject=self.contract.subject[0])
             self.check_process()
 
     def _stream_on_gpu(self, regions: Iterator[tuple[Any, Float, Float]]) -> Iterator[tuple[Float, Float]]:

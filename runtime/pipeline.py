@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,11 +20,16 @@ from .pose.keypoints import Keypoints
 from .smoothing import OneEuro
 from .tracking import Tracker
 
+_log = logging.getLogger("posert")
+
 _AHEAD = 2  # frames at least on which the detector runs before their turn
 
 
 class PosePipeline:
     """People of each frame of one video, with ids that last.
+
+    A frame of another size than the one before begins a new scene: the detector runs on it, everybody gets a new id,
+    and smoothing starts anew. A warning says so.
 
     Args:
         pose: an estimator, or the path of a bundle.
@@ -60,6 +66,7 @@ class PosePipeline:
         self.tracker = Tracker(self.pose.contract.sigmas) if track is True else (track or None)
         self.detect_every, self._smooth, self._fps = detect_every, smooth, fps
         self._frames = 0
+        self._size: tuple[int, ...] = ()
 
     def reset(self) -> None:
         """Forget everybody, before another video."""
@@ -67,7 +74,7 @@ class PosePipeline:
             self.tracker.reset()
         if self._smooth is not None:
             self._smooth.reset()
-        self._frames = 0
+        self._frames, self._size = 0, ()
 
     def __call__(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Keypoints:
         """People of the video's next frame.
@@ -81,7 +88,8 @@ class PosePipeline:
             InputError: the frame or a box cannot be used.
             DetectorError: the detector gave NaN or infinity.
         """
-        job = _Job(frame, boxes, predicted=boxes is None and self._frames % self.detect_every > 0)
+        predicted = boxes is None and self._frames % self.detect_every > 0 and _size(frame) == self._size
+        job = _Job(frame, boxes, predicted)
         if boxes is None and self.detector is not None and not job.predicted:
             job.found = self.detector(frame)
         return self._step(job)
@@ -147,7 +155,7 @@ class PosePipeline:
         ahead: deque[_Job] = deque()
         failure: Exception | None = None
         depth = max(_AHEAD, self.detect_every) if idle else 0
-        number = itertools.count(self._frames)
+        number, size = itertools.count(self._frames), self._size
         source = iter(frames)
         try:
             while True:
@@ -155,7 +163,8 @@ class PosePipeline:
                     try:
                         frame, boxes = next(source)
                         job = _Job(frame, boxes, predicted=False)
-                        if next(number) % self.detect_every:
+                        before, size = size, _size(frame)
+                        if next(number) % self.detect_every and size == before:
                             job.predicted = boxes is None
                         elif boxes is None and idle:
                             idle[0].start(frame)
@@ -192,7 +201,8 @@ class PosePipeline:
         if tracker is None:
             assert people is not None  # nothing is predicted without a tracker
             return people if found is None else replace(people, detection_score=found.score)
-        size = (int(frame.shape[0]), int(frame.shape[1]))
+        self._begin_scene(number, _size(frame), tracker)
+        size = self._size[0], self._size[1]
         if people is None:
             people, score = self.pose(frame, tracker.predict(size)), None
         elif found is None:
@@ -209,6 +219,19 @@ class PosePipeline:
         assert people.ids is not None  # just given
         smooth = self._smooth(people.ids, people.xy, people.score, number / self._fps)
         return replace(people, xy=smooth, raw=people.xy)
+
+    def _begin_scene(self, number: int, size: tuple[int, ...], tracker: Tracker) -> None:
+        """Where the size of the frames changes, joints of the frames before say nothing about where people are."""
+        if self._size and size != self._size:
+            (height, width), (old_height, old_width) = size, self._size
+            _log.warning(
+                "frame %d is %dx%d px, those before it %dx%d: people get new ids, and smoothing starts anew",
+                *(number, width, height, old_width, old_height),
+            )
+            tracker.forget()
+            if self._smooth is not None:
+                self._smooth.reset()
+        self._size = size
 
     def _identified(self, people: Keypoints, score: NDArray[np.float32] | None) -> Keypoints:
         """With ids, without rows that are nobody's."""
@@ -237,9 +260,14 @@ class _Job:
     found: Detections | None = None
 
 
+def _size(frame: Any) -> tuple[int, ...]:
+    """Height and width of a frame; anything else of what is none, which the estimator refuses."""
+    return tuple(int(side) for side in np.shape(frame)[:2])
+
+
 def _joined(first: Keypoints, second: Keypoints) -> Keypoints:
     """The people of both, as the pose network gives them."""
     xy, score, boxes = (
         np.concatenate([getattr(one, name) for one in (first, second)]) for name in ("xy", "score", "boxes")
     )
-    return Keypoints(xy, score, boxes, first.names)
+    return Keypoints(xy, score, boxes, first.names, subject=first.subject)

@@ -74,7 +74,7 @@ def select(bundle: Bundle | EngineFile, backend: str = "auto", precision: str = 
         raise BackendError(f"no backend can run here. On a CPU the fastest is OpenVINO: {pip_line('openvino')}")
     if failed:
         raise BackendError(
-            f"{bundle.name}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
+            f"{bundle.path}: {', '.join(failed)} failed the accuracy gate and nothing else of it can run here. Rebuild "
             "it, or install another backend, or ask for one of these with backend= and precision="
         )
     if precision in unsupported:
@@ -107,7 +107,7 @@ def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendEr
     if others:
         names = " and ".join(spec.name for spec in seen)
         return BackendError(
-            f"{bundle.name}: {precision} does not run on {names}. It runs with the backend {' or '.join(others)}"
+            f"{bundle.path}: {precision} does not run on {names}. It runs with the backend {' or '.join(others)}"
         )
     artifact = next((spec.precisions[precision] for spec in specs if precision in spec.precisions), None)
     if artifact is None:
@@ -115,7 +115,7 @@ def _unfit(bundle: Bundle, precision: str, seen: Sequence[Backend]) -> BackendEr
     # `--precision int8` builds int8_gpu too, and any precision builds torchscript
     built = next((p for p in PRECISIONS if artifact.startswith(p)), "fp32")
     return BackendError(
-        f"{bundle.name} has no {artifact} graph (it has {', '.join(bundle.artifacts)}). Rebuild with: posert build "
+        f"{bundle.path} has no {artifact} graph (it has {', '.join(bundle.artifacts)}). Rebuild with: posert build "
         f"--precision {built}"
     )
 
@@ -205,10 +205,13 @@ def open_session(
     graph = bundle.artifacts.get(spec.precisions.get(precision, ""))
     if graph is None:
         raise _unfit(bundle, precision, [spec])
-    if cached and spec.open_cached is not None:
-        return spec.open_cached(graph.sha256, lambda: bundle.read(graph), precision, threads, throughput)
-    compile_graph = spec.open_throughput if throughput and spec.open_throughput is not None else spec.open
-    return compile_graph(bundle.read(graph), precision, threads)
+    try:
+        if cached and spec.open_cached is not None:
+            return spec.open_cached(graph.sha256, lambda: bundle.read(graph), precision, threads, throughput)
+        compile_graph = spec.open_throughput if throughput and spec.open_throughput is not None else spec.open
+        return compile_graph(bundle.read(graph), precision, threads)
+    except BackendError as error:
+        raise BackendError(f"{bundle.path}: {error}") from error
 
 
 def _open_engine(engine: EngineFile, spec: Backend) -> Session:

@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import importlib
 import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -196,6 +197,19 @@ def narrow_bundle(
         )
 
     return made_once("narrow_bundle", make) / "narrow.pose"
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[], tuple[int, int]]:
+    """Two ports of the loopback that nobody listens at."""
+
+    def find() -> tuple[int, int]:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            other.bind(("127.0.0.1", 0))
+            return one.getsockname()[1], other.getsockname()[1]
+
+    return find
 
 
 @pytest.fixture

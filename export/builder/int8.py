@@ -15,12 +15,12 @@ import numpy as np
 import onnx
 
 from ...calib.cache import read_cache
+from ...calib.calibrated import Calibrated, calibrate
 from ...calib.images import CalibrationSet
 from ...calib.looks import Picture, different
 from ...calib.overlap import EvaluationImages
-from ...calib.placement import REQUESTED, Placement, place
+from ...calib.placement import REQUESTED, Placement
 from ...calib.qdq import quantize
-from ...calib.ranges import Ranges, collect
 from ...calib.search import Measurement, SearchResult, Step, find_float_blocks
 from ...calib.sensitivity import Block, block_sensitivity
 from ...runtime.accuracy.frames import Frames
@@ -31,7 +31,7 @@ from ..report.int8_words import int8_verdict
 from .plan import Build, Plan
 from .tuning import InCalibrationSet, Tuner, tuning_frames
 
-METHOD = "mse"
+METHOD = "equalised channels, learned rounding"
 # One calibration, two graphs: CPUs are fastest with unsigned activations, TensorRT takes only signed ones. What is not
 # int8 is float16 on GPUs, where TensorRT computes it in the type that the graph says.
 _UNSIGNED = {"int8": True, "int8_gpu": False}
@@ -60,10 +60,11 @@ def make_int8(
         GateError: no int8 graph holds `plan.max_drop` and `plan.max_drift`; the message says how near the best came.
     """
     plan, keep_fp32 = build.plan, dict(keep_fp32 or {})
-    ranges, record, in_calibration_set = _ranges(build, fp32, crops, held_out)
+    calibrated, record, in_calibration_set = _calibrated(build, fp32, crops, held_out)
+    ranges = calibrated.ranges
     record |= {"curve": ranges.curve, "settled": ranges.settled}
     build.report("int8 graphs", 0, 0)
-    variants = _Variants(fp32, ranges, build.folder, keep_fp32)
+    variants = _Variants(fp32, calibrated, build.folder, keep_fp32)
     placement = variants.write(())
     frames = _frames(plan, in_calibration_set, held_out, build.contract)
     reasons: dict[str, str] = {}
@@ -94,8 +95,8 @@ def make_int8(
 class _Variants:
     """Both int8 graphs as files, written again for each set of float nodes that is tried."""
 
-    def __init__(self, fp32: onnx.ModelProto, ranges: Ranges, folder: Path, keep_fp32: Collection[str]) -> None:
-        self.fp32, self.ranges, self.keep_fp32 = fp32, ranges, keep_fp32
+    def __init__(self, fp32: onnx.ModelProto, calibrated: Calibrated, folder: Path, keep_fp32: Collection[str]) -> None:
+        self.fp32, self.calibrated, self.keep_fp32 = fp32, calibrated, keep_fp32
         self.half = next(o.version for o in fp32.opset_import if o.domain == "") >= _HALF_OPSET
         self.files = {name: folder / f"{name}.onnx" for name in _UNSIGNED}
         self._written: tuple[tuple[str, ...], Placement] | None = None
@@ -106,7 +107,7 @@ class _Variants:
             for name, unsigned in _UNSIGNED.items():
                 made = quantize(
                     self.fp32,
-                    self.ranges,
+                    self.calibrated,
                     float_nodes=float_nodes,
                     unsigned=unsigned,
                     fallback_dtype="float16" if self.half and not unsigned else "float32",
@@ -120,18 +121,23 @@ class _Variants:
         return self._written[1]
 
 
-def _ranges(
+def _calibrated(
     build: Build, fp32: onnx.ModelProto, crops: CalibrationSet, held_out: EvaluationImages
-) -> tuple[Ranges, dict[str, Any], InCalibrationSet]:
-    """Ranges, the record of where they come from, and who they rest on."""
+) -> tuple[Calibrated, dict[str, Any], InCalibrationSet]:
+    """What calibration finds, the record of where it comes from, and who it rests on."""
     plan = build.plan
     if plan.scales is None:
-        tensors, people = place(fp32).tensors, len(crops)
-        ranges = collect(fp32, crops, tensors, METHOD, progress=lambda done: build.report("calibration", done, people))
+        people = len(crops)
+        found = calibrate(
+            fp32,
+            crops,
+            progress=lambda done: build.report("calibration", done, people),
+            rounding=partial(build.report, "int8: rounding of weights"),
+        )
         ids = {person.annotation for person in crops.people}
         record = {"method": METHOD, "data": plan.calibration.note, "on_strangers": plan.on_strangers}
         record |= {**crops.provenance(), "different": _different(crops, plan.calibration)}
-        return ranges, record, lambda a: a["id"] in ids
+        return found, record, lambda a: a["id"] in ids
     scales = read_cache(plan.scales)
     scales.check_graph(build.graphs["fp32"][0].sha256, str(plan.scales))
     scales.check_held_out(held_out, str(plan.scales))
@@ -142,7 +148,7 @@ def _ranges(
         return hashlib.sha256(plan.calibration.read(name)).hexdigest() in known
 
     record = {
-        "method": scales.method,
+        "method": METHOD,
         "data": ", ".join(one["data"] for one in scales.sets),
         "on_strangers": plan.trained_elsewhere and any(one["kind"] == "demo" for one in scales.sets),
         "people": scales.state.crops,
@@ -152,7 +158,7 @@ def _ranges(
         "sets": [{k: v for k, v in one.items() if k != "files"} for one in scales.sets],
         "files": {name: file["sha256"] for one in scales.sets for name, file in one["files"].items()},
     }
-    return scales.ranges, record, lambda a: used(a["file_name"])
+    return scales.result(str(plan.scales)), record, lambda a: used(a["file_name"])
 
 
 def _different(crops: CalibrationSet, frames: Frames) -> int:
@@ -198,7 +204,7 @@ def _search(build: Build, tuner: Tuner, variants: _Variants, crops: CalibrationS
     progress = partial(report, "int8: what each block costs")
     progress(0, 0)
     some = np.concatenate(list(islice(crops, _SENSITIVITY_BATCHES)))
-    blocks = block_sensitivity(variants.fp32, variants.ranges, some, build.contract, progress=progress)
+    blocks = block_sensitivity(variants.fp32, variants.calibrated, some, build.contract, progress=progress)
     tries = count(1)
 
     def attempt(float_nodes: tuple[str, ...]) -> Measurement:

@@ -35,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_calibration_arguments(group)
     add = group.add_argument
     add("--samples", type=options.positive, metavar="N", help="crops to calibrate on (default: 64)")
-    add("--method", metavar="NAME", help="minmax, percentile, mse, entropy (default: mse)")
     output = "calibration cache to write, for build --calib-cache"
     add("--output", type=Path, required=True, metavar="FILE", help=output)
     add("--merge", type=Path, nargs="+", metavar="FILE", help="merge these calibration caches in place of calibrating")
@@ -54,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
     write_cache(args.output, cache)
     partial_file(args.output).unlink(missing_ok=True)
     if args.json:
-        found = {"output": str(args.output), "graph": cache.graph, "method": cache.method, "tensors": len(cache.ranges)}
+        found = {"output": str(args.output), "graph": cache.graph, "tensors": len(cache.ranges)}
         found |= {"crops": cache.state.crops, "curve": cache.ranges.curve, "settled": cache.ranges.settled}
         print(json.dumps(found))
         return 0
     images = sum(one["images"] for one in cache.sets)
     crops = f"{cache.state.crops} crops of {images} images"
-    print(f"{args.output}: {len(cache.ranges)} ranges, method {cache.method}, from {crops}")
+    print(f"{args.output}: {len(cache.ranges)} ranges from {crops}")
     print(f"graph  {cache.graph} ({cache.model})")
     for one in cache.sets:
         print(f"crops  {one['sha256']} ({one['data']})")
@@ -80,20 +79,15 @@ def _merged(args: argparse.Namespace) -> CalibrationCache:
 
 def _calibrated(args: argparse.Namespace, console: Any) -> CalibrationCache:
     from ...calib.cache import read_cache
-    from ...calib.methods import method as find_method
-    from ..builder.int8 import METHOD
-    from ..calibration import calibrate, partial_file
+    from ..calibration import calibrate_on, partial_file
 
     check_calibration(args)
-    method = args.method or METHOD
-    find_method(method)  # refuses an unknown one before any work
     partial = partial_file(args.output)
     before = read_cache(partial) if partial.exists() else None
     with steps(console) as report:
-        return calibrate(
+        return calibrate_on(
             *_source(args, report),
             samples=args.samples,
-            method=method,
             path=args.output,
             before=before,
             report=report,

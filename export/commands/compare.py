@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_labelled_images(parser, "of people to compare on", "synthetic people")
     add("--limit", type=options.positive, default=_IMAGES, metavar="N", help=f"at most N images (default: {_IMAGES})")
     add("--output", type=Path, metavar="DIR", help="folder for compare.json and pictures of the largest differences")
+    add("--save", type=Path, metavar="DIR", help="folder for the graphs, inputs and outputs, as polygraphy reads them")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,9 +56,12 @@ def run(args: argparse.Namespace) -> int:
     from ..divergence.drift import measure, picture
     from ..divergence.layers import compare_layers
     from ..divergence.operands import open_pair
+    from ..divergence.saved import check_polygraphy, save_pair
     from ..graph.reference import random_crops
 
     check_pair(args, "annotations", "images")
+    if args.save is not None:
+        check_polygraphy()
     a, b = open_pair(args.first, args.second, args.weights, partial(_own, args))
     contract = a.contract or b.contract
     if contract is None:
@@ -66,11 +70,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"{a.name} and {b.name} have different contracts (crops or joints): only graphs of one contract compare"
         )
+    crops = a.crops if a.crops is not None else b.crops
+    crops = random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
+    if args.save is not None:
+        save_pair(args.save, a, b, contract, crops)
     frames = _frames(args, contract)
     drift = measure(a, b, contract, frames)
     bound = max(HEATMAP_BOUND[a.precision], HEATMAP_BOUND[b.precision])
-    crops = a.crops if a.crops is not None else b.crops
-    crops = random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
     found = compare_layers(a, b, crops, bound)
     layers = found and {
         "first": asdict(found.first) if found.first else None,

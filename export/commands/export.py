@@ -35,7 +35,7 @@ def _add_arguments(spec: Format, parser: argparse.ArgumentParser) -> None:
 
 def _run(spec: Format, args: argparse.Namespace) -> int:
     from ...runtime.bundle.archive import Bundle
-    from ..formats._folder import check_folder, new_folder
+    from ..output_folder import check_folder, new_folder
 
     with Bundle(args.bundle) as bundle:
         write = spec.plan(bundle, args)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ...runtime.cli.command import Command
-from ...runtime.errors import PosertError
+from ...runtime.errors import PosertError, naming
 from ...runtime.system.progress import steps
 
 _SHOWN = 10  # groups in the terminal
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     frames = read_frames(args.annotations, args.images)
     with steps(Console(stderr=True, markup=False)) as report:
         found = find_groups(frames, report)
-    sides = assign(found.groups, shares)
+    with naming(args.annotations):
+        sides = assign(found.groups, shares)
     summary = {
         "annotations": args.annotations.name,
         "images": {side: sum(len(group.names) for group in groups) for side, groups in sides.items()},

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from ...runtime.bundle.archive import output_names
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
+from ...runtime.pose.decode import px_per_cell
 from ...runtime.pose.heads import HEADS, head
 from ...runtime.registry import Registry
 from ._nodes import Nodes
@@ -95,12 +96,3 @@ def with_keypoints(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProt
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(c.keypoints), 3]))
     onnx.checker.check_model(decoded, full_check=True)
     return decoded
-
-
-def px_per_cell(contract: Contract) -> tuple[float, float]:
-    """Px of the crop per cell of the map, along x and y."""
-    c = contract
-    crop = np.array([c.width, c.height], np.float64) - c.udp
-    cells = np.array([c.heatmap_width, c.heatmap_height], np.float64) - c.map_udp
-    across, down = crop / cells
-    return float(across), float(down)

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "int8")
 _WEIGHTS = Path(__file__).with_name("demo_detector.safetensors")
 _CALIBRATION = 64  # generated pictures, of the split `calib`
-_METHOD = "mse"  # of the ranges, as for the pose networks
 _TOLERANCE = 1e-4  # strides and probabilities; sums of a convolution in another order
 
 
@@ -108,10 +107,9 @@ def _exported(trained: Detector) -> onnx.ModelProto:
 
 def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
     """The float32 graph in int8, in the way of the pose networks' for CPUs."""
-    from ...calib import collect, place, quantize
+    from ...calib import calibrate, quantize
 
-    ranges = collect(model, _pictures(_CALIBRATION), place(model).tensors, _METHOD)
-    return quantize(model, ranges, unsigned=True).model
+    return quantize(model, calibrate(model, list(_pictures(_CALIBRATION))), unsigned=True).model
 
 
 def _pictures(count: int) -> Iterator[NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 "posert.exports").
 
 A format's file defines `FORMAT`, a `Format`. It imports its libraries inside functions, so that the command line can
-list it where they are not installed.
+list it where they are not installed, and numpy too, which takes time that `posert --help` does not need.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...runtime.bundle.archive import Bundle
 from ...runtime.errors import InputError
 from ...runtime.registry import Registry
+
+if TYPE_CHECKING:
+    from ...runtime.bundle.archive import Bundle
 
 __all__ = ["FORMATS", "Format", "Write"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...runtime.backends import load_backend
 from ...runtime.bundle.archive import Bundle
 from ...runtime.bundle.contract import Contract
-from ...runtime.pose.decode import decode
+from ...runtime.pose.decode import decode, px_per_cell
 from ...runtime.pose.heads import Outputs
 from ._graph import HEATMAPS, KEYPOINTS, Wanted, make_graph
 
@@ -76,7 +76,5 @@ def _run(model: onnx.ModelProto, wanted: Wanted, given: NDArray[Any]) -> Outputs
 
 def joints(outputs: Outputs, contract: Contract) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """x and y in px of the crop `(M, K, 2)`, and scores, by the runtime's decode rule."""
-    from ..decoding import px_per_cell
-
     xy, score = decode(outputs, contract)
     return xy.astype(np.float64) * px_per_cell(contract), score

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...runtime.bundle.archive import Bundle
 from . import Format, Write
+
+if TYPE_CHECKING:
+    from ...runtime.bundle.archive import Bundle
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,16 +6,21 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...runtime.bundle.archive import Bundle
 from . import Format, Write
-from ._golden import make_golden
-from ._graph import KEYPOINTS, add_graph_arguments, make_graph, sidecar, wanted_graph
+from ._arguments import KEYPOINTS, add_graph_arguments
+
+if TYPE_CHECKING:
+    from ...runtime.bundle.archive import Bundle
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 
 
 def _plan(bundle: Bundle, args: argparse.Namespace) -> Write:
+    from ._golden import make_golden
+    from ._graph import make_graph, sidecar, wanted_graph
+
     wanted = wanted_graph(bundle, args)
 
     def write(folder: Path) -> None:

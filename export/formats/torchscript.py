@@ -9,13 +9,13 @@ import shutil
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...runtime.bundle.archive import Bundle
 from ...runtime.errors import InputError
-from ...runtime.selection import graph_verdict
 from . import Format, Write
-from ._graph import HEATMAPS, described_input, described_outputs
+
+if TYPE_CHECKING:
+    from ...runtime.bundle.archive import Bundle
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 EXTRA = "contract.json"
@@ -31,6 +31,9 @@ def _plan(bundle: Bundle, args: argparse.Namespace) -> Write:
 
     def write(folder: Path) -> None:
         import numpy as np
+
+        from ...runtime.selection import graph_verdict
+        from ._graph import HEATMAPS, described_input, described_outputs
 
         golden, name = bundle.golden(), f"{bundle.path.stem}.pt"
         facts = {

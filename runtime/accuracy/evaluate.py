@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from ..backends import load_backend
 from ..bundle.archive import Bundle
 from ..datasets import dataset, datasets
-from ..errors import InputError
+from ..errors import InputError, naming
 from ..estimator import PoseEstimator
 from ..metrics import Dataset
 from ..metrics.coco_files import read_json
@@ -76,13 +77,14 @@ def evaluate_bundle(
         contract = bundle.contract
         which = dataset(dataset_name) if dataset_name else dataset_of(contract, nms=detections is not None)
         if which.keypoints != bundle.contract.keypoints:
-            raise InputError(f"{bundle.name} predicts the joints of {bundle.contract.dataset}, not of {which.name}")
+            raise InputError(f"{bundle.path} predicts the joints of {bundle.contract.dataset}, not of {which.name}")
         pose = PoseEstimator(bundle, backend=backend, precision=precision, threads=threads)
-        if which.name in datasets():
-            people, truth = read_people(which, annotations, detections, protocol)
-        else:  # labels in any form that the gate reads, and the people whom it judges
-            truth = read_frames(annotations, images).with_joints_of(contract).coco
-            people = detected_people(which, truth, read_json(detections)) if detections else labelled_people(truth)
+        with naming(annotations, detections):
+            if which.name in datasets():
+                people, truth = read_people(which, annotations, detections, protocol)
+            else:  # labels in any form that the gate reads, and the people whom it judges
+                truth = read_frames(annotations, images).with_joints_of(contract).coco
+                people = detected_people(which, truth, read_json(detections)) if detections else labelled_people(truth)
         graph = bundle.artifacts[load_backend(pose.selection.backend).precisions[pose.selection.precision]].sha256
         name = f"{bundle.name}.{pose.selection.backend}.{pose.selection.precision}.json"
         source = bundle.manifest["model"].get("checkpoint", {}).get("source")
@@ -95,11 +97,13 @@ def evaluate_bundle(
 
     def run(estimator: PoseEstimator) -> dict[str, Any]:
         journal = _journal_path(base, estimator.flip_test)
-        records, ms = estimate_people(estimator, which, people, Path(images), journal, graph, protocol, workers)
+        with naming(annotations, detections):
+            records, ms = estimate_people(estimator, which, people, Path(images), journal, graph, protocol, workers)
         if estimator.flip_test == flip_test:
             with atomic_write(target) as file:
                 file.write(json.dumps(records).encode())
-        return {"metrics": score(which, truth, records, protocol), "ms_per_person": ms}
+        with naming(annotations):
+            return {"metrics": score(which, truth, records, protocol), "ms_per_person": ms}
 
     plain = run(pose)
     if flip_test:
@@ -162,7 +166,7 @@ def estimate_people(
     """
     center, extent = people.regions(pose.contract)
     members = dict(people.by_image())
-    missing = [people.files[i] for i in members if not (folder / people.files[i]).is_file()]
+    missing = [people.files[i] for i in members if not os.path.isfile(folder / people.files[i])]
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} of {len(members)} images, such as {missing[0]}")
     joints = len(which.keypoints)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..bundle.contract import Contract
 from ..datasets import DATASETS, dataset, datasets
-from ..errors import InputError
+from ..errors import InputError, naming
 from ..media.box_file import BoxFile
 from ..media.sources import IMAGES, read_pixels
 from ..metrics.coco_files import check, images_of, numbers, read_json, require
@@ -89,6 +89,12 @@ def read_frames(
         InputError: the file or the folder is missing, or is not a COCO keypoint file.
     """
     path, folder = Path(annotations), Path(images)
+    with naming(path):
+        return _in_folder(folder, *_read(path, folder, limit))
+
+
+def _read(path: Path, folder: Path, limit: int | None) -> tuple[dict[str, Any], str]:
+    """The records that `read_frames` uses, and a note about them."""
     content = read_label_csv(path, folder) if is_label_csv(path) else read_json(path)
     images_of(content)
     require(content["images"], "images", ("id", "file_name"))
@@ -113,7 +119,7 @@ def read_frames(
         raise InputError(f"{path.name} labels no joint: none of its {count} has a joint of v > 0")
     if limit is not None and len(records) > limit:
         records = [records[i] for i in np.linspace(0, len(records) - 1, limit).astype(int)]
-    gone = [r["file_name"] for r in records if not (folder / r["file_name"]).is_file()]
+    gone = [r["file_name"] for r in records if not os.path.isfile(folder / r["file_name"])]
     if gone:
         seen = f"{len(gone)} of {len(records)} images that {path.name} names"
         raise InputError(f"{folder} lacks {seen}, such as {gone[0]}")
@@ -122,7 +128,7 @@ def read_frames(
     boxes = "annotated boxes" if given["bbox"] else "boxes around the joints"
     note = f"{path.name}, {len(records)} of {len(content['images'])} images, {boxes}"
     note += "" if given["area"] else f"; OKS with {BOX_AREA} of their area"
-    return _in_folder(folder, coco, note)
+    return coco, note
 
 
 def _completed(annotation: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +218,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
     Raises InputError: there is no such file, or OpenCV cannot decode it.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path}: no such image")
     image = read_pixels(path)
     if image is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -132,12 +133,14 @@ def _joint(path: Path, number: int, row: list[str], column: int) -> tuple[float,
         x, y = (float(text) for text in texts)
     except ValueError:
         raise InputError(f"{path} line {number} has {texts} where x and y of a joint were expected") from None
-    return (x, y, 2) if math.isfinite(x) and math.isfinite(y) else (0.0, 0.0, 0)
+    if math.isinf(x) or math.isinf(y):
+        raise InputError(f"{path} line {number} has {texts}, which is no place in an image")
+    return (0.0, 0.0, 0) if math.isnan(x) or math.isnan(y) else (x, y, 2)
 
 
 def _file_name(folder: Path, parts: list[str]) -> str:
     name = "/".join(part.replace("\\", "/") for part in parts if part)
-    return name if (folder / name).is_file() else name.rsplit("/", 1)[-1]
+    return name if os.path.isfile(folder / name) else name.rsplit("/", 1)[-1]
 
 
 def _category(names: Sequence[str]) -> dict[str, Any]:

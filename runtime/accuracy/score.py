@@ -15,7 +15,7 @@ from typing import Any
 
 from ..bundle.contract import Contract
 from ..datasets import DATASETS, dataset, datasets
-from ..errors import InputError
+from ..errors import InputError, naming
 from ..metrics import Dataset, check_protocol
 from ..metrics.coco_files import Entry, check, wrong_count
 from ..metrics.oks import OKS
@@ -46,12 +46,13 @@ def score_file(
     """
     check_protocol(protocol)
     which = dataset(dataset_name)
-    truth = read_annotations(which, annotations)
-    found = which.metric.read_results(Path(results))
-    report: dict[str, Any] = {"dataset": dataset_name, "protocol": protocol}
-    report["metrics"] = score(which, truth, found, protocol)
-    if which.metric.tracking is not None and (tracking := which.metric.tracking(which, truth, found)):
-        report["tracking"] = tracking
+    with naming(annotations, results):
+        truth = read_annotations(which, annotations)
+        found = which.metric.read_results(Path(results))
+        report: dict[str, Any] = {"dataset": dataset_name, "protocol": protocol}
+        report["metrics"] = score(which, truth, found, protocol)
+        if which.metric.tracking is not None and (tracking := which.metric.tracking(which, truth, found)):
+            report["tracking"] = tracking
     return report
 
 

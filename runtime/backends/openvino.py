@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,10 @@ from . import AsyncSession, Backend, GraphRequest, Request, Tensor
 
 if TYPE_CHECKING:
     import openvino as ov
+
+# Bytes of an array, and of all arrays, for one crop or frame. A few bytes of a graph may ask for any number of
+# gigabytes; hrnet_w48 at 384x288 has 7 MB and 0.6 GB.
+_LARGEST, _ALL = 1 << 29, 1 << 32
 
 
 class Session(OfOneProcess, AsyncSession):
@@ -151,7 +156,7 @@ def _open_cached(
 
 def _compile(model: bytes, precision: str, config: dict[str, Any]) -> Session:
     try:
-        session = Session(_core().compile_model(_core().read_model(model), "CPU", config))
+        session = Session(_core().compile_model(_read(model), "CPU", config))
     except Exception as error:  # RuntimeError mostly; MemoryError for a graph that declares gigabytes
         raise BackendError(f"OpenVINO {BACKEND.library_version()} refused the {precision} graph: {error}") from error
     trim_heap()  # 75 MB of hrnet_w32 in int8
@@ -161,12 +166,35 @@ def _compile(model: bytes, precision: str, config: dict[str, Any]) -> Session:
 def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool = False) -> Graph:
     """See `backends.OpenGraph`."""
     try:
-        graph = _core().read_model(model)
+        graph = _read(model)
         compiled = _core().compile_model(graph, "CPU", _config("fp32", threads, throughput))
-    except RuntimeError as error:
+    except Exception as error:  # as in `_compile`
         raise BackendError(f"OpenVINO {BACKEND.library_version()} refused the detector's graph: {error}") from error
     trim_heap()
     return Graph(graph, compiled)
+
+
+def _read(model: Path | bytes) -> ov.Model:
+    """A graph, not compiled yet: that computes what is constant. Raises ValueError: its arrays are too large."""
+    graph = _core().read_model(model)
+    one = graph.clone()
+    shapes = {port: port.get_partial_shape() for port in one.inputs}
+    for shape in shapes.values():
+        if shape.rank.is_static and len(shape) > 0:
+            shape[0] = 1
+    one.reshape(shapes)
+    total = 0
+    for node in one.get_ops():
+        for output in node.outputs() if node.get_type_name() != "Constant" else ():
+            sizes = output.get_partial_shape()
+            size = math.prod(sizes.to_shape()) * output.get_element_type().size if sizes.is_static else 0
+            total += size
+            if size > _LARGEST or total > _ALL:
+                raise ValueError(
+                    f"its {node.get_type_name()} gives {sizes}, {size / 1e9:.1f} GB of {total / 1e9:.1f} GB so far; "
+                    f"expected at most {_LARGEST / 1e9:.1f} GB in an array and {_ALL / 1e9:.1f} GB in all"
+                )
+    return graph
 
 
 def _load(compiled: bytes | memoryview, config: dict[str, Any]) -> Session:

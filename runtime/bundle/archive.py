@@ -78,7 +78,7 @@ class Bundle:
         self._zip = open_zip(self.path, keys)
         try:
             self.manifest = read_manifest(self._zip, self.path)
-            self.contract = Contract.from_json(self.manifest["contract"])
+            self.contract = self._contract()
             self.artifacts = parse_artifacts(self.manifest)
             self._check_members()
         except BaseException as error:
@@ -139,6 +139,12 @@ class Bundle:
         for artifact in self.artifacts.values():
             self.read(artifact)
         self.golden()
+
+    def _contract(self) -> Contract:
+        try:
+            return Contract.from_json(self.manifest["contract"])
+        except BundleError as error:
+            raise BundleError(f"{self.path}: {error}") from error
 
     def _check_members(self) -> None:
         """The zip holds what the manifest lists, once, and nothing else."""
@@ -249,8 +255,11 @@ def _arrays(data: bytes) -> list[NDArray[Any]]:
             raise ValueError(f"it holds {[m.filename for m in members]}, expected {', '.join(names)}, .npy each")
         if any(m.compress_type != zipfile.ZIP_STORED or m.file_size > len(data) for m in members):
             raise ValueError("an array is compressed")
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return [arrays[name] for name in names]
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        arrays = [file[name] for name in names]
+    if not all(isinstance(array, np.ndarray) for array in arrays):  # numpy gives the bytes of what is no .npy
+        raise ValueError("a member is no array")
+    return arrays
 
 
 def describe(data: bytes) -> dict[str, Any]:

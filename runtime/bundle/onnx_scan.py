@@ -7,6 +7,7 @@ functions that double at every level. Such graphs are refused here. The protobuf
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 # What computes arrays from arrays. Left out are control flow, sequences, text, random numbers and recurrent networks.
 _NAMES = """
@@ -31,14 +32,28 @@ _MOST = 1_000_000  # nodes, weights and attributes; the largest published networ
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # Fields by their numbers in onnx.proto3.
-_MODEL = {"graph": 7, "training_info": 20, "functions": 25}
+_MODEL = {"graph": 7, "opset_import": 8, "training_info": 20, "functions": 25}
 _GRAPH = {"node": 1, "initializer": 5, "input": 11, "output": 12, "sparse_initializer": 15}
-_NODE = {"op_type": 4, "attribute": 5, "domain": 7}
+_NODE = {"input": 1, "output": 2, "op_type": 4, "attribute": 5, "domain": 7}
 _ATTRIBUTE = {"t": 5, "g": 6, "tensors": 10, "graphs": 11, "sparse_tensor": 22, "sparse_tensors": 23}
 _TENSOR = {"name": 8, "external_data": 13, "data_location": 14}
 _NAME = 1  # of a ValueInfoProto
+_SPARSE_VALUES = 1  # of a SparseTensorProto
+_VERSION = 2  # of an OperatorSetIdProto
+_NEWEST = 1000  # operator sets: ONNX is at 26
 
 Field = tuple[int, int, memoryview]
+
+
+@dataclass
+class _Graph:
+    """The parts of a graph; `weights` are the names of its initializers."""
+
+    inputs: list[bytes]
+    outputs: list[bytes]
+    weights: dict[bytes, memoryview]
+    nodes: list[memoryview]
+    others: set[int]
 
 
 def check_graph(data: bytes) -> None:
@@ -48,29 +63,73 @@ def check_graph(data: bytes) -> None:
         ValueError: it is no ONNX graph, or more than that; the message names the node or the weights.
     """
     model = list(_fields(memoryview(data)))
-    graphs = [value for number, _, value in model if number == _MODEL["graph"]]
     for name in ("training_info", "functions"):
         if any(number == _MODEL[name] for number, _, _ in model):
             raise ValueError(f"it has {name}, expected a graph of plain operators")
+    graph = _read(model)
+    if _GRAPH["sparse_initializer"] in graph.others:
+        raise ValueError("it has sparse weights, expected arrays")
+    for weight in graph.weights.values():
+        _check_tensor(weight)
+    given = [name for name in graph.inputs if name not in graph.weights]
+    if len(given) != 1 or not graph.outputs:
+        raise ValueError(
+            f"it has {len(given)} inputs and {len(graph.outputs)} outputs, expected one input and an output"
+        )
+    for node in graph.nodes:
+        _check_node(node)
+    _check_order(graph)
+
+
+def check_order(data: bytes) -> None:
+    """Check of a graph of any kind, such as a detector's, that reading it comes to an end.
+
+    Raises:
+        ValueError: it is no ONNX graph, a node reads what is not computed before it, or an operator set does not exist.
+    """
+    _check_order(_read(list(_fields(memoryview(data)))))
+
+
+def _read(model: list[Field]) -> _Graph:
+    graphs = [value for number, _, value in model if number == _MODEL["graph"]]
+    for opset in (value for number, _, value in model if number == _MODEL["opset_import"]):
+        for number, kind, value in _fields(opset):  # OpenVINO looks for an operator in every older set, one by one
+            if (number, kind) == (_VERSION, _VARINT) and _varint(value, 0)[0] > _NEWEST:
+                raise ValueError(f"it has an operator set above {_NEWEST}, which no release of ONNX has")
     if len(graphs) != 1:
         raise ValueError(f"it has {len(graphs)} graphs, expected one")
-    inputs, weights, outputs = [], set(), 0
+    graph = _Graph([], [], {}, [], set())
     for count, (number, _, value) in enumerate(_fields(graphs[0])):
         if count > _MOST:
             raise ValueError(f"it has more than {_MOST} nodes and weights")
         if number == _GRAPH["node"]:
-            _check_node(value)
+            graph.nodes.append(value)
         elif number == _GRAPH["initializer"]:
-            weights.add(_check_tensor(value))
+            graph.weights[_name(value, _TENSOR["name"])] = value
         elif number == _GRAPH["sparse_initializer"]:
-            raise ValueError("it has sparse weights, expected arrays")
-        elif number == _GRAPH["input"]:
-            inputs.append(b"".join(bytes(name) for n, _, name in _fields(value) if n == _NAME))
-        elif number == _GRAPH["output"]:
-            outputs += 1
-    given = [name for name in inputs if name not in weights]
-    if len(given) != 1 or not outputs:
-        raise ValueError(f"it has {len(given)} inputs and {outputs} outputs, expected one input and an output")
+            sparse = b"".join(_name(v, _TENSOR["name"]) for n, _, v in _fields(value) if n == _SPARSE_VALUES)
+            graph.weights[sparse] = value
+        elif number in (_GRAPH["input"], _GRAPH["output"]):
+            (graph.inputs if number == _GRAPH["input"] else graph.outputs).append(_name(value, _NAME))
+        graph.others.add(number)
+    return graph
+
+
+def _check_order(graph: _Graph) -> None:
+    """Nothing may depend on itself: OpenVINO would look for its beginning for ever."""
+    known = {*graph.weights, *graph.inputs, b""}  # an input that is left out has no name
+    for node in graph.nodes:
+        fields = [(number, bytes(value)) for number, kind, value in _fields(node) if kind == _BYTES]
+        kind = _text(b"".join(value for number, value in fields if number == _NODE["op_type"]))
+        for name in (value for number, value in fields if number == _NODE["input"]):
+            if name not in known:
+                raise ValueError(f"its operator {kind} reads {_text(name)!r} before anything computes it")
+        for name in (value for number, value in fields if number == _NODE["output"]):
+            if name and name in known:
+                raise ValueError(f"two of its operators or weights give {_text(name)!r}")
+            known.add(name)
+    if unknown := [name for name in graph.outputs if name not in known]:
+        raise ValueError(f"nothing in it computes its output {_text(unknown[0])!r}")
 
 
 def _check_node(node: memoryview) -> None:
@@ -96,15 +155,16 @@ def _check_node(node: memoryview) -> None:
                 raise ValueError(f"its operator {kind} holds a graph or sparse values, expected numbers")
 
 
-def _check_tensor(tensor: memoryview) -> bytes:
-    """The name of an array whose values are in it."""
-    name = b""
+def _check_tensor(tensor: memoryview) -> None:
+    """The values of an array must be in it."""
     for number, _, value in _fields(tensor):
-        if number == _TENSOR["name"]:
-            name = bytes(value)
-        elif number == _TENSOR["external_data"] or (number == _TENSOR["data_location"] and any(value)):
+        if number == _TENSOR["external_data"] or (number == _TENSOR["data_location"] and any(value)):
             raise ValueError("weights lie in another file (external data), expected all of them in the graph")
-    return name
+
+
+def _name(message: memoryview, field: int) -> bytes:
+    """The text in a field, of which protobuf's readers take the last."""
+    return next((bytes(value) for number, _, value in reversed(list(_fields(message))) if number == field), b"")
 
 
 def _text(value: memoryview | bytes) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..backends import GraphRequest
-from ..errors import DetectorError, InputError, PosertError
+from ..errors import DetectorError, InputError, PosertError, naming
 from ..pose.frame import check_frame
 from .checks import FirstFrames
 from .classes import names_of, wanted_class
@@ -84,21 +84,23 @@ class Detector:
         if not 0 <= score < 1 or not (nms is None or 0 < nms <= 1):
             raise InputError(f"score={score}, nms={nms}; expected a score from 0 to below 1 and an nms from 0 to 1")
         name = "the detector" if isinstance(model, bytes) else Path(model).name
-        self.backend, self._session = open_graph(model, backend, threads, throughput)
-        self._input = picture_input(self._session, size)
-        self._others = other_inputs(self._session, self._input)
-        graph = described(model, self._session, self._input, self._others)
-        self.layout = recognise(graph, layout)
-        overrides = {"color": color, "placement": placement, "scale": scale, "mean": mean, "std": std}
-        given: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
-        self.picture = replace(self.layout.picture, **given)
-        count = self.layout.classes(graph)
-        self.names = names_of(graph.metadata)
-        self.label = wanted_class(classes, self.names, count)
-        self.score, self.nms = score, self.layout.nms if nms is None else nms
-        self._check = FirstFrames(name, self._input.size)
-        self._lock = threading.Lock()
-        self._own = self.requests()[:1]
+        self._file = name if isinstance(model, bytes) else str(model)
+        with naming(self._file):
+            self.backend, self._session = open_graph(model, backend, threads, throughput)
+            self._input = picture_input(self._session, size)
+            self._others = other_inputs(self._session, self._input)
+            graph = described(model, self._session, self._input, self._others)
+            self.layout = recognise(graph, layout)
+            overrides = {"color": color, "placement": placement, "scale": scale, "mean": mean, "std": std}
+            given: dict[str, Any] = {field: value for field, value in overrides.items() if value is not None}
+            self.picture = replace(self.layout.picture, **given)
+            count = self.layout.classes(graph)
+            self.names = names_of(graph.metadata)
+            self.label = wanted_class(classes, self.names, count)
+            self.score, self.nms = score, self.layout.nms if nms is None else nms
+            self._check = FirstFrames(name, self._input.size)
+            self._lock = threading.Lock()
+            self._own = self.requests()[:1]
         self.description = f"{name}: {self._said(count, classes)}"
         log.info("%s", self.description)
 
@@ -230,11 +232,13 @@ class DetectorRequest:
         image = check_frame(frame)
         self._frame = (image.shape[0], image.shape[1])
         self._fit = self._buffer.fill(image)
-        self._request.start(self._detector._inputs(self._buffer.array))
+        with naming(self._detector._file):
+            self._request.start(self._detector._inputs(self._buffer.array))
 
     def wait(self) -> Detections:
         """The boxes of the frame that was started. Raises as `Detector.__call__`."""
-        return self._detector._decode(self._request.wait(), self._fit, self._frame)
+        with naming(self._detector._file):
+            return self._detector._decode(self._request.wait(), self._fit, self._frame)
 
     def drop(self) -> None:
         """Wait for the end of a run whose result is not needed."""

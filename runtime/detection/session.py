@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Backend, GraphSession, Tensor, load_backend, usable_backends
+from ..bundle.onnx_scan import check_order
 from ..errors import BackendError, DetectorError, InputError
 from .layouts import Graph
 from .picture import PADDING
 
 _TYPES = ("float32", "float16", "uint8")
 _SIZE = (640, 640)  # of an input whose size the file leaves open, as nearly all detectors are trained
+_MAX_BYTES = 1 << 30  # of a detector's file; the largest that is known has a tenth
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def open_graph(
             raise InputError(f"{source}: there is no such file; a detector is an ONNX file")
         if source.suffix.lower() != ".onnx":
             raise InputError(f"{source}: expected an ONNX file (.onnx); export it with the tools of its project")
+        _check_file(source)
     spec = _select(backend)
     assert spec.open_graph is not None
     try:
@@ -62,6 +65,16 @@ def open_graph(
         others = [other.name for other in usable_backends() if other.open_graph and other.name != spec.name]
         hint = f". Another backend may run it: {' or '.join(others)}" if others else ""
         raise BackendError(f"{str(error).rstrip()}{hint}") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise DetectorError for a file that no library would come to an end with."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it is larger than {_MAX_BYTES >> 30} GiB")
+        check_order(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DetectorError(f"{path}: cannot be read as ONNX: {error}") from error
 
 
 def _select(backend: str) -> Backend:

@@ -20,7 +20,6 @@ from ..system.machine import free_memory
 from .sidecar import Engine, EngineMetadata
 
 log = logging.getLogger("posert")
-
 Progress = Callable[[str, int, int], None]
 """Called with the name of a phase, its step and how many steps it has."""
 

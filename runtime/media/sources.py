@@ -27,6 +27,7 @@ MAX_PIXELS = 1 << 28
 """Images of more are refused before anything is allocated for them: this is 0.8 GB. FFmpeg's limit is the same."""
 _PATIENCE_S = 20.0  # the largest image takes some seconds
 _CAMERA_PATIENCE_S = 2.0  # one that has stopped delivers nothing, ever
+_MAX_BYTES = 1 << 30  # of an image file: with all that its pixels take, this is 2 GB
 _HEADER = 1 << 20  # bytes in which a file says its size; before it there may be a preview and colour profiles
 
 Frame = tuple["str | int", "NDArray[np.uint8] | None"]
@@ -121,10 +122,12 @@ def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Sour
 def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     """An image file as `(H, W, 3)` uint8 BGR, converted as by `Source`.
 
-    None if it cannot be read, or declares more than `MAX_PIXELS`.
+    None if it cannot be read, declares more than `MAX_PIXELS`, or is larger than 1 GiB.
     """
     # Python opens the file, because OpenCV on Windows takes only names in the system's code page.
     try:
+        if os.path.getsize(path) > _MAX_BYTES:
+            return None
         data = np.fromfile(path, np.uint8)
         size = declared_size(data[:_HEADER].tobytes())
         if not data.size or (size is not None and size[0] * size[1] > MAX_PIXELS):

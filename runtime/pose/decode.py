@@ -63,3 +63,12 @@ def to_frame(xy: Float, center: Float, extent: Float, width: int, height: int, u
     cell = span / ((width - 1, height - 1) if udp else (width, height))
     first = np.asarray(center, np.float64) - span * 0.5
     return np.asarray(xy * cell[:, None] + first[:, None], np.float32)
+
+
+def px_per_cell(contract: Contract) -> tuple[float, float]:
+    """Px of the crop per cell of the map, along x and y."""
+    c = contract
+    crop = np.array([c.width, c.height], np.float64) - c.udp
+    cells = np.array([c.heatmap_width, c.heatmap_height], np.float64) - c.map_udp
+    across, down = crop / cells
+    return float(across), float(down)

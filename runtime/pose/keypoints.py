@@ -30,6 +30,7 @@ class Keypoints:
         ids: `(N,)` int64, who is who from frame to frame; None without a tracker.
         detection_score: `(N,)` float32, the detector's confidence in each box; None without a detector.
         raw: `(N, K, 2)` float32, `xy` as the network gave it, where `xy` was smoothed; None elsewhere.
+        subject: what one of them is called, "person" or, of a data set of your own, "instance".
     """
 
     xy: NDArray[np.float32]
@@ -39,6 +40,7 @@ class Keypoints:
     ids: NDArray[np.int64] | None = None
     detection_score: NDArray[np.float32] | None = None
     raw: NDArray[np.float32] | None = None
+    subject: str = "person"
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -57,6 +59,7 @@ class Keypoints:
             None if self.ids is None else self.ids[rows],
             None if self.detection_score is None else self.detection_score[rows],
             None if self.raw is None else self.raw[rows],
+            self.subject,
         )
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -116,9 +119,10 @@ class Keypoints:
         """The people as a table, one row a person: columns `(N,)` by name.
 
         `person`, the index in the frame; `id`; `x1, y1, x2, y2`, the box; `detection_score`; then `NAME_x`, `NAME_y`
-        and `NAME_score` of each joint. `id` and `detection_score` are there only if they are known.
+        and `NAME_score` of each joint; of smoothed people then `NAME_raw_x` and `NAME_raw_y`. `id` and
+        `detection_score` are there only if they are known.
 
-        Raises InputError: two joints have one name.
+        Raises InputError: two columns would have one name.
         """
         table: dict[str, NDArray[Any]] = {"person": np.arange(len(self))}
         if self.ids is not None:
@@ -127,7 +131,10 @@ class Keypoints:
         if self.detection_score is not None:
             table["detection_score"] = self.detection_score
         joints = np.concatenate([self.xy, self.score[..., None]], axis=2).reshape(len(self), 3 * len(self.names))
-        return table | dict(zip(joint_columns(self.names), joints.T, strict=True))
+        columns = joint_columns(self.names, raw=self.raw is not None)
+        if self.raw is not None:
+            joints = np.concatenate([joints, self.raw.reshape(len(self), -1)], axis=1)
+        return table | dict(zip(columns, joints.T, strict=True))
 
     def to_dataframe(self) -> Any:
         """`columns` as a polars DataFrame, or as a pandas one where polars is not installed.
@@ -142,12 +149,12 @@ class Keypoints:
     def to_supervision(self) -> Any:
         """`supervision.KeyPoints`, whose annotators draw them; `data` holds `xyxy` and, if there are ids, `tracker_id`.
 
-        All people are of the class 0, "person".
+        All are of the class 0, whose name is `subject`.
 
         Raises PosertError: supervision is not installed, or older than 0.29.
         """
         supervision = _library("supervision", "to_supervision")
-        data: dict[str, Any] = {"class_name": np.full(len(self), "person"), "xyxy": self.boxes}
+        data: dict[str, Any] = {"class_name": np.full(len(self), self.subject), "xyxy": self.boxes}
         if self.ids is not None:
             data["tracker_id"] = self.ids
         try:
@@ -184,19 +191,23 @@ class Keypoints:
                 more["index"] = int(self.ids[i])
             if self.detection_score is not None:
                 more["detection_score"] = float(self.detection_score[i])
-            found.append(fiftyone.Keypoint(label="person", points=person, confidence=scores, **more))
+            found.append(fiftyone.Keypoint(label=self.subject, points=person, confidence=scores, **more))
         return fiftyone.Keypoints(keypoints=found)
 
 
 BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 
 
-def joint_columns(names: Sequence[str]) -> list[str]:
-    """The 3 K columns of a table for K joints: "nose_x", "nose_y", "nose_score", ...
+def joint_columns(names: Sequence[str], raw: bool = False) -> list[str]:
+    """The 3 K columns of a table for K joints, "nose_x", "nose_y", "nose_score", ...
+
+    With `raw` 2 K more follow for the joints before smoothing, "nose_raw_x", "nose_raw_y", ...
 
     Raises InputError: two columns would have one name.
     """
     columns = [f"{name}_{what}" for name in names for what in ("x", "y", "score")]
+    if raw:
+        columns += [f"{name}_raw_{what}" for name in names for what in ("x", "y")]
     known = {"detection_score"}
     for column in columns:
         if column in known:

@@ -22,12 +22,14 @@ class Subject:
         contract: of the network: joints, skeleton, data set.
         facts: what else the file should tell, by name, as JSON values: backend, precision, ...
         keys: file names of the images; empty for a video.
+        smoothed: whether the joints are smoothed, and people have `raw` ones beside them.
     """
 
     source: str
     contract: Contract
     facts: Mapping[str, Any] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    smoothed: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class Batch:
         frame: `(N,)` int64, position of the frame in its source.
         person: `(N,)` int32, index in the frame.
         size: `(N, 2)` int32, width and height of the frame, px.
-        people: the joints. `ids` and `detection_score` are there only if all N people have them.
+        people: the joints. `ids` and `detection_score` are there only if all N people have them, `raw` if the file has
+            raw joints beside smoothed ones.
     """
 
     source: Sequence[str]
@@ -64,9 +65,9 @@ def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
     for name, opened in found:
         try:
             with opened as source, ParquetFile(source) as file:
-                names = _joints(name, file.schema_arrow.metadata or {})
+                names, subject = _joints(name, file.schema_arrow.metadata or {})
                 for batch in file.iter_batches(batch_size=rows):
-                    yield _batch(batch, names)
+                    yield _batch(batch, names, subject)
         except (OSError, ArrowException) as error:
             raise InputError(f"{name}: cannot be read as results in Parquet ({error})") from error
 
@@ -97,22 +98,28 @@ def _remote(url: str) -> Iterator[tuple[str, Opened]]:
     yield from ((f"{url}/{name}", storage.opened(name)) for name in names)
 
 
-def _joints(file: str, metadata: dict[bytes, bytes]) -> tuple[str, ...]:
+def _joints(file: str, metadata: dict[bytes, bytes]) -> tuple[tuple[str, ...], str]:
+    """The names of the joints, and what one is called whose they are."""
     if b"posert" not in metadata:
         raise InputError(f"{file}: not written by posert; expected what `posert run --output NAME.parquet` writes")
-    return tuple(json.loads(metadata[b"posert"])["contract"]["keypoints"])
+    about = json.loads(metadata[b"posert"])
+    return tuple(about["contract"]["keypoints"]), about.get("subject", "person")  # older files do not say it
 
 
-def _batch(rows: pyarrow.RecordBatch, names: tuple[str, ...]) -> Batch:
+def _batch(rows: pyarrow.RecordBatch, names: tuple[str, ...], subject: str) -> Batch:
     def column(name: str) -> NDArray[Any]:
         return np.asarray(rows.column(name).to_numpy(zero_copy_only=False))
 
     def known(name: str) -> NDArray[Any] | None:
         return None if rows.column(name).null_count else column(name)
 
-    joints = np.stack([column(name) for name in joint_columns(names)], axis=1).reshape(len(rows), len(names), 3)
+    smoothed = joint_columns(names, raw=True)[-1] in rows.schema.names
+    columns = np.stack([column(name) for name in joint_columns(names, smoothed)], axis=1)
+    joints = columns[:, : 3 * len(names)].reshape(len(rows), len(names), 3)
+    raw = columns[:, 3 * len(names) :].reshape(len(rows), len(names), 2) if smoothed else None
     boxes = np.stack([column(name) for name in BOX_COLUMNS], axis=1)
-    people = Keypoints(joints[..., :2], joints[..., 2], boxes, names, known("id"), known("detection_score"))
+    known_too = known("id"), known("detection_score")
+    people = Keypoints(joints[..., :2], joints[..., 2], boxes, names, *known_too, raw, subject)
     size = np.stack([column("width"), column("height")], axis=1)
     source, file = rows.column("source").to_pylist(), rows.column("file").to_pylist()
     return Batch(source, file, column("frame"), column("person"), size, people)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..pose.keypoints import BOX_COLUMNS, Keypoints, joint_columns
+from ._format import Subject
 
 
-def number_columns(names: Sequence[str]) -> list[str]:
-    """The columns that hold a float: the box, the detection score, the joints.
+def number_columns(subject: Subject) -> list[str]:
+    """The columns that hold a float: the box, the detection score, the joints, and the raw ones of smoothed people.
 
     Raises InputError: two columns would have one name.
     """
-    return [*BOX_COLUMNS, "detection_score", *joint_columns(names)]
+    return [*BOX_COLUMNS, "detection_score", *joint_columns(subject.contract.keypoints, subject.smoothed)]
 
 
-def numbers(people: Keypoints) -> NDArray[np.float32]:
-    """Those columns of N people `(N, 5 + 3 K)`; NaN where a number is not known."""
-    table = np.empty((len(people), 5 + 3 * len(people.names)), np.float32)
+def numbers(people: Keypoints, subject: Subject) -> NDArray[np.float32]:
+    """Those columns of N people `(N, 5 + 3 K)`, or `(N, 5 + 5 K)` with raw joints; NaN where a number is not known."""
+    joints = len(people.names)
+    table = np.full((len(people), 5 + (5 if subject.smoothed else 3) * joints), np.nan, np.float32)
     table[:, :4] = people.boxes
-    table[:, 4] = np.nan if people.detection_score is None else people.detection_score
-    joints = table[:, 5:].reshape(len(people), len(people.names), 3)
-    joints[..., :2], joints[..., 2] = people.xy, people.score
+    if people.detection_score is not None:
+        table[:, 4] = people.detection_score
+    found = table[:, 5 : 5 + 3 * joints].reshape(len(people), joints, 3)
+    found[..., :2], found[..., 2] = people.xy, people.score
+    if subject.smoothed and people.raw is not None:
+        table[:, 5 + 3 * joints :] = people.raw.reshape(len(people), -1)
     return table
 
 

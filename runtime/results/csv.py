@@ -1,6 +1,7 @@
 """CSV: one row a person, `file` (images only), `frame`, `person`, `id`, `width`, `height`, the box, the joints.
 
-What is not known is an empty field. Coordinates have at most four decimals.
+Of smoothed joints the raw ones follow, `NAME_raw_x` and `NAME_raw_y`. What is not known is an empty field. Coordinates
+have at most four decimals.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from ._table import ids, number_columns, numbers
 
 class _CsvWriter(Writer):
     def __init__(self, file: BinaryIO, subject: Subject) -> None:
-        self._file, self._named = file, bool(subject.keys)
+        self._file, self._subject, self._named = file, subject, bool(subject.keys)
         name = ["file"] if self._named else []
-        columns = number_columns(subject.contract.keypoints)
+        columns = number_columns(subject)
         self._write([[*name, "frame", "person", "id", "width", "height", *columns]])
 
     def add(self, result: FrameResult) -> None:
         people = result.people
         if not people:
             return
-        table = numbers(people).astype(np.float64).round(4)
+        table = numbers(people, self._subject).astype(np.float64).round(4)
         name, size = [result.key] if self._named else [], [result.width, result.height]
         self._write(
             [*name, result.index, person, number, *size, *("" if value != value else value for value in row)]

@@ -1,9 +1,10 @@
 """Parquet: the table of the CSV with the source beside each row, so that files of many sources can be put together.
 
 Columns: `source`, `file` (null in a video), `frame`, `person`, `id`, `width`, `height`, the box, `detection_score`, and
-x, y and score of every joint, float32 as the runtime gave them. Null is what is not known. A column's metadata has its
-`unit`. The schema's metadata has two JSON objects: `posert` (version, contract, what was run) and, at the end of the
-file, `posert.summary` (the number of frames, and those that failed: a frame with nobody in it has no row).
+x, y and score of every joint, float32 as the runtime gave them; of smoothed joints then the raw x and y. Null is what
+is not known. A column's metadata has its `unit`. The schema's metadata has two JSON objects: `posert` (version,
+contract, what was run) and, at the end of the file, `posert.summary` (the number of frames, and those that failed: a
+frame with nobody in it has no row).
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class _ParquetWriter(Writer):
         self._frames += [(result.index, result.key, result.width, result.height)] * len(result.people)
         self._ids += ids(result.people)
         self._persons += range(len(result.people))
-        self._numbers.append(numbers(result.people))
+        self._numbers.append(numbers(result.people, self._subject))
         if len(self._ids) >= _ROWS:
             self._flush()
 
@@ -103,7 +104,7 @@ def _schema(subject: Subject) -> pyarrow.Schema:
     names = pa.dictionary(pa.int32(), pa.string())
     fixed = {"source": names, "file": names, "frame": pa.int64(), "person": pa.int32(), "id": pa.int64()}
     fixed |= {"width": pa.int32(), "height": pa.int32()}
-    floats = dict.fromkeys(number_columns(subject.contract.keypoints), pa.float32())
+    floats = dict.fromkeys(number_columns(subject), pa.float32())
     fields = []
     for name, kind in (fixed | floats).items():
         joint = "confidence of the network in the joint" if name.endswith("_score") else _PIXELS
@@ -116,6 +117,7 @@ def _schema(subject: Subject) -> pyarrow.Schema:
         "posert": _version(),
         "source": subject.source,
         **subject.facts,
+        "subject": subject.contract.subject[0],
         "contract": kept,
     }
     return pa.schema(fields, metadata={"posert": json.dumps(about)})

@@ -99,8 +99,12 @@ def atomic_folder(path: str | os.PathLike[str], pattern: str) -> Iterator[Path]:
             raise InputError(f"cannot replace the folder {path}: {reason}; choose another path")
     with _reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    old = new.with_name(f"{new.name}.old")
+        _remove_abandoned(path.parent.absolute())
+        new = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_PART, dir=path.parent))
+        descriptor = os.open(new, os.O_RDONLY) if os.name != "nt" else None  # Windows opens no folders
+        if descriptor is not None:
+            _lock(descriptor)
+    old = new.with_name(f"{new.name}.old")  # never removed as abandoned: it is the only one then
     try:
         yield new
         with _reporting(path):
@@ -115,6 +119,8 @@ def atomic_folder(path: str | os.PathLike[str], pattern: str) -> Iterator[Path]:
         if old.exists() and not path.exists():
             os.rename(old, path)
         shutil.rmtree(old, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -142,13 +148,16 @@ def _prefix(path: Path) -> str:
 
 @cache  # once for each folder: thousands of files may be written into one
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed: nobody has locked them."""
+    """Remove the temporary files and folders of processes that were killed: nobody has locked them."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
             if entry.name.endswith(_PART) and time.time() - entry.stat().st_mtime > _ABANDONED_S:
-                with open(entry.path, "rb") as file:
-                    if _lock(file.fileno()):
-                        os.unlink(entry.path)
+                descriptor = os.open(entry.path, os.O_RDONLY)
+                try:
+                    if _lock(descriptor):
+                        shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
+                finally:
+                    os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

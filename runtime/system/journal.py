@@ -7,15 +7,15 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-_CHECKSUM = len("01234567 ")
+_BEFORE, _AFTER = len('["01234567", '), len("]\n")
 
 
 class Journal:
     """JSON values in a file, one per line, each written as soon as it is added; `records` holds them all.
 
     The first line is a key: a JSON value that says what the records belong to. A file with the same key is continued;
-    any other file is started over. Each line begins with its checksum: a last line that was cut short, and whatever
-    follows a line that was changed, is dropped. The file's folder is created.
+    any other file is started over. Each line is a pair of the value's checksum and the value: a last line that was cut
+    short, and whatever follows a line that was changed, is dropped. The file's folder is created.
     """
 
     def __init__(self, path: Path, key: Any) -> None:
@@ -27,7 +27,7 @@ class Journal:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
         if lines[:1] == [header]:
             for line in lines[1:]:
-                text = line[_CHECKSUM:-1]
+                text = line[_BEFORE:-_AFTER]
                 if line != _sealed(text):
                     break
                 self.records.append(json.loads(text))
@@ -60,4 +60,4 @@ def _line(value: Any) -> bytes:
 
 
 def _sealed(text: bytes) -> bytes:
-    return b"%08x %b\n" % (zlib.crc32(text), text)
+    return b'["%08x", %b]\n' % (zlib.crc32(text), text)

@@ -37,7 +37,8 @@ class JsonProcess:
         command: the program and its arguments.
         env: its environment variables; None keeps ours.
         paused: stop it (SIGSTOP) while it owes no answer, so that its threads do not slow down others.
-        patience: seconds until a missing answer is an error; None waits for ever.
+        patience: seconds until a missing answer is an error; None waits for ever. It can be set again: the first answer
+            of a child that has much to import takes longer than the next.
         memory_gb: resident memory above which it is ended (Linux); None sets no limit.
     """
 
@@ -51,7 +52,7 @@ class JsonProcess:
         memory_gb: float | None = None,
     ) -> None:
         self._paused = paused and sys.platform != "win32"
-        self._patience, self._memory_gb = patience, memory_gb
+        self.patience, self._memory_gb = patience, memory_gb
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
@@ -83,7 +84,7 @@ class JsonProcess:
         Raises ProcessError: the process ended, did not answer in time or took more memory than allowed.
         """
         assert self._process.stdout is not None
-        if self._patience is not None or self._memory_gb is not None:
+        if self.patience is not None or self._memory_gb is not None:
             self._wait()
         line = self._process.stdout.readline()
         if not line:
@@ -106,12 +107,12 @@ class JsonProcess:
         self._errors.close()
 
     def _wait(self) -> None:
-        end = time.monotonic() + self._patience if self._patience is not None else math.inf
+        end = time.monotonic() + self.patience if self.patience is not None else math.inf
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
             while not selector.select(_POLL):
                 if time.monotonic() > end:
-                    raise ProcessError(f"did not answer within {self._patience:g} s")
+                    raise ProcessError(f"did not answer within {self.patience:g} s")
                 used = (resident_mb(self._process.pid) or 0.0) / 1e3
                 if self._memory_gb is not None and used > self._memory_gb:
                     self._process.kill()

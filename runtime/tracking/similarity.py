@@ -27,6 +27,22 @@ def iou(a: Double, b: Double) -> Double:
     return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
 
 
+def containment(a: Double, b: Double) -> Double:
+    """Share `(N, M)` of the smaller of two xyxy boxes, of `(N, 4)` and `(M, 4)`, that lies in the larger one."""
+    first = np.maximum(a[:, None, :2], b[None, :, :2])
+    side = np.maximum(np.minimum(a[:, None, 2:], b[None, :, 2:]) - first, 0)
+    both, smaller = side[..., 0] * side[..., 1], np.minimum(box_area(a)[:, None], box_area(b)[None])
+    return np.asarray(np.divide(both, smaller, out=np.zeros_like(both), where=smaller > 0))
+
+
+def paired_iou(a: Double, b: Double) -> Double:
+    """Intersection over union `(N,)` of each xyxy box of `a` `(N, 4)` with the one of `b` in the same row."""
+    side = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
+    both = side[:, 0] * side[:, 1]
+    union = box_area(a) + box_area(b) - both
+    return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=union > 0))
+
+
 def oks(
     pairs: tuple[Index, Index], a: tuple[Double, Double, Double], b: tuple[Double, Double, Double], sigmas: Double
 ) -> Double:

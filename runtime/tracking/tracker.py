@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 from ..metrics.assignment import best_pairs
 from ..pose.preprocess import check_boxes
-from .similarity import box_area, iou, oks, unlike
+from .similarity import box_area, containment, iou, oks, paired_iou, unlike
 from .tracks import Rows, Tracks, extent
 
 Double = NDArray[np.float64]
@@ -22,7 +22,13 @@ DROPPED = -1
 """The id of a row that is no instance of its own: a duplicate, too few joints, or a box in which nobody was found."""
 
 _LEAST = 0.3
-"""Mean of OKS and IoU (without sigmas: IoU) from which an instance of the last frame is where it was expected."""
+"""Mean of OKS and IoU (without sigmas: IoU) from which an instance is where it was expected."""
+
+_HELD = 0.4
+"""IoU of a detected box with the expected one of an instance that stands behind somebody."""
+
+_EMERGES = 0.7
+"""Share of the smaller box in the larger one, of an instance of which much more or less is seen than a frame ago."""
 
 
 class Tracker:
@@ -30,8 +36,8 @@ class Tracker:
 
     For each frame: boxes from `predict`, or from `merge` where a detector ran; joints from the pose network for each of
     these boxes; then `update`, which gives each row its id. Similarity is OKS and IoU, motion has constant velocity.
-    The rules and defaults are those of mmdeploy's pose_tracker, except that the assignment is optimal, not greedy, that
-    it compares joints by OKS, and that boxes keep the margin around the joints that the detector gave them.
+    The rules are those of mmdeploy's pose_tracker, and so are the defaults but for `joint_score` and `track_iou`. What
+    differs, and the measurements behind it: docs/tracking.md.
 
     A box here is what a detector gives: it surrounds the instance, in px of the frame. It is not padded: the crop rule
     of the pose network does that, by the contract's `padding`.
@@ -42,7 +48,7 @@ class Tracker:
         min_joints: a row with fewer seen joints is no instance. None: half of the joints, rounded up.
         box_iou: in `merge`, boxes that overlap from this IoU on are one; so are rows, where there are no sigmas.
         duplicate_oks: rows that are alike from this OKS on are one instance found twice.
-        track_iou: an instance that was missing is found again from this IoU on.
+        track_iou: an instance that is not where it was expected is found from this IoU with that place or its last.
         new_score: a row begins a new instance from this detection score on; any row may continue an old one.
         max_missing: for so many frames an instance may be missing and keep its id.
     """
@@ -51,11 +57,11 @@ class Tracker:
         self,
         sigmas: Sequence[float] = (),
         *,
-        joint_score: float = 0.5,
+        joint_score: float = 0.3,
         min_joints: int | None = None,
         box_iou: float = 0.7,
         duplicate_oks: float = 0.5,
-        track_iou: float = 0.4,
+        track_iou: float = 0.2,
         new_score: float = 0.5,
         max_missing: int = 10,
     ) -> None:
@@ -68,6 +74,10 @@ class Tracker:
     def reset(self) -> None:
         """Forget all instances, before another video; ids begin at 0 again."""
         self._tracks = Tracks(len(self._sigmas), self._joint_score)
+
+    def forget(self) -> None:
+        """Forget all instances where another scene or frame size begins; ids go on, and none is used again."""
+        self._tracks = Tracks(self._tracks.score.shape[1], self._joint_score, self._tracks.next_id)
 
     def predict(self, frame_size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """Where to look for each instance in the next frame without a detection; changes nothing.
@@ -137,12 +147,14 @@ class Tracker:
         rows = replace(rows, extent=extent(rows.xy, seen, rows.box))
         least = (seen.shape[1] + 1) // 2 if self._min_joints is None else self._min_joints
         real = np.flatnonzero(rows.detected | (seen.sum(axis=1) >= max(least, 1)))
-        real = real[self._distinct(rows[real])]
+        distinct = self._distinct(rows[real])
+        real, again = real[distinct], real[~distinct]
         mine, theirs = self._associate(rows[real])
         mine = real[mine]
         tracks, ids = self._tracks, np.full(len(rows), DROPPED, np.int64)
         ids[mine] = tracks.id[theirs]
         tracks.follow(theirs, rows[mine])
+        self._hold(rows[again[rows.detected[again]]])
         new = real[(ids[real] == DROPPED) & (rows.detection[real] >= self._new_score)]
         new = new[np.lexsort(rows.box[new].T[::-1])]  # numbered from left to right, in whatever order the rows are
         ids[new] = tracks.begin(rows[new])
@@ -158,8 +170,9 @@ class Tracker:
         return found
 
     def _distinct(self, rows: Rows) -> Bool:
-        """Which rows are no duplicate of one whose joints have higher scores."""
-        order = np.lexsort((*rows.box.T[::-1], -rows.score.sum(axis=1)))
+        """Which rows are no duplicate of one whose joints have higher scores and fit its box better."""
+        fit = rows.score.sum(axis=1) * paired_iou(rows.box, rows.extent)
+        order = np.lexsort((*rows.box.T[::-1], -fit))
         overlap = iou(rows.extent, rows.extent)
         if not len(self._sigmas):
             return unlike(overlap, order, self._box_iou)
@@ -167,21 +180,32 @@ class Tracker:
         return unlike(self._oks(overlap > 0, one, one), order, self._duplicate_oks)
 
     def _associate(self, rows: Rows) -> tuple[Index, Index]:
-        """Pairs of a row and a track: those seen in the last frame by joints and boxes, then all others by boxes."""
+        """Pairs of a row and a track: where its joints and box are expected; then, of the others, by boxes alone."""
         tracks = self._tracks
-        visible = np.flatnonzero(tracks.missing == 0)
         overlap = _overlap(rows, tracks.box, tracks.extent)
-        alike = overlap[:, visible]
+        alike = overlap
         if len(self._sigmas):
-            expected = (tracks.xy[visible], tracks.score[visible], tracks.box[visible])
-            alike = (alike + self._oks(alike > 0, (rows.xy, rows.score, rows.box), expected)) / 2
+            expected = (tracks.xy, tracks.score, tracks.box)
+            alike = (overlap + self._oks(overlap > 0, (rows.xy, rows.score, rows.box), expected)) / 2
         first, found = best_pairs(np.where(alike >= _LEAST, alike, 0))
-        found = visible[found]
         # Who turned round at the border or behind somebody is where it was, not where it was going.
         overlap = np.maximum(overlap, _overlap(rows, *tracks.last))
         overlap[first], overlap[:, found] = 0, 0
         second, back = best_pairs(np.where(overlap >= self._track_iou, overlap, 0))
-        return np.concatenate([first, second]), np.concatenate([found, back])
+        mine, theirs = np.concatenate([first, second]), np.concatenate([found, back])
+        # Who comes out from behind something, or in from the border, has a box that grows by leaps around the old one.
+        inside = containment(rows.box, tracks.box)
+        inside[~rows.detected], inside[:, tracks.missing > 0] = 0, 0
+        inside[mine], inside[:, theirs] = 0, 0
+        third, out = best_pairs(np.where(inside >= _EMERGES, inside, 0))
+        return np.concatenate([mine, third]), np.concatenate([theirs, out])
+
+    def _hold(self, rows: Rows) -> None:
+        """Keep instances visible whose box was detected, but in which somebody else's joints were found."""
+        left = np.flatnonzero(self._tracks.missing >= 0)  # those that were followed are at -1
+        overlap = iou(rows.box, self._tracks.box[left])
+        found, held = best_pairs(np.where(overlap >= _HELD, overlap, 0))
+        self._tracks.hold(left[held], rows.box[found])
 
     def _oks(self, which: Bool, a: tuple[Double, Double, Double], b: tuple[Double, Double, Double]) -> Double:
         alike = np.zeros(which.shape)

@@ -73,11 +73,12 @@ class Tracks:
         extent: `(M, 4)` predicted, around the seen joints.
         detection: `(M,)` the last detection score.
         last: the same `(2, M, 4)`, box and extent, where it was seen last.
+        next_id: of the next instance.
     """
 
-    def __init__(self, joints: int, joint_score: float) -> None:
+    def __init__(self, joints: int, joint_score: float, next_id: int = 0) -> None:
         self._joint_score = joint_score
-        self._next_id = 0
+        self.next_id = next_id
         self._motion = Motion(joints + 2)  # the corners of the box move like joints
         self.id = np.zeros(0, np.int64)
         self.missing = np.zeros(0, np.int64)
@@ -96,8 +97,8 @@ class Tracks:
 
     def begin(self, rows: Rows) -> NDArray[np.int64]:
         """New instances, which a detector found; returns their ids."""
-        ids = np.arange(self._next_id, self._next_id + len(rows))
-        self._next_id += len(rows)
+        ids = np.arange(self.next_id, self.next_id + len(rows))
+        self.next_id += len(rows)
         self._motion.add(_with_corners(rows.xy, rows.box), size_of(rows.box))
         self.id = np.concatenate([self.id, ids])
         self.missing = np.concatenate([self.missing, np.full_like(ids, -1)])
@@ -120,6 +121,13 @@ class Tracks:
         self._motion.correct(tracks[~back], points[~back], score[~back], size[~back])
         self._motion.restart(tracks[back], points[back], size[back])
         self.missing[tracks], self.score[tracks], self.last[:, tracks] = -1, rows.score, [box, rows.extent]
+
+    def hold(self, tracks: Index, box: Double) -> None:
+        """Instances that are there, in detected boxes `(N, 4)`, but whose joints are not seen in this frame."""
+        size, unseen = size_of(box), np.zeros((len(tracks), self.score.shape[1]))
+        points = _with_corners(self.xy[tracks], box)  # the joints are where they were expected
+        self._motion.correct(tracks, points, np.concatenate([unseen, np.ones((len(tracks), 2))], axis=1), size)
+        self.missing[tracks] = -1
 
     def advance(self, max_missing: int) -> None:
         """Go on to the next frame; who was not followed is missing, and forgotten after `max_missing` frames."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from posert.benchmarks import models
 from posert.benchmarks.child import Answer, ToolError, call
+from posert.benchmarks.script import open_journal
 from posert.export import catalog
 
 DEMO = "demo_hrnet_coco_256x192"
@@ -67,7 +67,8 @@ def test_a_run_that_failed_for_one_row_tries_that_one_again(
 )
 def test_problems_are_found(changes: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     output = tmp_path / "models.jsonl"
-    output.write_text('{"benchmark": "models"}\n' + json.dumps(record(DEMO, **changes)) + "\n")
+    with open_journal(output, "models") as journal:
+        journal.add(record(DEMO, **changes))
     assert models.main([DEMO, "--output", str(output)]) == bool(message)
     assert f"| {message or 'ok'} |" in capsys.readouterr().out
 

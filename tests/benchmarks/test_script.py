@@ -33,24 +33,7 @@ for name in names:
 
 
 def test_scripts_run_as_files():
-    assert SCRIPTS == [
-        "accuracy",
-        "annotate_chaos",
-        "annotate_records",
-        "annotate_scaling",
-        "annotate_simulation",
-        "decoding",
-        "engines",
-        "gpu",
-        "models",
-        "peers",
-        "quantizers",
-        "scaling",
-        "smoothing",
-        "tracking",
-        "verdicts",
-        "video",
-    ]
+    assert {"accuracy", "peers", "quantizers", "video"} <= set(SCRIPTS)
     done = subprocess.run([sys.executable, "-c", AS_FILES, str(FOLDER), *SCRIPTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: ") == len(SCRIPTS)

@@ -16,7 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 class Net:
     """Writes a graph; every method adds one node and returns the name of its output."""
 
-    def __init__(self, seed: int = 0, size: int = 32, crops: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        size: int = 32,
+        crops: bool = True,
+        mean: Sequence[float] = (120, 120, 120),
+        factor: Sequence[float] = (1 / 60, 1 / 60, 1 / 60),
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.size = size
         self.nodes: list[onnx.NodeProto] = []
@@ -24,8 +31,8 @@ class Net:
         if crops:
             self.input = helper.make_tensor_value_info("crops", TensorProto.UINT8, ["N", size, size, 3])
             x = self.add("Cast", ["crops"], to=TensorProto.FLOAT)
-            x = self.add("Sub", [x, self.constant(np.full((1, 1, 1, 3), 120, np.float32))])
-            x = self.add("Mul", [x, self.constant(np.full((1, 1, 1, 3), 1 / 60, np.float32))])
+            x = self.add("Sub", [x, self.constant(np.float32(mean).reshape(1, 1, 1, 3))])
+            x = self.add("Mul", [x, self.constant(np.float32(factor).reshape(1, 1, 1, 3))])
             self.x = self.add("Transpose", [x], perm=[0, 3, 1, 2])
         else:
             self.input = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, size, size])

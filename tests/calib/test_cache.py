@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 
 from posert.calib.cache import CalibrationCache, merge_caches, read_cache, write_cache
-from posert.calib.observers import Range
+from posert.calib.calibrated import calibrate, with_channels
+from posert.calib.observers import Observer
 from posert.calib.overlap import EvaluationImages
-from posert.calib.ranges import CalibrationState, Ranges, collect
+from posert.calib.qdq import quantize
+from posert.calib.ranges import CalibrationState
 from posert.runtime.errors import CalibrationError
-
-
-def tensors(model):
-    return [n.output[0] for n in model.graph.node if n.op_type in ("Relu", "Conv")]
 
 
 def described(name, people, files=None):
@@ -31,10 +29,10 @@ def described(name, people, files=None):
     }
 
 
-def calibrate(model, crops, method="mse", name="a"):
+def calibrated(model, crops, name="a"):
     state = CalibrationState()
-    ranges = collect(model, [crops], tensors(model), method, state=state, threads=1)
-    return CalibrationCache("net", "0" * 64, method, (described(name, len(crops)),), ranges, state)
+    found = calibrate(model, [crops], state=state, threads=1)
+    return CalibrationCache("net", "0" * 64, (described(name, len(crops)),), state, found)
 
 
 @pytest.fixture
@@ -42,54 +40,61 @@ def model(build):
     return build("residual")
 
 
-@pytest.mark.parametrize("method", ["minmax", "mse", "percentile:99.9"])
-def test_what_was_written_is_read_and_the_same_content_gives_the_same_bytes(model, crops, tmp_path, method):
-    cache = calibrate(model, crops, method)
+def test_what_was_written_is_read_and_the_same_content_gives_the_same_bytes(model, crops, tmp_path):
+    cache = calibrated(model, crops)
     write_cache(tmp_path / "a.json", cache)
     again = read_cache(tmp_path / "a.json")
-    assert again.ranges == cache.ranges and again.ranges.curve == cache.ranges.curve and again.finished
-    assert replace(again, ranges=cache.ranges, state=cache.state) == cache
+    assert again.ranges == cache.ranges and again.ranges.curve == cache.ranges.curve
+    assert replace(again, calibrated=cache.calibrated, state=cache.state) == cache
+    assert again.calibrated.signed == cache.calibrated.signed
+    for variant in (True, False):
+        made = [quantize(model, one.calibrated, unsigned=variant).model for one in (cache, again)]
+        assert made[0] == made[1]
     write_cache(tmp_path / "b.json", again)
-    write_cache(tmp_path / "c.json", calibrate(model, crops, method))
+    write_cache(tmp_path / "c.json", calibrated(model, crops))
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "c.json").read_bytes()
     values = json.loads((tmp_path / "a.json").read_text())
-    assert values["graph"] == "0" * 64 and values["crops"] == len(crops) and values["method"] == method
+    assert values["graph"] == "0" * 64 and values["crops"] == len(crops)
     assert values["ranges"]["relu0.out"] == {"lo": 0.0, "hi": cache.ranges["relu0.out"].hi}
+    assert "method" not in values
 
 
-@pytest.mark.parametrize("method", ["minmax", "mse", "percentile:99.9"])
-def test_merging_gives_what_one_run_over_all_crops_gives(model, crops, tmp_path, method):
-    whole = calibrate(model, crops, method)
+def test_merging_gives_what_one_run_over_all_crops_gives(model, crops, tmp_path):
+    whole = calibrated(model, crops)
     parts = []
     for name, some in (("a", crops[:3]), ("b", crops[3:10]), ("c", crops[10:])):
-        write_cache(tmp_path / f"{name}.json", calibrate(model, some, method, name))
+        write_cache(tmp_path / f"{name}.json", calibrated(model, some, name))
         parts.append((name, read_cache(tmp_path / f"{name}.json")))
     merged = merge_caches(parts)
-    assert merged.ranges == whole.ranges
+    state = {name: one.to_json() for name, one in merged.state.observers.items()}
+    assert state == {name: one.to_json() for name, one in whole.state.observers.items()}
+    largest = parts[1][1].calibrated
+    assert merged.calibrated.channels is largest.channels and merged.calibrated.rounded is largest.rounded
+    expected = with_channels(whole.state.observers, largest.channels, ())
+    assert (merged.ranges, merged.calibrated.signed) == (expected.ranges, expected.signed)
     assert [s["sha256"][0] for s in merged.sets] == ["a", "b", "c"] and merged.state.crops == len(crops)
     ((count, change),) = merged.ranges.curve
-    first = parts[0][1].ranges
+    first = with_channels(parts[0][1].state.observers, largest.channels, ()).ranges
     moved = [abs(r.amax - first[n].amax) / r.amax for n, r in merged.ranges.items()]
     assert count == len(crops) and change == pytest.approx(np.mean(moved))
     write_cache(tmp_path / "abc.json", merged)
-    assert read_cache(tmp_path / "abc.json").ranges == whole.ranges
+    assert read_cache(tmp_path / "abc.json").ranges == merged.ranges
 
 
 def test_what_cannot_be_merged(model, crops):
-    a, b = calibrate(model, crops[:6]), calibrate(model, crops[6:], name="b")
+    a, b = calibrated(model, crops[:6]), calibrated(model, crops[6:], name="b")
     for other, message in (
         (replace(b, graph="1" * 64), "b.json is the calibration cache of another graph.*1111.*expected 0000"),
-        (calibrate(model, crops[6:], "minmax", "b"), r"ranges by minmax, a.json holds \d+ by mse"),
-        (replace(b, ranges=Ranges({"x": Range(0, 1)})), "same method and tensors"),
-        (replace(b, finished=False), r"b.json is unfinished \(6 crops\)"),
+        (replace(b, state=CalibrationState(6, observers={"x": Observer()})), "holds 1 tensors, .* of the same tensors"),
+        (replace(b, calibrated=None), r"b.json is unfinished \(6 crops\)"),
         (a, "set aaaa.* is already in another file"),
     ):
         with pytest.raises(CalibrationError, match=message):
             merge_caches([("a.json", a), ("b.json", other)])
     # The same people under another sha256: a box more, or another draw, and the images are there twice.
     c = replace(
-        calibrate(model, crops[6:], name="c"),
+        calibrated(model, crops[6:], name="c"),
         sets=(described("c", 6, {f"{i}.png": {"sha256": i * 64, "people": []} for i in "bac"}),),
     )
     said = r"c.json: 2 of its 3 images are also in b.json, such as 'b.png' \(sha256 bbbb.*would count twice"
@@ -98,7 +103,7 @@ def test_what_cannot_be_merged(model, crops):
 
 
 def test_another_graph_is_refused_with_both_hashes(model, crops):
-    cache = calibrate(model, crops)
+    cache = calibrated(model, crops)
     cache.check_graph("0" * 64, "s.json")
     with pytest.raises(CalibrationError, match=f"s.json .*net.*{'0' * 64}.*{'f' * 64}.*posert calibrate"):
         cache.check_graph("f" * 64, "s.json")
@@ -118,7 +123,7 @@ def test_images_of_the_gate_are_found_by_hash_and_by_looks(model, crops, tmp_pat
         import hashlib
 
         file = {"sha256": hashlib.sha256(data).hexdigest(), "people": [phash(data).tobytes().hex()]}
-        return replace(calibrate(model, crops), sets=(described("a", 12, {"mine.jpg": file}),))
+        return replace(calibrated(model, crops), sets=(described("a", 12, {"mine.jpg": file}),))
 
     for data, copies, other in ((png[0], 1, "0.png"), (jpeg, 0, "1.png")):
         write_cache(tmp_path / "s.json", cache(data))
@@ -140,7 +145,7 @@ def test_files_that_hold_something_else(model, crops, tmp_path):
     path = tmp_path / "a.json"
     with pytest.raises(CalibrationError, match=r"cannot read .*a.json: No such file"):
         read_cache(path)
-    write_cache(path, calibrate(model, crops))
+    write_cache(path, calibrated(model, crops))
     good = json.loads(path.read_text())
 
     def broken(change):
@@ -155,12 +160,16 @@ def test_files_that_hold_something_else(model, crops, tmp_path):
         "{}",
         "[" * 100_000,
         broken(lambda v: v.update(calibration_cache=1)),
-        broken(lambda v: v.update(method="guess")),
+        broken(lambda v: v.update(calibration_cache=2)),
+        broken(lambda v: v["channels"].update({"relu0.out": ""})),
+        broken(lambda v: v["rounded"]["conv1"].update(scales="AAAA")),
+        broken(lambda v: v["rounded"]["conv1"].update(shape=[1])),
+        broken(lambda v: v["ranges"]["relu0.out"].update(hi=1.5)),
         broken(lambda v: v.pop("graph")),
         broken(lambda v: v["ranges"].pop("relu0.out")),
         broken(lambda v: v["ranges"]["relu0.out"].update(hi="1")),
-        broken(lambda v: v["observers"]["relu0.out"].update(counts="AAAA")),
-        broken(lambda v: v["observers"]["relu0.out"].pop("lo")),
+        broken(lambda v: v["observers"]["relu0.out"].update(state="AAAA")),
+        broken(lambda v: v["observers"]["relu0.out"].pop("nonzero")),
         broken(lambda v: v["curve"].append([1])),
         broken(lambda v: v.update(sets=[])),
         *(

@@ -1,4 +1,4 @@
-"""On a trained network: entropy calibration of a heatmap ruins it, and ranges do not depend on batches or threads."""
+"""On a trained network: clipping a heatmap ruins it, and ranges do not depend on batches or threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from posert.calib.images import crops_from_coco
-from posert.calib.methods import METHODS, entropy
 from posert.calib.placement import place
 from posert.calib.qdq import quantize
-from posert.calib.ranges import CalibrationState, collect
+from posert.calib.ranges import collect
 from posert.calib.sensitivity import infer, keypoint_loss
 from posert.export.archs import build_arch
 from posert.export.catalog import find
@@ -38,33 +37,27 @@ def demo(tmp_path_factory):
     return model, contract, sets[0], np.concatenate(list(sets[1]))
 
 
-def test_entropy_ruins_a_heatmap_and_posert_keeps_it_out_of_the_heatmap(demo):
+def test_clipping_ruins_a_heatmap_and_it_is_kept_out_of_int8(demo):
     model, contract, crops, held_out = demo
     reference = infer(model, held_out, 1)
     placed = place(model)
     assert "heatmaps" not in placed.tensors, "no range of it is needed"
-    made = quantize(model, collect(model, crops, placed.tensors, "entropy", threads=1), unsigned=True).model
-    # OKS lost: small even by the method that would ruin the output
-    assert keypoint_loss(infer(made, held_out, 1), reference, contract) < 0.01
-
-    state = CalibrationState()
-    collect(model, crops, ["heatmaps"], "entropy", threads=1, state=state)
-    seen = state.observers["heatmaps"]
-    clipped = entropy(seen)
-    assert clipped.amax < 0.75 * seen.hi, "what is cut off is the peak that the decoder reads"
-    step = clipped.amax / 127
-    forced = np.clip(np.rint(infer(made, held_out, 1)[0] / step), -128, 127) * step
+    made = quantize(model, collect(model, crops, placed.tensors, threads=1), unsigned=True).model
+    found = infer(made, held_out, 1)
+    assert keypoint_loss(found, reference, contract) < 0.01
+    # Half of the largest value, as entropy calibration chooses: what is cut off is the peak that the decoder reads.
+    limit = float(reference[0].max()) / 2
+    forced = np.clip(np.rint(found[0] / (limit / 127)), -128, 127) * (limit / 127)
     assert keypoint_loss((forced.astype(np.float32),), reference, contract) > 0.05
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
-def test_the_same_people_give_the_same_bytes(demo, method):
+def test_the_same_people_give_the_same_bytes(demo):
     """However they are cut into batches, and on any number of threads."""
     model, _, crops, _ = demo
     people = np.concatenate(list(crops))
 
     def ranges(batches, threads):
-        found = collect(model, batches, place(model).tensors[:12], method, threads=threads).to_json()
+        found = collect(model, batches, place(model).tensors[:12], threads=threads).to_json()
         return json.dumps(found["ranges"]).encode()
 
     first = ranges(crops, 1)

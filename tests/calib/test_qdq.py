@@ -376,7 +376,7 @@ def test_ranges_serve_every_set_of_float_nodes(kind: str, build: Callable[..., A
     """A residual Add whose convolution is in float quantises its other branch, whose range must be known by then."""
     model = build(kind)
     placement = place(model)
-    ranges = collect(model, [crops], placement.tensors, "minmax")
+    ranges = collect(model, [crops], placement.tensors)
     for name in placement.layers:
         others = set(placement.layers) - {name}
         if others:

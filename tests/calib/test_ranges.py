@@ -7,12 +7,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from posert.calib.methods import percentile
-from posert.calib.observers import HistogramObserver, MinMaxObserver, Range
-from posert.calib.ranges import collect
+from posert.calib.clipping import find_range
+from posert.calib.observers import Observer, Range
+from posert.calib.ranges import CalibrationState, collect
 from posert.runtime.errors import CalibrationError
 
 
@@ -29,69 +27,22 @@ def every_value(model, run, crops, name):
     return run(wide, crops)
 
 
-def test_minmax_equals_numpy_over_all_crops(build, run, crops):
+def test_extremes_are_numpys_over_all_crops(build, run, crops):
     model = build("exchange")
-    names = tensors(model)
-    seen = collect(model, [crops[:5], crops[5:]], names)
-    assert list(seen) == names
+    names, state = tensors(model), CalibrationState()
+    ranges = collect(model, [crops[:5], crops[5:]], names, state=state)
+    assert list(ranges) == names
     for name in ("transpose0.out", "relu0.out", "conv1.out"):
-        values = every_value(model, run, crops, name)
+        values, seen = every_value(model, run, crops, name), state.observers[name]
         # ONNX Runtime's fused kernels may add in another order than the literal graph
-        assert seen[name].lo == pytest.approx(min(values.min(), 0), rel=1e-5, abs=1e-6)
-        assert seen[name].hi == pytest.approx(max(values.max(), 0), rel=1e-5, abs=1e-6)
-
-
-def test_percentile_is_numpys_within_one_bin(build, run, crops):
-    model = build("residual")
-    names = ["relu1.out", "conv2.out"]
-    seen = collect(model, [crops], names, "percentile:99")
-    for name in names:
-        values = every_value(model, run, crops, name)
-        # a bin is at most 1/4096 of the largest magnitude wide
-        width = float(np.abs(values).max()) / 4096
-        assert seen[name].hi == pytest.approx(np.percentile(values, 99), abs=width)
-        assert seen[name].lo == pytest.approx(min(np.percentile(values, 1), 0), abs=width)
-        assert seen[name].hi < values.max()
-
-
-def test_the_hundredth_percentile_is_minmax(build, crops):
-    model = build("deconv")
-    names = tensors(model)
-    assert collect(model, [crops], names, "percentile:100") == collect(model, [crops], names)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.data())
-def test_histogram_does_not_depend_on_order_or_batching(data):
-    sizes = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=6))
-    exponents = data.draw(st.lists(st.integers(-20, 20), min_size=len(sizes), max_size=len(sizes)))
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    parts = [
-        np.float32(2.0**e) * rng.standard_normal(n).astype(np.float32) for n, e in zip(sizes, exponents, strict=True)
-    ]
-    streamed, backwards, whole = HistogramObserver(64), HistogramObserver(64), HistogramObserver(64)
-    for part in parts:
-        assert streamed.update(part)
-    for part in reversed(parts):
-        assert backwards.update(part)
-    whole.update(np.concatenate(parts))
-    assert np.array_equal(streamed.counts, whole.counts) and streamed.exponent == whole.exponent
-    assert np.array_equal(backwards.counts, whole.counts) and backwards.exponent == whole.exponent
-    assert whole.counts.sum() == sum(sizes), "no value may fall outside the bins"
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 2.0**-140, 3e38, 4096.0])
-def test_histogram_of_one_value(value):
-    seen = HistogramObserver()
-    seen.update(np.full(10, value, np.float32))
-    assert seen.counts.sum() == 10
-    got = percentile(seen, 99.9)
-    assert got == Range(min(np.float32(value), 0), max(np.float32(value), 0))
+        assert seen.lo == pytest.approx(np.minimum(values.min(axis=(0, 2, 3)), 0), rel=1e-5, abs=1e-6)
+        assert seen.hi == pytest.approx(np.maximum(values.max(axis=(0, 2, 3)), 0), rel=1e-5, abs=1e-6)
+        assert ranges[name] == find_range(seen)
 
 
 def test_memory_does_not_grow_with_crops():
-    seen = HistogramObserver()
-    values = np.random.default_rng(0).standard_normal(1 << 16).astype(np.float32)
+    seen = Observer()
+    values = np.random.default_rng(0).standard_normal((1, 16, 64, 64)).astype(np.float32)
     seen.update(values)
     tracemalloc.start()
     for _ in range(50):
@@ -104,19 +55,18 @@ def test_memory_does_not_grow_with_crops():
 def test_batching_of_crops_does_not_matter(build, crops):
     model = build("exchange")
     names = tensors(model)
-    for method in ("minmax", "percentile:99.9"):
-        whole = collect(model, [crops], names, method, threads=1)
-        single = collect(model, (crops[i : i + 1] for i in range(len(crops))), names, method, threads=1)
-        for name in names:
-            # the network itself may add in another order for another batch size; the observers add nothing to that
-            assert single[name].lo == pytest.approx(whole[name].lo, rel=1e-3, abs=1e-4)
-            assert single[name].hi == pytest.approx(whole[name].hi, rel=1e-3, abs=1e-4)
+    whole = collect(model, [crops], names, threads=1)
+    single = collect(model, (crops[i : i + 1] for i in range(len(crops))), names, threads=1)
+    for name in names:
+        # the network itself may add in another order for another batch size; the observers add nothing to that
+        assert single[name].lo == pytest.approx(whole[name].lo, rel=1e-3, abs=1e-4)
+        assert single[name].hi == pytest.approx(whole[name].hi, rel=1e-3, abs=1e-4)
 
 
 def test_same_crops_same_ranges(build, crops):
     model = build("residual")
-    first = collect(model, [crops], tensors(model), "percentile", threads=1)
-    assert first == collect(model, [crops], tensors(model), "percentile", threads=1)
+    first = collect(model, [crops], tensors(model), threads=1)
+    assert first == collect(model, [crops], tensors(model), threads=1)
 
 
 def test_curve_says_whether_more_crops_would_change_the_ranges(build, crops):
@@ -133,7 +83,7 @@ def test_curve_says_whether_more_crops_would_change_the_ranges(build, crops):
 
 def test_ranges_as_json_are_exact(build, crops):
     model = build("exchange")
-    ranges = collect(model, [crops], tensors(model), "mse")
+    ranges = collect(model, [crops], tensors(model))
     values = json.loads(json.dumps(ranges.to_json()))
     assert {name: Range(lo, hi) for name, (lo, hi) in values["ranges"].items()} == ranges
     assert [tuple(point) for point in values["curve"]] == ranges.curve
@@ -150,23 +100,16 @@ def test_graph_input_and_output_can_be_observed(net):
     model = n.model(n.conv(n.x, 3, 16))
     images = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
     seen = collect(model, [images], ["images", "heatmaps"])
-    assert seen["images"] == Range(float(images.min()), float(images.max()))
+    assert seen["images"].lo == pytest.approx(images.min(), rel=0.2) and 0 < seen["images"].hi <= images.max()
     assert seen["heatmaps"].lo < 0 < seen["heatmaps"].hi
 
 
 def test_ranges_hold_zero_and_join():
-    seen = MinMaxObserver()
+    seen = Observer()
     seen.update(np.array([2, 3], np.float32))
     assert Range(-1, 2) | Range(-3, 1) == Range(-3, 2)
     assert Range(-3, 2).amax == 3
-    net_range = percentile(_histogram([2, 3]), 100)
-    assert net_range == Range(0, 3)
-
-
-def _histogram(values):
-    seen = HistogramObserver()
-    seen.update(np.array(values, np.float32))
-    return seen
+    assert find_range(seen) == Range(0, 3)
 
 
 @pytest.mark.parametrize("batches", [[], [np.zeros((0, 32, 32, 3), np.uint8)]])
@@ -179,12 +122,6 @@ def test_no_crops(build, batches):
 def test_unknown_tensor_offers_the_nearest(build, crops):
     with pytest.raises(CalibrationError, match="unknown float32 tensor 'relu0.ou'.*Did you mean relu0.out"):
         collect(build("concat"), [crops], ["relu0.ou"])
-
-
-@pytest.mark.parametrize("method", ["entropie", "percentile:40", "percentile:x", "percentile:101", "minmax:3"])
-def test_bad_method(build, crops, method):
-    with pytest.raises(CalibrationError, match=method.split(":")[0]):
-        collect(build("concat"), [crops], ["relu0.out"], method)
 
 
 def test_nan_is_named_by_the_node_where_it_begins(net, crops):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -216,6 +217,18 @@ class TestRun:
         raw = np.array([person["raw"] for frame in frames for person in frame["people"]])
         smooth = np.array([person["keypoints"] for frame in frames for person in frame["people"]])[..., :2]
         assert raw.shape == smooth.shape and 0 < np.abs(raw - smooth).mean() < 5
+
+    def test_a_table_has_raw_joints_too(self, files: Path, tmp_path: Path) -> None:
+        arguments = ["--detector", str(files / "detector.onnx"), "--smooth", "one-euro", "--threads", "1"]
+        sources = [str(files / "demo.pose"), str(files / "clip.mp4")]
+        for name in ("out.csv", "out.json"):
+            assert main(["run", *sources, *arguments, "--output", str(tmp_path / name)]) == 0
+        with (tmp_path / "out.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        people = [p for frame in json.loads((tmp_path / "out.json").read_text())["frames"] for p in frame["people"]]
+        assert len(rows) == len(people)
+        for row, person in zip(rows, people, strict=True):
+            assert float(row["nose_raw_x"]) == person["raw"][0][0] and float(row["nose_x"]) == person["keypoints"][0][0]
 
     @pytest.mark.parametrize(
         ("options", "message"),

@@ -7,11 +7,12 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..letterbox import HEIGHT, STRIDES, WIDTH, letterbox
+from ....runtime.detection import LAYOUTS
+from ....runtime.detection.nms import nms
+from ..letterbox import HEIGHT, WIDTH, letterbox
 from ..people import Image
 
 Floats = NDArray[np.float32]
@@ -22,17 +23,10 @@ _OVERLAP = 0.65  # of two boxes that count as one, as in YOLOX's evaluation
 
 def detections(answers: Floats) -> tuple[Floats, Floats]:
     """Boxes `(D, 4)` xywh, px of the network's input, and scores `(D,)` of one picture's answers `(A, 6)`."""
-    corners, strides = [], []
-    for stride in STRIDES:
-        y, x = np.mgrid[: HEIGHT // stride, : WIDTH // stride]
-        corners.append(np.stack([x, y], 2).reshape(-1, 2) * stride)
-        strides.append(np.full((y.size, 1), stride))
-    corner, stride_of = np.concatenate(corners), np.concatenate(strides)
-    sides = np.exp(answers[:, 2:4]) * stride_of
-    boxes = np.concatenate([answers[:, :2] * stride_of + corner - sides / 2, sides], 1)
-    score = answers[:, 4] * answers[:, 5]
-    kept = np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), score.tolist(), _LEAST, _OVERLAP), np.int64).reshape(-1)
-    return boxes[kept].astype(np.float32), score[kept]
+    found = LAYOUTS.load("yolox").decode({"output": answers[None]}, (HEIGHT, WIDTH), _LEAST)
+    kept = nms(found.boxes, found.score, found.label, _OVERLAP)
+    corners = found.boxes[kept]
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), found.score[kept]
 
 
 def average_precision(

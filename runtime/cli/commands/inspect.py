@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         if isinstance(opened, Bundle):
             print(json.dumps(opened.manifest) if args.json else "\n".join(describe(opened)))
         elif args.json:
-            print(sidecar_of(opened.path).read_text())
+            print(sidecar_of(opened.path).read_text("utf-8-sig"))
         else:
             print("\n".join(describe_engine(opened)))
     return 0

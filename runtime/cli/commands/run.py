@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         pages = [str(report)] if page else []
         return {"source": args.source, **about, **tally.summary(), "outputs": [*outputs.paths(), *pages]}
 
-    subject = Subject(args.source, pose.contract, facts, source.keys)
+    subject = Subject(args.source, pose.contract, facts, source.keys, smoothed=args.smooth is not None)
     with open_outputs(files, subject, source.fps, summary) as outputs:
         recorder = Recorder(pose.contract, outputs, page, tally, args.joint_score, boxed, jitter)
         with tally.stop, recorder.open() as recording:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     options.add_model(parser)
     key = "file of the secret key, of minisign or of `posert sign new-key`"
-    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help=key)
+    parser.add_argument("--key", type=Path, required=True, metavar="KEY", help=key)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -104,7 +104,7 @@ def _pairs(
         for precision in precisions:
             if not any(name in (every, n) and precision in (every, p) for n, p, _ in found):
                 select(bundle, *(options.AUTO if one == every else one for one in (name, precision)))
-                raise BackendError(f"{bundle.name} contains {', '.join(bundle.artifacts)}; none of these can run here")
+                raise BackendError(f"{bundle.path} contains {', '.join(bundle.artifacts)}; none of these can run here")
     programs = [n for n, _, artifact in found if bundle.artifacts[artifact].format == "torchscript" and n not in names]
     pairs = [(n, p) for n, p, _ in found if n not in programs]
     if not pairs:

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from posert.calib.cache import CalibrationCache, write_cache
+from posert.calib.calibrated import calibrate
 from posert.calib.images import crops_from_coco
 from posert.calib.overlap import EvaluationImages
-from posert.calib.placement import place
-from posert.calib.ranges import CalibrationState, Ranges, collect
-from posert.export.builder.int8 import make_int8
+from posert.calib.ranges import CalibrationState
+from posert.export.builder.int8 import METHOD, make_int8
 from posert.export.builder.model import Loaded, PublishedModel
 from posert.export.builder.plan import Build, Plan
 from posert.export.builder.tuning import MIN_PEOPLE_FOR_AP, PEOPLE, calibration_sample_size, tuning_frames
@@ -208,7 +208,8 @@ class TestOneHardBlock:
         assert found["accuracy"] > 0.5, "the float network must find its joints, or nothing can be lost"
         assert (found["people"], found["images"], found["max_drop"]) == (32, 15, 0.05)
         steps = found["steps"]
-        assert steps[0]["blocks"] == [] and steps[0]["drop"] > 0.3
+        # Channels that differ by 1000 are equalised by its root; 0.17 are lost all the same, more than is allowed.
+        assert steps[0]["blocks"] == [] and steps[0]["drop"] > 0.1
         best = steps[found["best"]]
         assert best["blocks"] == ["hard"] and best["drop"] <= 0.05
         assert all(s["interval"][0] <= s["drop"] <= s["interval"][1] and s["ms"] > 0 for s in steps)
@@ -219,7 +220,7 @@ class TestOneHardBlock:
         share = 2 * K * K / (4 * (3 * K + K * K) + 25 * K * K + 6 * K * K + 17 * K)
         assert best["float_macs"] == pytest.approx(share) and worst["macs"] == pytest.approx(share)
         assert record["int8_macs"] == pytest.approx(1 - share)
-        assert list(record["ranges"])[-1] == "plain.conv2.relu" and record["method"] == "mse"
+        assert list(record["ranges"])[-1] == "plain.conv2.relu" and record["method"] == METHOD
 
     def test_the_verdict_is_a_sentence(self, searched: tuple[Build, list[str]]) -> None:
         verdict = record_of(searched[0])["verdict"]
@@ -232,7 +233,7 @@ class TestOneHardBlock:
 
     def test_progress_names_every_step(self, searched: tuple[Build, list[str]]) -> None:
         told = searched[1]
-        assert told[:2] == ["calibration", "int8 graphs"]
+        assert told[:3] == ["calibration", "int8: rounding of weights", "int8 graphs"]
         assert "int8: what each block costs" in told and any("search, try 1" in what for what in told)
 
 
@@ -272,12 +273,12 @@ def test_a_network_that_finds_nobody_has_nothing_to_lose(tmp_path: Path) -> None
 class TestScales:
     def scales(self, model: onnx.ModelProto, people: int = 32) -> CalibrationCache:
         crops, seen = crops_from_coco(FRAMES.coco, FRAMES.read, CONTRACT, people), CalibrationState()
-        ranges: Ranges = collect(model, crops, place(model).tensors, "minmax", state=seen)
+        found = calibrate(model, crops, state=seen)
         described = crops.provenance()
         files = {name: {"sha256": sha256, "people": []} for name, sha256 in described["files"].items()}
         sha256 = hashlib.sha256(model.SerializeToString()).hexdigest()
         return CalibrationCache(
-            "discs", sha256, "minmax", ({**described, "data": "discs", "kind": "user", "files": files},), ranges, seen
+            "discs", sha256, ({**described, "data": "discs", "kind": "user", "files": files},), seen, found
         )
 
     def test_they_are_used_as_they_are(self, tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ class TestScales:
         write_cache(tmp_path / "s.json", scales)
         made, told = make(tmp_path, model, plan(scales=tmp_path / "s.json"))
         record = record_of(made)
-        assert "calibration" not in told and record["method"] == "minmax" and record["scales"] == "s.json"
+        assert "calibration" not in told and record["method"] == METHOD and record["scales"] == "s.json"
         assert record["people"] == 20 and record["ranges"]["blur.conv.relu"] == [
             0.0,
             scales.ranges["blur.conv.relu"].hi,
@@ -294,7 +295,7 @@ class TestScales:
         graph = onnx.load(variants_of(made)[1]).graph
         stored = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
         # symmetric: the largest magnitude at 127, rounded up to a float16
-        step = scales.ranges["blur.conv.relu"].hi / 127
+        step = scales.result("").signed["blur.conv.relu"].hi / 127
         (scale,) = [stored[n.input[1]] for n in graph.node if n.output[0] == "blur.conv.relu/int8"]
         assert scale.dtype == np.float16 and step <= float(scale) <= step * (1 + 2**-10)
 

@@ -21,7 +21,6 @@ import torch
 from onnx import numpy_helper
 
 from posert.calib.cache import read_cache
-from posert.calib.methods import METHODS
 from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
 from posert.export.archs import build_arch
@@ -495,5 +494,4 @@ def test_defaults_in_the_help_are_those_of_the_code(capsys: pytest.CaptureFixtur
     out = " ".join(capsys.readouterr().out.split())
     assert f"ONNX operator set, {to_onnx.OPSETS[0]} to {to_onnx.OPSETS[-1]} (default: {to_onnx.OPSET})" in out
     assert f"crops to calibrate on (default: {graphs.CALIBRATION_PEOPLE})" in out
-    assert f"{', '.join(METHODS)} (default: {int8.METHOD})" in out
     assert f"{', '.join(PRECISIONS)} (default: fp32)" in out

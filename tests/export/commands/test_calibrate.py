@@ -19,9 +19,11 @@ import onnx
 import pytest
 
 from posert.calib.cache import read_cache
+from posert.calib.calibrated import calibrate, with_channels
 from posert.calib.images import crops_from_coco, folder
 from posert.calib.placement import place
-from posert.calib.ranges import collect
+from posert.calib.qdq import quantize
+from posert.calib.ranges import CalibrationState, collect
 from posert.export import calibration
 from posert.export.demo.data import cached
 from posert.runtime.bundle.archive import Bundle
@@ -78,12 +80,13 @@ def test_it_holds_what_collecting_finds(narrow_bundle: Path, data: Path, tmp_pat
         model, contract = onnx.load_from_string(bundle.read(fp32)), bundle.contract
     coco = json.loads((data / "all.json").read_text())
     crops = crops_from_coco(coco, folder(data / "images"), contract, 20)
-    expected = collect(model, crops, place(model).tensors, "mse")
-    assert scales.ranges == expected and scales.ranges.curve == expected.curve
-    assert (scales.graph, scales.method, scales.state.crops) == (fp32.sha256, "mse", 20)
+    expected = calibrate(model, crops)
+    assert scales.ranges == expected.ranges and scales.ranges.curve == expected.ranges.curve
+    assert quantize(model, scales.result("")).model == quantize(model, expected).model
+    assert (scales.graph, scales.state.crops) == (fp32.sha256, 20)
     (one,) = scales.sets
     assert one["sha256"] == crops.provenance()["sha256"] and one["data"].startswith("all.json, ")
-    assert fp32.sha256 in said and one["sha256"] in said and "method mse, from 20 crops of" in said
+    assert fp32.sha256 in said and one["sha256"] in said and "ranges from 20 crops of" in said
     assert "changed the ranges by" in said
 
 
@@ -116,7 +119,9 @@ def test_two_files_merge_to_what_one_run_over_both_sets_finds(narrow_bundle: Pat
         "calibrate", "--merge", tmp_path / "first", tmp_path / "second", "--output", tmp_path / "merged", "--json"
     )
     assert status == 0, err
-    merged, whole = read_cache(tmp_path / "merged"), collect(model, chain(*sets), place(model).tensors, "mse")
+    merged, state = read_cache(tmp_path / "merged"), CalibrationState()
+    collect(model, chain(*sets), place(model).tensors, state=state)
+    whole = with_channels(state.observers, merged.result("").channels, ()).ranges
     # The network takes the crops in other pieces; its sums may differ in the last bits.
     assert merged.ranges.keys() == whole.keys()
     for name, seen in whole.items():
@@ -181,7 +186,7 @@ class TestGoingOnWithSomethingElse:
 
     @pytest.mark.parametrize(
         ("more", "what"),
-        [(("--samples", "21"), "set of crops"), (("--samples", "20", "--method", "minmax"), "method")],
+        [(("--samples", "21"), "set of crops")],
     )
     def test_is_refused(
         self, partial: bytes, narrow_bundle: Path, data: Path, tmp_path: Path, more: tuple[str, ...], what: str
@@ -204,7 +209,6 @@ class TestGoingOnWithSomethingElse:
         (["none.pose", "--output", "s.json"], "no such file"),
         (["none.pose", "--arch", "hrnet_demo", "--output", "s.json"], "either a bundle or a model"),
         (["--arch", "hrnet_demo", "--weights", "demo", "--samples", "0", "--output", "s.json"], "--samples: expected"),
-        (["--arch", "hrnet_demo", "--weights", "demo", "--method", "x", "--output", "s.json"], "range method 'x'"),
         (["--arch", "hrnet_demo", "--calib", "x.json", "--output", "s.json"], "--calib-images DIR go together"),
         (["--arch", "hrnet_demo", "--weights", "demo", "--output", "folder"], "it is a folder"),
         (["--merge", "a.json", "--output", "s.json"], "two files or more"),

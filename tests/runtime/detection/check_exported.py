@@ -48,7 +48,7 @@ def main() -> None:
     inputs = [torch.from_numpy(prepared(picture(seed))) for seed in range(8)]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for name, layout in KINDS.items():
+        for name, layout in ((name, KINDS[name]) for name in sys.argv[1:] or KINDS):
             torch.manual_seed(15)
             model = YOLO(name)
             network = model.model.eval()

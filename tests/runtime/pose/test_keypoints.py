@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,14 @@ def test_supervision_draws_them() -> None:
     assert len(nobody) == 0 and nobody.detection_confidence is None and "tracker_id" not in nobody.data
 
 
+def test_what_is_not_a_person_is_not_called_one() -> None:
+    supervision = pytest.importorskip("supervision")
+    mice = replace(some(2), subject="instance")
+    assert mice[:1].to_supervision().data["class_name"].tolist() == ["instance"]
+    assert isinstance(mice.to_supervision(), supervision.KeyPoints)
+    assert some(1).to_supervision().data["class_name"].tolist() == ["person"]
+
+
 def test_an_old_supervision_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Old:
         __version__ = "0.25.1"
@@ -166,6 +175,8 @@ def test_a_data_frame(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(frame[f"{name}_y"].to_numpy(), people.xy[:, k, 1])
         np.testing.assert_array_equal(frame[f"{name}_score"].to_numpy(), people.score[:, k])
     np.testing.assert_array_equal(frame["id"].to_numpy(), people.ids)
+    columns = list(replace(people, raw=people.xy + 1).to_dataframe().columns)
+    assert columns[-2:] == ["right_ankle_raw_x", "right_ankle_raw_y"] and len(columns) == 7 + 5 * 17
     bare = some(0, ids=False, detected=False).to_dataframe()
     assert bare.shape == (0, 1 + 4 + 3 * 17) and "id" not in bare.columns
 
@@ -202,3 +213,6 @@ def test_joints_with_one_name_make_no_table() -> None:
         with pytest.raises(InputError, match="two columns"):
             joint_columns(names)
     assert joint_columns(("a",)) == ["a_x", "a_y", "a_score"]
+    assert joint_columns(("a", "b"), raw=True)[6:] == ["a_raw_x", "a_raw_y", "b_raw_x", "b_raw_y"]
+    with pytest.raises(InputError, match="two columns 'a_raw_x'"):
+        joint_columns(("a", "a_raw"), raw=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def stacked(frames: list[FrameResult], field: str) -> np.ndarray:
 FRAMES = [0, 0, 2, 4, 4, 4]  # of the six people
 
 
+def smoothed(make: Any) -> tuple[list[FrameResult], Subject]:
+    """Frames of a run with smoothing: each joint's raw place is another one."""
+    subject = replace(make.VIDEO, smoothed=True)
+    frames = [
+        replace(f, people=f.people and replace(f.people, raw=f.people.xy + np.float32(0.25) * (1 + f.index)))
+        for f in make.results(subject)
+    ]
+    return frames, subject
+
+
 class TestCsv:
     def test_python_reads_it(self, tmp_path: Path, make: Any) -> None:
         frames = make.write("csv", tmp_path / "a.csv", make.VIDEO)
@@ -42,6 +53,19 @@ class TestCsv:
         make.write("csv", tmp_path / "a.csv", subject, make.results(subject, (1, 1, 1)))
         with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
             assert [r["file"] for r in csv.DictReader(file)] == list(names)
+
+    def test_raw_joints_stand_beside_smoothed_ones(self, tmp_path: Path, make: Any) -> None:
+        frames, subject = smoothed(make)
+        make.write("csv", tmp_path / "a.csv", subject, frames)
+        with (tmp_path / "a.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        names = subject.contract.keypoints
+        for field, infix in (("xy", ""), ("raw", "_raw")):
+            found = [[[float(r[f"{name}{infix}_{axis}"]) for axis in "xy"] for name in names] for r in rows]
+            np.testing.assert_allclose(found, stacked(frames, field), atol=5e-5)
+        make.write("csv", tmp_path / "b.csv", make.VIDEO)
+        assert b"_raw_" not in (tmp_path / "b.csv").read_bytes()
+        np.testing.assert_allclose(BoxFile(tmp_path / "a.csv").of(4), frames[4].people.boxes, atol=5e-5)  # type: ignore[union-attr]
 
     @pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
     def test_a_library_reads_numbers(self, library: str, tmp_path: Path, make: Any) -> None:
@@ -117,6 +141,24 @@ class TestParquet:
             assert found.dtype == stacked(frames, field).dtype
         if not known:
             assert batch.people.ids is batch.people.detection_score is None
+
+    def test_raw_joints_are_read_beside_smoothed_ones(self, tmp_path: Path, make: Any, pyarrow: Any) -> None:
+        frames, subject = smoothed(make)
+        make.write("parquet", tmp_path / "a.parquet", subject, frames)
+        (batch,) = read(tmp_path / "a.parquet")
+        for field in ("xy", "raw", "score"):
+            np.testing.assert_array_equal(vars(batch.people)[field], stacked(frames, field))
+        schema = pyarrow.ParquetFile(tmp_path / "a.parquet").schema_arrow
+        assert b"px of the frame" in schema.field("nose_raw_x").metadata[b"unit"]
+        make.write("parquet", tmp_path / "b.parquet", make.VIDEO)
+        (batch,) = read(tmp_path / "b.parquet")
+        assert batch.people.raw is None
+
+    def test_what_they_show_is_read(self, tmp_path: Path, make: Any) -> None:
+        odd = make.contract(dataset="mouse")
+        make.write("parquet", tmp_path / "a.parquet", Subject("v.mp4", odd))
+        make.write("parquet", tmp_path / "b.parquet", make.VIDEO)
+        assert [batch.people.subject for batch in read(tmp_path)] == ["instance", "person"]
 
     def test_a_folder_is_read_in_batches(self, tmp_path: Path, make: Any) -> None:
         for name in ("b/2", "a/1"):

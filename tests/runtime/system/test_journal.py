@@ -50,7 +50,7 @@ def test_whatever_byte_is_changed_no_other_record_comes_back(
 def test_a_record_is_on_the_disk_as_soon_as_it_is_added(path: Path) -> None:
     with Journal(path, KEY) as journal:
         journal.add("now")
-        assert path.read_bytes().endswith(b'"now"\n')
+        assert path.read_bytes().endswith(b'"now"]\n')
 
 
 @pytest.mark.parametrize(

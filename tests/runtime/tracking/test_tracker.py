@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,35 @@ def test_ids_are_never_used_again(simulator: Any) -> None:
     assert update(tracker, scene.frame(0)).tolist() == [0]
 
 
+@pytest.mark.parametrize("sigmas", [SIGMAS, NONE], ids=["oks", "iou"])
+def test_who_comes_out_keeps_the_id(simulator: Any, sigmas: Any) -> None:
+    """A hand is seen, then the whole body, whose box surrounds the hand's; beside it somebody new appears."""
+    body = simulator.scene([simulator.Walker(simulator.walk(200, 180, 0))]).frame(0)
+    x1, y1, _, y2 = body.boxes[0]
+    hand = replace(
+        body, score=body.score * 0.2, boxes=np.array([[x1, y1 + (y2 - y1) * 0.4, x1 + 12, y1 + (y2 - y1) * 0.6]])
+    )
+    tracker = Tracker(sigmas)
+    assert [update(tracker, found).tolist() for found in (hand, hand, body, body)] == [[0]] * 4
+    assert update(tracker, hand).tolist() == [0]  # and behind it again
+    tracker = Tracker(sigmas)
+    assert update(tracker, hand).tolist() == [0]
+    elsewhere = replace(body, xy=body.xy + 300, boxes=body.boxes + 300)
+    assert update(tracker, elsewhere).tolist() == [1]
+
+
+def test_a_scene_that_is_forgotten(simulator: Any) -> None:
+    """Nobody of it is followed, and its ids are not used again."""
+    scene, tracker = simulator.anywhere(0), Tracker(SIGMAS)
+    before = {number for t in range(5) for number in update(tracker, scene.frame(t)).tolist()}
+    tracker.forget()
+    assert tracker.predict().shape == (0, 4)
+    after = {number for t in range(5, 10) for number in update(tracker, scene.frame(t)).tolist()}
+    assert before - {DROPPED} and after - {DROPPED} and min(after - {DROPPED}) > max(before)
+    tracker.reset()
+    assert 0 in update(tracker, scene.frame(0))
+
+
 def test_numbered_from_left_to_right(simulator: Any) -> None:
     walkers = [simulator.Walker(simulator.walk(x, 180, 0), 100) for x in (500, 100, 300)]
     assert update(Tracker(SIGMAS), simulator.scene(walkers, 1).frame(0)).tolist() == [2, 0, 1]
@@ -144,6 +174,19 @@ def test_a_duplicate_is_dropped(simulator: Any, sigmas: Any) -> None:
         worse = (f.xy + 1, f.score - 0.1, f.boxes + 4, f.detection_score + 0.05)
         both = [np.concatenate(pair) for pair in zip(worse, (f.xy, f.score, f.boxes, f.detection_score), strict=True)]
         assert tracker.update(*both).tolist() == [DROPPED, 0]
+
+
+def test_joints_of_somebody_else_in_a_box(simulator: Any) -> None:
+    """The network finds the person in front in both boxes, for longer than anybody may be missing; the ids stay."""
+    walkers = [simulator.Walker(simulator.walk(200, 180, 1)), simulator.Walker(simulator.walk(240, 175, 1), 140)]
+    scene, tracker = simulator.scene(walkers, 40), Tracker(SIGMAS)
+    for t in range(40):
+        f = scene.frame(t)
+        behind = 10 <= t < 30
+        xy = f.xy[[0, 0]] + [[[0.0]], [[0.5]]] if behind else f.xy
+        score = f.score + [[0.0], [0.02]]  # and is surer of the joints in the wrong box
+        seen = tracker.update(xy, score, f.boxes, f.detection_score).tolist()
+        assert seen == ([0, DROPPED] if behind else [0, 1]), t
 
 
 def test_a_crowd(simulator: Any) -> None:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...runtime.errors import InputError
-from ...runtime.system.files import check_writable, sha256
+from ..runtime.errors import InputError
+from ..runtime.system.files import check_writable, sha256
 
 MARKER = "posert-export.json"
 """In every such folder: what wrote it, and the sha256 of each file."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from posert.export.formats._folder import MARKER, check_folder, new_folder
+from posert.export.output_folder import MARKER, check_folder, new_folder
 from posert.runtime.errors import InputError
 
 
