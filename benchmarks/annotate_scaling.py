@@ -174,8 +174,8 @@ def _work(args: Any) -> int:
     rows = []
     for name in ("one", "two", "decode", "stream"):
         rates = [one[name]["rate"] for one in rounds]
-        memory = f"{max(r[name]['mb_half'] for r in rounds):.0f}, {max(r[name]['mb'] for r in rounds):.0f}"
-        rows.append((name, _median(rates), memory if name in ("one", "two") else ""))
+        memory = [str(round(max(r[name][key] for r in rounds))) for key in ("mb_half", "mb") if key in rounds[0][name]]
+        rows.append((name, _median(rates), ", ".join(memory)))
     print(script.markdown("run | frames/s | MB of a worker: first half, whole run", rows))
     print(f"two workers over one: {_median([r['workers'] for r in rounds], 3)}")
     print(f"one worker of stream, without decoding: {_median([r['of_stream'] for r in rounds], 3)}")

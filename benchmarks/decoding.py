@@ -21,14 +21,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ..export.decoding import RULES, with_keypoints
-from ..runtime.backends import load_backend
-from ..runtime.bundle.archive import Bundle, output_names
-from ..runtime.bundle.contract import Contract
-from ..runtime.pose.decode import decode
-from ..runtime.pose.heads import Outputs, head
-from ..runtime.system.machine import processor
-from .script import log, markdown, numbers, open_journal, parser, run
+from posert.benchmarks.script import log, markdown, numbers, open_journal, parser, run
+from posert.export.decoding import RULES, with_keypoints
+from posert.runtime.backends import load_backend
+from posert.runtime.bundle.archive import Bundle, output_names
+from posert.runtime.bundle.contract import Contract
+from posert.runtime.pose.decode import decode
+from posert.runtime.pose.heads import Outputs, head
+from posert.runtime.system.machine import processor
 
 LIBRARIES = ("openvino", "onnxruntime")
 ROUNDS, BURST = 15, 0.05  # rounds of a row, and the least seconds of one turn

@@ -51,7 +51,6 @@ SLOW = (
     "tests/benchmarks/test_quantizers.py::test_the_graph_itself",
     "tests/benchmarks/test_roofline.py::test_counts_of_a_graph",
     "tests/benchmarks/test_scaling.py::test_cells_are_measured_for_real",
-    "tests/calib/test_demo_network.py::test_entropy_ruins_a_heatmap",
     "tests/export/commands/test_build.py::TestOwnData::test_judged_and_calibrated",
     "tests/export/commands/test_build.py::TestTheGateFails::test_a_graph_that_gives_nan",
     "tests/export/commands/test_build.py::TestTheGateFails::test_an_error_leaves_the_old_bundle",

@@ -158,7 +158,12 @@ def test_an_option_means_the_same_in_every_command() -> None:
         for action in parser._actions:
             for option in action.option_strings:
                 seen.setdefault(option, set()).add((action.nargs, action.metavar if action.nargs != 0 else None))
-    several = {"--backend", "--precision", "--output"}  # one or a list; a file or a folder
+    several = {
+        "--backend",
+        "--precision",
+        "--output",
+        "--merge",
+    }  # one or a list; a file or a folder; of files or into one
     assert {option for option, kinds in seen.items() if len(kinds) > 1} <= several
 
 

@@ -20,9 +20,9 @@ from .devices import Device
 from .folder import JOB, PAGE, PLAN, SUMMARY
 from .ledger import Ledger
 from .output import Output
+from .places import open_output
 from .plan import Plan
 from .progress import Progress
-from .remote import open_output
 from .settings import Settings, differences
 from .shard import Shard
 from .sources import Found

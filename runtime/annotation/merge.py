@@ -21,8 +21,8 @@ from ..system.storage import Storage, is_url
 from .folder import FRAMES, JOB, PEOPLE, PLAN
 from .ledger import Ledger
 from .output import Output
+from .places import open_output
 from .plan import Plan
-from .remote import open_output
 from .shard import Shard
 
 _ROWS = 65536  # of a group, and of a batch that is read

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import tempfile
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..system.lock import STALE, LockedError, held_by, myself, owner_runs
-from ..system.storage import Storage, is_url
+from ..system.storage import Storage
 from .folder import FRAMES, JOB, JOURNAL, LOCK, PAGE, PEOPLE, PLAN, SUMMARY
 from .output import Output, check_names, make_parts
 
@@ -170,13 +169,3 @@ class _Claim:
         except ValueError:
             return {}
         return owner if isinstance(owner, dict) else {}
-
-
-def open_output(path: str | os.PathLike[str]) -> Output:
-    """The folder of a path or of a URL.
-
-    Raises PosertError: a package for the URL is missing. Raises InputError: no storage has such URLs.
-    """
-    if is_url(path):
-        return RemoteOutput(os.fspath(path))
-    return Output(Path(path))

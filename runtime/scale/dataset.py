@@ -12,9 +12,11 @@ import numpy as np
 from ..annotation.settings import Settings
 from ..errors import PosertError
 from ..media.sources import Frame
+from ..pose.keypoints import Keypoints
 from .cluster import Cluster, Parcel
 
 if TYPE_CHECKING:
+    import pyarrow
     from ray.data import Dataset
 
 UNREADABLE = "cannot be read as an image"
@@ -62,7 +64,7 @@ def annotate(
         _Frames,
         fn_constructor_args=(parcel, cluster, image, boxes, colour),
         batch_size=batch_size,
-        batch_format="numpy",
+        batch_format="pyarrow",
         # from one on, as there is room: a fixed number could leave no processor to those who read the images
         compute=ActorPoolStrategy(min_size=1, max_size=cluster.workers),
         num_cpus=options["num_cpus"],
@@ -84,34 +86,41 @@ class _Frames:
         pose = PoseEstimator(settings.bundle, backend=settings.backend, precision=settings.precision, **options)
         finds = None if settings.detector is None else Detector(settings.detector, **options)
         self._pipeline = PosePipeline(pose, finds)
-        self._joints = len(pose.contract.keypoints)
+        names = pose.contract.keypoints
+        none = np.empty((0, len(names)), np.float32)
+        self._nobody = Keypoints(none[..., None].repeat(2, 2), none, np.empty((0, 4), np.float32), names)
         self._image, self._boxes, self._colour = image, boxes, colour
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        """A batch as a table, so that columns that are not ours stay as they are."""
+        import pyarrow as pa
+        from ray.data.block import BlockAccessor
+        from ray.data.extensions import ArrowVariableShapedTensorArray
+
         from ..each_frame import each_frame
 
-        images = batch.pop(self._image)
-        boxes = None if self._boxes is None else batch[self._boxes]
+        names = [self._image] + ([] if self._boxes is None else [self._boxes])
+        columns = BlockAccessor.for_block(table).to_numpy(names)
+        boxes = None if self._boxes is None else columns[self._boxes]
 
         def boxes_of(key: str | int) -> Any:
             # Ray gives lists of lists as arrays of arrays
             return None if boxes is None else np.array([[*box] for box in boxes[int(key)]], np.float32).reshape(-1, 4)
 
-        rows: list[tuple[Any, ...]] = []
-        for _, people, error in each_frame(self._pipeline, self._frames(images), boxes_of):
-            if people is None:
-                none = np.empty((0, self._joints), np.float32)
-                rows.append((0, np.empty((0, 4), np.float32), none[..., None].repeat(2, 2), none, error or UNREADABLE))
-            else:
-                rows.append((len(people), people.boxes, people.xy, people.score, ""))
-        names = ("people", "boxes", "xy", "score", "error")
-        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-        return {
-            **{name: values for name, values in batch.items() if name not in names},
-            "people": np.asarray(columns["people"], np.int32),
-            "error": np.asarray(columns["error"], object),
-            **{name: _ragged(columns[name]) for name in ("boxes", "xy", "score")},
-        }
+        counts: list[int] = []
+        errors: list[str] = []
+        found: dict[str, list[Any]] = {"boxes": [], "xy": [], "score": []}
+        for _, people, error in each_frame(self._pipeline, self._frames(columns[self._image]), boxes_of):
+            counts.append(0 if people is None else len(people))
+            errors.append(error if people is not None else error or UNREADABLE)
+            people = people or self._nobody
+            for name, arrays in found.items():
+                arrays.append(np.ascontiguousarray(vars(people)[name], np.float32))
+        done = table.drop_columns([self._image, *(set(table.column_names) & {*found, "people", "error"})])
+        done = done.append_column("people", pa.array(counts, pa.int32()))
+        for name, arrays in found.items():
+            done = done.append_column(name, ArrowVariableShapedTensorArray.from_numpy(arrays))
+        return done.append_column("error", pa.array(errors, pa.string()))
 
     def _frames(self, images: Any) -> Iterator[Frame]:
         for i, image in enumerate(images):
@@ -129,11 +138,3 @@ class _Frames:
                 f'column "{self._image}": an image is {image.dtype} {image.shape}; expected uint8 (H, W, 3), or bytes'
             )
         return np.ascontiguousarray(image[..., ::-1]) if self._colour == "RGB" else image
-
-
-def _ragged(arrays: Any) -> Any:
-    """A column of arrays whose first sizes differ: always of objects, also where they happen to be the same."""
-    column = np.empty(len(arrays), object)
-    for i, array in enumerate(arrays):
-        column[i] = np.ascontiguousarray(array, np.float32)
-    return column

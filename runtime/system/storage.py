@@ -26,7 +26,7 @@ class Storage:
         try:
             from fsspec.core import url_to_fs
         except ModuleNotFoundError as error:
-            raise PosertError(f'{url}: URLs need the package fsspec: pip install "posert[ray]"') from error
+            raise PosertError(f'{url}: URLs need the package fsspec: pip install "posert[fsspec]"') from error
         self.url = url.rstrip("/")
         with self._errors("open", ""):
             self._fs, self._root = url_to_fs(self.url)

@@ -36,7 +36,9 @@ def test_scripts_run_as_files():
     assert {"accuracy", "peers", "quantizers", "video"} <= set(SCRIPTS)
     done = subprocess.run([sys.executable, "-c", AS_FILES, str(FOLDER), *SCRIPTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("usage: ") == done.stdout.count("--output FILE  ") == len(SCRIPTS)
+    assert done.stdout.count("usage: ") == len(SCRIPTS)
+    folders = ["annotate_chaos", "annotate_records", "annotate_simulation"]  # which print, and leave a folder behind
+    assert done.stdout.count("--output FILE  ") == len(set(SCRIPTS) - set(folders))
 
 
 def end(raised: BaseException, output: Path) -> int:

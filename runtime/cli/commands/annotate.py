@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("sources", nargs="*", help="images, videos, tar files of images, folders with all below them, and patterns")
     add("--list", dest="listed", metavar="FILE", help="more sources, one a line; - reads standard input")
     add("--bundle", type=Path, metavar="FILE", help="a .pose file")
-    output = "folder of the results; the same command continues what was interrupted, and more sources may be added"
+    output = (
+        "folder of the results, or its URL, such as s3://bucket/results; the same command continues what was "
+        "interrupted, and more sources may be added"
+    )
     add("--output", required=True, metavar="DIR", help=output)
     merged = (
         "write all results of DIR into one file, at the end or, without --bundle, of what is there: NAME.parquet, ..."
@@ -69,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Returns 1 if something failed, in this run or in those before."""
     from ...annotation import Limits, annotate, find
-    from ...annotation.remote import open_output
+    from ...annotation.places import open_output
 
     if args.max_failures is not None and args.max_failures < 0:
         raise InputError(f"--max-failures {args.max_failures}: expected 0 or more")

@@ -203,6 +203,12 @@ class TestBadInput:
         assert annotate(sources, devices="cpu:4096") == 2
         assert "not 4096" in capsys.readouterr().err
 
+    def test_workers_of_a_cluster_that_is_not_there(self, annotate: Any, sources: Path, capsys: Any) -> None:
+        assert annotate(sources, "--workers", 2) == 2
+        assert "add --ray ADDRESS" in capsys.readouterr().err
+        assert annotate(sources, "--ray", "local") == 2  # the fixture names devices
+        assert "with --ray say --worker-cpus or --worker-gpus" in capsys.readouterr().err
+
     def test_ids_and_spans(self, annotate: Any, sources: Path, tmp_path: Path, capsys: Any) -> None:
         (tmp_path / "b.json").write_text("{}")
         assert annotate(sources, "--boxes", tmp_path / "b.json", "--track", "--video-frames", 5) == 2

@@ -91,6 +91,13 @@ def test_what_is_wrong_is_named(tree: Path, specs: list[str], message: str | Non
             find(specs)
 
 
+def test_an_empty_folder_is_named_beside_full_ones(tree: Path) -> None:
+    (tree.parent / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: holds no image, video or tar file"):
+        find(["in", "empty"])
+    assert len(find(["in", "in"])) == 4
+
+
 def test_a_line_of_a_list_is_named(tree: Path) -> None:
     (tree / "list").write_text("in/b.jpg\nin/nobody\n")
     with pytest.raises(InputError, match="list: line 2: in/nobody: no such file or folder"):

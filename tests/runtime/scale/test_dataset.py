@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,17 @@ def test_images_of_another_kind(cluster: Cluster, narrow_bundle: Path, tmp_path:
         annotate(ray.data.from_items(rows), narrow_bundle, cluster=cluster).take_all()
     with pytest.raises(InputError, match="none.pose"):
         annotate(ray.data.from_items(rows), tmp_path / "none.pose", cluster=cluster)
+
+
+def test_the_example_of_the_docs(
+    cluster: Cluster, narrow_bundle: Path, pictures: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "scale.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(pictures[:2]):
+        cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), image)
+    shutil.copy(narrow_bundle, tmp_path / "hrnet_demo.pose")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "docs/scale.md", "exec"), {})
+    assert list((tmp_path / "people").glob("*.parquet"))

@@ -168,3 +168,41 @@ def _workers() -> list[int]:
         except OSError:
             continue
     return found
+
+
+MACHINES = """
+import json, sys
+from pathlib import Path
+from ray.cluster_utils import Cluster as Machines
+from posert.runtime.annotation import Settings, find
+from posert.runtime.scale import Cluster, annotate_sources
+
+machines = Machines(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+lost = [machines.add_node(num_cpus=1)]
+
+def show(line):
+    if lost and not line.startswith("0 of"):
+        machines.add_node(num_cpus=1)  # another one, as an autoscaler would start
+        machines.remove_node(lost.pop(), allow_graceful=False)
+
+settings = Settings(**json.loads(sys.argv[1]))
+cluster = Cluster(machines.address, workers=1)
+summary = annotate_sources(find([sys.argv[2]]), settings, cluster, sys.argv[3], say=print, show=show)
+print(json.dumps(summary["shards"]), flush=True)
+machines.shutdown()
+"""
+
+
+def test_a_machine_that_is_taken_away_costs_nothing(
+    settings: Settings, sources: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    import json
+
+    output = tmp_path / "there"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", MACHINES, json.dumps(settings.to_json()), str(sources), str(output)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert '"failed": 0' in done.stdout
+    assert "its machine is gone" in done.stdout or "the worker ended" in done.stdout
+    assert files_of(output) == expected
