@@ -20,7 +20,11 @@ def test_a_part_finds_nothing(name: str, tmp_path: Path) -> None:
     assert not tally.defects(), "\n".join(f"{i}: {outcome}" for i, outcome in tally.defects().items())
 
 
-@pytest.mark.parametrize("name", PLANTED)
+_MANY = ("silent difference", "broken seal")  # which need more cases
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) if name in _MANY else name for name in PLANTED]
+
+
+@pytest.mark.parametrize("name", _SLOW)
 def test_a_planted_defect_is_found(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part, _, kind = PLANTED[name]
     monkeypatch.setattr("posert.tests.campaign.crew.HANG_S", 4.0)

@@ -164,9 +164,6 @@ class _Uses:
         if case.rng.random() < 0.2:
             posert("contract", path)
             return "described"
-        if case.rng.random() < 0.1:
-            posert("build", "--arch", "hrnet_demo", "--weights", path, "--output", case.folder / "o.pose")
-            raise Defect("weights of another network are taken")
         found = load(path, self.network)
         if not all(torch.isfinite(value).all() for value in found.state_dict.values()):
             raise Defect("weights that are no numbers")
