@@ -70,13 +70,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"{a.name} and {b.name} have different contracts (crops or joints): only graphs of one contract compare"
         )
+    bound = max(HEATMAP_BOUND[a.precision], HEATMAP_BOUND[b.precision])
     crops = a.crops if a.crops is not None else b.crops
     crops = random_crops(contract, _CROPS) if crops is None else crops[:_CROPS]
     if args.save is not None:
-        save_pair(args.save, a, b, contract, crops)
+        save_pair(args.save, a, b, contract, crops, bound)
     frames = _frames(args, contract)
     drift = measure(a, b, contract, frames)
-    bound = max(HEATMAP_BOUND[a.precision], HEATMAP_BOUND[b.precision])
     found = compare_layers(a, b, crops, bound)
     layers = found and {
         "first": asdict(found.first) if found.first else None,

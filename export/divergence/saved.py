@@ -14,8 +14,6 @@ from ...runtime.errors import InputError
 from ...runtime.system.files import check_writable
 from .operands import ModelRef, normalised, takes_crops
 
-_COSINE = 0.99
-
 
 def check_polygraphy() -> None:
     """Raise InputError: polygraphy, which writes its own files, is not installed."""
@@ -40,8 +38,12 @@ def write_run(
         results.save(str(folder / "outputs.json"))
 
 
-def save_pair(folder: Path, a: ModelRef, b: ModelRef, contract: Contract, crops: NDArray[np.uint8]) -> None:
+def save_pair(
+    folder: Path, a: ModelRef, b: ModelRef, contract: Contract, crops: NDArray[np.uint8], bound: float
+) -> None:
     """Write what polygraphy needs to go on: graph `b`, on the crops, against what `a` gave for them.
+
+    `bound` is for the relative error of the outputs, which polygraphy measures as an absolute one.
 
     Raises InputError: `b` is no ONNX graph, or the files cannot be written.
     """
@@ -58,19 +60,21 @@ def save_pair(folder: Path, a: ModelRef, b: ModelRef, contract: Contract, crops:
         (folder / "first.onnx").write_bytes(a.graph)
     write_run(folder, {model.graph.input[0].name: given}, outputs, a.name)
     script = folder / "run.sh"
-    script.write_text(commands(a.graph is not None))
+    limits = {name: bound * float(np.linalg.norm(array)) for name, array in outputs.items()}
+    script.write_text(commands(limits, a.graph is not None))
     script.chmod(0o755)
 
 
-def commands(both: bool) -> str:
+def commands(limits: dict[str, float], both: bool) -> str:
     """The commands with which polygraphy goes on."""
+    tolerance = " ".join(f"{name}:{limit:.6g}" for name, limit in limits.items())
     lines = f"""#!/bin/sh
 # The second graph against what the first gave: ./run.sh [--onnxrt | --trt]
 set -e
 cd "$(dirname "$0")"
 runner=${{1:---onnxrt}}
 polygraphy run second.onnx "$runner" --load-inputs inputs.json --load-outputs outputs.json \\
-    --compare cosine_similarity --cosine-similarity-threshold {_COSINE}
+    --compare l2 --l2-tolerance {tolerance}
 """
     if both:
         lines += """
