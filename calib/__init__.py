@@ -1,10 +1,11 @@
 """Conversion of a float32 ONNX graph to float16 and int8: calibration, Q/DQ placement, mixed-precision search."""
 
-from .cache import CalibrationCache, merge_caches, read_cache, write_cache
+from .cache import CalibrationCache, read_cache, write_cache
 from .calibrated import Calibrated, calibrate
 from .fp16 import to_fp16
 from .images import CalibrationSet, crops_from_coco, folder
 from .looks import image_facts, phash
+from .merging import merge_caches
 from .overlap import EvaluationImages
 from .placement import Placement, place
 from .qdq import Quantized, quantize

@@ -12,8 +12,8 @@ import base64
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from numpy.typing import NDArray
 from ..runtime.bundle.schema import NUMBER, check_shape
 from ..runtime.errors import CalibrationError
 from ..runtime.system.files import atomic_write
+from ..runtime.system.json_text import parse_json
 from .calibrated import Calibrated, with_channels
 from .looks import PHASH_BYTES, Hash, different, moment_of
 from .observers import Observer, Range
 from .overlap import EvaluationImages, Overlap, in_words
-from .ranges import CalibrationState, Ranges, mean_change
+from .ranges import CalibrationState, Ranges
 from .rounding import Rounded
 
 SCHEMA = 3
+_LARGEST = 1 << 30  # bytes of an array: no layer has as many weights
 _RANGE = {"lo": NUMBER, "hi": NUMBER}
 _SHAPE: dict[str, Any] = {
     "calibration_cache": int,
@@ -169,7 +171,7 @@ def read_cache(path: str | os.PathLike[str]) -> CalibrationCache:
         CalibrationError: the file is missing or is not a calibration cache; the message says why.
     """
     try:
-        values = json.loads(Path(path).read_bytes())
+        values = parse_json(Path(path).read_bytes())
         if not isinstance(values, dict) or values.get("calibration_cache") != SCHEMA:
             raise ValueError(f"it does not begin with calibration_cache: {SCHEMA}")
         check_shape(values, _SHAPE, "calibration cache")
@@ -202,59 +204,6 @@ def read_cache(path: str | os.PathLike[str]) -> CalibrationCache:
     return CalibrationCache(model, graph, tuple(sets), state, found)
 
 
-def merge_caches(parts: Sequence[tuple[str, CalibrationCache]]) -> CalibrationCache:
-    """Put caches of parts of the people together.
-
-    Extremes and counts are merged, so the ranges are those of one run. The factors of the channels, and the roundings,
-    are those of the part with the most people. The curve's one point is the change from the ranges of the first part.
-
-    Args:
-        parts: (file name for messages, cache); two or more.
-
-    Raises:
-        CalibrationError: graphs or tensors differ, a part is unfinished, or two share a set or images.
-    """
-    (first_name, first), *others = parts
-    sets = list(first.sets)
-    owner = dict.fromkeys(_images(first), first_name)
-    for name, other in others:
-        other.check_graph(first.graph, name)
-        if other.state.observers.keys() != first.state.observers.keys():
-            raise CalibrationError(
-                f"{name} holds {len(other.state.observers)} tensors, {first_name} holds {len(first.state.observers)}; "
-                "only caches of the same tensors can be merged"
-            )
-        known = {one["sha256"] for one in sets}
-        twice = [one["sha256"] for one in other.sets if one["sha256"] in known]
-        if twice:
-            raise CalibrationError(f"{name}: its calibration set {twice[0]} is already in another file to merge")
-        images = _images(other)
-        both = [sha256 for sha256 in images if sha256 in owner]
-        if both:
-            raise CalibrationError(
-                f"{name}: {len(both)} of its {len(images)} images are also in {owner[both[0]]}, such as "
-                f"{images[both[0]]!r} (sha256 {both[0]}), and their people would count twice. Use separate images for "
-                "each file, or calibrate once on all people"
-            )
-        owner |= dict.fromkeys(images, name)
-        sets += other.sets
-    finished: list[tuple[int, Calibrated]] = []
-    for name, part in parts:
-        finished.append((part.state.crops, part.result(name)))
-    observers = {tensor: Observer() for tensor in first.state.observers}
-    for tensor in observers:
-        for _, part in parts:
-            observers[tensor].merge(part.state.observers[tensor])
-    crops = sum(count for count, _ in finished)
-    _, largest = max(finished, key=lambda one: one[0])
-    before = with_channels(first.state.observers, largest.channels, ())
-    now = with_channels(observers, largest.channels, (), largest.rounded)
-    curve = [(crops, mean_change(before.ranges, now.ranges))]
-    state = CalibrationState(crops, curve=curve, observers=observers)
-    found = replace(now, ranges=Ranges(now.ranges, curve))
-    return replace(first, sets=tuple(sets), state=state, calibrated=found)
-
-
 _PARTS = ("change", "scales", "shift")  # of `Rounded`
 
 
@@ -265,9 +214,12 @@ def _pack(values: NDArray[Any]) -> str:
 
 def _unpacked(text: str, dtype: str) -> NDArray[Any]:
     try:
-        data = zlib.decompress(base64.b64decode(text, validate=True))
+        packed = zlib.decompressobj()
+        data = packed.decompress(base64.b64decode(text, validate=True), _LARGEST)
     except zlib.error as error:
         raise ValueError(f"an array cannot be decompressed: {error}") from error
+    if not packed.eof:
+        raise ValueError(f"an array is cut short, or of more than {_LARGEST >> 20} MB")
     found = np.frombuffer(data, dtype).astype(np.dtype(dtype).newbyteorder("="))
     if not np.isfinite(found).all():
         raise ValueError("an array holds NaN or infinity")
@@ -291,12 +243,6 @@ def _hash(text: str) -> Hash:
     if len(found) != PHASH_BYTES:
         raise ValueError(f"a perceptual hash has {PHASH_BYTES} bytes, got {text!r}")
     return found
-
-
-def _images(cache: CalibrationCache) -> dict[str, str]:
-    """File names by sha256. The cache does not say which people of an image were sampled, so a shared image counts as
-    shared people."""
-    return {file["sha256"]: name for one in cache.sets for name, file in one["files"].items()}
 
 
 def _ranges_from_json(values: Mapping[str, Any]) -> dict[str, Range]:

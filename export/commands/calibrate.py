@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _merged(args: argparse.Namespace) -> CalibrationCache:
-    from ...calib.cache import merge_caches, read_cache
+    from ...calib.cache import read_cache
+    from ...calib.merging import merge_caches
 
     if args.bundle or args.arch or args.model or args.calib:
         raise PosertError("--merge calibrates nothing: remove the bundle or model and --calib")

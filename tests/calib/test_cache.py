@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from posert.calib.cache import CalibrationCache, merge_caches, read_cache, write_cache
+from posert.calib.cache import CalibrationCache, read_cache, write_cache
 from posert.calib.calibrated import calibrate, with_channels
+from posert.calib.merging import merge_caches
 from posert.calib.observers import Observer
 from posert.calib.overlap import EvaluationImages
 from posert.calib.qdq import quantize
