@@ -46,7 +46,7 @@ class Observer:
 
     Attributes:
         lo, hi: `(C,)` float32, the smallest and the largest value, or zero. C is 1 for tensors that are no maps
-            `(N, C, H, W)`, and 0 before the first values.
+            `(N, C, H, W)` or whose second axis is not always as long, and 0 before the first values.
         top: `(C,)` int32; the bins of a channel cover the magnitudes from 2**(top - 4) to 2**top.
         counts: `(2, C, 64)` int64, of positive and of negative values.
         nonzero: how many values were not zero, in all channels.
@@ -65,6 +65,9 @@ class Observer:
     def update(self, values: NDArray[np.float32]) -> bool:
         """Add values to the stream; returns False, and adds nothing, if one of them is not finite."""
         maps = values.reshape(*values.shape[:2], -1) if values.ndim == 4 else values.reshape(1, 1, -1)
+        if len(self.lo) and maps.shape[1] != len(self.lo):
+            self._join()
+            maps = values.reshape(1, 1, -1)
         maps = np.ascontiguousarray(maps, np.float32)
         lo, hi = maps.min(axis=2).min(axis=0), maps.max(axis=2).max(axis=0)
         if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
@@ -93,12 +96,23 @@ class Observer:
         if not len(self.lo):
             self._resize(len(other.lo))
         aligned = Observer()
+        aligned.lo, aligned.hi = other.lo, other.hi
         aligned.top, aligned.counts = other.top.copy(), other.counts.copy()
+        if len(self.lo) != len(other.lo):
+            self._join()
+            aligned._join()
         aligned._raise(self.top)
-        self._raise(other.top)
+        self._raise(aligned.top)
         self.counts += aligned.counts
-        self.lo, self.hi = np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi)
+        self.lo, self.hi = np.minimum(self.lo, aligned.lo), np.maximum(self.hi, aligned.hi)
         self.nonzero += other.nonzero
+
+    def _join(self) -> None:
+        """Make one channel of all."""
+        top = self.top.max(keepdims=True)
+        self._raise(np.broadcast_to(top, self.top.shape))
+        self.lo, self.hi, self.top = self.lo.min(keepdims=True), self.hi.max(keepdims=True), top
+        self.counts = self.counts.sum(axis=1, keepdims=True)
 
     def _raise(self, top: NDArray[Any]) -> None:
         """Move windows up to `top` where that is higher; what falls out at the bottom is only counted in `nonzero`."""

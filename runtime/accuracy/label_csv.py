@@ -132,9 +132,11 @@ def _joint(path: Path, number: int, row: list[str], column: int) -> tuple[float,
     try:
         x, y = (float(text) for text in texts)
     except ValueError:
-        raise InputError(f"{path} line {number} has {texts} where x and y of a joint were expected") from None
+        shown = [text[:40] for text in texts]
+        raise InputError(f"{path} line {number} has {shown} where x and y of a joint were expected") from None
     if math.isinf(x) or math.isinf(y):
-        raise InputError(f"{path} line {number} has {texts}, which is no place in an image")
+        shown = [text[:40] for text in texts]
+        raise InputError(f"{path} line {number} has {shown}, which is no place in an image")
     return (0.0, 0.0, 0) if math.isnan(x) or math.isnan(y) else (x, y, 2)
 
 

@@ -51,6 +51,19 @@ def test_it_is_what_numpy_counts(data):
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
+def test_an_axis_of_other_lengths_is_no_axis_of_channels(data):
+    """As of attention, where the people of a batch may be on the second axis: one channel then, as of a flat stream."""
+    parts = [part.swapaxes(0, 1) for part in [*streams(data), np.ones((5, 3, 4, 5), np.float32)]]
+    parts = [part for part in parts if part.shape[1] != 5] + parts[-1:]
+    flat = observed([part.reshape(-1) for part in parts]).to_json()
+    assert observed(parts).to_json() == flat
+    first, last = observed(parts[:-1]), observed(parts[-1:])
+    first.merge(last)
+    assert first.to_json() == flat
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
 def test_neither_order_nor_batches_matter(data):
     parts = streams(data)
     state = observed(parts).to_json()

@@ -111,4 +111,4 @@ def test_after_one_that_was_closed_a_new_one_says_what_to_do(narrow_bundle: Path
 
 def test_pytorch_cannot_run_in_the_child(narrow_bundle: Path) -> None:
     status, said = run(narrow_bundle, "torchscript", "latency", "call", "new")
-    assert status == 9 and said.startswith("BackendError: PyTorch ran in process ") and "threads=1" in said
+    assert status == 9 and "PyTorch ran in process " in said and "threads=1" in said

@@ -372,15 +372,15 @@ def test_what_weights_say_of_themselves_and_the_config_says_otherwise(tmp_path: 
     """Layers of one name and shape that compute something else: only the file's own config shows them."""
     import argparse
 
-    from posert.export.commands import _arguments
+    from posert.export import arguments
 
     theirs, ours = model(resnet(50) | {"style": "caffe"}), model(resnet(50) | {"style": "pytorch"})
     path = tmp_path / "w.pth"
     torch.save({"meta": {"cfg": config(theirs)}, "state_dict": weights(theirs)}, path)
     parser = argparse.ArgumentParser()
-    _arguments.add_model_arguments(parser)
+    arguments.add_model_arguments(parser)
     given = ["--config", str(save(tmp_path / "c.py", config(ours))), "--weights", str(path)]
-    note = _arguments.model_of(parser.parse_args(given)).note
+    note = arguments.model_of(parser.parse_args(given)).note
     assert "the given file says backbone style 'pytorch' and not 'caffe', which w.pth says of itself" in note
 
 

@@ -23,11 +23,11 @@ from onnx import numpy_helper
 from posert.calib.cache import read_cache
 from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
+from posert.export import arguments as arguments_module
 from posert.export.archs import build_arch
 from posert.export.builder import graphs, int8, pipeline, tuning
 from posert.export.builder.plan import PRECISIONS, Plan
 from posert.export.builder.tuning import Tuner
-from posert.export.commands import _arguments as arguments_module
 from posert.export.commands import build as build_module
 from posert.export.demo import demo_weights
 from posert.export.demo import frames as frames_module

@@ -85,19 +85,19 @@ def test_the_stages_do_the_work_of_a_call(narrow_bundle: Path, tmp_path: Path):
 
 
 def test_inference_only_of_a_stream_does_the_same_runs(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    from posert.runtime.backends import openvino
     from posert.runtime.bench.stages import _inference_of_stream, _stream
 
     runs: list[int] = []
-    start = openvino._Request.start
+    frame, boxes = crowd(3)
+    pose = PoseEstimator(narrow_bundle, backend="openvino", precision="fp32", throughput=True)
+    request = type(pose.session.requests()[0])
+    start = request.start
 
     def noting(self: Any, crops: Any) -> None:
         runs.append(len(crops))
         start(self, crops)
 
-    monkeypatch.setattr(openvino._Request, "start", noting)
-    frame, boxes = crowd(3)
-    pose = PoseEstimator(narrow_bundle, backend="openvino", precision="fp32", throughput=True)
+    monkeypatch.setattr(request, "start", noting)
     inference = _inference_of_stream(pose, frame, boxes, 5)
     runs.clear()
     inference()

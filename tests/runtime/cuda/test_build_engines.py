@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posert.export.commands import _arguments as arguments_module
+from posert.export import arguments as arguments_module
 from posert.export.demo.frames import demo_frames
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.main import main
