@@ -23,7 +23,7 @@ from onnx import numpy_helper
 from posert.calib.cache import read_cache
 from posert.calib.search import Measurement
 from posert.calib.sensitivity import Block
-from posert.export import arguments as arguments_module
+from posert.export import given_images
 from posert.export.archs import build_arch
 from posert.export.builder import graphs, int8, pipeline, tuning
 from posert.export.builder.plan import PRECISIONS, Plan
@@ -50,7 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("cache")
         patch.setenv("POSERT_CACHE", str(path))
-        patch.setattr(arguments_module, "_CALIBRATION_IMAGES", 12)  # as few as show that calibration happens
+        patch.setattr(given_images, "_CALIBRATION_IMAGES", 12)  # as few as show that calibration happens
         yield path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posert.export import arguments as arguments_module
+from posert.export import given_images
 from posert.export.demo.frames import demo_frames
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.cli.main import main
@@ -27,7 +27,7 @@ DEMO = ["build", "--arch", "hrnet_demo", "--weights", "demo", "--limit", "3", "-
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(files.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(arguments_module, "_CALIBRATION_IMAGES", 12)
+    monkeypatch.setattr(given_images, "_CALIBRATION_IMAGES", 12)
     return tmp_path / "cache"
 
 
