@@ -55,7 +55,7 @@ def test_from_a_checkpoint_to_engines_that_ran(
     with engine_file.EngineFile(output.parent / names["int8"]) as engine:
         assert engine.accuracy["timed"] == timed and engine.verdict == "passed"
         assert [r["backend"] for r in engine.accuracy["rows"]] == ["tensorrt"]
-        assert engine.metadata.computing["CONVOLUTION HALF of INT8"] > 50
+        assert engine.metadata.computing["CONVOLUTION HALF of INT8"] == 44  # every one that hrnet_demo has
     frames = demo_frames(17, "val", 1, "")
     image = frames.read(frames.coco["images"][0]["file_name"])
     box = frames.coco["annotations"][0]["bbox"]
