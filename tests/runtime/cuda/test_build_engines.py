@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -57,7 +58,7 @@ def test_from_a_checkpoint_to_engines_that_ran(
         assert [r["backend"] for r in engine.accuracy["rows"]] == ["tensorrt"]
         assert engine.metadata.computing["CONVOLUTION HALF of INT8"] == 44  # every one that hrnet_demo has
     frames = demo_frames(17, "val", 1, "")
-    image = frames.read(frames.coco["images"][0]["file_name"])
+    image = cv2.imdecode(np.frombuffer(frames.read(frames.coco["images"][0]["file_name"]), np.uint8), cv2.IMREAD_COLOR)
     box = frames.coco["annotations"][0]["bbox"]
     boxes = [[box[0], box[1], box[0] + box[2], box[1] + box[3]]]
     # the bundle starts with what was built, and with the faster one, without building or timing again
