@@ -62,7 +62,7 @@ class _Alone(Follower):
         return boxes, score
 
     def between(self, size: tuple[int, int]) -> Boxes:
-        raise NotImplementedError("a tracker gives boxes, this is none")
+        raise RuntimeError("without a tracker every frame has detected boxes")
 
     def update(self, people: Keypoints, score: Scores | None) -> Ids:
         self._next += len(people)

@@ -31,8 +31,7 @@ from posert.export.graph.to_onnx import to_onnx, with_crops
 from posert.export.graph.to_torchscript import to_torchscript
 from posert.runtime import registry
 from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bundle
-from posert.runtime.bundle.contract import Contract
-from posert.runtime.datasets import dataset
+from posert.tests.contracts import contract_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,18 +130,7 @@ def sources(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 @pytest.fixture(scope="session")
 def narrow_reference() -> Reference:
     """An HRNet for COCO at 128x96 with one block per branch and random weights; its heatmaps are finite noise."""
-    coco = dataset("coco")
-    contract = Contract(
-        dataset="coco",
-        keypoints=coco.keypoints,
-        flip_pairs=coco.flip_pairs,
-        skeleton=coco.skeleton,
-        sigmas=coco.sigmas,
-        width=96,
-        height=128,
-        heatmap_width=24,
-        heatmap_height=32,
-    )
+    contract = contract_of("coco", 96, 128)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = HRNet(17, widths=(8, 16, 32, 64), modules=(1, 1, 1), blocks=1, stem=16, bottlenecks=1, planes=8)

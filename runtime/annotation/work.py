@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from ..pipeline import PosePipeline
 from ..pose.keypoints import Keypoints
 from ..results import FORMATS, FrameResult, Subject
 from ..smoothing import OneEuro
+from ..system.stages import Stages
 from .folder import FRAMES, PEOPLE
 from .frame_table import open_frame_table
 from .publishing import OutputError
@@ -37,19 +37,7 @@ class Counts:
     frames: int = 0
     people: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "pose", "write"), 0.0))
-
-    @contextlib.contextmanager
-    def timed(self, stage: str, of: str = "") -> Iterator[None]:
-        """Add the time of the block to a stage, and take it from the stage around it, `of`."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - began
-            self.seconds[stage] += spent
-            if of:
-                self.seconds[of] -= spent
+    seconds: Stages = field(default_factory=lambda: Stages("read", "pose", "write"))
 
 
 class Annotator:
@@ -133,7 +121,7 @@ class Annotator:
                 table = open_frame_table(folder / FRAMES / f"{shard.name}.parquet", shard.source, bool(reading.keys))
                 frames = stack.enter_context(table)
             while True:
-                with counts.timed("pose"):
+                with counts.seconds.timed("pose"):
                     taken, seen, error = next(found, (None, None, ""))
                 if taken is None:
                     break
@@ -145,7 +133,7 @@ class Annotator:
                     counts.people += len(seen)
                 height, width = taken.size
                 result = FrameResult(shard.first + counts.frames, taken.key, seen, width, height, error)
-                with counts.timed("write"), _writing(shard):
+                with counts.seconds.timed("write"), _writing(shard):
                     people.add(result)
                     frames.add(result)
                 counts.frames += 1
@@ -153,7 +141,7 @@ class Annotator:
             if not counts.frames and (why := reading.shortfall(0)):
                 raise InputError(why)
             good = counts.frames - len(failures)
-            with counts.timed("write"), _writing(shard):
+            with counts.seconds.timed("write"), _writing(shard):
                 people.finish({"frames": good, "people": counts.people, "failed": failures})
                 frames.finish()
                 stack.close()
@@ -175,7 +163,7 @@ class Annotator:
 def _timed(frames: Iterable[Frame], counts: Counts) -> Iterator[Frame]:
     source = iter(frames)
     while True:
-        with counts.timed("read", of="pose"):
+        with counts.seconds.timed("read", of="pose"):
             frame = next(source, None)
         if frame is None:
             return

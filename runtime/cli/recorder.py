@@ -57,19 +57,19 @@ class Recorder:
             where = "frame" if tally.source.video else "file"
             tally.fail({where: key, "error": error or "cannot be read as an image"})
             error = str(tally.failed[-1]["error"])
-            with tally.timed("write"):
+            with tally.seconds.timed("write"):
                 self.outputs.add(key, image, None, error)
         else:
             if self.outputs.draws:
-                with tally.timed("draw"):
+                with tally.seconds.timed("draw"):
                     draw(image, people, self.contract, threshold=self.joint_score, boxes=self.boxes)
-            with tally.timed("write"):
+            with tally.seconds.timed("write"):
                 self.outputs.add(key, image, people)
             tally.frames, tally.people = tally.frames + 1, tally.people + len(people)
         if self.jitter is not None:
             self.jitter.add(people)
         if self.page is not None:
-            with tally.timed("report"):
+            with tally.seconds.timed("report"):
                 self.page.add(key, image, self.outputs.draws, people, tally.since_last_frame(), error)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
 from ..media.sources import Source
 from ..system.signals import StopSignals
+from ..system.stages import Stages
 
 _TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in many intact files
-_STAGES = "read", "pose", "draw", "write"
 
 
 @dataclass
@@ -26,22 +24,10 @@ class Tally:
     frames: int = 0
     people: int = 0
     failed: list[dict[str, Any]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
+    seconds: Stages = field(default_factory=lambda: Stages("read", "pose", "draw", "write"))
     began: float = field(default_factory=time.perf_counter)
     ended: float = 0.0
     _before: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def timed(self, stage: str, of: str = "") -> Iterator[None]:
-        """Add the time of the block to a stage, and take it from the stage around it, `of`."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - began
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
-            if of:
-                self.seconds[of] -= spent
 
     def since_last_frame(self) -> dict[str, float]:
         """Seconds of each stage since the last call."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,24 +16,14 @@ from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bund
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.pose.keypoints import Keypoints
+from posert.tests.contracts import contract_of
 
 BOXES = [[12.0, 8.0, 60.0, 90.0], [40.0, 20.0, 90.0, 99.0]]
 
 
 def contract() -> Contract:
     """COCO's joints on crops of 48x64 px."""
-    coco = dataset("coco")
-    return Contract(
-        dataset="coco",
-        keypoints=coco.keypoints,
-        flip_pairs=coco.flip_pairs,
-        skeleton=coco.skeleton,
-        sigmas=coco.sigmas,
-        width=48,
-        height=64,
-        heatmap_width=12,
-        heatmap_height=16,
-    )
+    return contract_of("coco", 48, 64)
 
 
 def network() -> onnx.ModelProto:
@@ -122,3 +113,20 @@ def frame(seed: int = 0, width: int = 100, height: int = 110) -> NDArray[np.uint
 def same(a: Keypoints, b: Keypoints) -> bool:
     """Bit for bit."""
     return all(np.array_equal(x, y) for x, y in ((a.xy, b.xy), (a.score, b.score), (a.boxes, b.boxes)))
+
+
+def labels_and_results(name: str) -> dict[str, Any]:
+    """Valid "annotations" and "results" of a data set: four people in three pictures of 100x110 px."""
+    which, rng = dataset(name), np.random.default_rng(0)
+    more = {"crowdIndex": 0.3, "ignore_regions_x": [[0, 1, 1]], "ignore_regions_y": [[0, 0, 1]]}
+    images = [{"id": i, "file_name": f"{i}.png", "width": 100, "height": 110, **more} for i in range(3)]
+    annotations, results = [], []
+    for i in range(4):
+        joints = {field: rng.uniform(1, 80, (count, 3)).ravel().tolist() for field, count in which.fields}
+        common = {"image_id": i % 3, "category_id": 1, **joints}
+        counts = {"num_keypoints": 5, "area": 1000.0, "iscrowd": 0}
+        annotations.append({"id": i + 1, **common, "bbox": [1, 2, 30, 40], "bbox_head": [1, 2, 9, 9], **counts})
+        scores = {"score": 0.5, "foot_score": 0.4, "scores": [0.5] * len(which.keypoints)}
+        results.append({**common, **scores, "bbox": [1, 2, 30, 40]})
+    categories = [{"id": 1, "name": "person", "keypoints": list(which.keypoints)}]
+    return {"annotations": {"images": images, "annotations": annotations, "categories": categories}, "results": results}

@@ -19,18 +19,15 @@ from numpy.typing import NDArray
 from posert.runtime import Keypoints, PoseEstimator
 from posert.runtime.backends import AsyncSession, installed_backends
 from posert.runtime.batching import MAX_BATCH, STREAM_BATCH
-from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
 from posert.runtime.errors import InputError
 from posert.runtime.pose.heads import Outputs
 from posert.runtime.selection import Selection
+from posert.tests.contracts import contract_of
 
 INSTALLED = list(installed_backends())
 COCO = dataset("coco")
-CONTRACT = Contract(
-    dataset="coco", keypoints=COCO.keypoints, flip_pairs=COCO.flip_pairs, skeleton=COCO.skeleton, sigmas=COCO.sigmas,
-    width=24, height=32, heatmap_width=6, heatmap_height=8,
-)  # fmt: skip
+CONTRACT = contract_of("coco", 24, 32)
 Pair = tuple[NDArray[np.uint8], Any]
 
 

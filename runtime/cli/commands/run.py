@@ -131,7 +131,7 @@ def _process(
 
     def read() -> Iterator[Frame]:
         while not tally.stop.number:
-            with tally.timed("read", of="pose"):
+            with tally.seconds.timed("read", of="pose"):
                 frame = next(frames, None)
             if frame is None:
                 return
@@ -142,7 +142,7 @@ def _process(
     boxes_of = boxes.of if boxes is not None else lambda key: None
     results = each_frame(pipeline, read(), boxes_of, smooth=smooth, live=live, keep=True)
     while True:
-        with tally.timed("pose"):
+        with tally.seconds.timed("pose"):
             taken, found, error = next(results, (None, None, ""))
         if taken is None:
             break

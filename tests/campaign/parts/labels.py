@@ -14,7 +14,7 @@ import numpy as np
 from scipy.io import savemat
 
 from posert.runtime.accuracy.label_csv import read_label_csv
-from posert.runtime.datasets import dataset, datasets
+from posert.runtime.datasets import datasets
 from posert.tests.campaign import material
 from posert.tests.campaign.case import Case, Defect, Part, Run
 from posert.tests.campaign.command import posert
@@ -33,23 +33,6 @@ _HEAD = [
 ]
 
 
-def _valid(name: str) -> dict[str, Any]:
-    """Labels and results of a data set."""
-    which, rng = dataset(name), np.random.default_rng(0)
-    more = {"crowdIndex": 0.3, "ignore_regions_x": [[0, 1, 1]], "ignore_regions_y": [[0, 0, 1]]}
-    images = [{"id": i, "file_name": f"{i}.png", "width": 100, "height": 110, **more} for i in range(3)]
-    annotations, results = [], []
-    for i in range(4):
-        joints = {field: rng.uniform(1, 80, (count, 3)).ravel().tolist() for field, count in which.fields}
-        common = {"image_id": i % 3, "category_id": 1, **joints}
-        counts = {"num_keypoints": 5, "area": 1000.0, "iscrowd": 0}
-        annotations.append({"id": i + 1, **common, "bbox": [1, 2, 30, 40], "bbox_head": [1, 2, 9, 9], **counts})
-        scores = {"score": 0.5, "foot_score": 0.4, "scores": [0.5] * len(which.keypoints)}
-        results.append({**common, **scores, "bbox": [1, 2, 30, 40]})
-    categories = [{"id": 1, "name": "person", "keypoints": list(which.keypoints)}]
-    return {"annotations": {"images": images, "annotations": annotations, "categories": categories}, "results": results}
-
-
 def _check_figures(report: Any) -> None:
     metrics = report["metrics"]
     if not metrics or not all(isinstance(v, int | float) and math.isfinite(v) for v in metrics.values()):
@@ -64,7 +47,7 @@ class _Uses:
             cv2.imwrite(str(self.images / f"{i}.png"), material.frame(i))
         self.bundle = material.bundle(folder)
         self.names = [name for name in datasets() if name != "mpii"]
-        self.valid = {name: _valid(name) for name in self.names}
+        self.valid = {name: material.labels_and_results(name) for name in self.names}
 
     def score(self, case: Case) -> str:
         """A results file and its annotations, one of them changed."""

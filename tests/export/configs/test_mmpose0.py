@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from posert.export.configs import Description, read_description
-from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import ConfigError
+from posert.tests.export.configs.made_up import contract, read
 
 
 def version0(**changes: Any) -> dict[str, Any]:
@@ -34,17 +33,6 @@ def version0(**changes: Any) -> dict[str, Any]:
         "data": {"test": test | changes.pop("test", {})},
         **changes,
     }
-
-
-def read(folder: Path, values: dict[str, Any]) -> Description:
-    (folder / "config.py").write_text("\n".join(f"{name} = {value!r}" for name, value in values.items()))
-    return read_description(folder / "config.py")
-
-
-def contract(folder: Path, values: dict[str, Any]) -> Contract:
-    found = read(folder, values).contract
-    assert found is not None
-    return found
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from posert.export.configs import Description, read_description
-from posert.runtime.bundle.contract import Contract
 from posert.runtime.errors import ConfigError
+from posert.tests.export.configs.made_up import contract, read
 
 SIMCC = {"type": "SimCCLabel", "input_size": (192, 256), "sigma": (4.9, 5.66), "simcc_split_ratio": 2.0}
 
@@ -34,17 +33,6 @@ def version1(**changes: Any) -> dict[str, Any]:
         "test_dataloader": {"dataset": {"type": "CocoDataset", "pipeline": pipeline}},
         **changes,
     }
-
-
-def read(folder: Path, values: dict[str, Any]) -> Description:
-    (folder / "config.py").write_text("\n".join(f"{name} = {value!r}" for name, value in values.items()))
-    return read_description(folder / "config.py")
-
-
-def contract(folder: Path, values: dict[str, Any]) -> Contract:
-    found = read(folder, values).contract
-    assert found is not None
-    return found
 
 
 @pytest.mark.parametrize(

@@ -19,21 +19,11 @@ from posert.export.report import print_blocks, print_table, write_report
 from posert.export.report.int8_words import int8_verdict, settled_text
 from posert.export.report.words import headline, joint_drift, limits, number, signed
 from posert.runtime.accuracy.verdict import HeightDrift, Parity, Row, Worst
-from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
+from posert.tests.contracts import contract_of
 
 COCO = dataset("coco")
-CONTRACT = Contract(
-    dataset="coco",
-    keypoints=COCO.keypoints,
-    flip_pairs=COCO.flip_pairs,
-    skeleton=COCO.skeleton,
-    sigmas=COCO.sigmas,
-    width=192,
-    height=256,
-    heatmap_width=48,
-    heatmap_height=64,
-)
+CONTRACT = contract_of("coco", 192, 256)
 META = {
     "model": "tiny-coco",
     "bundle": "tiny.pose",

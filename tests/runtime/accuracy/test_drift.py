@@ -10,21 +10,11 @@ import pytest
 
 from posert.runtime.accuracy.drift import DARK_PEOPLE, by_height, dark, jumped, p95, sample
 from posert.runtime.accuracy.people import People
-from posert.runtime.bundle.contract import Contract
 from posert.runtime.datasets import dataset
+from posert.tests.contracts import contract_of
 
 COCO = dataset("coco")
-CONTRACT = Contract(
-    dataset="coco",
-    keypoints=COCO.keypoints,
-    flip_pairs=COCO.flip_pairs,
-    skeleton=COCO.skeleton,
-    sigmas=COCO.sigmas,
-    width=192,
-    height=256,
-    heatmap_width=48,
-    heatmap_height=64,
-)
+CONTRACT = contract_of("coco", 192, 256)
 TRUE_P95 = 2.9957  # of the exponential distribution: -log(0.05)
 
 

@@ -22,33 +22,18 @@ from posert.runtime.accuracy.frames import Frames
 from posert.runtime.accuracy.gate import HEATMAP_BOUND, Candidate, judge
 from posert.runtime.accuracy.verdict import Parity
 from posert.runtime.bundle.contract import Contract
-from posert.runtime.datasets import dataset
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.estimator import PoseEstimator
 from posert.runtime.pose.heads import Outputs
 from posert.runtime.pose.preprocess import crop, crop_matrices, crop_regions
 from posert.runtime.selection import Selection
+from posert.tests.contracts import contract_of
 
 IMAGES, WIDTH, HEIGHT = 30, 200, 160
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def contract_of(name: str) -> Contract:
-    joints = dataset(name)
-    return Contract(
-        dataset=name,
-        keypoints=joints.keypoints,
-        flip_pairs=joints.flip_pairs,
-        skeleton=joints.skeleton,
-        sigmas=joints.sigmas,
-        width=96,
-        height=128,
-        heatmap_width=24,
-        heatmap_height=32,
-    )
-
-
-CONTRACT = contract_of("coco")
+CONTRACT = contract_of("coco", 96, 128)
 
 
 def make_frames(joints: int = 17, category: int = 1) -> Frames:
@@ -247,7 +232,7 @@ class TestAccuracy:
         assert parity.verdict == "passed"
 
     def test_another_data_set_is_scored_with_its_own_constants(self) -> None:
-        contract = contract_of("aic")
+        contract = contract_of("aic", 96, 128)
         frames = make_frames(joints=len(contract.keypoints))
         parity = gate(
             frames, candidate(frames, name="pytorch fp32", contract=contract), candidate(frames, 3.0, contract=contract)

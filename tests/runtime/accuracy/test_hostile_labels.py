@@ -20,6 +20,7 @@ from posert.runtime.datasets import dataset, datasets
 from posert.runtime.errors import InputError
 from posert.runtime.metrics import pckh
 from posert.runtime.metrics.pckh import read_arrays, read_centers, read_predictions
+from posert.tests.campaign.material import labels_and_results
 
 WRONG: list[Any] = [
     *(None, True, "", "1", "a\0b", [], {}, [[1]], {"a": 1}, -1, 0, 1.5, 1e300, 1e308, 10**200),
@@ -28,19 +29,8 @@ WRONG: list[Any] = [
 
 
 def _labels(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    which, rng = dataset(name), np.random.default_rng(0)
-    more = {"crowdIndex": 0.3, "ignore_regions_x": [[0, 1, 1]], "ignore_regions_y": [[0, 0, 1]]}
-    images = [{"id": i, "file_name": f"{i}.png", "width": 90, "height": 80, **more} for i in range(3)]
-    annotations, results = [], []
-    for i in range(4):
-        joints = {field: rng.uniform(1, 80, (count, 3)).ravel().tolist() for field, count in which.fields}
-        common = {"image_id": i % 3, "category_id": 1, **joints}
-        counts = {"num_keypoints": 5, "area": 1000.0, "iscrowd": 0}
-        annotations.append({"id": i + 1, **common, "bbox": [1, 2, 30, 40], "bbox_head": [1, 2, 9, 9], **counts})
-        scores = {"score": 0.5, "foot_score": 0.4, "scores": [0.5] * len(which.keypoints)}
-        results.append({**common, **scores, "bbox": [1, 2, 30, 40]})
-    categories = [{"id": 1, "name": "person", "keypoints": list(which.keypoints)}]
-    return {"images": images, "annotations": annotations, "categories": categories}, results
+    valid = labels_and_results(name)
+    return valid["annotations"], valid["results"]
 
 
 def _spoiled(value: Any) -> Iterator[tuple[str, Any]]:

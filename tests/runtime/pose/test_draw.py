@@ -7,25 +7,15 @@ import numpy as np
 import pytest
 
 from posert.runtime.bundle.contract import Contract
-from posert.runtime.datasets import dataset, datasets
+from posert.runtime.datasets import datasets
 from posert.runtime.errors import InputError
 from posert.runtime.pose.draw import COLORS, SIDES, draw, layout
 from posert.runtime.pose.keypoints import Keypoints
+from posert.tests.contracts import contract_of
 
 
 def contract(name: str = "coco") -> Contract:
-    d = dataset(name)
-    return Contract(
-        dataset=name,
-        keypoints=d.keypoints,
-        flip_pairs=d.flip_pairs,
-        skeleton=d.skeleton,
-        sigmas=d.sigmas,
-        width=192,
-        height=256,
-        heatmap_width=48,
-        heatmap_height=64,
-    )
+    return contract_of(name, 192, 256)
 
 
 COCO = contract()
