@@ -31,15 +31,14 @@ def posert(
 ) -> float:
     """As the build does it for CPUs, or for GPUs: symmetric, and float16 where it is not int8.
 
-    `changed` is for ablations: values for `equalise.POWER` and `clipping.CLIPPED_WEIGHT`, and "rounding": 0 for the
-    nearest level.
+    `changed` is for ablations: values for `equalise.POWER` and `clipping.CLIPPED_WEIGHT`, "rounding": 0 for the
+    nearest level, and "pixels": 0 for normalised images that are quantised once more.
     """
     import onnx
 
-    from ..calib import clipping, equalise
+    from ..calib import clipping, equalise, qdq
     from ..calib.calibrated import calibrate
     from ..calib.fp16 import activations, overflows
-    from ..calib.qdq import quantize
     from ..calib.ranges import collect
 
     start = time.perf_counter()
@@ -47,6 +46,9 @@ def posert(
     for module in (clipping, equalise):
         for name in vars(module).keys() & (changed or {}).keys():
             setattr(module, name, (changed or {})[name])
+    if changed and changed.get("pixels") == 0:
+        for module in (equalise, qdq):
+            setattr(module, "find_pixels", lambda graph: None)  # noqa: B010 - what an import brought in
     found = calibrate(fp32, list(_batches(crops, 8)))
     if changed and changed.get("rounding") == 0:
         found = replace(found, rounded={})
@@ -54,7 +56,7 @@ def posert(
     if gpu:
         seen = collect(fp32, islice(_batches(crops, 8), OVERFLOW_BATCHES), activations(fp32))
         options = {"unsigned": False, "fallback_dtype": "float16", "keep_fp32": overflows(fp32, seen)}
-    onnx.save(quantize(fp32, found, **options).model, target)
+    onnx.save(qdq.quantize(fp32, found, **options).model, target)
     return time.perf_counter() - start
 
 

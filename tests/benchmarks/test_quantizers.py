@@ -18,9 +18,12 @@ from posert.benchmarks.child import ToolError
 from posert.benchmarks.quantizer_table import certain, p95_ratio
 from posert.benchmarks.quantizer_tools import Validation
 from posert.benchmarks.quantizers import QuantizerBench, Tool
+from posert.calib import clipping, equalise, qdq
 from posert.calib.calibrated import calibrate
 from posert.calib.qdq import quantize
 from posert.export.catalog import find
+from posert.export.graph.reference import Reference, random_crops
+from posert.export.graph.to_onnx import with_crops
 from posert.runtime.bench.timing import interleave
 
 IMAGES, PEOPLE = 12, 6
@@ -70,6 +73,21 @@ def test_the_graph_itself_loses_nothing(rows: dict[str, dict[str, Any]]):
     assert (
         abs(float32["accuracy_drop"]) < 1e-3 and float32["pixel_drift_p95"] < 0.01 and float32["heatmap_error"] < 1e-3
     )
+
+
+def test_every_ablation_gives_another_graph(narrow_reference: Reference, narrow_onnx: onnx.ModelProto, tmp_path: Path):
+    contract = narrow_reference.contract
+    onnx.save(with_crops(narrow_onnx, contract), tmp_path / "fp32.onnx")
+    np.save(tmp_path / "crops.npy", random_crops(contract, 8))
+    settings = (equalise, "POWER"), (clipping, "CLIPPED_WEIGHT"), (equalise, "find_pixels"), (qdq, "find_pixels")
+    files, graphs = [str(tmp_path / name) for name in ("fp32.onnx", "crops.npy", "int8.onnx")], set()
+    for changed in quantizers.ABLATION.values():
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name in settings:  # the tool has a process of its own and does not put them back
+                patch.setattr(module, name, getattr(module, name))
+            quantizer_tools.posert(*files, contract.to_json(), changed=changed)
+        graphs.add((tmp_path / "int8.onnx").read_bytes())
+    assert len(graphs) == len(quantizers.ABLATION)
 
 
 def test_ours_is_what_the_product_makes(output: Path, rows: dict[str, dict[str, Any]]):
