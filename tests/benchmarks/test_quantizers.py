@@ -80,13 +80,14 @@ def test_every_ablation_gives_another_graph(narrow_reference: Reference, narrow_
     onnx.save(with_crops(narrow_onnx, contract), tmp_path / "fp32.onnx")
     np.save(tmp_path / "crops.npy", random_crops(contract, 8))
     settings = (equalise, "POWER"), (clipping, "CLIPPED_WEIGHT"), (equalise, "find_pixels"), (qdq, "find_pixels")
-    files, graphs = [str(tmp_path / name) for name in ("fp32.onnx", "crops.npy", "int8.onnx")], set()
+    fp32, crops, int8 = (str(tmp_path / name) for name in ("fp32.onnx", "crops.npy", "int8.onnx"))
+    graphs = set()
     for changed in quantizers.ABLATION.values():
         with pytest.MonkeyPatch.context() as patch:
             for module, name in settings:  # the tool has a process of its own and does not put them back
                 patch.setattr(module, name, getattr(module, name))
-            quantizer_tools.posert(*files, contract.to_json(), changed=changed)
-        graphs.add((tmp_path / "int8.onnx").read_bytes())
+            quantizer_tools.posert(fp32, crops, int8, contract.to_json(), changed=changed)
+        graphs.add(Path(int8).read_bytes())
     assert len(graphs) == len(quantizers.ABLATION)
 
 
