@@ -41,20 +41,26 @@ hypothesis.settings.register_profile("ci", max_examples=100, deadline=None)
 hypothesis.settings.load_profile("local")
 
 # More than five seconds each, and something quicker proves nearly the same in `make test`: another family of networks,
-# another graph, the same function on less. `make test-slow`, which .ci/run runs, has them all. Beginnings of node ids.
+# another graph, the same function on less. `make test-slow` and `.ci/run all` have them, too. Beginnings of node ids.
 SLOW = (
     "tests/benchmarks/test_child.py::test_an_environment_is_made_once",
     "tests/benchmarks/test_child.py::test_posert_can_be_imported_there",
     "tests/benchmarks/test_engines.py::test_graphs_of_a_family",
+    "tests/benchmarks/test_quantizers.py::test_every_ablation",
     "tests/benchmarks/test_quantizers.py::test_finished_rows_are_kept",
     "tests/benchmarks/test_quantizers.py::test_the_graph_itself",
+    "tests/benchmarks/test_quantizers.py::test_ours_is_what",
     "tests/benchmarks/test_roofline.py::test_counts_of_a_graph",
     "tests/benchmarks/test_scaling.py::test_cells_are_measured_for_real",
+    "tests/export/builder/test_api.py::test_a_network_of_two_outputs",
+    "tests/export/builder/test_attention.py::test_it_is_built_whether_its_multiply_adds_are_known_or_not[unknown",
+    "tests/export/builder/test_udp_combined.py::test_it_is_built",
     "tests/export/commands/test_build.py::TestOwnData::test_judged_and_calibrated",
     "tests/export/commands/test_build.py::TestTheGateFails::test_a_graph_that_gives_nan",
     "tests/export/commands/test_build.py::TestTheGateFails::test_an_error_leaves_the_old_bundle",
     "tests/export/commands/test_calibrate.py::test_it_holds_what_collecting_finds",
     "tests/export/test_published_models.py::test_build_stops_after_a_stage",
+    "tests/export/trial/test_judgement.py::test_two_mistakes",
     "tests/runtime/bench/test_bench.py::test_rows_of_both_modes",
     "tests/runtime/cuda/test_benchmark.py::test_a_whole_measurement",
     "tests/runtime/system/test_signals.py::test_bench_ends",
