@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
 # size take a hundred times longer per person than the narrow demo.
-_DEMO_IMAGES = {"small": 400, "large": 100}
+_DEMO_IMAGES = {"small": 400, "large": 60}
 _SMALL_MACS = 1e9
 # Without meaningful labels only the heatmaps are compared, and a few people are enough.
 _UNLABELLED_IMAGES = 8
