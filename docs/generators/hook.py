@@ -7,8 +7,9 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
-from posert.docs.generators import api, built, cli, links, tutorials
+from posert.docs.generators import api, built, cli, fields, links, tutorials
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -24,6 +25,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, content in {**tutorials.pages(), **cli.pages(), **api.pages(), **links.pages()}.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the tables of fields where a page asks for them."""
+    return fields.filled(markdown)
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -151,6 +151,8 @@ def test_it_refuses_sidecars_that_posert_refuses(index: int, engines: list[Path]
     assert sidecar_is_read(path, record)
     wrong = []
     for what, other in spoiled(record):
+        if re.match(r"contract\.\w+\.", what):
+            continue  # as in bundles
         read, valid = sidecar_is_read(path, other), ENGINE.is_valid(other)
         # What is compared with the plan and the golden crops.
         compared = SEVERAL.match(what) or re.match(r"golden |plan\.(sha256|bytes) |contract\.(width|height) ", what)
