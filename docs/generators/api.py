@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from pathlib import Path
-from types import ModuleType
 
 from posert.docs.generators.links import ROOT
 
@@ -15,13 +15,16 @@ SOURCES = Path("build/docs")
 """Where mkdocs.yml lets mkdocstrings look for posert, below the root of the checkout."""
 
 
+_BARE = ("      members: false", "      show_root_heading: false", "      show_root_toc_entry: false")
+
+
 def show_sources(root: Path = ROOT) -> None:
     """Lay out the package for mkdocstrings: it reads all below it, and the root of a checkout holds far more."""
     package = root / SOURCES / "posert"
     package.mkdir(parents=True, exist_ok=True)
     for name in ("__init__.py", *(r.partition(".")[2] for r in ROOTS)):
-        if not (package / name).is_symlink():
-            (package / name).symlink_to(root / name)
+        (package / name).unlink(missing_ok=True)
+        (package / name).symlink_to(os.path.relpath(root / name, package))
 
 
 def packages() -> dict[str, list[str]]:
@@ -55,10 +58,8 @@ def pages() -> dict[str, str]:
 
 
 def page(package: str, names: list[str]) -> str:
-    """A package: its docstring and every name of its `__all__`, except modules, which have no entry of their own."""
-    module = __import__(package, fromlist=names)  # as `from package import names`: modules among them are imported, too
-    parts = [f"# {package}", "", f"::: {package}", "    options:", "      members: false", ""]
+    """A package: its docstring and every name of its `__all__`."""
+    parts = [f"# {package}", "", f"::: {package}", "    options:", *_BARE, ""]
     for name in names:
-        if not isinstance(getattr(module, name), ModuleType):
-            parts += [f"::: {package}.{name}", ""]
+        parts += [f"::: {package}.{name}", ""]
     return "\n".join(parts)

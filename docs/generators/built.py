@@ -10,7 +10,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 # Attributes whose address a browser loads by itself, or follows when it is clicked.
-_LOADED = {("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("object", "data")}
+_LOADED = {
+    ("script", "src"),
+    ("link", "href"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("object", "data"),
+}
 _FOLLOWED = {("a", "href")}
 _STYLE = re.compile(r"url\(\s*['\"]?(https?:|//)|@import")
 
@@ -62,7 +69,9 @@ def check(folder: str | Path) -> Report:
                 continue
             if parts.scheme or parts.netloc:
                 report.outside.add(address)
-                if parts.scheme not in ("http", "https") or not re.fullmatch(r"[\w.-]+\.\w+(:\d+)?|localhost", parts.netloc):
+                if parts.scheme not in ("http", "https") or not re.fullmatch(
+                    r"[\w.-]+\.\w+(:\d+)?|localhost", parts.netloc
+                ):
                     report.faults.append(f"{name} links to {address}, which is no address")
             else:
                 report.faults += _inside(site, path, address, pages, name)

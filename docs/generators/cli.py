@@ -56,7 +56,9 @@ def _command(prog: str, command: Command) -> Iterator[str]:
         yield f'It needs `pip install "posert[{command.extra}]"`.'
     yield from ("", "```text", parser.format_usage().strip(), "```", "")
     for group in parser._action_groups:  # argparse has no public list of them
-        actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
+        actions = [
+            action for action in group._group_actions if action.help != argparse.SUPPRESS and action.dest != "help"
+        ]
         if actions:
             yield from (f"**{markdown((group.title or '').capitalize())}**", "")
             for action in actions:

@@ -27,4 +27,4 @@ def _page(file: Path, root: Path) -> tuple[str, str]:
     for other in shown:
         code = other.read_text(encoding="utf-8").rstrip()
         text.append(f"### {other.name} {{ #{other.name} }}\n\n```{_LANGUAGES[other.suffix]}\n{code}\n```")
-    return path, "\n\n".join([*text, ""])
+    return path, "\n\n".join(text) + "\n"
