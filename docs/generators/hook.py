@@ -15,7 +15,10 @@ from posert.docs.generators import api, built, cli, fields, links, tutorials
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the sections of the navigation that are empty in mkdocs.yml."""
     api.show_sources()
-    sections = {"Tutorials": tutorials.pages(), "Command line": cli.pages(), "Python": api.pages()}
+    try:
+        sections = {"Tutorials": tutorials.pages(), "Command line": cli.pages(), "Python": api.pages()}
+    except links.DeadLinkError as error:
+        raise PluginError(str(error)) from error
     config.nav = _filled(config.nav or [], {title: list(pages) for title, pages in sections.items()})
     return config
 
