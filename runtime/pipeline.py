@@ -103,8 +103,8 @@ class PosePipeline:
             frames: a frame and its boxes each, as above.
 
         Raises:
-            as above, in the place of the frame, after the results of the frames before it. What was taken after it is
-            dropped.
+            PosertError: what a call raises, in the place of its frame, after the results of the frames before it. What
+                was taken after it is dropped.
         """
         return self._one_by_one(frames) if self.tracker is not None else self._independent(frames)
 

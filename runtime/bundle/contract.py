@@ -75,7 +75,7 @@ class Contract:
     def __post_init__(self) -> None:
         """Check every value."""
         try:
-            check_shape(vars(self), _SHAPE, "contract")
+            check_shape(vars(self), SHAPE, "contract")
             self._check()
         except ValueError as error:
             raise ContractError(f"the contract is not usable: {error}") from error
@@ -132,7 +132,7 @@ class Contract:
             BundleError: a field is missing, unknown or out of range; the message names it.
         """
         try:
-            check_shape(values, _SHAPE, "contract")
+            check_shape(values, SHAPE, "contract")
             return cls(**{name: _plain(value) for name, value in values.items()})
         except ValueError as error:
             raise BundleError(f"the contract is not usable: {error}; rebuild the bundle: posert build") from error
@@ -171,7 +171,8 @@ class Contract:
             raise ValueError("; ".join(broken))
 
 
-_SHAPE = shape_of(Contract)
+SHAPE = shape_of(Contract)
+"""Of a contract in JSON, for `check_shape`."""
 
 
 def _plain(value: Any) -> Any:

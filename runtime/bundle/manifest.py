@@ -48,7 +48,7 @@ class Artifact:
     golden_error: float | None = None
 
 
-_SHAPE: dict[str, Any] = {
+SHAPE: dict[str, Any] = {
     "schema": int,
     "requires?": str,
     "name": str,
@@ -75,6 +75,7 @@ _SHAPE: dict[str, Any] = {
     "versions?": {"*": str},
     "*": object,
 }
+"""Of a manifest, for `check_shape`, but for its contract and its calibration."""
 
 
 def load_manifest(data: bytes) -> Any:
@@ -102,7 +103,7 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
         raise ValueError(f"its schema is {schema!r}, expected a number from 1 to {SCHEMA}")
     if schema == 1:
         _renamed_rows(manifest)
-    check_shape(manifest, _SHAPE, "manifest")
+    check_shape(manifest, SHAPE, "manifest")
     assert isinstance(manifest, dict)
     check_shape(manifest.get("calibration") or {}, {"verdict?": (str, type(None)), "*": object}, "manifest.calibration")
     return {"calibration": None, "versions": {}, **manifest}

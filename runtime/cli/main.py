@@ -79,13 +79,19 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def _run(command: Command, prog: str, arguments: Sequence[str]) -> int:
+def command_parser(command: Command, prog: str) -> argparse.ArgumentParser:
+    """The parser of a command that is called `prog`, such as "posert run"."""
     # Without abbreviations: a new option could change what a short one means.
     more = "; ".join(f"{prog} {word} --help: {sub.summary}" for word, sub in command.subcommands.items())
     parser = _Parser(prog=prog, description=f"{command.summary}.", epilog=more or None, allow_abbrev=False)
+    command.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    return parser
+
+
+def _run(command: Command, prog: str, arguments: Sequence[str]) -> int:
     try:
-        command.add_arguments(parser)
-        parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+        parser = command_parser(command, prog)
         for argument in arguments:
             if new := command.renamed.get(argument.split("=")[0]):
                 parser.error(f"{argument.split('=')[0]} is now {new}")

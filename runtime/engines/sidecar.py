@@ -198,7 +198,7 @@ def _parse(record: Any) -> tuple[EngineMetadata, Origin | None]:
     schema = record.get("schema") if isinstance(record, dict) else None
     if schema != SCHEMA:
         raise ValueError(f"its schema is {schema!r}, expected {SCHEMA}")
-    check_shape(record, _SHAPE, "sidecar")
+    check_shape(record, SHAPE, "sidecar")
     values = dict(record["engine"])
     for name in ("devices", "batch"):
         values[name] = tuple(tuple(v) if isinstance(v, list) else v for v in values[name])
@@ -218,7 +218,7 @@ def _parse(record: Any) -> tuple[EngineMetadata, Origin | None]:
 
 
 _ORIGIN = ("name", "model", "contract", "artifact", "accuracy", "golden")
-_SHAPE: dict[str, Any] = {
+SHAPE: dict[str, Any] = {
     "schema": int,
     "plan": {"sha256": str, "bytes": int, "*": object},
     "engine": {
@@ -233,3 +233,4 @@ _SHAPE: dict[str, Any] = {
     "golden?": str,
     "*": object,
 }
+"""Of a sidecar, for `check_shape`, but for its contract."""
