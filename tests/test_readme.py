@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import configparser
-import os
 import re
 import shlex
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from posert.runtime.cli.command import command_modules, load_command
+from posert.tests.blocks import Block, blocks, environment, run, runnable
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 OFFLINE = ("demo", "random")
 
 
-@dataclass(frozen=True)
-class Block:
-    language: str
-    code: str
-    line: int
-
-
-def blocks(text: str) -> list[Block]:
-    found = re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [Block(m[1], m[2], text.count("\n", 0, m.start()) + 1) for m in found]
-
-
-RUNNABLE = [b for b in blocks(TEXT) if b.language in ("python", "bash", "sh", "shell", "console")]
+RUNNABLE = runnable(TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The commands of this Python first, a cache of the test's own."""
-    here = str(Path(sys.executable).parent)
-    cache = str(tmp_path_factory.mktemp("cache"))
-    return {**os.environ, "PATH": os.pathsep.join([here, os.environ["PATH"]]), "XDG_CACHE_HOME": cache}
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environment(tmp_path_factory.mktemp("cache"))
 
 
 def lines(code: str) -> list[str]:
@@ -85,15 +68,11 @@ def without_running(words: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=lambda b: f"{b.language} in line {b.line}")
-def test_block(block: Block, folder: Path, environment: dict[str, str]) -> None:
-    if block.language == "python":
-        commands = [[sys.executable, "-c", block.code]]
-    else:
-        found = [line for line in lines(block.code) if not without_running(shlex.split(line, comments=True))]
-        commands = [["bash", "-c", line] for line in found]
-    for command in commands:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
+def test_block(block: Block, folder: Path, variables: dict[str, str]) -> None:
+    if block.language != "python":
+        kept = (line for line in lines(block.code) if not without_running(shlex.split(line, comments=True)))
+        block = replace(block, code="\n".join(kept))
+    run([block], folder, variables)
 
 
 def test_there_is_something_to_run() -> None:
