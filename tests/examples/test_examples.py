@@ -1,0 +1,73 @@
+"""Every step of every example, in order, in a folder like a clone after `make demo`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from posert.runtime.cli.main import main
+from posert.tests.blocks import blocks, environment, run, runnable
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted((ROOT / "examples").glob("[0-9][0-9]_*"))
+PAGES = [ROOT / "examples" / "README.md", *(folder / "README.md" for folder in FOLDERS)]
+DEMO = "out/demo/hrnet_demo.pose"
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """What `make demo` builds, without int8 and judged on fewer people."""
+
+    def make(folder: Path) -> None:
+        model = ["--arch", "hrnet_demo", "--weights", "demo", "--precision", "fp32,fp16", "--limit", "20"]
+        assert main(["build", *model, "--engine", "none", "--output", str(folder / "hrnet_demo.pose")]) == 0
+
+    return made_once("demo_bundle", make) / "hrnet_demo.pose"
+
+
+@pytest.fixture
+def clone(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """The folder in which the commands of a page run; with the demo's bundle where the page names it."""
+
+    def make(text: str) -> Path:
+        for name in ("examples", "tests"):
+            (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
+        if DEMO in text:
+            (tmp_path / DEMO).parent.mkdir(parents=True)
+            (tmp_path / DEMO).symlink_to(request.getfixturevalue("demo_bundle"))
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_step(folder: Path, clone: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    run(runnable(text), clone(text), {**environment(tmp_path_factory.mktemp("cache")), "COLUMNS": "200"})
+
+
+def test_every_example_is_listed() -> None:
+    listed = re.findall(r"^\| \[(\w+)\]\(\1/README.md\)", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == [folder.name for folder in FOLDERS] and len(listed) == 9
+
+
+def test_the_start_is_that_of_the_readme() -> None:
+    (start,) = runnable(PAGES[0].read_text(encoding="utf-8"))
+    words = [shlex.split(line, comments=True) for line in start.code.splitlines()]
+    assert words == [["make", "demo"], ["source", ".venv/bin/activate"]]
+    assert f"--output {DEMO}" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_pages(page: Path) -> None:
+    """Links lead somewhere, every script is named, and every block is run or the output of the one above."""
+    text = page.read_text(encoding="utf-8")
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert not [link for link in links if not (page.parent / link).exists()]
+    assert {p.name for p in page.parent.iterdir() if p.is_file()} - {"README.md"} <= set(links)
+    code = blocks(text)
+    assert [b.code for b in code if b.language == "text"] == [b.prints for b in code if b.prints is not None]
