@@ -70,4 +70,5 @@ def test_pages(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
     assert {p.name for p in page.parent.iterdir() if p.is_file()} - {"README.md"} <= set(links)
     code = blocks(text)
-    assert [b.code for b in code if b.language == "text"] == [b.prints for b in code if b.prints is not None]
+    said = [output for b in code for output in (b.prints, b.stops) if output is not None]
+    assert said == [b.code for b in code if b.language == "text"]
