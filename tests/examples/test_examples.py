@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = sorted((ROOT / "examples").glob("[0-9][0-9]_*"))
 PAGES = [ROOT / "examples" / "README.md", *(folder / "README.md" for folder in FOLDERS)]
 DEMO = "out/demo/hrnet_demo.pose"
+QUICK = ("02_own_network", "03_int8")  # they need no bundle of the demo; the others are slow
+
+EXAMPLES = [pytest.param(f, id=f.name, marks=() if f.name in QUICK else pytest.mark.slow) for f in FOLDERS]
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +33,13 @@ def demo_bundle(made_once: Callable[[str, Callable[[Path], object]], Path]) -> P
 
 
 @pytest.fixture
-def clone(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Path]:
-    """The folder in which the commands of a page run; with the demo's bundle where the page names it."""
+def clone(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[Path], Path]:
+    """The folder in which the commands of an example run; with the demo's bundle where the example names it."""
 
-    def make(text: str) -> Path:
+    def make(folder: Path) -> Path:
         for name in ("examples", "tests"):
             (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
-        if DEMO in text:
+        if any(DEMO in path.read_text(encoding="utf-8") for path in folder.iterdir() if path.is_file()):
             (tmp_path / DEMO).parent.mkdir(parents=True)
             (tmp_path / DEMO).symlink_to(request.getfixturevalue("demo_bundle"))
         return tmp_path
@@ -44,10 +47,10 @@ def clone(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Pat
     return make
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_every_step(folder: Path, clone: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("folder", EXAMPLES)
+def test_every_step(folder: Path, clone: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
-    run(runnable(text), clone(text), {**environment(tmp_path_factory.mktemp("cache")), "COLUMNS": "200"})
+    run(runnable(text), clone(folder), {**environment(tmp_path_factory.mktemp("cache")), "COLUMNS": "200"})
 
 
 def test_every_example_is_listed() -> None:
