@@ -49,7 +49,6 @@ def _outputs(text: str, code: re.Match[str], later: list[re.Match[str]]) -> tupl
             break
         said.append(block[2])
         end = block.end()
-    assert len(said) <= 2, f"three outputs of one block: {said[2]}"
     prints, stops, *_ = [*said, None, None]
     return prints, stops
 

@@ -67,11 +67,15 @@ def test_the_start_is_that_of_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 def test_pages(page: Path) -> None:
-    """Links lead somewhere, every script is named, and every block is run or the output of the one above."""
+    """Links lead somewhere, every script is named, and every block is run or the output of the one above.
+
+    A block that changes the folder would run elsewhere for a reader who copies one after the other.
+    """
     text = page.read_text(encoding="utf-8")
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert not [link for link in links if not (page.parent / link).exists()]
     assert {p.name for p in page.parent.iterdir() if p.is_file()} - {"README.md"} <= set(links)
     code = blocks(text)
+    assert not [b.line for b in code if re.search(r"^\s*cd ", b.code, re.MULTILINE)]
     said = [output for b in code for output in (b.prints, b.stops) if output is not None]
     assert said == [b.code for b in code if b.language == "text"]
