@@ -26,8 +26,9 @@ def demo_bundle(made_once: Callable[[str, Callable[[Path], object]], Path]) -> P
     """What `make demo` builds, without int8 and judged on fewer people."""
 
     def make(folder: Path) -> None:
-        model = ["--arch", "hrnet_demo", "--weights", "demo", "--precision", "fp32,fp16", "--limit", "20"]
-        assert main(["build", *model, "--engine", "none", "--output", str(folder / "hrnet_demo.pose")]) == 0
+        graphs = ["--precision", "fp32,fp16", "--engine", "none", "--limit", "8", "--max-drop", "0.05"]
+        output = ["--output", str(folder / "hrnet_demo.pose")]
+        assert main(["build", "--arch", "hrnet_demo", "--weights", "demo", *graphs, *output]) == 0
 
     return made_once("demo_bundle", make) / "hrnet_demo.pose"
 
