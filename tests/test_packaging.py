@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOT_SHIPPED = {"tests", "benchmarks", "build", "dist", "out", "docs"}
+NOT_SHIPPED = {"tests", "benchmarks", "build", "dist", "out", "docs", "examples"}
 TRAINING = "posert.export.demo.training"  # of the demo's networks, whose weights are shipped
 # What the project is made with and for: each has an extra, or comes with every install.
 NAMED = ("torch", "onnx", "onnxruntime-gpu", "tensorrt", "pycuda", "numpy", "opencv-python-headless", "polygraphy")

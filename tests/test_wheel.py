@@ -134,7 +134,9 @@ def test_the_source_distribution_can_be_tested(distributions: tuple[Path, Path])
     needed = {"LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "README.md", "CONTRIBUTING.md", ".ci/run"}
     tested = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("*") if p.is_file() and p.suffix != ".pyc"}
     measured = {p.relative_to(ROOT).as_posix() for p in (ROOT / "benchmarks").rglob("*.py")}
-    assert not (needed | tested | measured | {"export/demo/training/train.py"}) - names
+    pages = (ROOT / "examples").rglob("*.md")
+    shown = {other.relative_to(ROOT).as_posix() for page in pages for other in page.parent.iterdir() if other.is_file()}
+    assert not (needed | tested | measured | shown | {"export/demo/training/train.py"}) - names
 
 
 def test_the_license_travels(distributions: tuple[Path, Path]) -> None:

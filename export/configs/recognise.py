@@ -6,6 +6,7 @@ import json
 import os
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ _KNOWN = (
     "an MMPose 0.x or 1.x config, an experiment file of the HRNet or simple-baselines repository, MMDeploy's "
     "pipeline.json, a checkpoint, an ONNX file, a bundle or contract.yaml"
 )
+_NO_JOINTS: dict[str, Any] = {
+    **{"dataset": "unknown", "keypoints": ("unknown",)},
+    **{"flip_pairs": (), "skeleton": (), "sigmas": ()},
+}
 
 
 def read_description(path: str | os.PathLike[str], *, config_root: str | os.PathLike[str] | None = None) -> Description:
@@ -109,10 +114,13 @@ def _of_data(text: str, path: Path) -> Description:
         "keypoints" in values and not values.keys() & {"width", "heatmap_width", "decode", "dataset"}
     ):
         raise ConfigError(f"{path} is a data set file, which says the joints alone: give it with --dataset-file")
+    without_joints = not values.keys() & {"contract", *_NO_JOINTS}  # which --dataset-file says then
     try:
-        return of_contract(Contract.from_values(values, str(path)), "contract file")  # or the mistakes in it
+        contract = Contract.from_values({**_NO_JOINTS, **values} if without_joints else values, str(path))
     except ContractError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(str(error)) from error  # the mistakes in it
+    found = of_contract(contract, "contract file")
+    return replace(found, joints=None, channels=None) if without_joints else found
 
 
 def _of_onnx(path: Path) -> Description:
@@ -146,8 +154,7 @@ def _of_onnx(path: Path) -> Description:
 def of_contract(contract: Contract, source: str) -> Description:
     """The description of a file that holds a contract."""
     values: dict[str, Any] = dict(vars(contract))
-    own = ("dataset", "keypoints", "flip_pairs", "skeleton", "sigmas")
-    joints = Joints(*(values.pop(name) for name in own))
+    joints = Joints(*(values.pop(name) for name in _NO_JOINTS))
     vectors = len(head(contract.decode).shapes(contract)) > 1
     channels = len(joints.keypoints) * (3 if contract.decode in COMBINED else 1)
     return Description(source, "simcc" if vectors else "heatmap", values, joints, channels=channels)

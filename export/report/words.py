@@ -97,11 +97,11 @@ def _undecided(parity: Parity, rows: Sequence[Row]) -> str:
     low, high = map(signed, worst.loss_bounds)
     counts = [row.people_needed for row in rows]
     more = (
-        f"About {max(c for c in counts if c is not None)} would"
+        f"About {max(c for c in counts if c is not None)} would; or allow"
         if None not in counts
-        else "The loss is so near to what is allowed that no number of labels would"
+        else "The loss is so near to what is allowed that more labels would not tell either: allow"
     )
-    return f"{seen}: the loss lies between {low} and {high} (95 % bounds). {more}; or allow more with --max-drop."
+    return f"{seen}: the loss lies between {low} and {high} (95 % bounds). {more} more with --max-drop."
 
 
 def _undecided_drift(parity: Parity, rows: Sequence[Row]) -> str:

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"  {r['backend']:12} {r['precision']:5} {_findings(r)}")
             for name in programs:
                 print(f"  {name:18} not run: {_PROGRAM}, with --backend {name}")
-            print(_verdict(passed))
+            print(_verdict(rows))
     return 0 if passed else 1
 
 
@@ -123,9 +123,11 @@ def _findings(r: dict[str, Any]) -> str:
     )
 
 
-def _verdict(passed: bool) -> str:
-    if passed:
+def _verdict(rows: list[dict[str, Any]]) -> str:
+    if all(row["passed"] for row in rows):
         return "This machine reproduces the results of the build."
+    if all("reason" in row for row in rows):
+        return "Nothing was compared: no row can run on this machine, for the reasons above."
     return (
         "This machine does NOT reproduce the results of the build: update the backend's library (posert inspect shows "
         "the versions the bundle was built with), or choose a row that is ok with --backend and --precision."

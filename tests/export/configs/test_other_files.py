@@ -13,6 +13,7 @@ import safetensors.numpy
 import yaml
 
 from posert.export.configs import Description, read_description
+from posert.export.configs.joints import Joints
 from posert.export.configs.onnx_file import read_interface
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import ConfigError
@@ -199,6 +200,14 @@ def test_a_contract_of_vectors(tmp_path: Path) -> None:
     assert read(tmp_path, values, "contract.yaml").kind == "simcc"
 
 
+def test_a_contract_whose_joints_are_in_a_data_set_file(tmp_path: Path) -> None:
+    found = read(tmp_path, {"width": 64, "height": 96, "heatmap_width": 16, "heatmap_height": 24}, "contract.yaml")
+    assert found.joints is None and found.contract is None and found.source == "contract file"
+    contract = found.joined(Joints("ant", ("head", "thorax", "gaster"), skeleton=((0, 1), (1, 2)))).contract
+    assert contract is not None and contract.keypoints == ("head", "thorax", "gaster")
+    assert (contract.dataset, contract.width, contract.heatmap_height, contract.padding) == ("ant", 64, 24, 1.25)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -217,7 +226,8 @@ def test_a_contract_of_vectors(tmp_path: Path) -> None:
         ("x.txt", b"a = 1", "no model in it"),
         ("x.txt", b"hello", "str, expected an MMPose"),
         ("x.yaml", b"- 1", "list, expected an MMPose"),
-        ("x.yaml", b"width: 5", "lacks dataset"),
+        ("x.yaml", b"width: 5", "lacks height, heatmap_width, heatmap_height"),
+        ("x.yaml", b"width: 5\nheight: 5\nheatmap_width: 1\nheatmap_height: 1\nsigmas: []", "lacks dataset, keypoints"),
     ],
 )
 def test_files_of_other_kinds(tmp_path: Path, name: str, content: bytes, message: str) -> None:

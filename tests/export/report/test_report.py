@@ -248,7 +248,7 @@ def test_undecided_says_what_the_labels_tell_and_how_many_would_decide() -> None
         "-0.0108 and +0.0214 (95 % bounds). About 90 would; or allow more with --max-drop."
     )
     near = parity([REFERENCE, replace(OPEN, people_needed=None)], "undecided")
-    assert "so near to what is allowed that no number of labels would" in headline(near)
+    assert "so near to what is allowed that more labels would not tell either: allow more with" in headline(near)
     alone = parity([REFERENCE, replace(OPEN, loss_bounds=(-math.inf, math.inf), people_needed=None)], "undecided")
     assert "they are in one image" in headline(alone)
 

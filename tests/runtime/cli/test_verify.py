@@ -198,6 +198,8 @@ class TestCommand:
         assert all(r["reason"].endswith(": no such operator") and not r["passed"] for r in refused)
         assert main(["verify", str(narrow_bundle)]) == 1
         assert "narrow.pose: no such operator" in capsys.readouterr().out
+        assert main(["verify", str(narrow_bundle), "--backend", first]) == 1
+        assert "Nothing was compared: no row can run on this machine" in capsys.readouterr().out
 
     def test_a_graph_that_computes_something_else(
         self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

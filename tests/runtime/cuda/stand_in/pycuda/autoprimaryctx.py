@@ -1,0 +1,1 @@
+"""The primary context is there with the stand-in driver."""
