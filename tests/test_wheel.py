@@ -113,7 +113,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory, distributions: tuple[Path, Pa
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, narrow_bundle: Path, demo_files: Path) -> Path:
-    """What the user has: a bundle, four pictures with labels, results that are right, and what a demo needs torch for."""
+    """What the user has: a bundle, four pictures with labels, right results, and what a demo needs torch for."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "narrow.pose").write_bytes(narrow_bundle.read_bytes())
     (folder / "out/demo").mkdir(parents=True)
