@@ -36,12 +36,19 @@ def gate_words(accuracy: Mapping[str, Any]) -> str:
     if not count:
         return str(data.get("note", ""))
     kinds = {"demo": "synthetic people of posert's generator", "user": "images of whoever built it"}
-    where = f"{count:,} {subjects} in {data.get('images', 0):,} images: {kinds.get(data.get('kind'), data.get('kind'))}"
-    if not data.get("labelled", accuracy["rows"][0]["accuracy"] is not None):
+    where = f"{count} {subjects} in {data.get('images')} images: {kinds.get(data.get('kind'), data.get('kind'))}"
+    if not measured(accuracy):
         return f"Accuracy was not measured. Outputs were compared on {where}."
     drift = accuracy.get("max_drift")
     bound = "" if drift is None else f", and 95 % of its joints may move by {drift:g} px"
-    return f"A graph may lose {accuracy.get('max_drop', 0):g} {data.get('metric', AP)}{bound}. Measured on {where}."
+    allowed = accuracy.get("max_drop") or 0
+    return f"A graph may lose {allowed:g} {data.get('metric', AP)}{bound}. Measured on {where}."
+
+
+def measured(accuracy: Mapping[str, Any]) -> bool:
+    """Whether labels said something about the network: its figures are then accuracy."""
+    rows, labelled = accuracy["rows"], accuracy.get("data", {}).get("labelled", True)
+    return bool(labelled) and any(row["accuracy"] is not None for row in rows)
 
 
 def _number(value: float | None, digits: int, sign: str = "-") -> str:
