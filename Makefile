@@ -9,7 +9,7 @@ HYPOTHESIS ?= local
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --hypothesis-profile=$(HYPOTHESIS)
 
-.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types dist clean
+.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types dist release clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -88,6 +88,12 @@ dist: $(STAMP) ## source distribution and wheel, checked, into dist/
 	rm -rf dist build/lib build/bdist.*
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
+
+release: $(STAMP) ## checks the release and builds what it publishes; prints the two lines that publish it
+	$(BIN)/python .ci/release check
+	$(MAKE) dist
+	if grep -q "^docs:" Makefile; then $(MAKE) docs; fi
+	$(BIN)/python .ci/release lines
 
 clean:
 	rm -rf build dist out *.egg-info
