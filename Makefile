@@ -72,10 +72,12 @@ engines: $(STAMP) ## engines of every family of networks, without a GPU: the tab
 	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
 	$(BIN)/python -m posert.benchmarks.engines $(FAMILIES)
 
-check: $(STAMP) types ## lint, types, import rules
+check: $(STAMP) types ## lint, types, import rules, Dockerfiles, workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=build/typing $(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile docker/jetson/posert/Dockerfile
+	$(BIN)/zizmor --offline --no-progress --quiet --min-severity medium .github/workflows
 
 # mypy reads paths, not import hooks: it is shown the root under its package name.
 build/typing/posert:

@@ -126,7 +126,7 @@ def sources(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
     def ignore(folder: str, names: Iterable[str]) -> set[str]:
         built = {"build", "out", "dist"} if Path(folder) == ROOT else set()
-        kept = {".ci", ".github", ".gitignore"}
+        kept = {".ci", ".dockerignore", ".github", ".gitignore"}
         return {n for n in names if n in built or n.endswith((".egg-info", "__pycache__")) or n[0] == "."} - kept
 
     return made_once("sources", lambda folder: shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True))
