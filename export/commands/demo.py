@@ -149,6 +149,7 @@ def _run(bundle: Path, detector: Path, video: Path, page: Path) -> tuple[dict[st
     if best[1] is not None:
         shown.before += example(pose.contract, *best[1])
     words = f"{accuracy['verdict'].capitalize()}. {gate_words(accuracy)} {accuracy['data']['note']}."
+    shown.tiles.append((accuracy["verdict"], "accuracy gate of the bundle"))
     shown.after.append(section("Accuracy of every graph", words, table(*gate_table(accuracy))))
     shown.write(page, interrupted=tally.stop.number != 0)
     return summary(), [*tally.lines(), f"wrote {' and '.join(outputs.paths())}"]

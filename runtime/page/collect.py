@@ -55,6 +55,7 @@ class Collected:
         self.fps, self.threshold, self.program = fps, threshold, program
         self.before: list[str] = []
         self.after: list[str] = []
+        self.tiles: list[tuple[str, str]] = []
         self.pictures = Pictures(contract, threshold, boxes)
         self.lanes = Lanes()
         self.failures: list[Failure] = []

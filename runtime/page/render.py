@@ -21,7 +21,7 @@ def render(page: Collected, interrupted: bool) -> str:
         page.title,
         "failed" if page.failed else "interrupted" if interrupted else "done",
         _lead(page),
-        _tiles(page),
+        [*_tiles(page), *page.tiles],
         [*page.before, *charted, *page.after],
         page.facts,
         scripts=f"{data}\n<script>\n{part('page.js')}</script>\n",

@@ -24,6 +24,7 @@ class RunPage(Collected):
         program: the command that makes the page.
 
     Attributes:
+        tiles: more figures, each with what it is.
         before, after: more sections (`document.section`), before and after those of the run.
     """
 

@@ -47,6 +47,7 @@ def test_page_and_keypoints(folder: Path, capsys: pytest.CaptureFixture[str], mo
     before, after = re.findall(r'<figure><img src="(data:image/jpeg.*?)"', page)[:2]
     assert before != after
     with Bundle(folder / "hrnet_demo.pose") as bundle:
+        assert f"<b>{bundle.accuracy['verdict']}</b><span>accuracy gate" in page
         for row in bundle.accuracy["rows"]:
             assert f"<th>{row['backend']} {row['precision']}</th><td>{row['verdict']}</td>" in page
     # The coordinates of the table are those of the results.
