@@ -9,7 +9,7 @@ HYPOTHESIS ?= local
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --hypothesis-profile=$(HYPOTHESIS)
 
-.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types docs dist clean
+.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types docs dist release clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -72,10 +72,12 @@ engines: $(STAMP) ## engines of every family of networks, without a GPU: the tab
 	$(BIN)/pip install --quiet --disable-pip-version-check tensorrt_rtx==1.7.1.116
 	$(BIN)/python -m posert.benchmarks.engines $(FAMILIES)
 
-check: $(STAMP) types ## lint, types, import rules
+check: $(STAMP) types ## lint, types, import rules, Dockerfiles, workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=build/typing $(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile docker/jetson/posert/Dockerfile
+	$(BIN)/zizmor --offline --no-progress --quiet --min-severity medium .github/workflows
 
 # mypy reads paths, not import hooks: it is shown the root under its package name.
 build/typing/posert:
@@ -92,6 +94,12 @@ dist: $(STAMP) ## source distribution and wheel, checked, into dist/
 	rm -rf dist build/lib build/bdist.*
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
+
+release: $(STAMP) ## checks the release and builds what it publishes; prints the two lines that publish it
+	$(BIN)/python .ci/release check
+	$(MAKE) dist
+	if grep -q "^docs:" Makefile; then $(MAKE) docs; fi
+	$(BIN)/python .ci/release lines
 
 clean:
 	rm -rf build dist out *.egg-info

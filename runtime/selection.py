@@ -29,7 +29,7 @@ class Selection:
 def open_model(
     path: str | os.PathLike[str], trusted_keys: Iterable[str | os.PathLike[str]] | None = None
 ) -> Bundle | EngineFile:
-    """Open a `.pose` file, or an `.engine` file with its sidecar; `trusted_keys` as in `Bundle`.
+    """Open a `.pose` file, here or on the hub, or an `.engine` file with its sidecar; arguments as of `Bundle`.
 
     Raises:
         BundleError: the bundle cannot be used.

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import filelock
 import hypothesis
 import onnx
@@ -26,11 +27,14 @@ import pytest
 import torch
 
 from posert.export.archs.hrnet import HRNet
+from posert.export.demo import detector as demo_detector
+from posert.export.demo.videos import FPS, clip
 from posert.export.graph.reference import Reference, random_crops
 from posert.export.graph.to_onnx import to_onnx, with_crops
 from posert.export.graph.to_torchscript import to_torchscript
 from posert.runtime import registry
 from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bundle
+from posert.runtime.cli.main import main
 from posert.tests.contracts import contract_of
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +131,7 @@ def sources(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
     def ignore(folder: str, names: Iterable[str]) -> set[str]:
         built = {"build", "out", "dist"} if Path(folder) == ROOT else set()
-        kept = {".ci", ".gitignore"}
+        kept = {".ci", ".dockerignore", ".github", ".gitignore"}
         return {n for n in names if n in built or n.endswith((".egg-info", "__pycache__")) or n[0] == "."} - kept
 
     return made_once("sources", lambda folder: shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True))
@@ -190,6 +194,24 @@ def narrow_bundle(
         )
 
     return made_once("narrow_bundle", make) / "narrow.pose"
+
+
+@pytest.fixture(scope="session")
+def demo_files(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """demo.pose, in fp32 alone, detector.onnx, and 24 frames of the clip 0 of `val` as clip.mp4. Do not write there."""
+
+    def make(folder: Path) -> None:
+        options = ["--precision", "fp32", "--limit", "1", "--output", str(folder / "demo.pose")]
+        assert main(["build", "--arch", "pose_resnet_demo", "--weights", "demo", *options]) in (0, 3)
+        demo_detector.write(folder / "detector.onnx")
+        frames = [frame for frame, _ in clip("val", 0, 24)]
+        height, width = frames[0].shape[:2]
+        writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (width, height))
+        for frame in frames:
+            writer.write(frame)
+        writer.release()
+
+    return made_once("demo_files", make)
 
 
 @pytest.fixture(scope="session")

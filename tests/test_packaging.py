@@ -137,6 +137,7 @@ def test_an_extra_of_one_package_has_its_name() -> None:
     alone = {name: packages[0] for name, packages in extras.items() if len(packages) == 1}
     assert alone.pop("onnxruntime-cuda") == "onnxruntime-gpu"
     assert alone.pop("parquet") == "pyarrow"
+    assert alone.pop("hf") == "huggingface_hub"
     assert alone.pop("sign") == "cryptography"
     assert alone.pop("triton") == "tritonclient[grpc,http]"
     assert alone == {name: name for name in alone}

@@ -112,10 +112,13 @@ def edge(tmp_path_factory: pytest.TempPathFactory, distributions: tuple[Path, Pa
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, narrow_bundle: Path) -> Path:
-    """What the user has: a bundle, four pictures with labels, and results that are right."""
+def folder(tmp_path_factory: pytest.TempPathFactory, narrow_bundle: Path, demo_files: Path) -> Path:
+    """What the user has: a bundle, four pictures with labels, right results, and what a demo needs torch for."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "narrow.pose").write_bytes(narrow_bundle.read_bytes())
+    (folder / "out/demo").mkdir(parents=True)
+    (folder / "out/demo/hrnet_demo.pose").write_bytes((demo_files / "demo.pose").read_bytes())
+    (folder / "out/demo/demo_detector.onnx").write_bytes((demo_files / "detector.onnx").read_bytes())
     people = [sys.executable, "-m", "posert.export.demo.people", "--output", folder / "people", "--count", "4"]
     subprocess.run(people, check=True, capture_output=True)
     labels = json.loads((folder / "people/annotations.json").read_text())["annotations"]
@@ -132,6 +135,7 @@ def test_the_source_distribution_can_be_tested(distributions: tuple[Path, Path])
     with tarfile.open(distributions[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "README.md", "CONTRIBUTING.md", ".ci/run"}
+    needed |= {".ci/release", ".github/workflows/release.yml"}
     tested = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("*") if p.is_file() and p.suffix != ".pyc"}
     measured = {p.relative_to(ROOT).as_posix() for p in (ROOT / "benchmarks").rglob("*.py")}
     pages = (ROOT / "examples").rglob("*.md")
@@ -162,6 +166,7 @@ def test_the_api(edge: Path, folder: Path) -> None:
         ("verify narrow.pose", "openvino"),
         ("run narrow.pose people/images --boxes people/annotations.json --output drawn", "frames 4"),
         ("evaluate --dataset coco --annotations people/annotations.json --results results.json", "1.000"),
+        ("demo --no-open", "page out/demo/demo.html"),
         ("bench narrow.pose --precision fp32 --mode latency --people 1 --rounds 1", "openvino fp32"),
     ],
     ids=lambda value: value.split()[0],

@@ -18,7 +18,7 @@ from ..demo.frames import demo_frames
 from ..graph.to_onnx import OPSET, check_opset
 from .model import OnnxModel, OwnModel
 from .pipeline import build_bundle
-from .plan import PRECISIONS, Build, Plan, check_max_drift
+from .plan import PRECISIONS, Build, Plan, check_license, check_max_drift
 
 File = str | os.PathLike[str]
 Labels = tuple[File, File]
@@ -42,6 +42,7 @@ def build(
     max_drift: float | None = None,
     opset: int = OPSET,
     allow_similar: bool = False,
+    license: str = "",
     report: Report = lambda what, done, total: None,
 ) -> Build:
     """Make graphs of a network, judge them against it, and write the bundle: `posert build` from Python.
@@ -63,6 +64,7 @@ def build(
         opset: ONNX operator set.
         allow_similar: whether images of `calib` stay that look like one of `labels`. They are left out otherwise, and
             copies are refused.
+        license: of the weights, an SPDX identifier such as "Apache-2.0"; empty: not known. `posert card` states it.
         report: called with (step, items done, items in all).
 
     Returns:
@@ -82,6 +84,7 @@ def build(
         )
     check_opset(opset)
     check_max_drift(max_drift)
+    check_license(license)
     check_writable(Path(output))
     joints = len(contract.keypoints)
     model: OwnModel | OnnxModel
@@ -104,5 +107,6 @@ def build(
         tunable=calib is not None and calib != "demo",
         allow_similar=allow_similar,
         max_drift=max_drift,
+        license=license,
     )
     return build_bundle(plan, report)

@@ -104,10 +104,11 @@ def _holds_a_good_one(path: Path) -> bool:
 
 def _write(state: Build, path: Path, accuracy: dict[str, Any]) -> Path:
     loaded = state.loaded
+    known = {"license": state.plan.license} if state.plan.license else {}
     return write_bundle(
         path,
         name=state.plan.model.name,
-        model={**loaded.facts, "macs": state.macs, "checkpoint": asdict(loaded.provenance)},
+        model={**loaded.facts, "macs": state.macs, "checkpoint": {**asdict(loaded.provenance), **known}},
         contract=state.contract,
         graphs=state.graphs,
         golden=state.golden,

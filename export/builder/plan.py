@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ def check_max_drift(value: float | None) -> None:
         raise InputError(f"--max-drift {value}: expected px of the frame, such as 2 for two pixels")
 
 
+def check_license(value: str) -> None:
+    """Raise InputError: no SPDX identifier, as https://spdx.org/licenses lists them."""
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", value):
+        raise InputError(f"--license {value!r}: expected an SPDX identifier such as Apache-2.0, or LicenseRef-NAME")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to build.
@@ -56,6 +63,7 @@ class Plan:
         scales: file of ranges that `posert calibrate` found, or None to find them.
         allow_similar: whether calibration images that look like one of `held_out` stay; copies never do.
         engines: the TensorRT engines that the build ends in.
+        license: of the weights, an SPDX identifier; empty: not known.
     """
 
     model: Model
@@ -73,6 +81,7 @@ class Plan:
     max_drift: float | None = None
     allow_similar: bool = False
     engines: EnginePlan = field(default_factory=EnginePlan)
+    license: str = ""
 
     @property
     def on_strangers(self) -> bool:

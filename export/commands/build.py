@@ -29,6 +29,7 @@ _SMALL_MACS = 1e9
 _UNLABELLED_IMAGES = 8
 _TRIED_IMAGES = 40  # of the gate's; they tell half a cell of the heatmap from chance
 _SYNTHETIC = "int8 is calibrated on synthetic people; images of your own keep more accuracy: --calib and --calib-images"
+_DEMO_LICENSE = "Apache-2.0"  # posert's own: the demo's weights are part of it
 _UNDECIDED, _UNBUILT = 3, 2  # exit status
 _SIMILAR = "keep calibration images that look like one of --annotations; the report shows each pair"
 _UNPROVEN = "AP is unproven without labelled images: add --annotations person_keypoints_val.json --images DIR"
@@ -43,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     graphs("--int8", action="store_true", help="add int8 to --precision")
     graphs("--opset", type=int, metavar="N", help="ONNX operator set, 17 to 25 (default: 19)")
     graphs("--output", type=Path, metavar="FILE", help="bundle to write (default: ARCH-DATASET-HxW.pose)")
+    licence = "licence of the weights, an SPDX identifier such as Apache-2.0; posert card states it"
+    graphs("--license", default="", metavar="SPDX", help=licence)
     plain = "also write a plain ONNX graph, which takes normalised images, with the contract in its metadata"
     graphs("--onnx", type=Path, metavar="FILE", help=plain)
     graphs("--dynamic-size", action="store_true", help="with --onnx: any height and width, not only any batch size")
@@ -166,7 +169,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     from ...runtime.compilation import parse_targets
     from ..builder.engine_plan import plan_engines
     from ..builder.model import OnnxModel, PublishedModel
-    from ..builder.plan import Plan, check_max_drift
+    from ..builder.plan import Plan, check_license, check_max_drift
     from ..demo.frames import demo_frames
     from ..graph.to_onnx import OPSET, check_opset
     from ..weights.load import DEMO_NOTE, RANDOM_NOTE
@@ -189,6 +192,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     if not 0 <= args.max_drop < 1:
         raise PosertError(f"--max-drop {args.max_drop}: expected a fraction of AP, such as 0.005 for half a point")
     check_max_drift(args.max_drift)
+    check_license(args.license)
     opset = OPSET if args.opset is None else args.opset
     check_opset(opset)
     output = args.output or Path(f"{model.name}.pose")
@@ -224,6 +228,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         scales=args.calib_cache,
         allow_similar=args.allow_similar,
         engines=engines,
+        license=args.license or (_DEMO_LICENSE if demo else ""),
     )
 
 

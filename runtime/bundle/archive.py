@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..system.files import atomic_write
 from .contract import Contract
+from .hub import local_file
 from .manifest import GOLDEN, MANIFEST, REQUIRES, SCHEMA, check_manifest, load_manifest, parse_artifacts
 from .manifest import Artifact as Artifact  # part of this module's interface
 from .members import open_zip, read_manifest, read_member, seal
@@ -56,14 +57,14 @@ class Bundle:
     """An opened bundle. Reading is lazy: a member is read, and its hash checked, when it is asked for.
 
     Args:
-        path: the file.
+        path: the file, or hf://OWNER/NAME[@REVISION][/FILE.pose], which is downloaded from the Hugging Face Hub.
         trusted_keys: public keys, or files of them. One must have signed the bundle (`posert sign`), which is checked
             before anything of it is parsed; an empty list takes anybody's. None: the keys in `POSERT_TRUSTED_KEYS`,
             and anybody's bundle where that is not set.
 
     Raises:
         BundleError: the file is missing, truncated, no bundle, of another schema, not what its manifest says, or not
-            signed by a trusted key.
+            signed by a trusted key; or it cannot be had from the hub.
         InputError: a trusted key cannot be read.
     """
 
@@ -73,7 +74,7 @@ class Bundle:
         *,
         trusted_keys: Iterable[str | os.PathLike[str]] | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = local_file(path)
         keys = None if trusted_keys is None else [PublicKey.read(key) for key in trusted_keys]
         self._zip = open_zip(self.path, keys)
         try:

@@ -52,20 +52,21 @@ SHAPE: dict[str, Any] = {
     "schema": int,
     "requires?": str,
     "name": str,
-    "model": {"arch": str, "dataset": str, "checkpoint?": {"*": object}, "*": object},
+    "model": {"arch": str, "dataset": str, "checkpoint?": {"license?": str, "*": object}, "*": object},
     "contract": {"*": object},
     "artifacts": [{**shape_of(Artifact), "*": object}],
     "golden": {"file": str, "sha256": str, "bytes": int, "*": object},
     "calibration?": (dict, type(None)),
     "accuracy": {
         "verdict?": str,
-        "data?": {"metric?": str, "note?": str, "*": object},
+        "data?": {**dict.fromkeys(("metric?", "note?", "kind?", "subjects?"), str), "*": object},
+        **dict.fromkeys(("max_drop?", "max_drift?"), NUMBER_OR_NONE),
         **dict.fromkeys(("published?", "published_elsewhere?"), {"*": NUMBER}),
         "rows": [
             {
                 **dict.fromkeys(("precision", "backend", "verdict"), str),
                 **dict.fromkeys(("accuracy", "accuracy_drop", "pixel_drift_p95", "ms_per_person"), NUMBER_OR_NONE),
-                **dict.fromkeys(("dark_drift_p95?", "jumps?"), NUMBER_OR_NONE),
+                **dict.fromkeys(("dark_drift_p95?", "jumps?", "size_mb?"), NUMBER_OR_NONE),
                 **dict.fromkeys(("artifact?", "reason?"), str),
                 "*": object,
             }

@@ -8,16 +8,25 @@ from typing import Any
 
 AUTO = "auto"
 ALL = "all"
+HUB = "hf://OWNER/NAME[@REVISION][/FILE.pose] on the Hugging Face Hub"
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """The bundle, as the first positional argument."""
-    parser.add_argument("bundle", type=Path, help="a .pose file")
+    parser.add_argument("bundle", type=model, help=f"a .pose file, or {HUB}")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """A bundle or an engine, as the first positional argument: for commands that run one."""
-    parser.add_argument("bundle", type=Path, help="a .pose file, or an .engine file with its .json beside it")
+    engine = "an .engine file with its .json beside it"
+    parser.add_argument("bundle", type=model, help=f"a .pose file, {engine}, or {HUB}")
+
+
+def model(text: str) -> Path:
+    """A bundle or an engine as an argument's `type`; one on the hub is downloaded. Raises as `local_file`."""
+    from ..bundle.hub import local_file
+
+    return local_file(text)
 
 
 def add_session(parser: argparse.ArgumentParser, threads: bool = True) -> None:

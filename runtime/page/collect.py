@@ -49,9 +49,13 @@ class Collected:
         fps: float = 0.0,
         threshold: float = 0.3,
         boxes: bool = False,
+        program: str = "posert run",
     ) -> None:
         self.contract, self.title, self.facts = contract, title, dict(facts)
-        self.fps, self.threshold = fps, threshold
+        self.fps, self.threshold, self.program = fps, threshold, program
+        self.before: list[str] = []
+        self.after: list[str] = []
+        self.tiles: list[tuple[str, str]] = []
         self.pictures = Pictures(contract, threshold, boxes)
         self.lanes = Lanes()
         self.failures: list[Failure] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -88,7 +88,7 @@ class Pictures:
         if people is not None:
             # The centre of the first pixel of the frame lies at (factor - 1) / 2 of the picture.
             xy = (people.xy + np.float32(0.5)) * np.float32(factor) - np.float32(0.5)
-            scaled = Keypoints(xy, people.score, people.boxes * np.float32(factor), people.names)
+            scaled = replace(people, xy=xy, boxes=people.boxes * np.float32(factor))
             draw(small, scaled, self._contract, threshold=self._threshold, boxes=self._boxes)
         for quality in (82, 65, 45, 25):
             jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

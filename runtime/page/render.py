@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import json
 from html import escape
-from importlib.resources import files
-from string import Template
 
 from . import charts
 from .charts import number_of
 from .collect import Collected, Failure
+from .document import document, part, section
 from .pictures import FAILED
 
 
 def render(page: Collected, interrupted: bool) -> str:
     """The whole page."""
-    sections = [_viewer(page), _people(page), _joints(page), _speed(page), _figures(page), _failures(page)]
-    values = {
-        "title": escape(page.title),
-        "state": _state(page, interrupted),
-        "mark": {"failed": "failures", "interrupted": "interrupted", "done": "done"}[_state(page, interrupted)],
-        "lead": escape(_lead(page)),
-        "tiles": "".join(_tile(*one) for one in _tiles(page)),
-        "sections": "".join(sections),
-        "facts": "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in page.facts.items()),
-        "frames": str(page.frames),
-        "pictures": _pictures(page),
-    }
-    folder = files(__package__)
-    values |= {"style": (folder / "style.css").read_text("utf-8"), "script": (folder / "page.js").read_text("utf-8")}
-    return Template((folder / "page.html").read_text("utf-8")).substitute(values)
-
-
-def _state(page: Collected, interrupted: bool) -> str:
-    return "failed" if page.failed else "interrupted" if interrupted else "done"
+    charted = [_viewer(page), _people(page), _joints(page), _speed(page), _figures(page), _failures(page)]
+    data = f'<script type="application/json" id="pictures" data-frames="{page.frames}">{_pictures(page)}</script>'
+    return document(
+        page.program,
+        page.title,
+        "failed" if page.failed else "interrupted" if interrupted else "done",
+        _lead(page),
+        [*_tiles(page), *page.tiles],
+        [*page.before, *charted, *page.after],
+        page.facts,
+        scripts=f"{data}\n<script>\n{part('page.js')}</script>\n",
+    )
 
 
 def _seconds(page: Collected) -> float:
@@ -68,14 +60,10 @@ def _tiles(page: Collected) -> list[tuple[str, str]]:
     return tiles
 
 
-def _tile(figure: str, meaning: str) -> str:
-    return f'<div class="tile"><b>{escape(figure)}</b><span>{escape(meaning)}</span></div>'
-
-
 def _viewer(page: Collected) -> str:
     pictures = page.pictures.all()
     if not pictures:
-        return _section("Frames", "There is no picture: no frame could be read.", "")
+        return section("Frames", "There is no picture: no frame could be read.", "")
     start = next((place for place, one in enumerate(pictures) if one.people), 0)
     first = pictures[start]
     every = "every frame" if page.pictures.step == 1 else f"every {_ordinal(page.pictures.step)} frame"
@@ -91,7 +79,7 @@ def _viewer(page: Collected) -> str:
         f'<figure><img id="picture" src="{first.source}" alt="a drawn frame">'
         f'<figcaption id="caption">{escape(str(first.key))}</figcaption></figure>{controls}'
     )
-    return _section("Frames", f"{said}. Step with the arrow keys, or click into a chart.", body, "viewer")
+    return section("Frames", f"{said}. Step with the arrow keys, or click into a chart.", body, "viewer")
 
 
 def _pictures(page: Collected) -> str:
@@ -118,7 +106,7 @@ def _people(page: Collected) -> str:
         note += " Below, one lane per identity with its number of frames"
         note += f": the {shown} seen longest of {len(page.lanes):,}." if shown < len(page.lanes) else "."
         body += charts.lanes(page.lanes, page.series)
-    return _section("People", note, body + _axis(page))
+    return section("People", note, body + _axis(page))
 
 
 def _joints(page: Collected) -> str:
@@ -128,7 +116,7 @@ def _joints(page: Collected) -> str:
     which = f" The {shown} lowest of {page.joints} joints." if shown < page.joints else ""
     scale = "".join(f'<i class="s{level}"></i>' for level in range(11))
     note = f"The mean score of each joint over time, and over all frames.{which}"
-    return _section("Joint scores", note, f'{chart}{_axis(page)}<p class="scale">0 {scale} 1</p>')
+    return section("Joint scores", note, f'{chart}{_axis(page)}<p class="scale">0 {scale} 1</p>')
 
 
 def _speed(page: Collected) -> str:
@@ -149,7 +137,7 @@ def _speed(page: Collected) -> str:
     table = '<table><thead><tr><th>stage</th><th>per frame</th><th>share</th><th class="wide"></th></tr></thead>'
     note = "Time per frame, by the stage that the run waited for. High peaks are cut."
     body = charts.speed(stages, page.series) + _axis(page)
-    return _section("Speed", note, f"{body}{table}<tbody>{''.join(rows)}{total}</tbody></table>")
+    return section("Speed", note, f"{body}{table}<tbody>{''.join(rows)}{total}</tbody></table>")
 
 
 def _figures(page: Collected) -> str:
@@ -161,7 +149,7 @@ def _figures(page: Collected) -> str:
         + "</td></tr>"
         for one in page.figures
     )
-    return _section("Figures", "", f'<table class="figures"><tbody>{rows}</tbody></table>')
+    return section("Figures", "", f'<table class="figures"><tbody>{rows}</tbody></table>')
 
 
 def _failures(page: Collected) -> str:
@@ -171,18 +159,13 @@ def _failures(page: Collected) -> str:
     listed = sum(one.frames for one in page.failures)
     note = f"{listed:,} of {page.failed:,}; the results name all." if listed < page.failed else ""
     body = f'<table class="failures"><thead><tr><th>frame</th><th>why</th></tr></thead><tbody>{rows}</tbody></table>'
-    return _section("Failures", note, body)
+    return section("Failures", note, body)
 
 
 def _frames_of(failure: Failure) -> str:
     if failure.frames == 1:
         return str(failure.first)
     return f"{failure.first} to {failure.last}: {failure.frames:,} frames"
-
-
-def _section(title: str, note: str, body: str, name: str = "") -> str:
-    said = f"<p>{escape(note)}</p>" if note else ""
-    return f'<section class="{name}"><h2>{title}</h2>{said}{body}</section>'
 
 
 def _axis(page: Collected) -> str:

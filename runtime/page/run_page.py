@@ -21,6 +21,11 @@ class RunPage(Collected):
         fps: frame rate of a video, for times beside frame numbers; 0 if unknown.
         threshold: joints with a lower score are not drawn, where the page draws.
         boxes: whether it draws boxes.
+        program: the command that makes the page.
+
+    Attributes:
+        tiles: more figures, each with what it is.
+        before, after: more sections (`document.section`), before and after those of the run.
     """
 
     def write(self, path: Path, interrupted: bool = False) -> None:

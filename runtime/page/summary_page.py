@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from ..system.files import atomic_write
 from .charts import clock, number_of
+from .document import document, section, table
 
 _LISTED = 50  # causes of failures, and shards that failed
 
@@ -22,23 +20,18 @@ def write_summary(path: Path, summary: Mapping[str, Any], facts: Mapping[str, An
         summary: as in its summary.json.
         facts: what was run, by name.
     """
-    folder = files(__package__)
-    shards = summary["shards"]
     failed = bool(summary["failures"] or summary["stopped"])
-    state = "failed" if failed else "interrupted" if summary["interrupted"] or shards["left"] else "done"
-    values = {
-        "title": escape(summary["output"]),
-        "state": state,
-        "mark": {"failed": "failures", "interrupted": "unfinished", "done": "done"}[state],
-        "lead": escape(_lead(summary)),
-        "tiles": "".join(
-            f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in _tiles(summary)
-        ),
-        "sections": "".join(_sections(summary)),
-        "facts": "".join(f"<dt>{escape(k)}</dt><dd>{escape(_said(v))}</dd>" for k, v in facts.items()),
-        "style": (folder / "style.css").read_text("utf-8"),
-    }
-    text = Template((folder / "summary.html").read_text("utf-8")).substitute(values)
+    state = "failed" if failed else "interrupted" if summary["interrupted"] or summary["shards"]["left"] else "done"
+    text = document(
+        "posert annotate",
+        summary["output"],
+        state,
+        _lead(summary),
+        _tiles(summary),
+        _sections(summary),
+        {name: _said(value) for name, value in facts.items()},
+        mark="unfinished" if state == "interrupted" else "",
+    )
     with atomic_write(path) as file:
         file.write(text.encode())
 
@@ -97,16 +90,7 @@ def _sections(summary: Mapping[str, Any]) -> list[str]:
 
 def _table(title: str, note: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     more = f" The first {_LISTED} of {len(rows):,}." if len(rows) > _LISTED else ""
-    said = f"<p>{escape(note + more)}</p>" if note or more else ""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(_row(row) for row in rows[:_LISTED])
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<section><h2>{escape(title)}</h2>{said}{table}</section>"
-
-
-def _row(cells: Iterable[str]) -> str:
-    first, *others = cells
-    return f"<tr><th>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in others)}</tr>"
+    return section(title, note + more, table(head, rows[:_LISTED]))
 
 
 def _said(value: Any) -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.export.demo import detector as demo_detector
 from posert.export.demo.videos import FPS, clip
 from posert.runtime import PoseEstimator, PosePipeline
 from posert.runtime.cli.main import main
@@ -28,21 +25,8 @@ CLIP = 0  # of the split val
 
 
 @pytest.fixture(scope="module")
-def files(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """demo.pose, detector.onnx, and a clip as clip.mp4."""
-
-    def make(folder: Path) -> None:
-        options = ["--precision", "fp32", "--limit", "1", "--output", str(folder / "demo.pose")]
-        assert main(["build", "--arch", "pose_resnet_demo", "--weights", "demo", *options]) in (0, 3)
-        demo_detector.write(folder / "detector.onnx")
-        frames = pictures()
-        height, width = frames[0].shape[:2]
-        writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (width, height))
-        for frame in frames:
-            writer.write(frame)
-        writer.release()
-
-    return made_once("video_demo", make)
+def files(demo_files: Path) -> Path:
+    return demo_files
 
 
 def pictures(index: int = CLIP) -> list[NDArray[np.uint8]]:

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ...bench import MODES
 
     add = parser.add_argument
-    add("bundle", nargs="?", type=Path, help="a .pose or .engine file (or compare results with --compare)")
+    add("bundle", nargs="?", type=options.model, help="a .pose or .engine file (or compare results with --compare)")
     options.add_sessions(parser)
     modes = f"{', '.join(MODES)} (default: both)"
     add("--mode", type=options.comma_list, default=list(MODES), metavar="NAME,...", help=modes)

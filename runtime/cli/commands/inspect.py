@@ -72,6 +72,7 @@ def describe_engine(engine: EngineFile) -> list[str]:
 
 def _weights(checkpoint: dict[str, Any]) -> str:
     note = f"; {checkpoint['note']}" if checkpoint.get("note") else ""
+    note = f", licence {checkpoint['license']}{note}" if checkpoint.get("license") else note
     digest = checkpoint.get("sha256")  # random weights have none
     told = (checkpoint.get("source"), checkpoint.get("file"), f"sha256 {digest}" if digest else None)
     return " ".join(str(part) for part in told if part) + note
@@ -79,28 +80,14 @@ def _weights(checkpoint: dict[str, Any]) -> str:
 
 def _contract(c: Contract) -> list[str]:
     grown = "" if c.enlarge == (1, 1) else f"{c.enlarge[0]}x wider and {c.enlarge[1]}x higher, then "
+    from ...pose.words import output_words
+
     return [
         f"  takes      {c.width}x{c.height} px crops (width x height), uint8 {c.color}; trained on {c.model_color}, "
         f"mean {c.mean}, std {c.std}",
         f"  box        {grown}enlarged {c.padding}x, {'UDP' if c.udp else 'plain'} affine",
-        f"  gives      {_output(c)}",
+        f"  gives      {output_words(c)}",
     ]
-
-
-def _output(c: Contract) -> str:
-    from ...pose.heads import HEADS
-
-    if c.decode not in HEADS.names():
-        return f"{len(c.keypoints)} joints, decoded by {c.decode}, a rule that is not installed here"
-    rule = HEADS.load(c.decode)
-    shapes = rule.shapes(c)
-    kernels = " and ".join(str(k) for k in (c.kernel, c.kernel_y) if k)
-    decoded = f"decoded by {c.decode}" + (f" (kernel {kernels})" if rule.blurs else "")
-    if len(shapes) == 1:
-        maps, height, width = shapes[0]
-        return f"{maps} heatmaps of {width}x{height}, {decoded}"
-    (joints, along_x), (_, along_y) = shapes
-    return f"two vectors for each of {joints} joints, of {along_x} cells along x and {along_y} along y, {decoded}"
 
 
 def _accuracy(accuracy: dict[str, Any]) -> list[str]:

@@ -5,21 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ...system.progress import track
 from ...system.signals import StopSignals
 from .. import options, people
 from ..command import Command
-
-if TYPE_CHECKING:
-    from ...media.box_file import BoxFile
-    from ...media.sources import Frame, Source
-    from ...pipeline import PosePipeline
-    from ..recorder import Recording
-    from ..tally import Tally
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from ...results import Subject
     from ...smoothing import OneEuro
     from ...system.files import check_writable
+    from ..estimated import estimated
     from ..recorder import Recorder
     from ..tally import Tally
 
@@ -105,7 +97,9 @@ def run(args: argparse.Namespace) -> int:
     with open_outputs(files, subject, source.fps, summary) as outputs:
         recorder = Recorder(pose.contract, outputs, page, tally, args.joint_score, boxed, jitter)
         with tally.stop, recorder.open() as recording:
-            _process(source, boxes, pipeline, recording, tally, args.smooth == people.SAVITZKY_GOLAY)
+            late = args.smooth == people.SAVITZKY_GOLAY
+            for frame, found, error in estimated(source, pipeline, tally, boxes, smooth=late):
+                recording.add(frame, found, error)
         tally.finish()
     if page is not None and report is not None:
         if jitter is not None and (figures := jitter.figures()):
@@ -114,39 +108,6 @@ def run(args: argparse.Namespace) -> int:
     said = [*tally.lines(), f"wrote {' and '.join(summary()['outputs'])}"]
     print(json.dumps(summary()) if args.json else "\n".join(said))
     return 1 if tally.failed else 0
-
-
-def _process(
-    source: Source,
-    boxes: BoxFile | None,
-    pipeline: PosePipeline,
-    recording: Recording,
-    tally: Tally,
-    smooth: bool,
-) -> None:
-    """Send every frame through the pipeline and hand it on, until a signal."""
-    from ...each_frame import each_frame
-
-    frames = iter(track(source, source.name, source.total))
-
-    def read() -> Iterator[Frame]:
-        while not tally.stop.number:
-            with tally.seconds.timed("read", of="pose"):
-                frame = next(frames, None)
-            if frame is None:
-                return
-            yield frame
-
-    # Frames of a file overlap; the answer to a camera's frame comes before the next frame is read.
-    live = source.path is None
-    boxes_of = boxes.of if boxes is not None else lambda key: None
-    results = each_frame(pipeline, read(), boxes_of, smooth=smooth, live=live, keep=True)
-    while True:
-        with tally.seconds.timed("pose"):
-            taken, found, error = next(results, (None, None, ""))
-        if taken is None:
-            break
-        recording.add((taken.key, taken.image), found, error)
 
 
 def _print(text: str) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from posert.runtime.bundle.archive import Artifact, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
-from posert.runtime.cli.commands.inspect import _accuracy, _output, _weights
+from posert.runtime.cli.commands.inspect import _accuracy, _weights
 from posert.runtime.cli.main import main
+from posert.runtime.pose.words import output_words
 
 
 def full(path: Path) -> Path:
@@ -102,7 +103,7 @@ def test_what_comes_out(changes: dict[str, Any], told: str) -> None:
         **{"dataset": "coco", "keypoints": ("a", "b"), "flip_pairs": (), "skeleton": (), "sigmas": ()},
         **{"width": 24, "height": 32, "heatmap_width": 6, "heatmap_height": 8},
     }
-    assert _output(Contract(**{**values, **changes})) == told
+    assert output_words(Contract(**{**values, **changes})) == told
 
 
 @pytest.mark.parametrize(
