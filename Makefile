@@ -9,7 +9,7 @@ HYPOTHESIS ?= local
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --hypothesis-profile=$(HYPOTHESIS)
 
-.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types docs dist release clean
+.PHONY: demo test campaign test-slow test-pages test-gpu test-tensorrt test-triton engines check types docs dist release clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,8 +33,8 @@ campaign: $(STAMP) ## hostile input, kills and long runs by the thousand, see do
 test-slow: $(STAMP) ## what is marked slow; installs the wheel into an empty environment, for which it downloads 100 MB
 	$(PYTEST) -m slow
 
-test-wheel: $(STAMP) ## that part alone
-	$(BIN)/python -m pytest -q -m slow tests/test_wheel.py
+test-pages: $(STAMP) ## of those, every block of README, documentation and examples, and the wheel
+	$(PYTEST) -m slow tests/test_readme.py tests/docs tests/examples tests/test_wheel.py
 
 # On a machine whose Python has the GPU's libraries: make test-gpu BIN=$$(dirname $$(which python3)) STAMP=
 test-gpu: $(STAMP) ## what only a GPU can show, and the kernels under compute-sanitizer where it is installed
@@ -98,7 +98,7 @@ dist: $(STAMP) ## source distribution and wheel, checked, into dist/
 release: $(STAMP) ## checks the release and builds what it publishes; prints the two lines that publish it
 	$(BIN)/python .ci/release check
 	$(MAKE) dist
-	if grep -q "^docs:" Makefile; then $(MAKE) docs; fi
+	$(MAKE) docs
 	$(BIN)/python .ci/release lines
 
 clean:
