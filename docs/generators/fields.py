@@ -28,12 +28,17 @@ def table(name: str) -> str:
     lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
     for field, part in records[name]["properties"].items():
         default = f"`{json.dumps(part['default'])}`" if "default" in part else ""
-        lines.append(f"| `{field}` | {_type(part)} | {default} | {markdown(part['description'])} |")
+        lines.append(f"| `{field}` | {_type(part)} | {default} | {_sentence(part['description'])} |")
     return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    """A description, in which what stands between backticks is code."""
+    return "".join(part if part.startswith("`") else markdown(part) for part in re.split(r"(`[^`]*`)", text))
 
 
 def _type(part: dict[str, Any]) -> str:
     if part["type"] == "array":
-        return f"list of {_type(part['items'])}s"
+        return "list of " + re.sub(r"^\w+", r"\g<0>s", _type(part["items"]))
     kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
     return " or ".join(kinds)

@@ -87,6 +87,19 @@ def test_blocks_can_be_seen(page: Path) -> None:
     assert {block.language for block in blocks(text_of(page))} <= LANGUAGES
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_tables_and_lists_begin_after_an_empty_line(page: Path) -> None:
+    """On GitHub they need none; the site would show their lines as text."""
+    before, wrong = "", []
+    for line in re.sub(r"^```.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL).splitlines():
+        if (line.startswith("|") and not re.match(r"$|#|\|", before)) or (
+            re.match(r"([-*]|\d+\.) ", line) and not re.match(r"$|#|  |\s*([-*]|\d+\.) ", before)
+        ):
+            wrong.append(line)
+        before = line
+    assert not wrong
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if runnable(text_of(p))], ids=name)
 def test_commands_exist(page: Path) -> None:
     for block in runnable(text_of(page)):
