@@ -13,15 +13,16 @@ from ...runtime.accuracy.drift import DARK_PEOPLE, JUMP
 from ...runtime.accuracy.gate import HEATMAP_BOUND
 from ...runtime.accuracy.verdict import Parity, Row
 
+_UNUSED = {"failed": "failed", "undecided": "is undecided"}
 JUMP_NOTE = f"A joint jumps where it moves by more than {JUMP:.4g} of the crop's longer side: to another peak."
 
 
 def headline(parity: Parity) -> str:
     """The verdict in one sentence, with its figures; a second one names what is not used on this machine."""
-    unused = [row.key for row in parity.rows if row.verdict == "failed" and not row.counts]
-    more = f" {' and '.join(unused)} failed and will not be used." if unused else ""
-    rows = [row for row in parity.rows[1:] if row.counts or row.verdict != "failed"]
-    return _sentence(parity, rows) + more
+    unused = [row for row in parity.rows[1:] if not row.counts and row.verdict in _UNUSED]
+    rows = [row for row in parity.rows[1:] if row not in unused]
+    more = (f" {row.key} {_UNUSED[row.verdict]} and will not be used." for row in unused)
+    return _sentence(parity, rows) + "".join(more)
 
 
 def _sentence(parity: Parity, rows: Sequence[Row]) -> str:
