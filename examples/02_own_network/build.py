@@ -13,7 +13,6 @@ built = build(
     output="out/02/module.pose",
     name="mouse_net",
     labels=(f"{MOUSE}/test.json", f"{MOUSE}/images"),
-    max_drop=0.05,
 )
 for row in built.parity.rows:
     print(f"{row.backend:12} {row.precision:6} {row.verdict}")
