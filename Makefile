@@ -9,7 +9,7 @@ HYPOTHESIS ?= local
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --hypothesis-profile=$(HYPOTHESIS)
 
-.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types docs dist clean
+.PHONY: demo test campaign test-slow test-wheel test-gpu test-tensorrt test-triton engines check types dist clean
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -84,6 +84,7 @@ build/typing/posert:
 types: $(STAMP) build/typing/posert
 	$(BIN)/mypy
 
+.PHONY: docs
 docs: $(STAMP) ## the documentation site, into build/site: no dead link, nothing that a reader's browser fetches elsewhere
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
