@@ -86,6 +86,7 @@ build/typing/posert:
 types: $(STAMP) build/typing/posert
 	$(BIN)/mypy
 
+.PHONY: docs
 docs: $(STAMP) ## the documentation site, into build/site: no dead link, nothing that a reader's browser fetches elsewhere
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet

@@ -255,3 +255,15 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     for module in modules:
         sys.modules.pop(module, None)
     registry._entry_points.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """What `make demo` builds, without int8 and judged on fewer people, for blocks of examples and documentation."""
+
+    def make(folder: Path) -> None:
+        graphs = ["--precision", "fp32,fp16", "--engine", "none", "--limit", "8", "--max-drop", "0.05"]
+        output = ["--output", str(folder / "hrnet_demo.pose")]
+        assert main(["build", "--arch", "hrnet_demo", "--weights", "demo", *graphs, *output]) == 0
+
+    return made_once("demo_bundle", make) / "hrnet_demo.pose"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from posert.runtime.cli.main import main
 from posert.tests.blocks import blocks, environment, run, runnable
 
 ROOT = Path(__file__).parents[2]
@@ -19,18 +18,6 @@ DEMO = "out/demo/hrnet_demo.pose"
 QUICK = ("02_own_network", "03_int8")  # they need no bundle of the demo; the others are slow
 
 EXAMPLES = [pytest.param(f, id=f.name, marks=() if f.name in QUICK else pytest.mark.slow) for f in FOLDERS]
-
-
-@pytest.fixture(scope="session")
-def demo_bundle(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """What `make demo` builds, without int8 and judged on fewer people."""
-
-    def make(folder: Path) -> None:
-        graphs = ["--precision", "fp32,fp16", "--engine", "none", "--limit", "8", "--max-drop", "0.05"]
-        output = ["--output", str(folder / "hrnet_demo.pose")]
-        assert main(["build", "--arch", "hrnet_demo", "--weights", "demo", *graphs, *output]) == 0
-
-    return made_once("demo_bundle", make) / "hrnet_demo.pose"
 
 
 @pytest.fixture
