@@ -135,7 +135,7 @@ def test_the_source_distribution_can_be_tested(distributions: tuple[Path, Path])
     with tarfile.open(distributions[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"LICENSE", "CITATION.cff", "Makefile", "constraints.txt", "README.md", "CONTRIBUTING.md", ".ci/run"}
-    needed |= {".ci/release", ".github/workflows/release.yml"}
+    needed |= {".ci/release", ".dockerignore", ".github/workflows/release.yml", "docker/Dockerfile"}
     tested = {p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("*") if p.is_file() and p.suffix != ".pyc"}
     measured = {p.relative_to(ROOT).as_posix() for p in (ROOT / "benchmarks").rglob("*.py")}
     pages = (ROOT / "examples").rglob("*.md")

@@ -148,7 +148,8 @@ def _run(bundle: Path, detector: Path, video: Path, page: Path) -> tuple[dict[st
         shown.add_figure("Jitter", "mean acceleration of the joints", "px per frame²", figures)
     if best[1] is not None:
         shown.before += example(pose.contract, *best[1])
-    words = f"{accuracy['verdict'].capitalize()}. {gate_words(accuracy)} {accuracy['data']['note']}."
+    note = accuracy["data"]["note"]
+    words = f"{accuracy['verdict'].capitalize()}. {gate_words(accuracy)} {note[:1].upper()}{note[1:]}."
     shown.tiles.append((accuracy["verdict"], "accuracy gate of the bundle"))
     shown.after.append(section("Accuracy of every graph", words, table(*gate_table(accuracy))))
     shown.write(page, interrupted=tally.stop.number != 0)

@@ -46,7 +46,7 @@ def _joints(people: Keypoints, name: str) -> str:
     ids = [i if people.ids is None else int(people.ids[i]) for i in shown]
     head = ["joint", *(part for number in ids for part in (f"x, id {number}", "y", "score"))]
     rows = [
-        (joint, *(f"{v:.{digits}f}" for i in shown for v, digits in _values(people, i, k)))
+        (joint.replace("_", " "), *(f"{v:.{digits}f}" for i in shown for v, digits in _values(people, i, k)))
         for k, joint in enumerate(people.names)
     ]
     note = f"Keypoints.xy, px of {name}, and Keypoints.score."

@@ -52,7 +52,7 @@ def test_page_and_keypoints(folder: Path, capsys: pytest.CaptureFixture[str], mo
             assert f"<th>{row['backend']} {row['precision']}</th><td>{row['verdict']}</td>" in page
     # The coordinates of the table are those of the results.
     number = int(re.search(r"px of frame (\d+)", page)[1])  # type: ignore[index]
-    x, y = re.search(r"<th>left_wrist</th><td>(.*?)</td><td>(.*?)</td>", page).groups()  # type: ignore[union-attr]
+    x, y = re.search(r"<th>left wrist</th><td>(.*?)</td><td>(.*?)</td>", page).groups()  # type: ignore[union-attr]
     wrist = frames[number]["people"][0]["keypoints"][9]
     assert (float(x), float(y)) == pytest.approx(wrist[:2], abs=0.06)  # one digit
 
