@@ -43,7 +43,7 @@ class PoseEstimator(OfOneProcess):
 
     Args:
         bundle: path of a `.pose` file or of an `.engine` file with its sidecar, or an opened `Bundle` or `EngineFile`;
-            or hf://OWNER/NAME[@REVISION][/FILE.pose], a bundle on the Hugging Face Hub.
+            or `hf://OWNER/NAME[@REVISION][/FILE.pose]`, a bundle on the Hugging Face Hub.
         backend: "auto", or one of `posert.runtime.backends.backends()`.
         precision: "auto", one that the bundle holds ("fp32", "fp16", "int8"), or "bf16": the fp32 graph on CPUs that
             have bfloat16 arithmetic.

@@ -12,9 +12,13 @@ from mkdocs.structure.pages import Page
 from posert.docs.generators import api, built, cli, fields, links, tutorials
 
 
+def on_startup(command: str, dirty: bool) -> None:
+    """Lay out the sources before mkdocstrings looks for its paths: without them it would read the whole checkout."""
+    api.show_sources()
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the sections of the navigation that are empty in mkdocs.yml."""
-    api.show_sources()
     try:
         sections = {"Tutorials": tutorials.pages(), "Command line": cli.pages(), "Python": api.pages()}
     except links.DeadLinkError as error:

@@ -57,7 +57,7 @@ class Bundle:
     """An opened bundle. Reading is lazy: a member is read, and its hash checked, when it is asked for.
 
     Args:
-        path: the file, or hf://OWNER/NAME[@REVISION][/FILE.pose], which is downloaded from the Hugging Face Hub.
+        path: the file, or `hf://OWNER/NAME[@REVISION][/FILE.pose]`, which is downloaded from the Hugging Face Hub.
         trusted_keys: public keys, or files of them. One must have signed the bundle (`posert sign`), which is checked
             before anything of it is parsed; an empty list takes anybody's. None: the keys in `POSERT_TRUSTED_KEYS`,
             and anybody's bundle where that is not set.
