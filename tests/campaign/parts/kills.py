@@ -21,7 +21,6 @@ from posert.runtime.bundle.signature import SecretKey
 from posert.tests.campaign import material
 from posert.tests.campaign.case import Case, Defect, Part, Run
 from posert.tests.campaign.mutate import change_bytes, pick
-from posert.tests.campaign.parts.labels import _valid
 
 _TIMES = re.compile(
     r'"(seconds|frames_per_second|read|pose|draw|write|ms_per_person|ms_per_frame|total|report)": [-\d.e]+'
@@ -92,7 +91,7 @@ class _Uses:
             writer.write(material.frame(i % 7, 96, 80))
         writer.release()
         labels = folder / "labels.json"
-        labels.write_text(json.dumps(_valid("coco")["annotations"]))
+        labels.write_text(json.dumps(material.labels_and_results("coco")["annotations"]))
         bundle = material.bundle(folder)
         key = folder / "owner"
         SecretKey.new().write(key)

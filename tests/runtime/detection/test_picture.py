@@ -26,7 +26,8 @@ def test_a_frame_lies_inside(height: int, width: int, placement: Any, rounding: 
     found = fit(picture, (height, width), (320, 640))
     assert found.left >= 0 and found.top >= 0
     assert 1 <= found.width <= 640 - found.left and 1 <= found.height <= 320 - found.top
-    assert found.width == 640 or found.height == 320
+    less = rounding == "down"  # YOLOX's 1245 * (640 / 1245) is 639.99...
+    assert found.width >= 640 - less or found.height >= 320 - less
     if not one_ratio:  # then the frame's corners are those of its place exactly
         whole = np.array([[found.left, found.top, found.left + found.width, found.top + found.height]], np.float32)
         np.testing.assert_allclose(found.to_frame(whole), [[0, 0, width, height]], rtol=1e-6, atol=1e-4)
