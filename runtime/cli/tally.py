@@ -17,10 +17,14 @@ _TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in
 
 @dataclass
 class Tally:
-    """Counts, failures and times of a run. Drawing and writing overlap with the other stages."""
+    """Counts, failures and times of a run. Drawing and writing overlap with the other stages.
+
+    `subject` is what one is called who is found, and several, see `Contract.subject`.
+    """
 
     source: Source
     stop: StopSignals
+    subject: tuple[str, str] = ("person", "people")
     frames: int = 0
     people: int = 0
     failed: list[dict[str, Any]] = field(default_factory=list)
@@ -75,9 +79,11 @@ class Tally:
         """The summary for a terminal."""
         s = self.summary()
         failed = f", failed {len(self.failed)}" if self.failed else ""
-        counts = f"frames {self.frames}, people {self.people}{failed}{', interrupted' if self.stop.number else ''}"
+        one, several = self.subject
+        stopped = ", interrupted" if self.stop.number else ""
+        counts = f"frames {self.frames}, {several} {self.people}{failed}{stopped}"
         stages = " + ".join(f"{name} {ms:.1f}" for name, ms in s["ms_per_frame"].items())
-        per_person = f"; pose per person {s['ms_per_person']:.1f}" if self.people else ""
+        per_person = f"; pose per {one} {s['ms_per_person']:.1f}" if self.people else ""
         return [
             f"{self.source.name}: {counts}, {s['seconds']:.1f} s, {s['frames_per_second']:.1f} frames/s",
             f"ms per frame, side by side: {stages}{per_person}",

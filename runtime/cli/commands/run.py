@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
         about["detector"] = detector.description
         _print(detector.description)
     elif boxes is None:
-        _print("no --detector and no --boxes: each frame is taken as one person")
-    tally = Tally(source, StopSignals(deferred=True))
+        _print(f"no --detector and no --boxes: each frame is taken as one {pose.contract.subject[0]}")
+    tally = Tally(source, StopSignals(deferred=True), pose.contract.subject)
     page, jitter = None, RunJitter(args.joint_score) if source.video and report is not None else None
     if report is not None:
         told = {"bundle": str(args.bundle), **about, "output": str(args.output)}
