@@ -104,8 +104,8 @@ def _work(args: argparse.Namespace) -> int:
     bench.compare(rows)
     m, v = processor(), versions()
     print(
-        f"{inputs.title}; {bench.data['people']} held-out {bench.data['subjects']} ({bench.data['note']}), {len(inputs.crops)} to "
-        f"calibrate on; {m['cpu']}, {m['cores']} cores, load {load:.1f} before timing; OpenVINO {v['openvino']}, "
+        f"{inputs.title}; {bench.data['people']} held-out {bench.data['subjects']} ({bench.data['note']}), "
+        f"{len(inputs.crops)} to calibrate on; {m['cpu']}, {m['cores']} cores, load {load:.1f} before timing; OpenVINO {v['openvino']}, "
         f"ONNX Runtime {v['onnxruntime']}, {_NNCF[0].replace('==', ' ')}\n"
     )
     print(table({name: {**r, **times.get(name, {})} for name, r in rows.items()}, str(bench.data["metric"])))
