@@ -105,8 +105,8 @@ def _work(args: argparse.Namespace) -> int:
     m, v = processor(), versions()
     print(
         f"{inputs.title}; {bench.data['people']} held-out {bench.data['subjects']} ({bench.data['note']}), "
-        f"{len(inputs.crops)} to calibrate on; {m['cpu']}, {m['cores']} cores, load {load:.1f} before timing; OpenVINO {v['openvino']}, "
-        f"ONNX Runtime {v['onnxruntime']}, {_NNCF[0].replace('==', ' ')}\n"
+        f"{len(inputs.crops)} to calibrate on; {m['cpu']}, {m['cores']} cores, load {load:.1f} before timing; "
+        f"OpenVINO {v['openvino']}, ONNX Runtime {v['onnxruntime']}, {_NNCF[0].replace('==', ' ')}\n"
     )
     print(table({name: {**r, **times.get(name, {})} for name, r in rows.items()}, str(bench.data["metric"])))
     return 0
