@@ -39,7 +39,7 @@ from posert.tests.contracts import contract_of
 
 ROOT = Path(__file__).parents[1]
 
-# More examples where nobody waits: pytest --hypothesis-profile=ci, as .ci/run does.
+# More examples where nobody waits: pytest --hypothesis-profile=ci, as `.ci/run all` does.
 hypothesis.settings.register_profile("local", max_examples=30, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=100, deadline=None)
 hypothesis.settings.load_profile("local")
