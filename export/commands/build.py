@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..builder.model import Loaded
     from ..builder.plan import Plan
 
-# Held-out images of the demo: as many as judge every row in a minute or two on two cores. Networks of the published
+# Held-out images of the demo: as many as judge every row in a few minutes on two cores. Networks of the published
 # size take a hundred times longer per person than the narrow demo.
 _DEMO_IMAGES = {"small": 400, "large": 60}
 _SMALL_MACS = 1e9
