@@ -74,6 +74,7 @@ def _work(args: argparse.Namespace) -> int:
                 done[every, drawn] = record
                 journal.add(record)
                 log(f"detector on every frame of {every}, {'drawn' if drawn else 'not drawn'}: {record['share']:.3f}")
+    print("; ".join(sorted({f"{r['ran']}, {r['people']:.2g} people per frame" for r in done.values()})), end="\n\n")
     print(table(done.values()))
     return 0
 
@@ -109,6 +110,7 @@ def _measured(args: argparse.Namespace, video: Path, frames: list[Image], every:
     return {
         "every": every,
         "drawn": drawn,
+        "ran": stages.ran,
         "cores": _cores(),
         "people": float(np.mean([len(boxes) for boxes in stages.boxes])),
         "ms": medians,
@@ -128,6 +130,7 @@ class _Stages:
         self._video, self._frames, self._every = video, frames, every
         self._detector = Detector(detector, threads=1)
         self._pose = PoseEstimator(bundle, threads=1)
+        self.ran = f"{self._pose.selection.backend} {self._pose.selection.precision}"
         self._found = [self._detector(frame) if i % every == 0 else None for i, frame in enumerate(frames)]
         self.boxes: list[NDArray[np.float32]] = []
         self._people: list[Keypoints] = []
