@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..runtime.errors import InputError
-from ..runtime.system.files import check_writable, sha256
+from ..runtime.system.files import atomic_folder, check_writable, sha256
 
 MARKER = "posert-export.json"
 """In every such folder: what wrote it, and the sha256 of each file."""
@@ -42,25 +40,12 @@ def check_folder(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """An empty folder that becomes `path` when the block ends without an exception; otherwise nothing remains.
+    """An empty folder that becomes `path`, which `check_folder` has passed, when the block ends without an exception.
 
-    `about` goes into its marker, beside the hashes of the files.
+    Otherwise nothing remains. `about` goes into its marker, beside the hashes of the files.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with atomic_folder(path, None) as draft:
         yield draft
         names = sorted(file for file in draft.rglob("*") if file.is_file())
         files = {file.relative_to(draft).as_posix(): sha256(file) for file in names}
         (draft / MARKER).write_text(json.dumps({**about, "files": files}, indent=1))
-        draft.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            path.rename(old / "old")  # a folder cannot be renamed over another one that holds files
-            draft.rename(path)
-            shutil.rmtree(old)
-        else:
-            draft.rename(path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise

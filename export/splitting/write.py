@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from ...runtime.accuracy.label_csv import is_label_csv, table_of
 from ...runtime.errors import InputError
 from ...runtime.metrics.coco_files import read_json
-from ...runtime.system.files import check_writable
+from ...runtime.system.files import atomic_folder, check_writable
 from .groups import Group
 
 
@@ -34,25 +32,19 @@ def write_sides(
     """
     check_folder(folder)
     names = {side: {name for group in groups for name in group.names} for side, groups in sides.items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        if is_label_csv(annotations):
-            for side, chosen in names.items():
-                (beside / f"{side}.csv").write_text(_rows(annotations, images, chosen), encoding="utf-8", newline="")
-        else:
-            whole = read_json(annotations)
-            for side, chosen in names.items():
-                (beside / f"{side}.json").write_text(json.dumps(_part(whole, chosen), indent=1))
-        (beside / "split.json").write_text(json.dumps(summary, indent=1))
-        beside.chmod(0o755)  # mkdtemp makes it private
-        if folder.is_dir():
-            folder.rmdir()
-        beside.rename(folder)
+        with atomic_folder(folder, None) as beside:
+            if is_label_csv(annotations):
+                for side, chosen in names.items():
+                    rows = _rows(annotations, images, chosen)
+                    (beside / f"{side}.csv").write_text(rows, encoding="utf-8", newline="")
+            else:
+                whole = read_json(annotations)
+                for side, chosen in names.items():
+                    (beside / f"{side}.json").write_text(json.dumps(_part(whole, chosen), indent=1))
+            (beside / "split.json").write_text(json.dumps(summary, indent=1))
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _part(whole: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .picture import PADDING
 _TYPES = ("float32", "float16", "uint8")
 _SIZE = (640, 640)  # of an input whose size the file leaves open, as nearly all detectors are trained
 _MAX_BYTES = 1 << 30  # of a detector's file; the largest that is known has a tenth
+_MAX_PIXELS = 4096 * 4096  # of its input, which the file declares; detectors are trained with 1536x1536 at most
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def picture_input(session: GraphSession, size: int | tuple[int, int] | None) -> 
         raise DetectorError(f"size={asked} (height, width), and {said}: leave size out, or export it for that size")
     if min(given) < 1:
         raise DetectorError(f"size={given}; expected a height and a width, px")
+    if given[0] * given[1] > _MAX_PIXELS:
+        raise DetectorError(f"{said}, a picture of {given[1]}x{given[0]} px; expected at most {_MAX_PIXELS} px")
     return PictureInput(index, given, tensor.dtype, channels_last)
 
 
@@ -148,6 +152,8 @@ def _constant(tensor: Tensor, size: tuple[int, int]) -> NDArray[Any]:
         return np.array([[size[1], size[0]]], tensor.dtype)
     if tensor.name == "pixel_mask":  # DETR: 1 where the picture is not padded
         shape = [want or have for want, have in zip(tensor.shape, (1, *size), strict=False)]
+        if math.prod(shape) > _MAX_PIXELS:
+            raise DetectorError(f"the detector's pixel_mask is {tensor.shape}; expected at most {_MAX_PIXELS} px")
         return np.ones(shape, tensor.dtype)
     raise DetectorError(
         f"the detector has the input {tensor.name} {tensor.shape} {tensor.dtype} beside its picture, which posert does "

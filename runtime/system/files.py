@@ -84,15 +84,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike[str], pattern: str) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], pattern: str | None) -> Iterator[Path]:
     """Open a new folder that becomes `path` when the block ends without an exception; otherwise nothing remains.
 
     A folder of this name is replaced if it holds only files that match `pattern`, such as "*.json": results of an
-    earlier run. Missing folders above it are created. Raises InputError: it holds something else, or it cannot be
-    created or renamed.
+    earlier run. With None it is replaced whatever it holds, for callers that have looked. Missing folders above it are
+    created. Raises InputError: it holds something else, or it cannot be created or renamed.
     """
     path = Path(path)
-    if path.exists() or path.is_symlink():
+    if pattern is not None and (path.exists() or path.is_symlink()):
         others = [] if not path.is_dir() else [p.name for p in path.iterdir() if not p.match(pattern) or p.is_dir()]
         if path.is_symlink() or not path.is_dir() or others:
             reason = f"it holds {others[0]}, and not only {pattern}" if others else "it is not a folder"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +69,26 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, error: type[BaseExcepti
             (folder / "b").write_text("2")
             raise error
     assert (path / "a").read_text() == "1" and [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    line = f"{KILLED}({str(tmp_path / 'out')!r})"
+    with subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "written\n"
+        writer.kill()
+    (draft,) = tmp_path.iterdir()
+    os.utime(draft, (0, 0))
+    write(tmp_path / "out", a="1")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+KILLED = """
+import time
+from pathlib import Path
+from posert.export.output_folder import new_folder
+def write(path):
+    with new_folder(Path(path), {}) as folder:
+        (folder / "a").write_text("half")
+        print("written", flush=True)
+        time.sleep(600)
+write"""

@@ -156,6 +156,14 @@ class TestSizes:
         with pytest.raises(DetectorError, match="expected a height and a width"):
             Detector(give({"output": zeros(1, 84, CELLS)}, shape=self.OPEN), size=0)
 
+    def test_that_would_take_the_memory(self, give: Give) -> None:
+        for shape in ((1, 3, 1 << 31, 32), (1, 3, 4097, 4096)):
+            with pytest.raises(DetectorError, match="expected at most 16777216 px"):
+                Detector(give({"output": zeros(1, 84, CELLS)}, shape=shape), backend="onnxruntime")
+        masks = {"pixel_mask": (INT64, (1, 1 << 31, 64))}
+        with pytest.raises(DetectorError, match="pixel_mask is .* expected at most"):
+            Detector(give(logits(92), others=masks), backend="onnxruntime")
+
 
 class TestClasses:
     NAMES = {"names": "{0: 'cat', 1: 'Person', 2: \"it's\"}", "task": "detect"}
