@@ -31,6 +31,7 @@ from posert.runtime.accuracy.estimation import estimate
 from posert.runtime.accuracy.frames import Frames, read_frames
 from posert.runtime.accuracy.golden import relative_error
 from posert.runtime.accuracy.people import People, labelled_people
+from posert.runtime.accuracy.recorder import Recorder
 from posert.runtime.accuracy.scorer import Evaluation, Scorer
 from posert.runtime.backends import load_backend
 from posert.runtime.bundle.archive import Bundle
@@ -119,7 +120,7 @@ class Population:
         """Run a graph over everyone."""
         backend = "onnxruntime" if precision == "int8_gpu" else _BACKEND
         session = load_backend(backend).open(graph, precision)
-        pose = PoseEstimator.from_session(self.contract, session, Selection(backend, precision, "benchmark"))
+        pose = Recorder(PoseEstimator.from_session(self.contract, session, Selection(backend, precision, "benchmark")))
         people, k = self.people, len(self.contract.keypoints)
         xy, score = np.empty((len(people), k, 2)), np.empty((len(people), k))
         outputs: list[Outputs] = []

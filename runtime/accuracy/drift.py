@@ -1,7 +1,7 @@
 """How far joints move from the reference's: as the user sees them, and as DARK sees them.
 
 A rule that steps by quarters of a cell hides moves within the step and doubles those across it; DARK shows what the
-network itself does. So both are measured, DARK on a sample, since the outputs are computed a second time for it.
+network itself does. So both are measured, DARK on a sample, since it takes the outputs to the host and time to decode.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from .frames import Frames
 from .golden import relative_error
 from .jitter import Videos
 from .people import Float, labelled_people
+from .recorder import Recorder
 from .scorer import Scorer, paired_interval
 from .verdict import PCK, Parity, Row, Worst
 
@@ -166,6 +167,7 @@ class AccuracyGate:
     def _run(self, candidate: Candidate) -> _Run:
         people, name = self._people, f"{candidate.backend} {candidate.precision}"
         pose = candidate.open()
+        recorder = Recorder(pose)
         k = len(pose.contract.keypoints)
         xy, score = np.empty((len(people), k, 2), np.float32), np.empty((len(people), k), np.float32)
         outputs, times, total = [], [], len(np.unique(people.image))
@@ -173,12 +175,12 @@ class AccuracyGate:
         exact = None if dark is None else np.full_like(xy, np.nan)
 
         def run(frame: Image, members: Members) -> Keypoints:
-            return pose(frame, people.xyxy[members])
+            return recorder(frame, people.xyxy[members])
 
         for one in estimate(people, self._frames.load_index, run, warm_up=True, runner=name):
             xy[one.members], score[one.members] = one.result.xy, one.result.score
             if one.image in self._sample and (dark is not None or kept < _HEATMAP_PEOPLE):
-                found = pose.outputs(one.frame, people.xyxy[one.members])
+                found = recorder.outputs(one.frame, people.xyxy[one.members])
                 if dark is not None and exact is not None:
                     exact[one.members] = drifts.joints(found, dark, people, one.members)
                 if kept < _HEATMAP_PEOPLE:

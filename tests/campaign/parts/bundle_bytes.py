@@ -149,10 +149,8 @@ def _members(case: Case, held: Members, comment: bytes) -> bytes:
             entries[at] = (info, change_bytes(rng, data, case.done))
         elif way == "manifest":
             text = json.dumps(change_json(rng, json.loads(held["manifest.json"]), case.done)).encode()
-            entries[[i.filename for i, _ in entries].index("manifest.json") if at == 0 else 0] = (
-                zipfile.ZipInfo("manifest.json"),
-                text,
-            )
+            manifests = [i for i, (entry, _) in enumerate(entries) if entry.filename == "manifest.json" and at == 0]
+            entries[(manifests or [0])[0]] = (zipfile.ZipInfo("manifest.json"), text)
         elif way == "order":
             entries = [entries[i] for i in rng.permutation(len(entries))]
         else:
