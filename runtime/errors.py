@@ -65,7 +65,7 @@ def naming(*files: str | os.PathLike[str] | None) -> Iterator[None]:
     names = [str(file) for file in files if file is not None]
     try:
         yield
-    except (BackendError, DetectorError, InputError) as error:
+    except PosertError as error:
         if any(os.path.basename(name) in str(error) for name in names):
             raise
         raise type(error)(f"{' and '.join(names)}: {error}") from error

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...runtime.errors import ConfigError
+from ...runtime.errors import ConfigError, naming
 from . import yaml_file
 from .evaluate import read_config
 from .fields import Field
@@ -31,7 +31,11 @@ def read_joints(path: str | Path, config_root: Path | None = None) -> Joints:
     Raises:
         ConfigError: the file cannot be read, or does not say the joints; the message says what is expected.
     """
-    path = Path(path)
+    with naming(path):
+        return _read(Path(path), config_root)
+
+
+def _read(path: Path, config_root: Path | None) -> Joints:
     if path.suffix == ".py":
         top = read_config(path, config_root).top
         if not top["dataset_info"]:

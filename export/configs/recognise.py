@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.bundle.contract import Contract
-from ...runtime.errors import ConfigError, ContractError
+from ...runtime.errors import ConfigError, ContractError, naming
 from ...runtime.pose.heads import head
 from . import checkpoint, experiment, mmdeploy, mmpose0, mmpose1, onnx_file, yaml_file
 from .description import COMBINED, Description
@@ -44,6 +44,11 @@ def read_description(path: str | os.PathLike[str], *, config_root: str | os.Path
     path, root = Path(path), None if config_root is None else Path(config_root)
     if not path.exists():
         raise ConfigError(f"there is no file {path}")
+    with naming(path):
+        return _of_any(path, root)
+
+
+def _of_any(path: Path, root: Path | None) -> Description:
     if not is_regular(path):
         raise ConfigError(f"{path}:1: a folder, device or pipe, expected {_KNOWN}")
     with path.open("rb") as file:

@@ -28,6 +28,8 @@ _COUNTER = "num_batches_tracked"
 # Where checkpoints hold weights. The HRNet repository keeps those of the best epoch beside the last ones, and a text
 # under `model`.
 _STATES = ("best_state_dict", "state_dict", "model", "model_state_dict")
+# What torch raises for files that are cut off or changed: its reader of old files checks by assertions.
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, AssertionError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def _read(path: Path) -> Any:
         if head.startswith((b"<!doctype", b"<html")):
             raise CheckpointError(f"{path} is a web page, not a checkpoint: download it again") from None
         raise
-    except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+    except (pickle.UnpicklingError, safetensors.SafetensorError, *_UNREADABLE) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}): it is cut off or of another kind; "

@@ -17,7 +17,14 @@ from ..system.forks import OfOneProcess
 from . import Backend, GraphRequest, Tensor
 
 _MAX_BYTES = 1_750_000_000
-"""For the arrays of a run, weights not counted. hrnet_w48 at 384x288 takes 0.25 GB for eight people, flipped too."""
+"""For the arrays of a run, and the weights of open sessions. hrnet_w48 at 384x288 takes 0.25 GB for eight people,
+flipped too."""
+
+# Input x, output y, both float32 of one number, and an Identity between them.
+_IDENTITY = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
 
 
 def open_graph(model: Path | bytes, precision: str, options: Any, provider: Any) -> Any:
@@ -26,18 +33,45 @@ def open_graph(model: Path | bytes, precision: str, options: Any, provider: Any)
 
     options.log_severity_level = 4  # its warnings about unused initialisers do not help the user, its errors are raised
     if provider == "CPUExecutionProvider":
-        _bound_memory()
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")  # weights do not count
+        release_memory()
+        _share_memory(options)
     try:
         return ort.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # the library's exceptions share no base class but Exception
         raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
 
 
-@cache  # once for the process: sessions share the memory
+def release_memory() -> None:
+    """Give back what no run is using: what was allocated once stays allocated otherwise.
+
+    Before a session is opened, because the library reserves memory for weights without a look at the bound. Where no
+    room is left, the difference, which has no sign, becomes a huge number: there is no bound from then on.
+    """
+    session, options = _smallest()
+    session.run(None, {"x": np.zeros(1, np.float32)}, options)
+
+
+@cache
+def _smallest() -> tuple[Any, Any]:
+    """A session that computes nothing, and the options of a run that ends with the release of memory."""
+    import onnxruntime as ort
+
+    _bound_memory()
+    options, of_run = ort.SessionOptions(), ort.RunOptions()
+    options.intra_op_num_threads = 1  # no threads of its own
+    _share_memory(options)
+    of_run.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return ort.InferenceSession(_IDENTITY, options, providers=["CPUExecutionProvider"]), of_run
+
+
+def _share_memory(options: Any) -> None:
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # Weights of a large network fit where the arrays of a run take all of the bound.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+
+
 def _bound_memory() -> None:
-    """Bound what the sessions of this process may take: a few bytes of a graph may ask for any number of gigabytes."""
+    """Bound what the sessions of this process take together: a few bytes may ask for any number of gigabytes."""
     import onnxruntime as ort
 
     cpu = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
@@ -68,6 +102,7 @@ class _GraphRequest:
         try:
             self._outputs = tuple(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
         except Exception as error:  # as in `open_graph`
+            release_memory()
             raise BackendError(f"ONNX Runtime {BACKEND.library_version()} failed while it ran: {error}") from error
 
     def wait(self) -> tuple[NDArray[Any], ...]:
@@ -117,6 +152,7 @@ class Session(OfOneProcess):
         try:
             return tuple(self._session.run(None, {self._input: crops}))
         except Exception as error:  # as in `open_graph`
+            release_memory()
             raise BackendError(f"ONNX Runtime {BACKEND.library_version()} failed while it ran: {error}") from error
 
 

@@ -24,6 +24,7 @@ class Tally:
 
     source: Source
     stop: StopSignals
+    bundle: str
     subject: tuple[str, str] = ("person", "people")
     frames: int = 0
     people: int = 0
@@ -56,7 +57,7 @@ class Tally:
         if not self.frames:
             why = "no frame could be read; does another program use it?"
             if self.failed:
-                why = f"no frame could be used; the first error: {self.failed[0]['error']}"
+                why = f"no frame could be used with {self.bundle}; the first error: {self.failed[0]['error']}"
             raise InputError(f"{self.source.name}: {why}")
         if self.source.video and declared and read < _TRUNCATED * declared:
             self.fail({"error": f"only {read} of {declared} frames could be read; the file may be truncated"})

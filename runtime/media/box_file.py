@@ -34,15 +34,16 @@ _NUMBER = re.compile(
 class BoxFile:
     """Boxes by image name or frame number, from a file of one of `FORMATS`.
 
-    Of COCO files only people are used, and no crowd regions; boxes with a score below `min_score` are left out.
+    Of COCO files only people are used, and no crowd regions. Boxes with a score below `min_score`, if one is given, are
+    left out.
 
     Raises:
         InputError: the file is in none of the formats, or a record does not fit: nothing is left out in silence.
     """
 
-    def __init__(self, path: str | os.PathLike[str], min_score: float = 0.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], min_score: float | None = None) -> None:
         self.path = Path(path)
-        if not math.isfinite(min_score):
+        if min_score is not None and not math.isfinite(min_score):
             raise InputError(f"boxes with a score below {min_score} cannot be left out: expected a number")
         try:
             data = self.path.read_bytes()
@@ -60,7 +61,8 @@ class BoxFile:
                 raise InputError(
                     f"{self.path}: {owner[key]} and {name} have one file name; give boxes for one folder at a time"
                 )
-            found.setdefault(key, []).extend(box[:4] for box in boxes if len(box) < 5 or box[4] >= min_score)
+            least = -math.inf if min_score is None else min_score
+            found.setdefault(key, []).extend(box[:4] for box in boxes if len(box) < 5 or box[4] >= least)
         with np.errstate(over="ignore"):  # what is too large for single precision is infinite, and refused as such
             self._boxes = {key: np.array(boxes, np.float32).reshape(-1, 4) for key, boxes in found.items()}
 

@@ -22,11 +22,11 @@ class DrawnVideo:
     """An MP4 video (MPEG-4 Part 2, which every build of OpenCV can write) of frames of one size.
 
     It is written beside its place. Leaving the context renames it if it was checked and is `whole`; otherwise nothing
-    remains.
+    remains. `source` is where the frames and their rate come from, for messages.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
-        self.path, self._fps = path, fps or _DEFAULT_FPS
+    def __init__(self, path: Path, fps: float, source: str) -> None:
+        self.path, self._fps, self._source = path, fps or _DEFAULT_FPS, source
         # OpenCV takes the format from the suffix
         self._part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         self._shape: tuple[int, ...] = ()
@@ -43,7 +43,11 @@ class DrawnVideo:
             self._shape, size = frame.shape, (frame.shape[1], frame.shape[0])
             self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
             if not self._writer.isOpened():
-                raise InputError(f"{self.path}: OpenCV {cv2.__version__} cannot write an MP4 video of {size} here")
+                raise InputError(
+                    f"cannot write {self.path}: OpenCV {cv2.__version__} makes no MP4 video of {size[0]}x{size[1]} px "
+                    f"and {self._fps:g} frames/s here. The rate is what {self._source} declares: if it is wrong, give "
+                    "it another one, as with ffmpeg -i SOURCE -r 25 NEW"
+                )
         if frame.shape != self._shape:  # OpenCV would drop it silently
             raise InputError(f"{self.path}: a frame is {frame.shape}, but the video began with {self._shape}")
         self._writer.write(frame)

@@ -93,7 +93,7 @@ def open_outputs(
     """
     with contextlib.ExitStack() as stack:
         # The video is entered first: it gets its name after the results have theirs, and not if they fail.
-        video = stack.enter_context(DrawnVideo(files.video, fps)) if files.video else None
+        video = stack.enter_context(DrawnVideo(files.video, fps, subject.source)) if files.video else None
         writer = stack.enter_context(files.format.open(files.results, subject))
         outputs = Outputs(files, writer, video or DrawnImages(files.images))
         try:

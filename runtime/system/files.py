@@ -72,13 +72,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         _remove_abandoned(path.parent.absolute())
         descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=_PART, dir=path.parent)
         _lock(descriptor)
+    file = io.BufferedWriter(_File(descriptor, path))
     try:
-        with io.BufferedWriter(_File(descriptor, path)) as file:
-            yield file
+        yield file
+        file.close()
         with _reporting(path):
             os.chmod(temporary, 0o644)  # mkstemp creates files that only their owner can read
             os.replace(temporary, path)
     except BaseException:
+        with contextlib.suppress(InputError):  # what is left in the buffer is not wanted, so the first error passes on
+            file.close()
         Path(temporary).unlink(missing_ok=True)
         raise
 

@@ -100,7 +100,7 @@ def _near(rng: Rng, owner: Any, key: Any) -> None:
     elif isinstance(old, int):
         owner[key] = pick(rng, (old + 1, old - 1, -old, old * 2, float(old), str(old), 0, *NUMBERS[:26]))
     elif isinstance(old, float):
-        owner[key] = pick(rng, (-old, old * 1e6, old / 1e6, int(old), str(old), 0.0, *NUMBERS[20:]))
+        owner[key] = pick(rng, (-old, old * 1e6, old / 1e6, int(np.nan_to_num(old)), str(old), 0.0, *NUMBERS[20:]))
     elif isinstance(old, str):
         owner[key] = pick(rng, (old + "x", old[:-1], old.upper(), f"../{old}", f"/{old}", f"{old}\0", *TEXTS))
     elif isinstance(old, list):

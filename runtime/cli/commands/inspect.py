@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
         if isinstance(opened, Bundle):
             print(json.dumps(opened.manifest) if args.json else "\n".join(describe(opened)))
         elif args.json:
-            print(sidecar_of(opened.path).read_text("utf-8-sig"))
+            print(json.dumps(json.loads(sidecar_of(opened.path).read_bytes())))
         else:
             print("\n".join(describe_engine(opened)))
     return 0

@@ -227,7 +227,8 @@ class _Uses:
             journal.add("more")
         with Journal(path, {"k": 1}) as journal:
             again = journal.records
-        if kept != _RECORDS[: len(kept)] and kept[: len(_RECORDS)] != _RECORDS:
+        once = [one for i, one in enumerate(kept) if i == 0 or one != kept[i - 1]]  # a whole line may be doubled
+        if once != _RECORDS[: len(once)] and once[: len(_RECORDS)] != _RECORDS:
             raise Defect("another record in silence", f"{kept}"[:300])
         if again != [*kept, "more"]:
             raise Defect("a record lost", f"{again}"[:300])

@@ -90,3 +90,11 @@ def test_an_openmmlab_config_needs_the_edge_install_only(files: tuple[str, str])
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "MMPose 1.x config" in " ".join(done.stdout.split()), done.stderr
+
+
+def test_an_unknown_decode_rule_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contract = {"dataset": "coco", "keypoints": ["a"], "flip_pairs": [], "skeleton": [], "sigmas": []}
+    sizes = {"width": 24, "height": 32, "heatmap_width": 6, "heatmap_height": 8}
+    (tmp_path / "contract.json").write_text(json.dumps({**contract, **sizes, "decode": "DEFAULT"}))
+    assert main(["contract", str(tmp_path / "contract.json")]) == 2
+    assert f"{tmp_path / 'contract.json'}: unknown decode rule 'DEFAULT'" in capsys.readouterr().err

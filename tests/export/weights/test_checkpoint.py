@@ -231,3 +231,14 @@ def test_any_name_of_the_network_in_a_training_script(prefix: str, tmp_path: Pat
     torch.save(both, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"2 networks that fit, under .*other\..*torch.save"):
         checkpoint.load(tmp_path / "w.pth", network)
+
+
+def test_an_old_file_whose_storages_have_other_keys_is_refused(weights: dict[str, Tensor], tmp_path: Path):
+    path = tmp_path / "old.pth"
+    torch.save(weights, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    key = str(next(iter(weights.values())).untyped_storage()._cdata).encode()
+    at = data.rindex(key)  # in the list of keys; the content has it before
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(CheckpointError, match="old.pth cannot be read as a checkpoint"):
+        checkpoint.load(path, small())

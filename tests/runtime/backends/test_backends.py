@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -23,7 +24,7 @@ from posert.runtime.backends import AsyncSession, Backend, backends, installed_b
 from posert.runtime.bundle.archive import Bundle
 from posert.runtime.errors import BackendError, InputError
 from posert.runtime.selection import open_session, select
-from posert.runtime.system.memory import peak_mb
+from posert.runtime.system.memory import peak_mb, resident_mb
 
 INSTALLED = list(installed_backends())
 DROPPED = """
@@ -353,3 +354,31 @@ def test_a_few_bytes_that_ask_for_gigabytes(backend: str, detector: bool, tmp_pa
         else:
             spec.open(data, "fp32").infer(np.zeros((1, 4, 4, 3), np.uint8))
     assert (peak_mb() or 0.0) - before < 1000
+
+
+def test_a_graph_that_took_all_memory_leaves_none_to_the_next(tmp_path: Path) -> None:
+    """ONNX Runtime shares one bound between sessions, and forgets it for those that open while all of it is taken."""
+
+    def graph(nodes: list[onnx.NodeProto], **arrays: Any) -> bytes:
+        first = helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT)
+        last = helper.make_node("ReduceMax", ["huge"], ["y"], keepdims=0)
+        given = helper.make_tensor_value_info("x", TensorProto.UINT8, ["N", 4, 4, 3])
+        found = helper.make_tensor_value_info("y", TensorProto.FLOAT, [])
+        weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+        made = helper.make_graph([first, *nodes, last], "g", [given], [found], weights)
+        opset = [helper.make_opsetid("", 17)]
+        return bytes(helper.make_model(made, opset_imports=opset, ir_version=9).SerializeToString())
+
+    names = ["f", *(f"c{i}" for i in range(30)), "huge"]
+    doubled = [helper.make_node("Concat", [a, a], [b], axis=1) for a, b in zip(names, names[1:], strict=False)]
+    sum_ = [helper.make_node("Add", ["column", "row"], ["some"]), helper.make_node("Add", ["some", "w"], ["huge"])]
+    side, weight = np.zeros(23_000, np.float32), np.ones(1, np.float32)
+    wide = graph(sum_, column=side[:, None], row=side[None], w=weight)
+    crops = np.zeros((1, 4, 4, 3), np.uint8)
+    spec = load_backend("onnxruntime")
+    before = resident_mb(os.getpid()) or 0.0
+    with pytest.raises(BackendError, match="failed while it ran"):
+        spec.open(graph(doubled), "fp32").infer(crops)
+    assert (resident_mb(os.getpid()) or 0.0) - before < 200
+    with pytest.raises(BackendError):  # 2.1 GB
+        spec.open(wide, "fp32").infer(crops)

@@ -221,7 +221,7 @@ def test_what_cannot_be_run_ends_with_status_2(
         ((empty, *out), "no image in this folder"),
         ((text, *out), "neither an image nor a video"),
         ((cut, *out), "neither an image nor a video"),
-        ((broken, *out), "no frame could be used"),
+        ((broken, *out), f"no frame could be used with {narrow_bundle}"),
         (("rtsp://127.0.0.1:9/none", *out), "cannot open the camera or stream"),
         ((folder, "--output", folder), "would overwrite"),
         ((video, "--output", video), "would overwrite"),

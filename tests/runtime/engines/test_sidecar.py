@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from posert.runtime import compilation
 from posert.runtime.backends import BACKENDS
 from posert.runtime.bundle.archive import Bundle
+from posert.runtime.cli.main import main
 from posert.runtime.engines import sidecar as module
 from posert.runtime.engines.builder import Options
 from posert.runtime.engines.engine_file import EngineFile
@@ -180,3 +181,15 @@ def test_an_engine_of_the_cache_cannot_run_alone(tmp_path: Path) -> None:
         EngineFile(path)
     with pytest.raises(BackendError, match="no such file; make one with `posert compile"):
         EngineFile(tmp_path / "none.engine")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_inspect_prints_json_whatever_the_sidecar_is_encoded_in(
+    tmp_path: Path, origin: Origin, encoding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.engine"
+    write_engine(path, Engine(metadata(), PLAN, origin))
+    text = sidecar_of(path).read_text()
+    sidecar_of(path).write_text(text, encoding=encoding)
+    assert main(["inspect", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(text)

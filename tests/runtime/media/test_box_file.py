@@ -87,6 +87,11 @@ def test_detections_below_the_score_are_left_out(tmp_path: Path, kind: str) -> N
     assert len(BoxFile(path).of("a.jpg")) == 2
 
 
+def test_without_a_bound_no_score_is_too_low(tmp_path: Path) -> None:
+    records = [{"image_id": "a", "bbox": [0, 0, 1, 1], "score": -2.5}]  # a logit
+    assert len(BoxFile(write(tmp_path, records)).of("a.jpg")) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [

@@ -82,7 +82,7 @@ def count(path: Path) -> int:
 
 
 def test_a_video_gets_its_name_when_it_was_checked(tmp_path: Path) -> None:
-    with DrawnVideo(tmp_path / "a.mp4", 25) as video:
+    with DrawnVideo(tmp_path / "a.mp4", 25, "film.avi") as video:
         for i in range(30):
             video.add(i, frame(i))
         assert not (tmp_path / "a.mp4").exists()
@@ -93,11 +93,11 @@ def test_a_video_gets_its_name_when_it_was_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frames", [0, 3])
 def test_without_the_check_or_after_an_error_nothing_remains(frames: int, tmp_path: Path) -> None:
-    with DrawnVideo(tmp_path / "a.mp4", 25) as video:
+    with DrawnVideo(tmp_path / "a.mp4", 25, "film.avi") as video:
         for i in range(frames):
             video.add(i, frame(i))
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError), DrawnVideo(tmp_path / "a.mp4", 25) as video:
+    with pytest.raises(ValueError), DrawnVideo(tmp_path / "a.mp4", 25, "film.avi") as video:
         for i in range(frames):
             video.add(i, frame(i))
         video.check()
@@ -110,7 +110,7 @@ def test_a_video_that_cannot_be_read_back_is_told(damage: str, tmp_path: Path) -
     """OpenCV says nothing of a failed write; the file is what a full disk leaves."""
     with (
         pytest.raises(InputError, match=r"cannot write .*a\.mp4: .* of 30 frames"),
-        DrawnVideo(tmp_path / "a.mp4", 25) as v,
+        DrawnVideo(tmp_path / "a.mp4", 25, "film.avi") as v,
     ):
         for i in range(30):
             v.add(i, frame(i))
@@ -135,7 +135,10 @@ def test_a_limit_on_the_size_is_told(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(InputError, match="none of 60 frames"), DrawnVideo(tmp_path / "a.mp4", 25) as video:
+        with (
+            pytest.raises(InputError, match="none of 60 frames"),
+            DrawnVideo(tmp_path / "a.mp4", 25, "film.avi") as video,
+        ):
             for i in range(60):
                 video.add(i, frame(i))
             video.check()
@@ -145,7 +148,13 @@ def test_a_limit_on_the_size_is_told(tmp_path: Path) -> None:
 
 
 def test_a_video_keeps_the_size_of_its_first_frame(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="but the video began with"), DrawnVideo(tmp_path / "a.mp4", 25) as video:
+    rate = "makes no MP4 video of 64x48 px and 1e.12 frames/s here. The rate is what film.avi declares"
+    with pytest.raises(InputError, match=rate), DrawnVideo(tmp_path / "b.mp4", 1e12, "film.avi") as video:
+        video.add(0, np.zeros((48, 64, 3), np.uint8))
+    with (
+        pytest.raises(InputError, match="but the video began with"),
+        DrawnVideo(tmp_path / "a.mp4", 25, "film.avi") as video,
+    ):
         video.add(0, frame())
         video.add(1, np.zeros((10, 10, 3), np.uint8))
 

@@ -200,6 +200,20 @@ with atomic_write(sys.argv[1]) as file:
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+def test_the_error_of_the_block_passes_where_the_buffer_cannot_be_written_either(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from posert.runtime.system.files import atomic_write
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+with atomic_write(sys.argv[1]) as file:
+    file.write(b"x")
+    raise KeyError("the block's own")
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], capture_output=True, text=True)
+    assert done.stderr.rstrip().endswith('KeyError: "the block\'s own"') and not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "out"
