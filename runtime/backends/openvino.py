@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -24,6 +25,10 @@ from . import AsyncSession, Backend, GraphRequest, Request, Tensor
 
 if TYPE_CHECKING:
     import openvino as ov
+
+# OpenVINO reports each import to Google Analytics and writes ~/intel, unless this package cannot be imported. Who
+# imported openvino before has decided for themselves.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # Bytes of an array, and of all arrays, for one crop or frame. A few bytes of a graph may ask for any number of
 # gigabytes; hrnet_w48 at 384x288 has 7 MB and 0.6 GB.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -59,8 +60,15 @@ class StopSignals:
             raise Terminated  # once: `timeout` sends two, and the second must not interrupt the clean-up
 
 
+_AGAIN_S = 0.01
 _active: list[StopSignals] = []  # the innermost block last
 
 
-def _handle(number: int, _: FrameType | None) -> None:
+def _handle(number: int, frame: FrameType | None) -> None:
+    if os.name != "nt" and frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        # Python would ignore an exception here and keep its lock of imports for ever: the next import of another
+        # thread would never end. So the signal comes once more when the import system has moved on.
+        main = threading.main_thread().ident or 0
+        threading.Timer(_AGAIN_S, signal.pthread_kill, (main, number)).start()
+        return
     _active[-1].receive(number)

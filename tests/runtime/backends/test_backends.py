@@ -356,6 +356,17 @@ def test_a_few_bytes_that_ask_for_gigabytes(backend: str, detector: bool, tmp_pa
     assert (peak_mb() or 0.0) - before < 1000
 
 
+def test_openvino_reports_to_nobody() -> None:
+    program = """
+import sys
+from posert.runtime.backends import load_backend
+load_backend("openvino").import_library().Core()
+print([name for name, module in sys.modules.items() if "telemetry" in name and "stub" not in name and module])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "telemetry_backend" not in done.stdout and "openvino_telemetry" not in done.stdout, done.stdout
+
+
 def test_a_graph_that_took_all_memory_leaves_none_to_the_next(tmp_path: Path) -> None:
     """ONNX Runtime shares one bound between sessions, and forgets it for those that open while all of it is taken."""
 

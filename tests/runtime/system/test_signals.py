@@ -102,6 +102,18 @@ def test_a_signal_raises_at_once_and_handlers_are_restored(number: int, raised: 
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows delivers no signals to a thread")
+def test_a_signal_in_the_import_system_raises_when_it_has_moved_on() -> None:
+    """Raised there, Python ignores it and keeps its lock of imports: the run went on, and hung at its end."""
+    inside = compile("kill(pid, number)", "<frozen importlib._bootstrap>", "exec")
+    with StopSignals() as stop:
+        exec(inside, {"kill": os.kill, "pid": os.getpid(), "number": signal.SIGTERM})
+        assert stop.number == 0
+        with pytest.raises(Terminated):
+            time.sleep(10)
+    assert stop.number == signal.SIGTERM
+
+
 def test_a_second_sigterm_does_not_interrupt_the_clean_up() -> None:
     """`timeout` signals the process, and then its group."""
     with StopSignals() as stop:
