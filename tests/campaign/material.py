@@ -55,6 +55,18 @@ def network() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
 
 
+def plain_network() -> onnx.ModelProto:
+    """The same convolutions as a network of one's own has them: from normalised images `(N, 3, 64, 48)` to maps."""
+    model = network()
+    graph = model.graph
+    del graph.node[:4], graph.input[:]
+    graph.input.append(helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 64, 48]))
+    kept = [weight for weight in graph.initializer if weight.name not in ("mean", "scale")]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return model
+
+
 def torchscript() -> bytes:
     """The same network as a traced module."""
     import torch

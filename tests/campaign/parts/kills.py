@@ -2,126 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from posert.runtime.bundle.archive import Bundle
-from posert.runtime.bundle.signature import SecretKey
-from posert.tests.campaign import material
 from posert.tests.campaign.case import Case, Defect, Part, Run
 from posert.tests.campaign.mutate import change_bytes, pick
+from posert.tests.campaign.writers import Command, check_whole, contents, write_commands
 
-_TIMES = re.compile(
-    r'"(seconds|frames_per_second|read|pose|draw|write|ms_per_person|ms_per_frame|total|report)": [-\d.e]+'
-)
-_CHANGING = {"shards", "run.json", "report.html", "worker.log", "events"}  # tell when and by whom, not what
 _SESSION = ".ses"  # which ONNX Runtime makes in the folder for temporary files
 _PATIENCE_S = 20.0  # beyond what the command takes undisturbed, on a machine that runs other things too
-
-
-@dataclass
-class Command:
-    """A command that writes: its arguments, in which {out} is where."""
-
-    arguments: list[str]
-    resumes: bool = False
-    took: float = 0.0
-    right: dict[str, bytes] | None = None
-
-    def line(self, out: Path) -> list[str]:
-        return [sys.executable, "-m", "posert.runtime.cli", *(a.format(out=out) for a in self.arguments)]
-
-
-def _contents(out: Path) -> dict[str, bytes]:
-    """The files in a folder, without what tells times."""
-    found = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file()):
-        if not _CHANGING & set(path.relative_to(out).parts):
-            data = b"" if path.parts[-2] == "a" else path.read_bytes()  # annotate's own records tell the times
-            if path.suffix == ".json":
-                data = _TIMES.sub("", data.decode()).replace(str(out), "").encode()
-            elif path.suffix == ".minisig":
-                data = data.split(b"\n")[1][:20]
-            found[str(path.relative_to(out))] = b"" if path.suffix == ".mp4" else data
-    return found
-
-
-def _check_whole(out: Path) -> None:
-    """Every file under its final name is complete."""
-    for path in (p for p in out.rglob("*") if p.is_file() and not p.name.startswith(".")):
-        if _CHANGING & set(path.relative_to(out).parts):
-            continue
-        try:
-            if path.suffix == ".json":
-                json.loads(path.read_text())
-            elif path.suffix == ".mp4":
-                if not cv2.VideoCapture(str(path)).read()[0]:
-                    raise ValueError("no frame of it can be read")
-            elif path.suffix == ".png":
-                if cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is None:
-                    raise ValueError("it is no picture")
-            elif path.suffix == ".pose":
-                with Bundle(path) as bundle:
-                    bundle.check()
-        except Exception as error:
-            raise Defect(f"a half-written file: {path.suffix}", f"{path.name}: {error}") from error
 
 
 class _Uses:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        images = folder / "images"
-        images.mkdir(exist_ok=True)
-        for i in range(12):
-            cv2.imwrite(str(images / f"{i}.png"), material.frame(i))
-        video = folder / "video.avi"
-        writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (96, 80))
-        for i in range(40):
-            writer.write(material.frame(i % 7, 96, 80))
-        writer.release()
-        labels = folder / "labels.json"
-        labels.write_text(json.dumps(material.labels_and_results("coco")["annotations"]))
-        bundle = material.bundle(folder)
-        key = folder / "owner"
-        SecretKey.new().write(key)
-        run = ["run", str(bundle)]
-        self.commands = {
-            "run folder": Command([*run, str(images), "--output", "{out}/o"]),
-            "run video": Command([*run, str(video), "--output", "{out}/o", "--report", "{out}/r"]),
-            "run csv": Command([*run, str(images), "--output", "{out}/o.csv"]),
-            "run coco": Command([*run, str(video), "--output", "{out}/o.coco.json"]),
-            "run openpose": Command([*run, str(images), "--output", "{out}/o.openpose"]),
-            "evaluate": Command(
-                [
-                    "evaluate",
-                    str(bundle),
-                    "--annotations",
-                    str(labels),
-                    "--images",
-                    str(images),
-                    "--output",
-                    "{out}/r.json",
-                ]
-            ),
-            "export": Command(["export", "onnx", str(bundle), "--output", "{out}/e"]),
-            "sign": Command(["sign", "{out}/copy.pose", "--key", str(key)]),
-            "split": Command(["split", str(labels), "--images", str(images), "--output", "{out}/s"]),
-            "annotate": Command(
-                ["annotate", str(images), "--bundle", str(bundle), "--output", "{out}/a", "--shard-images", "4"],
-                resumes=True,
-            ),
-        }
+        self.commands = write_commands(folder)
 
     def start(self, command: Command, out: Path, limit_kb: int | None = None) -> subprocess.Popen[str]:
         temporary = out.parent / "tmp"
@@ -145,7 +44,7 @@ class _Uses:
         out.mkdir()
         begin = time.monotonic()
         _, err = self.start(command, out).communicate(timeout=300)
-        command.took, command.right = time.monotonic() - begin, _contents(out)
+        command.took, command.right = time.monotonic() - begin, contents(out)
         if not command.right:
             raise RuntimeError(f"{command.arguments[0]} writes nothing: {err[-800:]}")
         shutil.rmtree(out)
@@ -183,13 +82,13 @@ class _Uses:
             shutil.rmtree(case.folder / "tmp", ignore_errors=True)
             return f"{way}: not reached"
         if way != "folder":
-            _check_whole(out)
+            check_whole(out)
         self.check_left(case, out, killed=way == "kill")
         if way in ("disk", "folder"):
             shutil.rmtree(case.folder / "tmp", ignore_errors=True)
             return f"{way}: {statuses}"
         err = self.end(self.start(command, out), 10 * command.took + _PATIENCE_S)
-        again = _contents(out)
+        again = contents(out)
         if again != command.right:
             wrong = sorted(k for k in {*again, *command.right} if again.get(k) != command.right.get(k))
             raise Defect(f"a rerun differs: {name}", f"{wrong}: {err[-300:]}")
@@ -226,7 +125,7 @@ class _Uses:
         # Before Python has started there is nobody who would catch a signal.
         ended = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130, -2)}[number]
         status = self.judged(err, process.returncode, (0, *ended))
-        return status, status == 0 and _contents(out) == command.right
+        return status, status == 0 and contents(out) == command.right
 
     def starved(self, case: Case, command: Command, out: Path, way: str) -> tuple[int, bool]:
         """No file may grow beyond a limit."""
@@ -235,7 +134,7 @@ class _Uses:
         process = self.start(command, out, limit)
         err = self.end(process, 2 * command.took + _PATIENCE_S)
         status = self.judged(err, process.returncode, (0, 1, 2))
-        return status, status == 0 and _contents(out) == command.right
+        return status, status == 0 and contents(out) == command.right
 
     def full(self, case: Case, command: Command, out: Path, way: str) -> tuple[int, bool]:
         """The disk is full: a small one of its own, where the system allows to make one."""
@@ -251,7 +150,7 @@ class _Uses:
                 return 0, True
             err = self.end(process, 2 * command.took + _PATIENCE_S)
             status = self.judged(err, process.returncode, (0, 1, 2))
-            _check_whole(out)
+            check_whole(out)
             self.check_left(case, out, killed=False)
             return status, False
         finally:
@@ -268,7 +167,7 @@ class _Uses:
         shutil.rmtree(cache, ignore_errors=True)
         err = self.end(process, 2 * command.took + _PATIENCE_S)
         self.judged(err, process.returncode, (0,))
-        if _contents(out) != command.right:
+        if contents(out) != command.right:
             raise Defect("other results without a cache", err[-300:])
         return 0, False
 
