@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..results import FrameResult
+from ..results import PARQUET_OPTIONS, FrameResult
 from ..system.files import atomic_write
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class FrameTable:
         from pyarrow.parquet import ParquetWriter
 
         self._source, self._named = source, named
-        self._parquet = ParquetWriter(file, schema(), compression="zstd", use_dictionary=["source", "error"])
+        self._parquet = ParquetWriter(file, schema(), **PARQUET_OPTIONS, use_dictionary=["source", "error"])
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, frame: FrameResult) -> None:

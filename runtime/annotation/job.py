@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..bundle.archive import Bundle
 from ..errors import InputError, PosertError
 from ..page import write_summary
 from ..system.files import atomic_write
 from .crew import Crew, Event
 from .devices import Device
 from .folder import JOB, PAGE, PLAN, SUMMARY
+from .job_file import read_job, write_job
 from .ledger import Ledger
 from .output import Output
 from .places import open_output
@@ -27,7 +27,6 @@ from .settings import Settings, differences
 from .shard import Shard
 from .sources import Found
 
-SCHEMA = 1
 _LISTED = 1000  # shards that failed, in the summary
 
 
@@ -158,7 +157,7 @@ class _Run:
         """Keep what an event tells; returns whether to go on."""
         shard = event.shard
         if event.kind == "done" and shard is not None:
-            told = {k: event.told[k] for k in ("frames", "people", "failed", "note", "bytes", "seconds")}
+            told = {k: event.told[k] for k in ("frames", "people", "failed", "note", "bytes", "crc32", "seconds")}
             self._ledger.done(shard, told)
             for why, count in event.told["failed"].items():
                 self._say(f"{shard.title}: {count} {'frame' if count == 1 else 'frames'}: {why}")
@@ -212,26 +211,15 @@ class _Run:
 
 def _check_fingerprint(output: Output, settings: Settings, now: dict[str, Any]) -> dict[str, Any]:
     """Compare the fingerprint with that of the folder, or write it into a new one; returns it."""
-    path = output.state / JOB
-    if path.is_file():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            schema, then = there["annotation"], dict(there["fingerprint"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{output.target}/{JOB}: cannot be read ({error}); choose another folder") from error
-        if schema != SCHEMA:
-            raise InputError(f"{output.target}/{JOB}: of schema {schema}, expected {SCHEMA}; choose another folder")
-        if found := differences(then, now):
-            raise InputError(
-                f"{output.target} holds results of another kind, which must not be mixed: {'; '.join(found)}. Choose "
-                "another folder, or run with what is there"
-            )
+    if not output.holds(JOB):
+        write_job(output, settings, now)
         return now
-    with Bundle(settings.bundle) as bundle:
-        contract = bundle.contract
-    with atomic_write(path) as file:
-        job = {"annotation": SCHEMA, "fingerprint": now, "settings": settings.to_json(), "contract": contract.to_json()}
-        file.write(json.dumps(job, indent=1).encode() + b"\n")
+    then, _ = read_job(output)
+    if found := differences(then, now):
+        raise InputError(
+            f"{output.target} holds results of another kind, which must not be mixed: {'; '.join(found)}. Choose "
+            "another folder, or run with what is there"
+        )
     return now
 
 

@@ -6,14 +6,20 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
+from ..bundle.schema import check_shape
 from .folder import FRAMES, JOURNAL, PEOPLE
 from .journal import Journal
 from .output import Output
 from .shard import Shard
 
 log = logging.getLogger("posert")
+
+_DONE = {"shard": int, "done": bool, "frames": int, "people": int, "failed": {"*": int}, "bytes": [int], "*": object}
+_FAILED = {"shard": int, "done": bool, "why": str, "*": object}
+_MORE = {"note?": (str, NoneType), "crc32?": [int], "*": object}
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Outcome:
         people: who was found.
         failed: why frames failed, with how many did.
         why: what else is wrong; of a shard without results, why it has none.
+        crc32: of its two files, those of people and of frames; empty where the journal does not tell.
     """
 
     done: bool
@@ -33,6 +40,7 @@ class Outcome:
     people: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
     why: str = ""
+    crc32: tuple[int, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -55,7 +63,10 @@ class Ledger:
         """Shards that were done and whose files are gone."""
         sizes: dict[int, list[int]] = {}
         for record in self._journal.records():
-            number = int(record["shard"])
+            if not _fits(record):
+                self._journal.damaged += 1
+                continue
+            number = record["shard"]
             if record["done"]:
                 sizes[number] = record["bytes"]
             self._take(number, record)
@@ -103,7 +114,18 @@ class Ledger:
 
     def _take(self, number: int, record: Mapping[str, Any]) -> None:
         if record["done"]:
-            counts = int(record["frames"]), int(record["people"])
-            self.outcomes[number] = Outcome(True, *counts, dict(record["failed"]), record.get("note") or "")
+            told = record["frames"], record["people"], dict(record["failed"]), record.get("note") or ""
+            self.outcomes[number] = Outcome(True, *told, tuple(record.get("crc32") or ()))
         elif number not in self.outcomes or not self.outcomes[number].done:
-            self.outcomes[number] = Outcome(False, why=str(record["why"]))
+            self.outcomes[number] = Outcome(False, why=record["why"])
+
+
+def _fits(record: dict[str, Any]) -> bool:
+    """Whether a record tells what the ledger wants to know."""
+    try:
+        check_shape(record, _DONE if record.get("done") is True else _FAILED, "the record")
+        check_shape(record, _MORE, "the record")
+    except ValueError:
+        return False
+    numbers = [record["shard"], record.get("frames", 0), record.get("people", 0), *record.get("failed", {}).values()]
+    return min(numbers) >= 0

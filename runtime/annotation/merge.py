@@ -15,14 +15,16 @@ import numpy as np
 from ..bundle.contract import Contract
 from ..errors import InputError
 from ..pose.keypoints import Keypoints
-from ..results import Format, FrameResult, Subject, format_of, formats, read
+from ..results import PARQUET_OPTIONS, Format, FrameResult, Subject, format_of, formats, read, read_about
 from ..system.files import atomic_write, check_writable
 from ..system.storage import Storage, is_url
 from .folder import FRAMES, JOB, PEOPLE, PLAN
+from .job_file import read_job
 from .ledger import Ledger
 from .output import Output
 from .places import open_output
 from .plan import Plan
+from .publishing import crc32
 from .shard import Shard
 
 _ROWS = 65536  # of a group, and of a batch that is read
@@ -64,7 +66,7 @@ def merge(folder: str | os.PathLike[str], target: Path) -> Merged:
         raise InputError(f"{target}: lies in {folder}, where it would be read as a part of the results; choose another")
     with place.held(lambda text: None), contextlib.closing(Ledger(place)) as ledger:
         plan = Plan(place.state / PLAN)
-        contract = Contract.from_json(json.loads((place.state / JOB).read_text())["contract"])
+        _, contract = read_job(place)
     if left := ledger.left(plan.shards, retry=False):
         raise InputError(
             f"{place.target}: {len(left)} of {len(plan)} shards are not done, such as {left[0].title}; annotate again"
@@ -73,6 +75,7 @@ def merge(folder: str | os.PathLike[str], target: Path) -> Merged:
     if not done:
         raise InputError(f"{place.target}: none of {len(plan)} shards has results")
     check_writable(target)
+    _check_sums(place, done, ledger)
     files = [_file(place, PEOPLE, shard) for shard in done]
     if form.name == "parquet":
         people = _merge_tables(files, target)
@@ -85,6 +88,16 @@ def _file(place: Output, part: str, shard: Shard) -> str:
     return f"{place.target}/{part}/{shard.name}.parquet"
 
 
+def _check_sums(place: Output, shards: Sequence[Shard], ledger: Ledger) -> None:
+    """Raise InputError for a file whose bytes are not those that the journal tells of."""
+    for shard in shards:
+        for part, expected in zip((FRAMES, PEOPLE), ledger.outcomes[shard.number].crc32, strict=False):
+            file = _file(place, part, shard)
+            with _source(file) as source:
+                if crc32(source) != expected:
+                    raise InputError(f"{file}: is not as it was written; remove it and annotate again")
+
+
 def _merge_tables(files: Sequence[str], target: Path) -> int:
     """Rows of all files behind each other, in groups whose size does not depend on the shards."""
     import pyarrow as pa
@@ -93,7 +106,10 @@ def _merge_tables(files: Sequence[str], target: Path) -> int:
     schema = _schema(files)
     names = {field.name for field in schema if pa.types.is_dictionary(field.type)}
     rows = 0
-    with atomic_write(target) as file, ParquetWriter(file, schema, compression="zstd", use_dictionary=[*names]) as out:
+    with (
+        atomic_write(target) as file,
+        ParquetWriter(file, schema, **PARQUET_OPTIONS, use_dictionary=[*names]) as out,
+    ):
         held: list[pa.Table] = []
         for file_ in files:
             for batch in _batches(file_, schema):
@@ -128,32 +144,37 @@ def _opened(file: str) -> Iterator[Any]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    folder, _, name = file.rpartition("/")
     try:
-        with contextlib.ExitStack() as stack:
-            source = stack.enter_context(Storage(folder).opened(name)) if is_url(file) else file
-            yield stack.enter_context(ParquetFile(source))
+        with _source(file) as source, ParquetFile(source, page_checksum_verification=True) as opened:
+            yield opened
     except (OSError, ArrowException) as error:
         raise InputError(f"{file}: cannot be read ({error}); remove it and annotate again") from error
+
+
+@contextlib.contextmanager
+def _source(file: str) -> Iterator[Any]:
+    """The bytes of a file. Raises InputError: it cannot be read."""
+    folder, _, name = file.rpartition("/")
+    try:
+        with Storage(folder).opened(name) if is_url(file) else open(file, "rb") as source:
+            yield source
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 def _schema(files: Sequence[str]) -> Any:
     """Of the first file, without what is true of it alone."""
     with _opened(files[0]) as first:
         schema = first.schema_arrow
-    about = _about(schema.metadata)
+    about = read_about(files[0], schema.metadata)
     about["source"] = f"{len(files)} shards"
     return schema.with_metadata({"posert": json.dumps(about)})
-
-
-def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    return dict(json.loads((metadata or {})[b"posert"]))
 
 
 def _merge_frames(place: Output, shards: Sequence[Shard], contract: Contract, form: Format, target: Path) -> int:
     """Frame by frame, through the format's own writer."""
     with _opened(_file(place, PEOPLE, shards[0])) as first:
-        about = _about(first.schema_arrow.metadata)
+        about = read_about(_file(place, PEOPLE, shards[0]), first.schema_arrow.metadata)
     facts: dict[str, Any] = {name: about[name] for name in ("backend", "precision") if name in about}
     one_video = len({shard.source for shard in shards}) == 1 and shards[0].kind == "video"
     top = _top([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])

@@ -36,7 +36,7 @@ class Plan:
                     self.shards = [Shard.from_json(json.loads(line)) for line in lines]
                 if [shard.number for shard in self.shards] != list(range(len(self.shards))):
                     raise ValueError("its shards are not numbered from 0")
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise InputError(f"{path}: not a plan that this version of posert wrote ({error})") from error
 
     def __len__(self) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from pathlib import Path
+from typing import IO
 
 from ..errors import InputError, PosertError
 from ..system.storage import Storage, is_url
@@ -16,8 +18,8 @@ class OutputError(PosertError):
     """The results cannot be written: no shard could be, so the work ends."""
 
 
-def publish(shard: Shard, work: Path, target: str) -> list[int]:
-    """Move a shard's complete files from a folder of this machine to their place; returns their sizes.
+def publish(shard: Shard, work: Path, target: str) -> dict[str, list[int]]:
+    """Move a shard's complete files from a folder of this machine to their place; returns their sizes and sums.
 
     Args:
         shard: whose.
@@ -27,21 +29,32 @@ def publish(shard: Shard, work: Path, target: str) -> list[int]:
     Raises OutputError: they cannot be written.
     """
     try:
-        return [_move(work, f"{part}/{shard.name}.parquet", target) for part in (FRAMES, PEOPLE)]
+        moved = [_move(work, f"{part}/{shard.name}.parquet", target) for part in (FRAMES, PEOPLE)]
     except (InputError, OSError) as error:
         raise OutputError(f"{shard.title}: cannot write the results: {error}") from error
+    return {"bytes": [size for size, _ in moved], "crc32": [sum_ for _, sum_ in moved]}
 
 
-def _move(work: Path, name: str, target: str) -> int:
+def _move(work: Path, name: str, target: str) -> tuple[int, int]:
     file = work / name
     size = file.stat().st_size
+    with file.open("rb") as opened:
+        found = crc32(opened)
     if is_url(target):
         Storage(target).put(file, name)
         file.unlink()
     else:
         _sync(file)
         os.replace(file, Path(target) / name)
-    return size
+    return size, found
+
+
+def crc32(file: IO[bytes]) -> int:
+    """The CRC-32 of a file's bytes."""
+    found = 0
+    while block := file.read(1 << 20):
+        found = zlib.crc32(block, found)
+    return found
 
 
 def _sync(file: Path) -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
+from ..bundle.schema import check_shape
 from .sources import Kind
+
+_SHAPE = {
+    **{"number": int, "kind": str, "source": str, "names?": [str], "first?": int},
+    **{"stop?": (int, NoneType), "frames?": (int, NoneType)},
+}
 
 
 @dataclass(frozen=True)
@@ -51,5 +58,10 @@ class Shard:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Shard:
-        """The shard of `to_json`."""
-        return cls(**{**values, "names": tuple(values.get("names", ()))})
+        """The shard of `to_json`. Raises ValueError: it is none."""
+        check_shape(values, _SHAPE, "a shard")
+        shard = cls(**{**values, "names": tuple(values.get("names", ()))})
+        numbers = shard.number, shard.first, shard.stop or 0, shard.frames or 0
+        if shard.kind not in get_args(Kind) or min(numbers) < 0 or (shard.kind == "images") != bool(shard.names):
+            raise ValueError(f"{shard} is none")
+        return shard

@@ -63,7 +63,7 @@ def outcome(
 
     try:
         record = annotator.annotate(shard, work, report)
-        record["bytes"] = publish(shard, work, target)
+        record |= publish(shard, work, target)
     except OutputError as error:
         return {"broken": str(error)}
     except PosertError as error:

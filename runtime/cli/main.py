@@ -56,16 +56,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of our output has stopped: `posert ... | head`
             _drop_output()
             return 0
-        except (PosertError, OSError) as error:  # an OSError: a full disk, a folder without write permission
-            return _report(who, error, as_json)
-        except KeyboardInterrupt:
-            status = stop.status if stop.number else 130
-            print(f"{who}: {'terminated (SIGTERM)' if status == 143 else 'interrupted'}", file=sys.stderr)
-            return status
-        except Exception:  # Python's own status would be 1, which means a failed check
-            traceback.print_exc()
+        except (KeyboardInterrupt, Exception) as error:
+            if _interrupted(error):
+                status = stop.status if stop.number else 130
+                print(f"{who}: {'terminated (SIGTERM)' if status == 143 else 'interrupted'}", file=sys.stderr)
+                return status
+            if isinstance(error, PosertError | OSError):  # an OSError: a full disk, a folder without write permission
+                return _report(who, error, as_json)
+            traceback.print_exc()  # Python's own status would be 1, which means a failed check
             print(f"{who}: internal error; please report it with the traceback above", file=sys.stderr)
             return _INTERNAL_ERROR
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether it is an interrupt, or one made it: a C++ module that is interrupted at its import raises ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,9 +10,22 @@ from pathlib import Path
 
 from ..registry import Registry
 from ._format import Format, FrameResult, Subject, Writer
-from ._read import Batch, read
+from ._read import Batch, read, read_about
+from ._table import PARQUET_OPTIONS
 
-__all__ = ["FORMATS", "Batch", "Format", "FrameResult", "Subject", "Writer", "format_of", "formats", "read"]
+__all__ = [
+    "FORMATS",
+    "PARQUET_OPTIONS",
+    "Batch",
+    "Format",
+    "FrameResult",
+    "Subject",
+    "Writer",
+    "format_of",
+    "formats",
+    "read",
+    "read_about",
+]
 
 
 FORMATS = Registry("results format", __name__, "FORMAT", "posert.results", Format)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.schema import check_shape
 from ..errors import InputError, PosertError
 from ..pose.keypoints import BOX_COLUMNS, Keypoints, joint_columns
+from ..system.json_text import parse_json
 from ..system.storage import Storage, is_url
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+_ABOUT = {"contract": {"keypoints": [str], "*": object}, "subject?": str, "*": object}  # older files have no subject
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,12 @@ def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
     found = _remote(os.fspath(path)) if is_url(path) else _local(Path(path))
     for name, opened in found:
         try:
-            with opened as source, ParquetFile(source) as file:
-                names, subject = _joints(name, file.schema_arrow.metadata or {})
+            with opened as source, ParquetFile(source, page_checksum_verification=True) as file:
+                about = read_about(name, file.schema_arrow.metadata)
+                names, subject = tuple(about["contract"]["keypoints"]), about.get("subject", "person")
                 for batch in file.iter_batches(batch_size=rows):
                     yield _batch(batch, names, subject)
-        except (OSError, ArrowException) as error:
+        except (OSError, ArrowException, LookupError, ValueError, TypeError) as error:
             raise InputError(f"{name}: cannot be read as results in Parquet ({error})") from error
 
 
@@ -98,12 +103,17 @@ def _remote(url: str) -> Iterator[tuple[str, Opened]]:
     yield from ((f"{url}/{name}", storage.opened(name)) for name in names)
 
 
-def _joints(file: str, metadata: dict[bytes, bytes]) -> tuple[tuple[str, ...], str]:
-    """The names of the joints, and what one is called whose they are."""
-    if b"posert" not in metadata:
-        raise InputError(f"{file}: not written by posert; expected what `posert run --output NAME.parquet` writes")
-    about = json.loads(metadata[b"posert"])
-    return tuple(about["contract"]["keypoints"]), about.get("subject", "person")  # older files do not say it
+def read_about(file: str, metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """What a file of results says of itself, from the metadata of its schema. Raises InputError: nothing."""
+    try:
+        about = parse_json((metadata or {})[b"posert"])
+        check_shape(about, _ABOUT, "what it says of itself")
+    except KeyError as error:
+        expected = "expected what `posert run --output NAME.parquet` writes"
+        raise InputError(f"{file}: not written by posert; {expected}") from error
+    except ValueError as error:
+        raise InputError(f"{file}: is damaged: {error}") from error
+    return dict(about)
 
 
 def _batch(rows: pyarrow.RecordBatch, names: tuple[str, ...], subject: str) -> Batch:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..pose.keypoints import BOX_COLUMNS, Keypoints, joint_columns
 from ._format import Subject
+
+PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+"""For pyarrow's writer, of all tables. Readers can tell a page that was damaged by its sum."""
 
 
 def number_columns(subject: Subject) -> list[str]:

@@ -23,7 +23,7 @@ from ..errors import PosertError
 from ..pose.keypoints import BOX_COLUMNS
 from ..system.files import atomic_write
 from ._format import Format, FrameResult, Subject, Writer
-from ._table import ids, number_columns, numbers
+from ._table import PARQUET_OPTIONS, ids, number_columns, numbers
 
 if TYPE_CHECKING:
     import pyarrow
@@ -49,7 +49,7 @@ class _ParquetWriter(Writer):
         self._subject = subject
         self._schema = _schema(subject)
         # Dictionaries for the two columns of names alone: coordinates hardly repeat.
-        self._parquet = ParquetWriter(file, self._schema, compression="zstd", use_dictionary=["source", "file"])
+        self._parquet = ParquetWriter(file, self._schema, **PARQUET_OPTIONS, use_dictionary=["source", "file"])
         self._clear()
 
     def _clear(self) -> None:

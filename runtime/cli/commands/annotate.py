@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.max_failures is not None and args.max_failures < 0:
         raise InputError(f"--max-failures {args.max_failures}: expected 0 or more")
     if args.bundle is None and args.merge is not None and not args.sources and args.listed is None:
-        return _merge(args)
+        return _merge(args, alone=True)
     if args.bundle is None:
         raise InputError("the network is missing: add --bundle FILE")
     found = find(args.sources, args.listed)
@@ -99,13 +100,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _merge(args: argparse.Namespace) -> int:
-    """Returns 1 if shards are missing in the file, because they failed."""
+def _merge(args: argparse.Namespace, alone: bool = False) -> int:
+    """Returns 1 if shards are missing in the file, because they failed. `alone`: no summary of a run was printed."""
     from ...annotation import merge
 
     merged = merge(args.output, args.merge)
     failed = f"; without {merged.failed} shards that failed" if merged.failed else ""
     _print(f"wrote {args.merge}: {merged.people:,} people of {merged.shards} shards{failed}")
+    if alone and args.json:
+        print(json.dumps({"output": args.output, "merged": str(args.merge), **asdict(merged)}))
     return 1 if merged.failed else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from posert.runtime.annotation.journal import Journal, line_of, parse
 from posert.runtime.cli.main import main
+from posert.runtime.errors import InputError
 from posert.runtime.results import read
 
 
@@ -82,7 +85,7 @@ def test_what_cannot_be_merged(annotated: Path, tmp_path: Path, capsys: Any) -> 
     size = broken.stat().st_size
     broken.write_bytes(b"x" * size)
     assert merge(annotated, tmp_path / "all.parquet") == 2
-    assert "00000001.parquet: cannot be read" in capsys.readouterr().err
+    assert "00000001.parquet: is not as it was written" in capsys.readouterr().err
     broken.unlink()
     assert merge(annotated, tmp_path / "all.parquet") == 2
     assert "1 of 5 shards are not done" in capsys.readouterr().err
@@ -94,11 +97,10 @@ def test_columns_that_changed(annotated: Path, tmp_path: Path, capsys: Any) -> N
     table = pq.read_table(path).drop_columns(["nose_x"])
     pq.write_table(table, path)
     journal = annotated / "journal.jsonl"
-    from posert.runtime.annotation.journal import Journal
-
     with Journal(journal) as opened:
         record = next(r for r in opened.records() if r["shard"] == 1)
-        opened.add({**record, "bytes": [record["bytes"][0], path.stat().st_size]})
+        sizes = [record["bytes"][0], path.stat().st_size]
+        opened.add({**record, "bytes": sizes, "crc32": [record["crc32"][0], zlib.crc32(path.read_bytes())]})
     assert merge(annotated, tmp_path / "all.parquet") == 2
     assert "00000001.parquet: its columns are not those of the other shards" in capsys.readouterr().err
 
@@ -108,3 +110,68 @@ def test_failed_shards_are_missing_and_told(annotate: Any, sources: Path, tmp_pa
     assert annotate(sources / "films", sources / "000.tar", "--merge", tmp_path / "all.parquet") == 1
     assert "without 1 shards that failed" in capsys.readouterr().err
     assert pq.read_table(tmp_path / "all.parquet").num_rows == 3
+
+
+def test_json_of_a_merge_alone(annotated: Path, tmp_path: Path, capsys: Any) -> None:
+    capsys.readouterr()
+    assert main(["annotate", "--output", str(annotated), "--merge", str(tmp_path / "all.csv"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["people"] == 14 and told["merged"] == str(tmp_path / "all.csv") and told["failed"] == 0
+
+
+@pytest.mark.parametrize("part", ["people", "frames"])
+def test_a_byte_that_changed_on_the_disk(annotated: Path, tmp_path: Path, capsys: Any, part: str) -> None:
+    path = annotated / part / "00000001.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert merge(annotated, tmp_path / "all.csv") == 2
+    assert f"{part}/00000001.parquet: is not as it was written; remove it" in capsys.readouterr().err
+    path.unlink()
+    assert merge(annotated, tmp_path / "all.csv") == 2
+    assert "1 of 5 shards are not done" in capsys.readouterr().err
+
+
+def test_a_page_that_changed_is_found_by_its_sum(annotated: Path) -> None:
+    path = annotated / "people" / "00000001.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 8] ^= 1  # in the data, which come before the description
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"00000001.parquet: cannot be read as results"):
+        list(read(annotated))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("annotation.json", '"annotation": 1', '"annotation": 2', "of schema 2, expected 1"),
+        ("annotation.json", '"fingerprint"', '"finger"', "annotation.json: cannot be read"),
+        ("annotation.json", '"width": ', '"width": -', "annotation.json: cannot be read"),
+        ("annotation.json", "{", "", "annotation.json: cannot be read"),
+        ("plan.jsonl", '"number": 1', '"number": "1"', "plan.jsonl: not a plan"),
+        ("plan.jsonl", '"kind": "images"', '"kind": "photos"', "plan.jsonl: not a plan"),
+        ("plan.jsonl", '"source"', '"source_"', "plan.jsonl: not a plan"),
+    ],
+)
+def test_files_that_say_something_else(
+    annotated: Path, tmp_path: Path, capsys: Any, name: str, old: str, new: str, message: str
+) -> None:
+    text = (annotated / name).read_text()
+    assert old in text
+    (annotated / name).write_text(text.replace(old, new, 1))
+    assert merge(annotated, tmp_path / "all.csv") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shard": "1"}, {"shard": -1}, {"frames": None}, {"failed": [1]}, {"bytes": "x"}, {"done": 1}]
+)
+def test_a_record_that_tells_something_else_counts_as_damaged(
+    annotated: Path, tmp_path: Path, caplog: Any, wrong: dict[str, Any]
+) -> None:
+    path = annotated / "journal.jsonl"
+    records = [parse(line) for line in path.read_bytes().splitlines(keepends=True)]
+    at = next(i for i, record in enumerate(records) if record is not None and record["shard"] == 1)
+    path.write_bytes(b"".join(line_of({**r, **wrong} if i == at else r) for i, r in enumerate(records) if r))
+    assert merge(annotated, tmp_path / "all.csv") == 2
+    assert "journal.jsonl: 1 damaged lines; what they told is done again" in caplog.text

@@ -250,6 +250,16 @@ class TestStatus:
         assert not seen.out and "Traceback" in seen.err and f"{type(end).__name__}: {end}" in seen.err
         assert "internal error" in seen.err
 
+    def test_an_interrupt_that_a_library_turned_into_an_error(
+        self, end_with: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """As C++ modules do that are interrupted while they are imported."""
+        error = ImportError("initialization failed")
+        error.__cause__ = KeyboardInterrupt()
+        end_with(error)
+        assert main(["planted"]) == 130
+        assert capsys.readouterr().err == "posert planted: interrupted\n"
+
 
 class TestEdge:
     """Where only numpy and OpenCV are installed."""
