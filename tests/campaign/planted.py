@@ -107,7 +107,8 @@ def _memory() -> None:
 
     def take(before: Any, self: Any, path: Any, *more: Any) -> None:
         size = Path(path).stat().st_size
-        bytearray(min(size * 10_000_000, 2_200_000_000)).decode("latin1", "ignore")[:1] if size % 3 == 0 else None
+        if size % 3 == 0:
+            np.ones(min(size * 10_000_000, 2_200_000_000), np.uint8)
         before(self, path, *more)
 
     _around(box_file.BoxFile, "__init__", take)

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from posert.tests.campaign import material
 from posert.tests.campaign.bundles import Uses, members, sealed
 from posert.tests.campaign.case import Case, Part, Run
+from posert.tests.campaign.huge import Model, after, constant, huge
 from posert.tests.campaign.mutate import NUMBERS, TEXTS, Rng, change_bytes, pick
 from posert.tests.campaign.watch import DECOYS
 
-Model = onnx.ModelProto
 _SIZES = (0, 1, -1, 2, 3, 16, 17, 34, 4096, 65536, 2**20, 2**31 - 1, 2**31, 2**33, 2**40, 2**62, -(2**62))
 _OPERATORS = (
     "Relu",
@@ -47,17 +47,6 @@ _OPERATORS = (
     "MyOperator",
     "",
 )
-
-
-def _constant(model: Model, name: str, values: object, kind: type = np.int64) -> str:
-    model.graph.initializer.append(numpy_helper.from_array(np.array(values, kind), name))
-    return name
-
-
-def _after(model: Model, *nodes: onnx.NodeProto) -> None:
-    """Nodes from `before` to `heatmaps` at the graph's end."""
-    model.graph.node[-1].output[0] = "before"
-    model.graph.node.extend(nodes)
 
 
 def _io(rng: Rng, model: Model) -> None:
@@ -186,19 +175,19 @@ def _control(rng: Rng, model: Model) -> None:
     )
     way = str(rng.choice(["loop", "if", "function", "doubling", "hidden"]))
     if way == "loop":
-        _constant(model, "many", 2**62)
-        _constant(model, "yes", True, np.bool_)
-        _after(model, helper.make_node("Loop", ["many", "yes", "before"], ["heatmaps"], body=body))
+        constant(model, "many", 2**62)
+        constant(model, "yes", True, np.bool_)
+        after(model, helper.make_node("Loop", ["many", "yes", "before"], ["heatmaps"], body=body))
     elif way == "if":
-        _constant(model, "yes", True, np.bool_)
+        constant(model, "yes", True, np.bool_)
         then = helper.make_graph(
             [helper.make_node("Relu", ["before"], ["z"])], "t", [], [helper.make_tensor_value_info("z", 1, None)]
         )
-        _after(model, helper.make_node("If", ["yes"], ["heatmaps"], then_branch=then, else_branch=then))
+        after(model, helper.make_node("If", ["yes"], ["heatmaps"], then_branch=then, else_branch=then))
     elif way == "hidden":
         node = helper.make_node(pick(rng, ("Relu", "Identity", "Conv")), ["before"], ["heatmaps"])
         node.attribute.append(helper.make_attribute("body", body))
-        _after(model, node)
+        after(model, node)
     else:
         domain, levels = "mine", 1 if way == "function" else 40
         model.opset_import.append(helper.make_opsetid(domain, 1))
@@ -213,84 +202,7 @@ def _control(rng: Rng, model: Model) -> None:
             )
             opsets = [helper.make_opsetid("", 19), helper.make_opsetid(domain, 1)]
             model.functions.append(helper.make_function(domain, f"F{level}", ["a"], ["b"], inner, opsets))
-        _after(model, helper.make_node(f"F{levels - 1}", ["before"], ["heatmaps"], domain=domain))
-
-
-def _huge(rng: Rng, model: Model) -> None:
-    """Few bytes that ask for gigabytes, whose mean is added to the maps."""
-    size = int(rng.choice([10**9, 2 * 10**9, 10**10, 2**40]))
-    side = round(size**0.5)
-    way = str(
-        rng.choice(
-            [
-                "fill",
-                "expand",
-                "tile",
-                "range",
-                "pad",
-                "resize",
-                "outer",
-                "concat",
-                "conv",
-                "onehot",
-                "matmul",
-                "eye",
-                "batch",
-            ]
-        )
-    )
-    nodes: list[onnx.NodeProto] = []
-    node = helper.make_node
-    one = _constant(model, "one", [1.0], np.float32)
-    if way == "fill":
-        nodes.append(node("ConstantOfShape", [_constant(model, "size", [size])], ["huge"]))
-    elif way == "expand":
-        nodes.append(node("Expand", [one, _constant(model, "size", [side, side])], ["huge"]))
-    elif way == "tile":
-        nodes.append(node("Tile", [one, _constant(model, "size", [size])], ["huge"]))
-    elif way == "range":
-        ends = [_constant(model, n, v, np.float32) for n, v in (("from", 0), ("to", size), ("step", 1))]
-        nodes.append(node("Range", ends, ["huge"]))
-    elif way == "pad":
-        nodes.append(node("Pad", [one, _constant(model, "size", [0, size])], ["huge"]))
-    elif way == "resize":
-        _constant(model, "scales", [1, 1, side / 16, side / 12], np.float32)
-        nodes.append(node("Resize", ["before", "", "scales"], ["huge"], mode="nearest"))
-    elif way in ("outer", "matmul"):
-        nodes += [
-            node("ConstantOfShape", [_constant(model, "long", [side, 1])], ["column"]),
-            node("ConstantOfShape", [_constant(model, "wide", [1, side])], ["row"]),
-            node("MatMul" if way == "matmul" else "Add", ["column", "row"], ["huge"]),
-        ]
-    elif way == "concat":
-        last = "before"
-        for level in range(int(rng.integers(20, 45))):
-            nodes.append(node("Concat", [last, last], [f"d{level}"], axis=1))
-            last = f"d{level}"
-        nodes.append(node("Identity", [last], ["huge"]))
-    elif way == "conv":
-        pads = [side // 2] * 4
-        nodes += [
-            node("ReduceMean", ["before"], ["thin"], axes=[1]),
-            node("MaxPool", ["thin"], ["huge"], kernel_shape=[1, 1], pads=pads),
-        ]
-        model.opset_import[0].version = 17
-    elif way == "onehot":
-        _constant(model, "depth", [size])
-        _constant(model, "values", [0.0, 1.0], np.float32)
-        nodes.append(node("OneHot", [_constant(model, "which", [1]), "depth", "values"], ["huge"]))
-    elif way == "eye":
-        nodes += [
-            node("ConstantOfShape", [_constant(model, "size", [side, 2])], ["plane"]),
-            node("Transpose", ["plane"], ["turned"], perm=[1, 0]),
-            node("MatMul", ["plane", "turned"], ["huge"]),
-        ]
-    else:  # as many rows as the batch has, a million times
-        _constant(model, "times", [size // 3000, 1, 1, 1])
-        nodes.append(node("Tile", ["before", "times"], ["huge"]))
-    _after(
-        model, *nodes, node("ReduceMax", ["huge"], ["most"], keepdims=0), node("Add", ["before", "most"], ["heatmaps"])
-    )
+        after(model, helper.make_node(f"F{levels - 1}", ["before"], ["heatmaps"], domain=domain))
 
 
 _WAYS: dict[str, Callable[[Rng, Model], None]] = {
@@ -299,7 +211,7 @@ _WAYS: dict[str, Callable[[Rng, Model], None]] = {
     "nodes": _nodes,
     "outside": _outside,
     "control": _control,
-    "huge": _huge,
+    "huge": huge,
 }
 
 
