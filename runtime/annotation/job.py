@@ -116,6 +116,7 @@ def run_job(
         facts = _check_fingerprint(place, settings, fingerprint())
         with contextlib.closing(Ledger(place)) as ledger:
             plan = Plan(place.state / PLAN)
+            ledger.check(plan)
             new = plan.extend(found, settings.images, settings.frames)
             todo = ledger.left(plan.shards, limits.retry_failed)
             _say_start(say, plan, new, ledger, todo)

@@ -10,9 +10,11 @@ from types import NoneType
 from typing import Any
 
 from ..bundle.schema import check_shape
+from ..errors import InputError
 from .folder import FRAMES, JOURNAL, PEOPLE
 from .journal import Journal
 from .output import Output
+from .plan import Plan
 from .shard import Shard
 
 log = logging.getLogger("posert")
@@ -77,6 +79,14 @@ class Ledger:
                 self.lost += 1
         if self._journal.damaged:
             log.warning("%s: %d damaged lines; what they told is done again", self._journal.path, self._journal.damaged)
+
+    def check(self, plan: Plan) -> None:
+        """Raise InputError: the journal tells of shards that the plan does not have, whose results would be lost."""
+        if self.outcomes and (last := max(self.outcomes)) >= len(plan):
+            raise InputError(
+                f"{plan.path}: has {len(plan)} shards, and the journal tells of shard {last}: the plan was cut off or "
+                "replaced. Put the one of this folder back, or annotate into a new folder"
+            )
 
     def done(self, shard: Shard, told: Mapping[str, Any]) -> None:
         """Keep that a shard has results. Raises InputError: the journal cannot be written."""

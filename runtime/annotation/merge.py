@@ -66,6 +66,7 @@ def merge(folder: str | os.PathLike[str], target: Path) -> Merged:
         raise InputError(f"{target}: lies in {folder}, where it would be read as a part of the results; choose another")
     with place.held(lambda text: None), contextlib.closing(Ledger(place)) as ledger:
         plan = Plan(place.state / PLAN)
+        ledger.check(plan)
         _, contract = read_job(place)
     if left := ledger.left(plan.shards, retry=False):
         raise InputError(

@@ -175,3 +175,12 @@ def test_a_record_that_tells_something_else_counts_as_damaged(
     path.write_bytes(b"".join(line_of({**r, **wrong} if i == at else r) for i, r in enumerate(records) if r))
     assert merge(annotated, tmp_path / "all.csv") == 2
     assert "journal.jsonl: 1 damaged lines; what they told is done again" in caplog.text
+
+
+def test_a_plan_that_lost_a_line_is_refused(annotated: Path, tmp_path: Path, capsys: Any) -> None:
+    """The results of its shard would be missing, and nobody told."""
+    plan = annotated / "plan.jsonl"
+    lines = plan.read_text().splitlines(keepends=True)
+    plan.write_text("".join(lines[:-1]))
+    assert merge(annotated, tmp_path / "all.csv") == 2
+    assert "plan.jsonl: has 4 shards, and the journal tells of shard 4" in capsys.readouterr().err
