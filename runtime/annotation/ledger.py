@@ -34,7 +34,7 @@ class Outcome:
         people: who was found.
         failed: why frames failed, with how many did.
         why: what else is wrong; of a shard without results, why it has none.
-        crc32: of its two files, those of people and of frames; empty where the journal does not tell.
+        crc32: of its two files, that of the frames and that of the people; empty where the journal does not tell.
     """
 
     done: bool

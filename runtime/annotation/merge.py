@@ -94,9 +94,13 @@ def _check_sums(place: Output, shards: Sequence[Shard], ledger: Ledger) -> None:
     for shard in shards:
         for part, expected in zip((FRAMES, PEOPLE), ledger.outcomes[shard.number].crc32, strict=False):
             file = _file(place, part, shard)
-            with _source(file) as source:
-                if crc32(source) != expected:
-                    raise InputError(f"{file}: is not as it was written; remove it and annotate again")
+            try:
+                with _source(file) as source:
+                    found = crc32(source)
+            except OSError as error:
+                raise InputError(f"{file}: cannot be read ({error}); remove it and annotate again") from error
+            if found != expected:
+                raise InputError(f"{file}: is not as it was written; remove it and annotate again")
 
 
 def _merge_tables(files: Sequence[str], target: Path) -> int:
@@ -152,15 +156,10 @@ def _opened(file: str) -> Iterator[Any]:
         raise InputError(f"{file}: cannot be read ({error}); remove it and annotate again") from error
 
 
-@contextlib.contextmanager
-def _source(file: str) -> Iterator[Any]:
-    """The bytes of a file. Raises InputError: it cannot be read."""
+def _source(file: str) -> contextlib.AbstractContextManager[Any]:
+    """The bytes of a file."""
     folder, _, name = file.rpartition("/")
-    try:
-        with Storage(folder).opened(name) if is_url(file) else open(file, "rb") as source:
-            yield source
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    return Storage(folder).opened(name) if is_url(file) else open(file, "rb")
 
 
 def _schema(files: Sequence[str]) -> Any:
