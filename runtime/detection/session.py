@@ -49,6 +49,7 @@ def open_graph(
     Raises:
         InputError: there is no such file, it is not ONNX, or `threads` is below 1.
         BackendError: no backend that is installed runs it, or the backend refused it.
+        DetectorError: it cannot be read as ONNX.
     """
     if threads is not None and threads < 1:
         raise InputError(f"{threads} threads: expected 1 or more, or None to let the backend choose")
@@ -58,7 +59,7 @@ def open_graph(
             raise InputError(f"{source}: there is no such file; a detector is an ONNX file")
         if source.suffix.lower() != ".onnx":
             raise InputError(f"{source}: expected an ONNX file (.onnx); export it with the tools of its project")
-        _check_file(source)
+    _check(source)
     spec = _select(backend)
     assert spec.open_graph is not None
     try:
@@ -69,14 +70,15 @@ def open_graph(
         raise BackendError(f"{str(error).rstrip()}{hint}") from error
 
 
-def _check_file(path: Path) -> None:
-    """Raise DetectorError for a file that no library would come to an end with."""
+def _check(source: Path | bytes) -> None:
+    """Raise DetectorError for a graph that no library would come to an end with."""
+    name = "the detector" if isinstance(source, bytes) else f"{source}"
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        if (len(source) if isinstance(source, bytes) else source.stat().st_size) > _MAX_BYTES:
             raise ValueError(f"it is larger than {_MAX_BYTES >> 30} GiB")
-        check_order(path.read_bytes())
+        check_order(source if isinstance(source, bytes) else source.read_bytes())
     except (OSError, ValueError) as error:
-        raise DetectorError(f"{path}: cannot be read as ONNX: {error}") from error
+        raise DetectorError(f"{name}: cannot be read as ONNX: {error}") from error
 
 
 def _select(backend: str) -> Backend:
