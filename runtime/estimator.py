@@ -59,7 +59,7 @@ class PoseEstimator(OfOneProcess):
             was forked from the one that made the estimator.
     """
 
-    _name = ""  # of the bundle; one around a session has none
+    _name = _file = ""  # of the bundle; one around a session has none
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class PoseEstimator(OfOneProcess):
                 opened.close()
         log.info("%s: %s %s, %s", opened.name, selected.backend, selected.precision, selected.reason)
         self._prepare(opened.contract, session, selected, flip_test)
-        self._name = opened.name
+        self._name, self._file = opened.name, str(opened.path)
         if self._gpu is None:  # a pipeline on a GPU looks itself
             self._check_network(opened)
 
@@ -168,6 +168,7 @@ class PoseEstimator(OfOneProcess):
                 boxes_of.append(rows.astype(np.float32))
                 yield image, *crop_regions(rows, self.contract)
 
+        names, subject = self.contract.keypoints, self.contract.subject[0]
         found: Iterator[tuple[Float, Float]]
         if self._gpu is not None:
             found = self._stream_on_gpu(regions())
@@ -176,9 +177,12 @@ class PoseEstimator(OfOneProcess):
             found = ((job.xy, job.score) for job in pipelined(jobs, self._async.requests(), self.contract))
         else:
             found = (self.estimate_regions(*region) for region in regions())
-        for xy, score in found:
-            yield Keypoints(xy, score, boxes_of.popleft(), self.contract.keypoints, subject=self.contract.subject[0])
-            self.check_process()
+        try:
+            for xy, score in found:
+                yield Keypoints(xy, score, boxes_of.popleft(), names, subject=subject)
+                self.check_process()
+        except BackendError as error:
+            raise self._named(error) from error
 
     def _stream_on_gpu(self, regions: Iterator[tuple[Any, Float, Float]]) -> Iterator[tuple[Float, Float]]:
         # A stream reserves its pipeline until it ends: others, and calls in between, have their own.
@@ -209,10 +213,17 @@ class PoseEstimator(OfOneProcess):
             assert pipeline is not None
             return pipeline(frame, center, extent)
         job = FrameJob(self.contract, frame, center, extent, self.flip_test)
-        with self._lock:
-            for batch in job.batches:
-                job.decode(batch, self.session.infer(job.crop(batch, self._buffer)))
+        try:
+            with self._lock:
+                for batch in job.batches:
+                    job.decode(batch, self.session.infer(job.crop(batch, self._buffer)))
+        except BackendError as error:
+            raise self._named(error) from error
         return job.xy, job.score
+
+    def _named(self, error: BackendError) -> BackendError:
+        """The error with the file of the network in front."""
+        return error if not self._file or self._file in str(error) else BackendError(f"{self._file}: {error}")
 
     def outputs(self, frame: ArrayLike, boxes: ArrayLike | None = None) -> Outputs:
         """The network's raw outputs, `(N, ...)` float32 each, to compare and to debug. A flip test plays no part.

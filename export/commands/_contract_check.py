@@ -94,17 +94,16 @@ def _source(args: argparse.Namespace, report: Report) -> tuple[str, str, Referen
 
 
 def _of_bundle(path: Path) -> tuple[str, str, OnnxReference]:
-    import onnx
-
     from ...runtime.bundle.archive import Bundle
     from ..graph.from_onnx import ForeignGraph
     from ..graph.inputs import with_input
     from ..graph.onnx_reference import OnnxReference
+    from ..graph.read import read_graph
 
     with Bundle(path) as bundle:
         if "fp32" not in bundle.artifacts:
             raise PosertError(f"{path} contains {', '.join(bundle.artifacts)}; trying it needs its fp32 graph")
-        graph = onnx.load_from_string(bundle.read(bundle.artifacts["fp32"]))
+        graph = read_graph(bundle.read(bundle.artifacts["fp32"]), str(path))
         plain = with_input(graph, bundle.contract, "normalised")
         return bundle.name, path.name, OnnxReference(ForeignGraph(plain, ()), bundle.contract)
 

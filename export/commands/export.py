@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...runtime.cli import options
 from ...runtime.cli.command import Command
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, naming
 from ...runtime.registry import unknown_name
 from ..formats import FORMATS, Format
 
@@ -37,7 +37,7 @@ def _run(spec: Format, args: argparse.Namespace) -> int:
     from ...runtime.bundle.archive import Bundle
     from ..output_folder import check_folder, new_folder
 
-    with Bundle(args.bundle) as bundle:
+    with Bundle(args.bundle) as bundle, naming(args.bundle):
         write = spec.plan(bundle, args)
         check_folder(args.output)
         about = {"format": spec.name, "bundle": bundle.name}

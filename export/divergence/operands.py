@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ...runtime.backends import Session, backends, load_backend
@@ -19,7 +20,7 @@ from ...runtime.bundle.archive import Bundle
 from ...runtime.bundle.contract import Contract
 from ...runtime.engines.session import EngineSession
 from ...runtime.engines.sidecar import read_engine
-from ...runtime.errors import BackendError, InputError, PosertError
+from ...runtime.errors import BackendError, InputError, PosertError, naming
 from ...runtime.pose.heads import Outputs
 from ...runtime.registry import unknown_name
 from .. import catalog
@@ -86,6 +87,11 @@ def open_pair(first: str, second: str, weights: str | None = None, own: Own | No
 
 
 def _open(text: str, contract: Contract | None, weights: str | None, own: Own | None) -> ModelRef:
+    with naming(text):
+        return _opened(text, contract, weights, own)
+
+
+def _opened(text: str, contract: Contract | None, weights: str | None, own: Own | None) -> ModelRef:
     place, _, backend = text.partition("@")
     if backend and backend not in backends():
         raise InputError(f"{text}: {unknown_name('backend', backend, backends())}")
@@ -131,6 +137,8 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
             return ModelRef(text, built.precision, opened, origin.contract, origin.golden.crops)
         return ModelRef(text, built.precision, opened, contract)
     data, name = path.read_bytes(), backend or _FILES[path.suffix]
+    if path.suffix == ".onnx":
+        _check_input(data, path)
     if path.suffix == ".pt":
         return ModelRef(text, "fp32", load_backend(name).open(data, "fp32"), contract)
     precision = _precision(data)
@@ -141,6 +149,14 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
     if contract is not None and plain:
         session = PlainSession(session, contract)
     return ModelRef(text, precision, session, contract, None, data if name == "onnxruntime" else None)
+
+
+def _check_input(graph: bytes, path: Path) -> None:
+    try:
+        if not onnx.load_from_string(graph).graph.input:
+            raise InputError(f"{path}: the graph has no input")
+    except DecodeError as error:
+        raise InputError(f"{path}: no ONNX graph: {error}") from error
 
 
 def takes_crops(graph: bytes) -> bool:

@@ -62,15 +62,17 @@ def onnx_artifact(bundle: Bundle, name: str) -> Artifact:
 def make_graph(bundle: Bundle, wanted: Wanted) -> onnx.ModelProto:
     """The graph, with the contract in its metadata.
 
-    Raises ExportError: the bundle's graph does not begin as posert writes them.
+    Raises:
+        InputError: ONNX's checker refuses it.
+        ExportError: it does not begin as posert writes them.
     """
-    import onnx
-
     from ..decoding import with_keypoints
     from ..graph.inputs import with_input
+    from ..graph.read import read_graph
 
     contract = bundle.contract
-    model = with_input(onnx.load_from_string(bundle.read(wanted.artifact)), contract, wanted.input)
+    name = f"{bundle.path}: {wanted.artifact.file}"
+    model = with_input(read_graph(bundle.read(wanted.artifact), name), contract, wanted.input)
     if wanted.output == KEYPOINTS:
         model = with_keypoints(model, contract)
     for key, value in metadata(bundle, wanted).items():

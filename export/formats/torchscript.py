@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ...runtime.bundle.archive import Bundle
 
 _SCRIPTS = Path(__file__).with_name("scripts")
+_DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, LookupError, OSError, EOFError, RuntimeError)
 EXTRA = "contract.json"
 """The extra file: `torch.jit.load(path, _extra_files={"contract.json": ""})`."""
 
@@ -57,14 +59,17 @@ def _plan(bundle: Bundle, args: argparse.Namespace) -> Write:
 def with_extra(module: bytes, name: str, text: str) -> bytes:
     """A TorchScript archive with one more extra file, as `torch.jit.save(..., _extra_files=...)` puts it there.
 
-    PyTorch itself would write the paths of this machine into the archive, too.
+    PyTorch itself would write the paths of this machine into the archive, too. Raises InputError: it is no archive.
     """
     stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(module)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as target:
-        for info in source.infolist():
-            target.writestr(zipfile.ZipInfo(info.filename), source.read(info))
-        root = source.namelist()[0].split("/")[0]
-        target.writestr(zipfile.ZipInfo(f"{root}/extra/{name}"), text)
+    try:
+        with zipfile.ZipFile(io.BytesIO(module)) as source, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as target:
+            for info in source.infolist():
+                target.writestr(zipfile.ZipInfo(info.filename), source.read(info))
+            root = source.namelist()[0].split("/")[0]
+            target.writestr(zipfile.ZipInfo(f"{root}/extra/{name}"), text)
+    except _DAMAGED as error:
+        raise InputError(f"its TorchScript module is no archive that can be read: {error}") from error
     return stream.getvalue()
 
 

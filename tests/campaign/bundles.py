@@ -20,8 +20,10 @@ from posert.runtime.pose.keypoints import Keypoints
 from posert.tests.campaign import material
 from posert.tests.campaign.case import Case, Defect
 from posert.tests.campaign.command import posert
+from posert.tests.campaign.mutate import pick
 
 Members = dict[str, bytes]
+_FORMATS = ("onnx", "torchscript", "triton", "deepstream", "polygraphy")
 
 
 def members(path: Path) -> Members:
@@ -75,6 +77,8 @@ class Uses:
             self._look,
             self._verify,
             self._run,
+            self._export,
+            self._card,
         )
         return ways[int(case.rng.integers(len(ways)))](case, path, whole)
 
@@ -111,6 +115,17 @@ class Uses:
         if whole and not result["passed"]:
             raise Defect("verify fails on an undamaged bundle", json.dumps(result)[:300])
         return "equal" if whole else "another network"
+
+    def _export(self, case: Case, path: Path, whole: bool) -> str:
+        form = pick(case.rng, _FORMATS)
+        case.done.append(f"export {form}")
+        posert("export", form, path, "--output", case.folder / "exported")
+        return "exported"
+
+    def _card(self, case: Case, path: Path, whole: bool) -> str:
+        case.done.append("card")
+        posert("card", path, "--output", case.folder / "README.md")
+        return "described"
 
     def _run(self, case: Case, path: Path, whole: bool) -> str:
         case.done.append("run")

@@ -490,6 +490,20 @@ class TestSelection:
             PoseEstimator(bundle, threads=1)
             bundle.check()
 
+    @pytest.mark.parametrize("streamed", [False, True])
+    def test_an_error_of_the_library_names_the_file(
+        self, narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
+    ) -> None:
+        pose = PoseEstimator(narrow_bundle, backend="onnxruntime", threads=1)
+
+        def fail(crops: object) -> None:
+            raise BackendError("it failed while it ran")
+
+        monkeypatch.setattr(pose.session, "infer", fail)
+        frame = np.zeros((64, 64, 3), np.uint8)
+        with pytest.raises(BackendError, match=rf"^{re.escape(str(narrow_bundle))}: it failed while it ran$"):
+            list(pose.stream([(frame, None)])) if streamed else pose(frame)
+
     def test_no_bundle(self, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="no such file"):
             PoseEstimator(tmp_path / "none.pose")

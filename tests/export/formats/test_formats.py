@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from posert.export.formats._graph import metadata, wanted_graph
 from posert.runtime.bundle.archive import Bundle, write_bundle
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.cli.main import main
+from posert.tests.campaign.bundles import members, sealed
 
 Run = Callable[..., int]
 
@@ -161,3 +163,27 @@ def test_the_class_of_other_animals(narrow_bundle: Path) -> None:
         bundle.contract = Contract.from_json({**bundle.contract.to_json(), "dataset": "mouse"})
         args = argparse.Namespace(precision="fp32", input="uint8", output_kind="keypoints")
         assert metadata(bundle, wanted_graph(bundle, args))["names"] == "{0: 'mouse'}"
+
+
+@pytest.mark.parametrize(
+    ("member", "name", "message"),
+    [
+        ("fp32.onnx", "onnx", "hostile.pose: fp32.onnx: no valid ONNX graph"),
+        ("fp32.onnx", "triton", "hostile.pose: fp32.onnx: no valid ONNX graph"),
+        ("torchscript.pt", "torchscript", "hostile.pose: its TorchScript module is no archive that can be read"),
+    ],
+)
+def test_a_graph_that_is_none_under_a_right_seal(
+    export: Run, narrow_bundle: Path, tmp_path: Path, capsys: Any, member: str, name: str, message: str
+) -> None:
+    held = members(narrow_bundle)
+    if member == "fp32.onnx":
+        model = onnx.load_from_string(held[member])
+        model.graph.node[5].attribute.append(onnx.helper.make_attribute("nowhere", 1))
+        held[member] = model.SerializeToString()
+    else:
+        held[member] = held[member][:-30]
+    bundle = tmp_path / "hostile.pose"
+    bundle.write_bytes(sealed(held))
+    assert export(name, bundle=bundle) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
