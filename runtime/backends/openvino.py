@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 # imported openvino before has decided for themselves.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-# Bytes of an array, and of all arrays, for one crop or frame. A few bytes of a graph may ask for any number of
-# gigabytes; hrnet_w48 at 384x288 has 7 MB and 0.6 GB.
+# Bytes of an array, and of all arrays, for one crop or frame, or as many as the graph insists on. A few bytes of a
+# graph may ask for any number of gigabytes; hrnet_w48 at 384x288 has 7 MB and 0.6 GB.
 _LARGEST, _ALL = 1 << 29, 1 << 32
 
 
@@ -209,7 +209,7 @@ def _read(model: Path | bytes) -> ov.Model:
     one = graph.clone()
     shapes = {port: port.get_partial_shape() for port in one.inputs}
     for shape in shapes.values():
-        if shape.rank.is_static and len(shape) > 0:
+        if shape.rank.is_static and len(shape) > 0 and shape[0].is_dynamic:
             shape[0] = 1
     one.reshape(shapes)
     total = 0

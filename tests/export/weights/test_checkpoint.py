@@ -242,3 +242,15 @@ def test_an_old_file_whose_storages_have_other_keys_is_refused(weights: dict[str
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     with pytest.raises(CheckpointError, match="old.pth cannot be read as a checkpoint"):
         checkpoint.load(path, small())
+
+
+def test_a_zip_that_says_it_has_several_disks_is_refused(weights: dict[str, Tensor], tmp_path: Path):
+    """Python's `is_zipfile` raises for it."""
+    path = tmp_path / "w.pth"
+    torch.save(weights, path)
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x06\x07")  # the locator of the 64-bit directory: its disk, an offset, how many disks there are
+    data[at + 16 : at + 20] = (2).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="w.pth cannot be read as a checkpoint"):
+        checkpoint.load(path, small())

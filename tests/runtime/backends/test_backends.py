@@ -356,6 +356,16 @@ def test_a_few_bytes_that_ask_for_gigabytes(backend: str, detector: bool, tmp_pa
     assert (peak_mb() or 0.0) - before < 1000
 
 
+def test_a_batch_that_asks_for_gigabytes() -> None:
+    node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    sizes = [1 << 22, 4, 4, 3]
+    given, found = (helper.make_tensor_value_info(n, t, sizes) for n, t in (("x", 2), ("y", 1)))
+    made = helper.make_graph([node], "g", [given], [found])
+    data = helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
+    with pytest.raises(BackendError, match="expected at most 0.5 GB in an array"):
+        load_backend("openvino").open(data, "fp32")
+
+
 def test_openvino_reports_to_nobody() -> None:
     program = """
 import sys
