@@ -249,7 +249,7 @@ def test_a_zip_that_says_it_has_several_disks_is_refused(weights: dict[str, Tens
     path = tmp_path / "w.pth"
     torch.save(weights, path)
     data = bytearray(path.read_bytes())
-    at = data.rindex(b"PK\x06\x07")  # the locator of the 64-bit directory: its disk, an offset, how many disks there are
+    at = data.rindex(b"PK\x06\x07")  # disk, offset and number of disks of the 64-bit directory
     data[at + 16 : at + 20] = (2).to_bytes(4, "little")
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="w.pth cannot be read as a checkpoint"):
