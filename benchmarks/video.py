@@ -171,7 +171,7 @@ class _Stages:
             draw(frame, people, self._pose.contract, boxes=True)
 
     def write(self) -> None:
-        with tempfile.TemporaryDirectory() as folder, DrawnVideo(Path(folder) / "out.mp4", FPS) as out:
+        with tempfile.TemporaryDirectory() as folder, DrawnVideo(Path(folder) / "out.mp4", FPS, "clip") as out:
             for frame in self._frames:
                 out.add(0, frame)
 

@@ -7,12 +7,12 @@ All but the network is done in the caller's thread, frame by frame and in order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Request
+from .backends import AsyncSession, Request
 from .bundle.contract import Contract
 from .pose.decode import decode, to_frame
 from .pose.heads import Outputs, head
@@ -109,11 +109,11 @@ class FrameJob:
 class _Run:
     """One run of the network and whose crops are in it."""
 
-    def __init__(self, request: Request, contract: Contract) -> None:
-        self.request, self._buffer = request, CropBuffer(contract)
+    def __init__(self, request: Request, contract: Contract, most: int) -> None:
+        self.request, self._buffer, self._most = request, CropBuffer(contract), most
         self._shares: list[tuple[FrameJob, slice, slice]] = []
         self._rows = self.people = 0
-        self._size = STREAM_BATCH
+        self._size = most
 
     @property
     def full(self) -> bool:
@@ -122,7 +122,8 @@ class _Run:
     def add(self, job: FrameJob, first: int) -> int:
         """Take in people of a frame, from `first` on, as many as there is room for; returns the first one left."""
         if not self.people:
-            self._size = MAX_BATCH if len(job.xy) - first >= MAX_BATCH else STREAM_BATCH
+            crowd = self._most == STREAM_BATCH and len(job.xy) - first >= MAX_BATCH
+            self._size = MAX_BATCH if crowd else self._most
         batch = slice(first, min(first + self._size - self.people, len(job.xy)))
         rows = slice(self._rows, self._rows + len(job.crop(batch, self._buffer, self._rows)))
         self._shares.append((job, batch, rows))
@@ -148,14 +149,17 @@ class _Run:
                 job.error = error
 
 
-def pipelined(jobs: Iterable[FrameJob], requests: Iterable[Request], contract: Contract) -> Iterator[FrameJob]:
+def pipelined(
+    jobs: Iterable[FrameJob], requests: Iterable[Request], contract: Contract, most: int = STREAM_BATCH
+) -> Generator[FrameJob]:
     """Send frames through the network, as many runs at a time as there are requests; they come back in order.
 
-    A run takes people of one or of several frames. What raises in `jobs` raises here in its place, after the frames
-    before it. When the generator ends early, it waits for the runs that were started.
+    A run takes people of one or of several frames, `most` of them, or `MAX_BATCH` of a crowd. What raises in `jobs`
+    raises here in its place, after the frames before it. When the generator ends early, it waits for the runs that were
+    started.
     """
-    idle = deque(_Run(request, contract) for request in requests)
-    most = STREAM_BATCH * (len(idle) + 1)  # frames in progress, which bounds those without people too
+    idle = deque(_Run(request, contract, most) for request in requests)
+    frames = STREAM_BATCH * (len(idle) + 1)  # in progress, which bounds those without people too
     running: deque[_Run] = deque()
     waiting: deque[FrameJob] = deque()
     failure: Exception | None = None
@@ -200,7 +204,7 @@ def pipelined(jobs: Iterable[FrameJob], requests: Iterable[Request], contract: C
                 if idle[0].full:
                     start()
             yield from ended()
-            while len(waiting) >= most:
+            while len(waiting) >= frames:
                 yield from finish_oldest()
         start()
         while waiting:
@@ -210,3 +214,34 @@ def pipelined(jobs: Iterable[FrameJob], requests: Iterable[Request], contract: C
     finally:
         for run in running:
             run.request.drop()
+
+
+class Streams:
+    """Streams through a session that can have several runs under way at a time.
+
+    A stream's requests are kept for the next one: making them takes longer than a run of a small network.
+    """
+
+    def __init__(self, session: AsyncSession, contract: Contract, flip_test: bool) -> None:
+        self._session, self._contract, self._flip_test = session, contract, flip_test
+        self._spare: list[list[Request]] = []
+
+    def run(self, regions: Iterable[tuple[Image, Float, Float]], people: int | None) -> Iterator[tuple[Float, Float]]:
+        """Joints `(N, K, 2)` and scores `(N, K)` of each frame with the centers and extents of its people, in order.
+
+        `people` is how many there are in all, if that is known: each processor then gets its share of few.
+        """
+        try:
+            requests = self._spare.pop()  # which other threads do, too
+        except IndexError:
+            requests = self._session.requests()
+        at_a_time = max(1, len(requests) - 1)  # one is being filled or read
+        most = STREAM_BATCH if people is None else min(STREAM_BATCH, max(1, -(-people // at_a_time)))
+        jobs = (FrameJob(self._contract, *region, self._flip_test) for region in regions)
+        running = pipelined(jobs, requests, self._contract, most)
+        try:
+            for job in running:
+                yield job.xy, job.score
+        finally:
+            running.close()  # waits for runs that were started
+            self._spare.append(requests)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .backends import AsyncSession, Session
-from .batching import CropBuffer, FrameJob, pipelined
+from .batching import CropBuffer, FrameJob, Streams
 from .bundle.archive import Bundle
 from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
@@ -113,7 +113,7 @@ class PoseEstimator(OfOneProcess):
         self.contract, self.session, self.selection, self.flip_test = contract, session, selected, flip_test
         rule = head(contract.decode)
         self._gpu = session if isinstance(session, GpuSession) and rule.cuda is not None else None
-        self._async = session if isinstance(session, AsyncSession) else None
+        self._async = Streams(session, contract, flip_test) if isinstance(session, AsyncSession) else None
         if isinstance(session, GpuSession) and self._gpu is None:
             log.warning(
                 "the decode rule %r has no CUDA kernel: the network runs on the GPU, crops and decoding on the CPU",
@@ -140,7 +140,9 @@ class PoseEstimator(OfOneProcess):
         xy, score = self.estimate_regions(image, *crop_regions(rows, self.contract))
         return Keypoints(xy, score, rows.astype(np.float32), self.contract.keypoints, subject=self.contract.subject[0])
 
-    def stream(self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]]) -> Iterator[Keypoints]:
+    def stream(
+        self, frames: Iterable[tuple[ArrayLike, ArrayLike | None]], *, people: int | None = None
+    ) -> Iterator[Keypoints]:
         """Keypoints of many frames, in order: the same as from one call per frame, in less time.
 
         Several frames are in progress at a time where the backend can do that: the first result comes after a few
@@ -150,6 +152,8 @@ class PoseEstimator(OfOneProcess):
 
         Args:
             frames: a frame and its boxes each, as above.
+            people: in all frames together, where that is known: few are spread over all processors. Otherwise the
+                network runs on four at a time, which is less work for each.
 
         Raises:
             InputError: a frame or a box cannot be used; in its place, after the results of the frames before it. What
@@ -173,8 +177,7 @@ class PoseEstimator(OfOneProcess):
         if self._gpu is not None:
             found = self._stream_on_gpu(regions())
         elif self._async is not None:
-            jobs = (FrameJob(self.contract, *region, self.flip_test) for region in regions())
-            found = ((job.xy, job.score) for job in pipelined(jobs, self._async.requests(), self.contract))
+            found = self._async.run(regions(), people)
         else:
             found = (self.estimate_regions(*region) for region in regions())
         try:

@@ -128,7 +128,7 @@ def _run(bundle: Path, detector: Path, video: Path, page: Path) -> tuple[dict[st
     about = {**facts, "reason": pose.selection.reason, "detector": finder.description, "smoothing": "one-euro"}
     told = {"bundle": str(bundle), **about, "video": str(video)}
     shown = RunPage(pose.contract, _TITLE, told, fps=source.fps, boxes=True, program="posert demo")
-    tally, jitter = Tally(source, StopSignals(deferred=True)), RunJitter(_JOINT_SCORE)
+    tally, jitter = Tally(source, StopSignals(deferred=True), str(bundle)), RunJitter(_JOINT_SCORE)
     best: tuple[float, Any] = (-1.0, None)
 
     def summary() -> dict[str, Any]:

@@ -138,4 +138,4 @@ def _fits(record: dict[str, Any]) -> bool:
     except ValueError:
         return False
     numbers = [record["shard"], record.get("frames", 0), record.get("people", 0), *record.get("failed", {}).values()]
-    return min(numbers) >= 0
+    return bool(min(numbers) >= 0)

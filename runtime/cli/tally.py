@@ -24,7 +24,7 @@ class Tally:
 
     source: Source
     stop: StopSignals
-    bundle: str
+    bundle: object
     subject: tuple[str, str] = ("person", "people")
     frames: int = 0
     people: int = 0

@@ -45,12 +45,13 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """The answers to a batch of requests, in their order."""
         jobs = [self._jobs(request) for request in requests]
+        people = sum(len(boxes) for of_request in jobs for _, boxes in of_request)
         try:
-            found = list(self._pose.stream(job for of_request in jobs for job in of_request))
+            found = list(self._pose.stream((job for of_request in jobs for job in of_request), people=people))
         except PosertError:  # one of them cannot be answered: each alone, so that the others do not notice
             return [self._alone(of_request) for of_request in jobs]
-        people = iter(found)
-        return [self._response([next(people) for _ in of_request]) for of_request in jobs]
+        answers = iter(found)
+        return [self._response([next(answers) for _ in of_request]) for of_request in jobs]
 
     def _jobs(self, request: Any) -> list[Job]:
         # By DLPack, in place: `as_numpy` copies, and that of Triton 2.51 takes NumPy 2 arrays for rows of one value.
