@@ -26,12 +26,11 @@ from . import AsyncSession, Backend, GraphRequest, Request, Tensor
 if TYPE_CHECKING:
     import openvino as ov
 
-# OpenVINO reports each import to Google Analytics and writes ~/intel, unless this package cannot be imported. Who
-# imported openvino before has decided for themselves.
+# OpenVINO reports each import to Google Analytics, unless this package cannot be imported. Who imported it before may.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-# Bytes of an array, and of all arrays, for one crop or frame, or as many as the graph insists on. A few bytes of a
-# graph may ask for any number of gigabytes; hrnet_w48 at 384x288 has 7 MB and 0.6 GB.
+# Bytes of an array, and of all, for one crop or frame, or as many as the graph insists on, which may be any number.
+# hrnet_w48 at 384x288 has 7 MB and 0.6 GB.
 _LARGEST, _ALL = 1 << 29, 1 << 32
 
 
