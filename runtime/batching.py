@@ -109,11 +109,11 @@ class FrameJob:
 class _Run:
     """One run of the network and whose crops are in it."""
 
-    def __init__(self, request: Request, contract: Contract, most: int) -> None:
-        self.request, self._buffer, self._most = request, CropBuffer(contract), most
+    def __init__(self, request: Request, contract: Contract, share: int) -> None:
+        self.request, self._buffer, self._share = request, CropBuffer(contract), share
         self._shares: list[tuple[FrameJob, slice, slice]] = []
         self._rows = self.people = 0
-        self._size = most
+        self._size = 0
 
     @property
     def full(self) -> bool:
@@ -122,8 +122,7 @@ class _Run:
     def add(self, job: FrameJob, first: int) -> int:
         """Take in people of a frame, from `first` on, as many as there is room for; returns the first one left."""
         if not self.people:
-            crowd = self._most == STREAM_BATCH and len(job.xy) - first >= MAX_BATCH
-            self._size = MAX_BATCH if crowd else self._most
+            self._size = min(self._share, MAX_BATCH if len(job.xy) - first >= MAX_BATCH else STREAM_BATCH)
         batch = slice(first, min(first + self._size - self.people, len(job.xy)))
         rows = slice(self._rows, self._rows + len(job.crop(batch, self._buffer, self._rows)))
         self._shares.append((job, batch, rows))
@@ -150,15 +149,14 @@ class _Run:
 
 
 def pipelined(
-    jobs: Iterable[FrameJob], requests: Iterable[Request], contract: Contract, most: int = STREAM_BATCH
+    jobs: Iterable[FrameJob], requests: Iterable[Request], contract: Contract, share: int = MAX_BATCH
 ) -> Generator[FrameJob]:
     """Send frames through the network, as many runs at a time as there are requests; they come back in order.
 
-    A run takes people of one or of several frames, `most` of them, or `MAX_BATCH` of a crowd. What raises in `jobs`
-    raises here in its place, after the frames before it. When the generator ends early, it waits for the runs that were
-    started.
+    A run takes people of one or of several frames, and at most `share` of them. What raises in `jobs` raises here in its
+    place, after the frames before it. When the generator ends early, it waits for the runs that were started.
     """
-    idle = deque(_Run(request, contract, most) for request in requests)
+    idle = deque(_Run(request, contract, share) for request in requests)
     frames = STREAM_BATCH * (len(idle) + 1)  # in progress, which bounds those without people too
     running: deque[_Run] = deque()
     waiting: deque[FrameJob] = deque()
@@ -236,9 +234,9 @@ class Streams:
         except IndexError:
             requests = self._session.requests()
         at_a_time = max(1, len(requests) - 1)  # one is being filled or read
-        most = STREAM_BATCH if people is None else min(STREAM_BATCH, max(1, -(-people // at_a_time)))
+        share = MAX_BATCH if people is None else max(1, -(-people // at_a_time))
         jobs = (FrameJob(self._contract, *region, self._flip_test) for region in regions)
-        running = pipelined(jobs, requests, self._contract, most)
+        running = pipelined(jobs, requests, self._contract, share)
         try:
             for job in running:
                 yield job.xy, job.score

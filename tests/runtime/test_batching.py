@@ -152,6 +152,41 @@ def test_frames_with_few_people_share_a_run(counts: list[int], runs: list[int]) 
     assert session.batches == runs
 
 
+@pytest.mark.parametrize(
+    ("counts", "runs"),
+    [
+        ([1] * 4, [2, 2]),  # two runs at a time, and a third request that is filled meanwhile
+        ([1] * 3, [2, 1]),
+        ([1], [1]),
+        ([8], [4, 4]),
+        ([0, 3, 0, 1], [2, 2]),
+        ([1] * 9, [4, 4, 1]),
+        ([0], []),
+    ],
+    ids=str,
+)
+def test_few_people_whose_number_is_known_are_spread(counts: list[int], runs: list[int]) -> None:
+    session, pairs = Lazy(3), pairs_of(counts)
+    pose = estimator(session)
+    for seen, one in zip(pose.stream(pairs, people=sum(counts)), [pose(*pair) for pair in pairs], strict=True):
+        same(seen, one)
+    assert session.batches == runs
+
+
+def test_requests_are_kept_for_the_next_stream() -> None:
+    session = Lazy(2)
+    pose = estimator(session)
+    for _ in range(3):
+        assert len(list(pose.stream(pairs_of([1] * 5)))) == 5
+    first, second = pose.stream(pairs_of([1] * 5)), pose.stream(pairs_of([1] * 5))
+    assert len(session.made) == 2
+    next(first), next(second)  # two at a time
+    assert len(session.made) == 4
+    first.close(), second.close()
+    list(pose.stream(pairs_of([1] * 5)))
+    assert len(session.made) == 4
+
+
 def test_runs_overlap() -> None:
     session = Lazy(3)
     list(estimator(session).stream(pairs_of([1] * 9)))
