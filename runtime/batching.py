@@ -153,7 +153,7 @@ def pipelined(
 ) -> Generator[FrameJob]:
     """Send frames through the network, as many runs at a time as there are requests; they come back in order.
 
-    A run takes people of one or of several frames, and at most `share` of them. What raises in `jobs` raises here in its
+    A run takes people of one or of several frames, at most `share` of them. What raises in `jobs` raises here in its
     place, after the frames before it. When the generator ends early, it waits for the runs that were started.
     """
     idle = deque(_Run(request, contract, share) for request in requests)
