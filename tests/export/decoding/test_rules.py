@@ -96,7 +96,8 @@ def check(outputs: Outputs, contract: Contract, graph: bytes, runtime: str, unse
     error = np.abs(found[..., :2] - xy).max(axis=2)
     assert error[settled].max() <= PX, np.argwhere(settled & (error > PX))[:5]
     if contract.decode in (*MEGVII, *COMBINED):
-        np.testing.assert_allclose(found[..., 2], score, rtol=SCORE, atol=SCORE)
+        # A joint that is not settled may be at another cell, which has another score.
+        np.testing.assert_allclose(found[..., 2][settled], score[settled], rtol=SCORE, atol=SCORE)
     else:
         np.testing.assert_array_equal(found[..., 2], score)
 
