@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ _TIMES = re.compile(
 )
 # These tell when and by whom, not what.
 _CHANGING = {"shards", "run.json", "report.html", "report.json", "worker.log", "events"}
+_UNLIKE = {".mp4", ".engine"}  # never the same bytes twice
+_MEASURED = {"bench.json"}
 
 
 @dataclass
@@ -48,7 +52,7 @@ def contents(out: Path) -> dict[str, bytes]:
             elif path.suffix == ".pose":  # the accuracy in its manifest has times
                 with Bundle(path) as bundle:
                     data = repr((bundle.contract, bundle.artifacts)).encode()
-            found[str(path.relative_to(out))] = b"" if path.suffix == ".mp4" else data
+            found[str(path.relative_to(out))] = b"" if path.suffix in _UNLIKE or path.name in _MEASURED else data
     return found
 
 
@@ -92,8 +96,12 @@ def write_commands(folder: Path) -> dict[str, Command]:
     network, contract = folder / "network.onnx", folder / "contract.json"
     network.write_bytes(material.plain_network().SerializeToString())
     contract.write_text(json.dumps(material.contract().to_json()))
+    annotated = folder / "annotated"
+    known = Command(f"annotate {images} --bundle {bundle} --output {annotated} --shard-images 4".split())
+    subprocess.run(known.line(folder), check=True, capture_output=True)
     own = f"--network {network} --contract {contract}"
     on = f"--annotations {labels} --images {images}"
+    once = "--backend onnxruntime --people 1 --mode latency --rounds 1"
     lines = {
         "run folder": f"run {bundle} {images} --output {{out}}/o",
         "run video": f"run {bundle} {video} --output {{out}}/o --report {{out}}/r",
@@ -108,5 +116,12 @@ def write_commands(folder: Path) -> dict[str, Command]:
         "calibrate": f"calibrate {own} --calib {labels} --calib-images {images} --samples 3 --output {{out}}/c.json",
         "build": f"build {own} --precision fp32,fp16 {on} --output {{out}}/b.pose --report {{out}}/b",
         "annotate": f"annotate {images} --bundle {bundle} --output {{out}}/a --shard-images 4",
+        "merge": f"annotate --output {annotated} --merge {{out}}/m.coco.json",
+        "bench": f"bench {bundle} {once} --output {{out}}/bench.json",
+        "compare": f"compare {bundle}:fp32 {network} --output {{out}}/c --save {{out}}/s",
+        "export polygraphy": f"export polygraphy {bundle} --output {{out}}/e",
+        "export triton": f"export triton {bundle} --backend onnxruntime --output {{out}}/e",
     }
+    if importlib.util.find_spec("tensorrt_rtx"):
+        lines["compile"] = f"compile {bundle} --target sm89 --batch 1:2:4 --output {{out}}/t"
     return {name: Command(line.split()) for name, line in lines.items()}
