@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,11 +137,11 @@ def _plain(table: Any) -> Any:
     return table.unify_dictionaries().combine_chunks()
 
 
-def _batches(file: str, schema: Any) -> Iterator[Any]:
+def _batches(file: str, schema: Any, columns: Sequence[str] | None = None) -> Iterator[Any]:
     with _opened(file) as opened:
         if not opened.schema_arrow.equals(schema):
             raise InputError(f"{file}: its columns are not those of the other shards; annotate into a new folder")
-        yield from opened.iter_batches(batch_size=_ROWS)
+        yield from opened.iter_batches(batch_size=_ROWS, columns=columns)
 
 
 @contextlib.contextmanager
@@ -178,7 +179,7 @@ def _merge_frames(place: Output, shards: Sequence[Shard], contract: Contract, fo
     facts: dict[str, Any] = {name: about[name] for name in ("backend", "precision") if name in about}
     one_video = len({shard.source for shard in shards}) == 1 and shards[0].kind == "video"
     top = _top([os.path.dirname(s.source) if s.kind != "images" else s.source for s in shards])
-    keys = [] if one_video else [_key(top, row) for row in _frames(place, shards)]
+    keys = [] if one_video else [_key(top, row) for row in _frames(place, shards, ["source", "file", "frame"])]
     subject = Subject(shards[0].source if one_video else top, contract, facts, tuple(keys))
     people = frames = 0
     failed: list[dict[str, Any]] = []
@@ -206,18 +207,23 @@ def _top(folders: Sequence[str]) -> str:
 
 def _key(top: str, row: Mapping[str, Any]) -> str:
     """What a frame is called beside those of other sources."""
-    below = os.path.relpath(row["source"], top) if top else row["source"]
+    below = _below(top, row["source"])
     if row["file"] is not None:
         return row["file"] if below == "." else f"{below}/{row['file']}"
     return f"{os.path.splitext(below)[0]}_{row['frame']:012d}"
 
 
-def _frames(place: Output, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
-    """The rows of the table of frames."""
+@functools.lru_cache(maxsize=1)  # the frames of a source follow each other
+def _below(top: str, source: str) -> str:
+    return os.path.relpath(source, top) if top else source
+
+
+def _frames(place: Output, shards: Sequence[Shard], columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of the table of frames, with these columns or all."""
     from .frame_table import schema
 
     for shard in shards:
-        for batch in _batches(_file(place, FRAMES, shard), schema()):
+        for batch in _batches(_file(place, FRAMES, shard), schema(), columns):
             yield from batch.to_pylist()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO
 from ..datasets import DATASETS, dataset
 from ..system.files import atomic_write
 from ._format import Format, FrameResult, Subject, Writer
+
+_ENCODE = json.JSONEncoder(allow_nan=False).encode  # json.dumps would make an encoder for each record
 
 
 class _CocoWriter(Writer):
@@ -29,7 +32,7 @@ class _CocoWriter(Writer):
             return
         image = self._ids.get(str(result.key), result.key)
         records = result.people.to_coco(image, parts=self._parts)
-        text = self._separator + ",\n".join(json.dumps(record, allow_nan=False) for record in records)
+        text = self._separator + ",\n".join(map(_ENCODE, records))
         self._file.write(text.encode())
         self._separator = ",\n"
 
@@ -41,7 +44,7 @@ def image_ids(names: Sequence[str]) -> dict[str, int]:
     """The COCO id of each image, or nothing if not every image has a number of its own at the end of its name."""
     found = {}
     for name in names:
-        stem = Path(name).stem
+        stem = os.path.splitext(os.path.basename(name))[0]
         digits = stem[len(stem.rstrip("0123456789")) :]
         if digits:
             found[name] = int(digits)
