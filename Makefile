@@ -57,12 +57,9 @@ test-tensorrt: $(STAMP) ## compiles the kernels and builds real engines, without
 	POSERT_TENSORRT_WHEELS=$(WHEELS) $(BIN)/python -m pytest -q -rs \
 		tests/runtime/cuda/test_images.py tests/runtime/engines/test_names.py tests/runtime/engines/test_tensorrt_rtx.py
 
-# Without what they depend on: nvidia-pytriton asks for NumPy 1, and the client for an older protobuf than ONNX has here.
-TRITON := nvidia-pytriton tritonclient grpcio python-rapidjson \
-	geventhttpclient gevent greenlet zope.event zope.interface Brotli
-
 test-triton: $(STAMP) ## a real Triton server on the loopback, on the CPU; downloads 70 MB
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt $(TRITON)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[triton]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps nvidia-pytriton  # asks for NumPy 1
 	$(BIN)/python -m pytest -q -rs -m "slow or not slow" tests/runtime/serving tests/export/formats/test_triton.py
 
 # Of these families alone, such as `make engines FAMILIES="hrnet_w32 mspn_50_1"`; empty: of all.
