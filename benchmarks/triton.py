@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("--precision", default="auto", help="one precision (auto)")
     arguments.add_argument("--requests", type=int, default=100_000, help="in all (100000)")
     arguments.add_argument("--clients", type=int, default=8, help="at a time (8)")
+    arguments.add_argument("--queue-delay", type=int, default=0, metavar="MS", help="as of posert serve (0)")
     arguments.add_argument("--people", type=int, default=1, help="per frame (1)")
     arguments.add_argument("--protocol", choices=("grpc", "http"), default="grpc", help="(grpc)")
     return run(arguments, _work, argv)
@@ -64,7 +65,7 @@ def _work(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         with Bundle(args.bundle) as bundle:
             options = {"backend": chosen.backend, "precision": chosen.precision}
-            write_frames_model(Path(folder) / "pose", bundle, name="pose", **options)
+            write_frames_model(Path(folder) / "pose", bundle, name="pose", queue_delay=args.queue_delay, **options)
         with Server(folder, http_port=free_port(), grpc_port=free_port()) as server, memory(server.pid) as seen:
             port = server.grpc_port if args.protocol == "grpc" else server.http_port
             used = processor_seconds(server.pid)
@@ -81,6 +82,7 @@ def _work(args: argparse.Namespace) -> int:
         "clients": args.clients,
         "people": args.people,
         "protocol": args.protocol,
+        "queue delay ms": args.queue_delay,
         "answered": len(milliseconds),
         "wrong": sum(client["wrong"] for client in found),
         "errors": [error for client in found for error in client["errors"]][:5],

@@ -15,7 +15,7 @@ from ...runtime.engines.engine_file import EngineFile
 from ...runtime.errors import InputError
 from ...runtime.selection import graph_verdict
 from ...runtime.serving.model_config import CROPS, METADATA, ModelFacts, Name, type_of, warmup
-from ...runtime.serving.repository import golden_frame, model_name, write_config, write_frames_model
+from ...runtime.serving.repository import batching, golden_frame, model_name, write_config, write_frames_model
 from . import Write
 from ._golden import make_golden
 from ._graph import (
@@ -64,7 +64,7 @@ def plan_repository(bundle: Bundle, args: argparse.Namespace) -> Write:
         else:
             (version / "model.onnx").write_bytes(model.SerializeToString())
         verdict = graph_verdict(bundle, artifact.name)
-        _write_crops_model(folder, bundle, wanted, args.backend, verdict, {})
+        _write_crops_model(folder, bundle, wanted, args.backend, verdict, args.queue_delay, {})
         (folder / "models" / name / "contract.json").write_text(json.dumps(sidecar(bundle, wanted), indent=1))
         np.savez_compressed(folder / "golden.npz", **make_golden(bundle, wanted, model))
         kind = "keypoints" if wanted.output == KEYPOINTS else "heatmaps"
@@ -114,7 +114,7 @@ def _plan_engines(bundle: Bundle, args: argparse.Namespace, name: str) -> Write:
         }
         verdicts = {engine.verdict for engine in engines}
         verdict = verdicts.pop() if len(verdicts) == 1 else "unproven"
-        _write_crops_model(folder, bundle, wanted, "tensorrt", verdict, more)
+        _write_crops_model(folder, bundle, wanted, "tensorrt", verdict, args.queue_delay, more)
         (folder / "models" / name / "contract.json").write_text(json.dumps(sidecar(bundle, wanted), indent=1))
         np.savez_compressed(folder / "golden.npz", **make_golden(bundle, wanted, make_graph(bundle, wanted)))
         _add_scripts(folder, HEATMAPS)
@@ -131,7 +131,9 @@ def _plan_frames(bundle: Bundle, args: argparse.Namespace, name: str) -> Write:
         raise InputError(f"{bundle.name} has {', '.join(held)}, not {precision!r}")
 
     def write(folder: Path) -> None:
-        write_frames_model(folder / "models" / name, bundle, name=name, precision=precision)
+        write_frames_model(
+            folder / "models" / name, bundle, name=name, precision=precision, queue_delay=args.queue_delay
+        )
         allowed: dict[str, Any] = {}
         for one in held if precision == "auto" else [precision]:  # what may run there decides how far joints may be off
             wanted = Wanted(bundle.artifacts[one], "uint8", HEATMAPS)
@@ -149,7 +151,7 @@ def _plan_frames(bundle: Bundle, args: argparse.Namespace, name: str) -> Write:
 
 
 def _write_crops_model(
-    folder: Path, bundle: Bundle, wanted: Wanted, backend: str, verdict: str, more: dict[str, Any]
+    folder: Path, bundle: Bundle, wanted: Wanted, backend: str, verdict: str, queue_delay: int, more: dict[str, Any]
 ) -> None:
     """`config.pbtxt` and the warm-up of a model that takes what the network takes."""
     c, name = bundle.contract, model_name(bundle.path)
@@ -164,7 +166,7 @@ def _write_crops_model(
         "max_batch_size": most,
         "input": [_tensor(given)],
         "output": [_tensor(output) for output in outputs],
-        "dynamic_batching": {},
+        "dynamic_batching": batching(queue_delay, most),
         "model_warmup": [warmup("golden", {given["name"]: crop})],
         "parameters": [{"key": METADATA, "value": {"string_value": facts.parameter()}}],
     }

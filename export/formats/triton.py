@@ -16,11 +16,14 @@ BACKENDS = ("onnxruntime", "openvino", "tensorrt", "python")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ...runtime.cli import options
+
     add = parser.add_argument
     what = "of Triton's; onnxruntime, openvino, tensorrt take crops, python takes frames and boxes and runs posert"
     add("--backend", choices=BACKENDS, default=BACKENDS[0], help=f"{what} (default: {BACKENDS[0]})")
     add("--precision", metavar="NAME", help="fp32, fp16 or int8 (default: fp32; python: what passed the gate)")
     add("--output-kind", choices=(KEYPOINTS, HEATMAPS), help=f"{OUTPUT_HELP}; tensorrt gives heatmaps")
+    add("--queue-delay", type=options.positive, default=0, metavar="MS", help=options.QUEUE_DELAY)
     engines = "tensorrt: engines by `posert compile --backend tensorrt`, one for each kind of GPU"
     add("--engines", type=Path, nargs="+", default=[], metavar="FILE", help=engines)
 

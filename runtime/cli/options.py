@@ -29,6 +29,9 @@ def model(text: str) -> Path:
     return local_file(text)
 
 
+QUEUE_DELAY = "let a request wait this long for others to share its batch with (default: not at all)"
+
+
 def add_session(parser: argparse.ArgumentParser, threads: bool = True) -> None:
     """Which graph to run, and where: for commands that run one."""
     precisions = "fp32, bf16, fp16 or int8 (default: auto, the fastest that passed its accuracy gate)"

@@ -38,7 +38,7 @@ def model_name(bundle: Path) -> str:
 
 
 def write_frames_model(
-    folder: Path, bundle: Bundle, *, name: str, backend: str = "auto", precision: str = "auto"
+    folder: Path, bundle: Bundle, *, name: str, backend: str = "auto", precision: str = "auto", queue_delay: int = 0
 ) -> ModelFacts:
     """Write a model for Triton's Python backend into an empty folder: `config.pbtxt`, the bundle, a warm-up.
 
@@ -49,6 +49,7 @@ def write_frames_model(
         folder: `REPOSITORY/NAME`.
         name: of the model.
         backend, precision: as of `PoseEstimator`; "auto" is decided on the machine that serves.
+        queue_delay: ms that a request may wait for others, see `batching`.
     """
     c = bundle.contract
     outputs = ("keypoints",)
@@ -66,7 +67,7 @@ def write_frames_model(
         "output": [
             {"name": "keypoints", "data_type": Name(type_of("float32")), "dims": [-1, len(c.keypoints), 3]},
         ],
-        "dynamic_batching": {},  # requests that wait while one runs go together; none waits for others
+        "dynamic_batching": batching(queue_delay, MAX_FRAMES),
         "instance_group": [{"count": 1, "kind": Name("KIND_CPU")}],
         "model_warmup": [warmup("golden", {"frame": frame, "boxes": boxes})],
         "parameters": [
@@ -79,6 +80,16 @@ def write_frames_model(
     (folder / "1" / "model.py").write_text(_MODEL)
     write_config(folder, config, {"golden.frame": frame, "golden.boxes": boxes})
     return facts
+
+
+def batching(queue_delay: int, most: int) -> dict[str, Any]:
+    """The field `dynamic_batching`: requests that wait while a batch runs go together, `most` at a time.
+
+    With a `queue_delay`, in ms, the first of a batch also waits as long for others, unless `most` are there.
+    """
+    if not queue_delay:
+        return {}
+    return {"preferred_batch_size": [most], "max_queue_delay_microseconds": 1000 * queue_delay}
 
 
 def write_config(folder: Path, config: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_session(parser, threads=False)
     add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine alone)")
     add("--port", type=options.positive, default=8000, metavar="N", help="for HTTP (default: 8000)")
+    add("--queue-delay", type=options.positive, default=0, metavar="MS", help=options.QUEUE_DELAY)
     add("--grpc-port", type=options.positive, default=8001, metavar="N", help="for gRPC (default: 8001)")
 
 
@@ -37,9 +38,8 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="posert-serve-") as folder:
         with Bundle(args.bundle) as bundle:
             chosen = select(bundle, args.backend, args.precision)
-            write_frames_model(
-                Path(folder) / name, bundle, name=name, backend=chosen.backend, precision=chosen.precision
-            )
+            given = {"backend": chosen.backend, "precision": chosen.precision}
+            write_frames_model(Path(folder) / name, bundle, name=name, queue_delay=args.queue_delay, **given)
         with Server(folder, host=args.host, http_port=args.port, grpc_port=args.grpc_port) as server:
             at = {"http": f"{args.host}:{args.port}", "grpc": f"{args.host}:{args.grpc_port}"}
             if args.json:

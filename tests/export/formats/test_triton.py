@@ -122,6 +122,15 @@ def test_a_config_says_what_the_graph_is(export: Callable[..., int], tmp_path: P
         assert read.name == "narrow" and read.max_batch_size == 8 and read.HasField("dynamic_batching")
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "python"])
+def test_requests_wait_for_others_only_if_asked_to(export: Callable[..., int], tmp_path: Path, backend: str) -> None:
+    for delay, most, microseconds in (([], [], 0), (["--queue-delay", "30"], [8], 30_000)):
+        assert export("--backend", backend, *delay) == 0
+        batching = read_config(tmp_path / "out").dynamic_batching
+        assert list(batching.preferred_batch_size) == most
+        assert batching.max_queue_delay_microseconds == microseconds
+
+
 def engines(bundle_path: Path, folder: Path, **changes: Any) -> list[Path]:
     """Engines as `posert compile --backend tensorrt` leaves them, but with a plan that no library wrote."""
     with Bundle(bundle_path) as bundle:
