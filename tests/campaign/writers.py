@@ -123,5 +123,5 @@ def write_commands(folder: Path) -> dict[str, Command]:
         "export triton": f"export triton {bundle} --backend onnxruntime --output {{out}}/e",
     }
     if importlib.util.find_spec("tensorrt_rtx"):
-        lines["compile"] = f"compile {bundle} --target sm89 --batch 1:2:4 --output {{out}}/t"
+        lines["compile"] = f"compile {bundle} --precision fp32 --target sm89 --batch 1:2:4 --output {{out}}/t"
     return {name: Command(line.split()) for name, line in lines.items()}
