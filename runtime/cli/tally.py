@@ -19,12 +19,13 @@ _TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in
 class Tally:
     """Counts, failures and times of a run. Drawing and writing overlap with the other stages.
 
-    `subject` is what one is called who is found, and several, see `Contract.subject`.
+    `given` names what the frames are used with: the bundle, and the boxes if there are any. `subject` is what one is
+    called who is found, and several, see `Contract.subject`.
     """
 
     source: Source
     stop: StopSignals
-    bundle: object
+    given: object
     subject: tuple[str, str] = ("person", "people")
     frames: int = 0
     people: int = 0
@@ -57,7 +58,7 @@ class Tally:
         if not self.frames:
             why = "no frame could be read; does another program use it?"
             if self.failed:
-                why = f"no frame could be used with {self.bundle}; the first error: {self.failed[0]['error']}"
+                why = f"no frame could be used with {self.given}; the first error: {self.failed[0]['error']}"
             raise InputError(f"{self.source.name}: {why}")
         if self.source.video and declared and read < _TRUNCATED * declared:
             self.fail({"error": f"only {read} of {declared} frames could be read; the file may be truncated"})

@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
         _print(detector.description)
     elif boxes is None:
         _print(f"no --detector and no --boxes: each frame is taken as one {pose.contract.subject[0]}")
-    tally = Tally(source, StopSignals(deferred=True), args.bundle, pose.contract.subject)
+    given = args.bundle if boxes is None else f"{args.bundle} and {args.boxes}"
+    tally = Tally(source, StopSignals(deferred=True), given, pose.contract.subject)
     page, jitter = None, RunJitter(args.joint_score) if source.video and report is not None else None
     if report is not None:
         told = {"bundle": str(args.bundle), **about, "output": str(args.output)}

@@ -215,6 +215,8 @@ def test_what_cannot_be_run_ends_with_status_2(
     cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     broken.write_bytes(cv2.imencode(".jpg", np.zeros((9, 9, 3), np.uint8))[1].tobytes()[:30])
     (tmp_path / "other.json").write_text('{"else.png": [[0, 0, 9, 9]]}')
+    flat = tmp_path / "flat.json"
+    flat.write_text(json.dumps({path.name: [[0, 50, 90, 50]] for path in folder.iterdir()}))
     out = ("--output", tmp_path / "out")
     cases: list[tuple[tuple[object, ...], str]] = [
         ((tmp_path / "none.mp4", *out), "no such file or folder"),
@@ -228,6 +230,7 @@ def test_what_cannot_be_run_ends_with_status_2(
         ((folder, "--output", tmp_path / "film.mp4.avi"), "as .avi; expected a folder, .coco.json, .csv, .json"),
         ((folder, "--output", tmp_path / "one.png"), "as .png; expected a folder"),
         ((folder, "--boxes", tmp_path / "other.json", *out), "images go by file name"),
+        ((folder, "--boxes", flat, *out), f"no frame could be used with {narrow_bundle} and {flat}"),
         ((video, "--boxes", tmp_path / "other.json", *out), "by number"),
         ((folder, "--backend", "openvimo", *out), "Did you mean openvino"),
         ((folder, "--precision", "int8", *out), "int8"),
