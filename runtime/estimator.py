@@ -19,7 +19,7 @@ from .bundle.contract import Contract
 from .cuda.frames import geometry, on_device
 from .cuda.session import GpuSession
 from .engines.engine_file import EngineFile
-from .errors import BackendError, BundleError, InputError
+from .errors import BackendError, BundleError, CatalogError, InputError
 from .pose.frame import check_frame
 from .pose.heads import Outputs, check_outputs, head
 from .pose.keypoints import Keypoints
@@ -79,7 +79,10 @@ class PoseEstimator(OfOneProcess):
             if opened is not bundle:
                 opened.close()
         log.info("%s: %s %s, %s", opened.name, selected.backend, selected.precision, selected.reason)
-        self._prepare(opened.contract, session, selected, flip_test)
+        try:
+            self._prepare(opened.contract, session, selected, flip_test)
+        except CatalogError as error:
+            raise BundleError(f"{opened.path}: {error}") from error
         self._name, self._file = opened.name, str(opened.path)
         if self._gpu is None:  # a pipeline on a GPU looks itself
             self._check_network(opened)

@@ -1,16 +1,14 @@
-"""Clips kept on disk, so that only the first use pays for drawing them."""
+"""Clips kept on disk; see `kept`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
-from ...runtime.system.files import atomic_write, cache_folder
 from . import videos
 from .clip_labels import Annotation
+from .kept import Made, folder_of, kept
 from .people import Image
 from .stage import HEIGHT, WIDTH
 
@@ -21,26 +19,18 @@ _SOURCES = (
 
 
 def cached(split: str, index: int, frames: int = 100, seed: int = 0) -> tuple[Image, list[list[Annotation]]]:
-    """`videos.clip`, from the cache if it has been there: images `(T, 360, 480, 3)`, read-only, and people by frame."""
-    folder = folder_of_clips()
-    name = f"{split}-{seed}-{index}-{frames}"
-    pixels, labels = folder / f"{name}.npy", folder / f"{name}.json"
-    if not (pixels.exists() and labels.exists()):
+    """`videos.clip`, from the cache if it has been there: images `(T, 360, 480, 3)`, and people by frame."""
+
+    def make() -> Made:
         images, annotations = np.empty((frames, HEIGHT, WIDTH, 3), np.uint8), []
         for number, (image, found) in enumerate(videos.clip(split, index, frames, seed)):
             images[number] = image
             annotations.append(found)
-        with atomic_write(pixels) as file:  # two processes that start together both end with a whole file
-            np.save(file, images)
-        with atomic_write(labels) as file:
-            file.write(json.dumps(annotations).encode())
-    return np.load(pixels, mmap_mode="r"), json.loads(labels.read_text())
+        return images, annotations
+
+    return kept(folder_of_clips(), f"{split}-{seed}-{index}-{frames}", make)
 
 
 def folder_of_clips() -> Path:
-    """Named after the generator's source: clips of another generator are never taken for this one's."""
-    here = Path(__file__).parent
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update((here / f"{name}.py").read_bytes())
-    return cache_folder() / f"demo-clips-{digest.hexdigest()[:12]}"
+    """Where they are kept."""
+    return folder_of("demo-clips", _SOURCES)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import InputError
-from ...runtime.system.files import check_writable
+from ...runtime.system.files import atomic_write, check_writable
 from .operands import ModelRef, normalised, takes_crops
 
 
@@ -28,14 +28,15 @@ def write_run(
 ) -> None:
     """`inputs.json` and `outputs.json` of one iteration, as `--load-inputs` and `--load-outputs` read them."""
     from polygraphy.comparator import RunResults
-    from polygraphy.json import save_json
+    from polygraphy.json import to_json
     from polygraphy.logger import G_LOGGER
 
     with G_LOGGER.verbosity(G_LOGGER.ERROR):
-        save_json([inputs], str(folder / "inputs.json"))
         results = RunResults()
         results.add([outputs], runner_name=runner)
-        results.save(str(folder / "outputs.json"))
+        texts = {"inputs.json": to_json([inputs]), "outputs.json": results.to_json()}
+    for name, text in texts.items():
+        _write(folder / name, text.encode())
 
 
 def save_pair(
@@ -55,14 +56,19 @@ def save_pair(
     given = crops if takes_crops(b.graph) else normalised(crops, contract)
     names = [output.name for output in model.graph.output]
     outputs = {name: np.asarray(array) for name, array in zip(names, a.session.infer(crops), strict=True)}
-    (folder / "second.onnx").write_bytes(b.graph)
+    _write(folder / "second.onnx", b.graph)
     if a.graph is not None:
-        (folder / "first.onnx").write_bytes(a.graph)
+        _write(folder / "first.onnx", a.graph)
     write_run(folder, {model.graph.input[0].name: given}, outputs, a.name)
     script = folder / "run.sh"
     limits = {name: bound * float(np.linalg.norm(array)) for name, array in outputs.items()}
-    script.write_text(commands(limits, a.graph is not None))
+    _write(script, commands(limits, a.graph is not None).encode())
     script.chmod(0o755)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_write(path) as file:
+        file.write(data)
 
 
 def commands(limits: dict[str, float], both: bool) -> str:

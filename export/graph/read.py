@@ -10,6 +10,7 @@ from onnx.shape_inference import InferenceError
 from ...runtime.errors import InputError
 
 _INVALID = (ValidationError, InferenceError, DecodeError, ValueError, RuntimeError, TypeError)
+_LARGEST = 2**31 - 1  # size of one axis
 
 
 def read_graph(data: bytes, name: str) -> onnx.ModelProto:
@@ -27,6 +28,10 @@ def read_graph(data: bytes, name: str) -> onnx.ModelProto:
     except _INVALID as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{name}: no valid ONNX graph: {reason or type(error).__name__}") from error
+    for value in (*model.graph.input, *model.graph.output):
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if max(sizes, default=0) > _LARGEST:  # the checker's own inference of shapes gives up on them
+            raise InputError(f"{name}: {value.name!r} has the sizes {sizes}, expected none above {_LARGEST}")
     if not model.graph.input or not model.graph.output:
         seen = f"{len(model.graph.input)} inputs and {len(model.graph.output)} outputs"
         raise InputError(f"{name}: the graph has {seen}, expected one or more of each")

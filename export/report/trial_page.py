@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...runtime.bundle.contract import Contract
 from ...runtime.pose.draw import SIDES, layout
 from ...runtime.system.files import atomic_write
+from ...runtime.system.text import writable
 from ..configs.recognise import of_contract
 from ..configs.words import in_words
 from ..trial import Sight, Trial
@@ -41,7 +42,7 @@ def write_trial(trial: Trial, path: str | os.PathLike[str], meta: Mapping[str, A
     """
     target = Path(path)
     with atomic_write(target) as file:
-        file.write(trial_page(trial, meta).encode())
+        file.write(writable(trial_page(trial, meta)).encode())
     return target
 
 

@@ -18,6 +18,7 @@ from ...runtime.accuracy.drift import FEWEST
 from ...runtime.accuracy.verdict import Parity
 from ...runtime.bundle.contract import Contract
 from ...runtime.system.files import atomic_write
+from ...runtime.system.text import writable
 from .int8_words import settled_text
 from .page import page
 from .suspects import Pair
@@ -62,7 +63,7 @@ def write_report(
     with atomic_write(folder / "report.json") as file:
         file.write(json.dumps(to_json(parity, contract, meta), indent=1, allow_nan=False).encode())
     with atomic_write(folder / "report.html") as file:
-        file.write(page(parity, contract, meta, suspects).encode())
+        file.write(writable(page(parity, contract, meta, suspects)).encode())
     return folder / "report.html"
 
 

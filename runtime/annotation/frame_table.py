@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..results import PARQUET_OPTIONS, FrameResult
 from ..system.files import atomic_write
+from ..system.text import writable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,15 +26,16 @@ class FrameTable:
     def __init__(self, file: BinaryIO, source: str, named: bool) -> None:
         from pyarrow.parquet import ParquetWriter
 
-        self._source, self._named = source, named
+        self._source, self._named = writable(source), named
         self._parquet = ParquetWriter(file, schema(), **PARQUET_OPTIONS, use_dictionary=["source", "error"])
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, frame: FrameResult) -> None:
         """Append a frame. Raises InputError: the file cannot be written."""
         people = None if frame.people is None else len(frame.people)
-        name = frame.key if self._named else None
-        self._rows.append((self._source, name, frame.index, frame.width, frame.height, people, frame.error or None))
+        name = writable(str(frame.key)) if self._named else None
+        error = writable(frame.error) or None
+        self._rows.append((self._source, name, frame.index, frame.width, frame.height, people, error))
         if len(self._rows) == ROWS:
             self._flush()
 

@@ -199,6 +199,8 @@ def write_bundle(
         "accuracy": dict(accuracy),
         "versions": dict(versions),
     }
+    # A note may name a file whose name is not UTF-8: such bytes become question marks.
+    manifest = json.loads(json.dumps(manifest, ensure_ascii=False, allow_nan=False).encode(errors="replace"))
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False).encode()
     parse_artifacts(check_manifest(load_manifest(text)))  # what could not be read back is not written
     members = {MANIFEST: text, **{a.file: data for a, data in graphs.values()}, GOLDEN: packed}

@@ -13,6 +13,7 @@ from typing import Any
 from ..datasets import datasets
 from ..errors import BundleError, ContractError
 from ..metrics import flip_index
+from ..system.text import check_text
 from .contract_file import check_names, read_values
 from .schema import check_shape, shape_of
 
@@ -76,6 +77,7 @@ class Contract:
         """Check every value."""
         try:
             check_shape(vars(self), SHAPE, "contract")
+            check_text(vars(self))
             self._check()
         except ValueError as error:
             raise ContractError(f"the contract is not usable: {error}") from error

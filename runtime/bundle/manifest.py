@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..system.json_text import parse_json
+from ..system.text import check_text
 from .schema import NUMBER, NUMBER_OR_NONE, check_shape, shape_of
 
 SCHEMA = 2
@@ -105,6 +106,7 @@ def check_manifest(manifest: Any) -> dict[str, Any]:
     if schema == 1:
         _renamed_rows(manifest)
     check_shape(manifest, SHAPE, "manifest")
+    check_text(manifest)
     assert isinstance(manifest, dict)
     check_shape(manifest.get("calibration") or {}, {"verdict?": (str, type(None)), "*": object}, "manifest.calibration")
     return {"calibration": None, "versions": {}, **manifest}

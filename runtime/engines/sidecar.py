@@ -26,6 +26,7 @@ from ..bundle.signature import PublicKey, check_signature
 from ..errors import BackendError, BundleError
 from ..system.files import atomic_write
 from ..system.json_text import parse_json
+from ..system.text import check_text
 
 SCHEMA = 2
 """Of sidecars. 1 was the header inside of the files that posert 0.2.0 wrote."""
@@ -178,6 +179,7 @@ def read_engine(path: Path, whole: bool = True, keys: Sequence[PublicKey] = ()) 
         check_signature(io.BytesIO(data), sidecar, keys)
     try:
         record = parse_json(data)
+        check_text(record)
         metadata, origin = _parse(record)
         size, digest = record["plan"]["bytes"], record["plan"]["sha256"]
         there = path.stat().st_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..system.files import atomic_write
+from ..system.text import writable
 from .collect import Collected
 from .render import render
 
@@ -32,4 +33,4 @@ class RunPage(Collected):
         """Write the page. Raises InputError: the file cannot be written."""
         text = render(self, interrupted)
         with atomic_write(path) as file:
-            file.write(text.encode())
+            file.write(writable(text).encode())

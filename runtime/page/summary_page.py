@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system.files import atomic_write
+from ..system.text import writable
 from .charts import clock, number_of
 from .document import document, section, table
 
@@ -33,7 +34,7 @@ def write_summary(path: Path, summary: Mapping[str, Any], facts: Mapping[str, An
         mark="unfinished" if state == "interrupted" else "",
     )
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(writable(text).encode())
 
 
 def _lead(summary: Mapping[str, Any]) -> str:

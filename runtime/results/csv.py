@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..system.files import atomic_write
+from ..system.text import writable
 from ._format import Format, FrameResult, Subject, Writer
 from ._table import ids, number_columns, numbers
 
@@ -44,7 +45,7 @@ class _CsvWriter(Writer):
     def _write(self, rows: Iterable[Sequence[Any]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue().encode())  # in one call: an interrupt falls between frames
+        self._file.write(writable(text.getvalue()).encode())  # in one call: an interrupt falls between frames
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..errors import PosertError
 from ..pose.keypoints import BOX_COLUMNS
 from ..system.files import atomic_write
+from ..system.text import writable
 from ._format import Format, FrameResult, Subject, Writer
 from ._table import PARQUET_OPTIONS, ids, number_columns, numbers
 
@@ -86,8 +87,9 @@ class _ParquetWriter(Writer):
         if not self._ids:
             return
         index, key, width, height = zip(*self._frames, strict=True)
-        files = key if self._subject.keys else [None] * len(key)
-        named: list[Any] = [[self._subject.source] * len(key), files, index, self._persons, self._ids, width, height]
+        files = [writable(str(name)) for name in key] if self._subject.keys else [None] * len(key)
+        sources = [writable(self._subject.source)] * len(key)
+        named: list[Any] = [sources, files, index, self._persons, self._ids, width, height]
         table = np.ascontiguousarray(np.concatenate(self._numbers).T)
         arrays = [
             # from_pandas: NaN is a number that is not known, and becomes null

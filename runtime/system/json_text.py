@@ -9,16 +9,23 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
+from .text import check_text
+
 _MAX_DEPTH = 100  # no file of this field is a tenth as deep; Python's recursion ends at about 1000
 _MAX_DIGITS = 300  # float64 ends there
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NO_BRACKETS = bytes(set(range(256)) - _STEP.keys())
 _ZEROS = bytes(ord("0") if i in b"0123456789" else ord(" ") for i in range(256))
 
 
 class StrictJsonError(ValueError):
-    """It is JSON, but two keys of an object are the same, it is nested too deeply, or a number has too many digits."""
+    """It is JSON, but no program should take it.
+
+    Two keys of an object are the same, it is nested too deeply, a number has too many digits, or a text has half of a
+    surrogate pair, which is no character.
+    """
 
 
 def parse_json(data: bytes, constant: Callable[[str], Any] | None = None) -> Any:
@@ -43,7 +50,13 @@ def parse_json(data: bytes, constant: Callable[[str], Any] | None = None) -> Any
         at = re.search(rf"[0-9]{{{_MAX_DIGITS}}}", text)
         line = text.count("\n", 0, at.start()) + 1 if at else 1
         raise StrictJsonError(f"a number in line {line} has {_MAX_DIGITS} digits or more")
-    return json.loads(text, object_pairs_hook=_object, parse_constant=constant)
+    value = json.loads(text, object_pairs_hook=_object, parse_constant=constant)
+    if _SURROGATE.search(text):
+        try:
+            check_text(value, file_names=True)
+        except ValueError as error:
+            raise StrictJsonError(str(error)) from error
+    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def write_commands(folder: Path) -> dict[str, Command]:
         "annotate": f"annotate {images} --bundle {bundle} --output {{out}}/a --shard-images 4",
         "merge": f"annotate --output {annotated} --merge {{out}}/m.coco.json",
         "bench": f"bench {bundle} {once} --output {{out}}/bench.json",
-        "compare": f"compare {bundle}:fp32 {network} --output {{out}}/c --save {{out}}/s",
+        "compare": f"compare {bundle}:fp32 {bundle}:fp32@onnxruntime --output {{out}}/c --save {{out}}/s",
         "export polygraphy": f"export polygraphy {bundle} --output {{out}}/e",
         "export triton": f"export triton {bundle} --backend onnxruntime --output {{out}}/e",
     }

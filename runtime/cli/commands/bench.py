@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 1 if a comparison finds something slower, 130 if it was interrupted."""
+    """Returns 1 if a comparison finds something slower or nothing could be measured, 130 if it was interrupted."""
     from ...bench.compare import load
     from ...bench.measure import Side
     from ...bench.sweep import sweep
@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
         return _report(old, new, args.json)
     for result in results:
         print(json.dumps(result) if args.json else "\n".join(table(result)))
-    return 130 if results[0]["interrupted"] else 0
+    if results[0]["interrupted"]:
+        return 130
+    return 0 if any("error" not in cell for cell in results[0]["cells"]) else 1
 
 
 def settings(args: argparse.Namespace) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,18 @@ def test_a_second_use_draws_nothing(monkeypatch: pytest.MonkeyPatch, cache: Path
     folder = data.folder_of_images()
     assert folder.parent == cache
     assert sorted(path.name for path in folder.iterdir()) == ["val-0-2.json", "val-0-2.npy"]
+
+
+@pytest.mark.parametrize("ending", [".npy", ".json"])
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:200] + b"\xff" + d[201:], lambda d: b""])
+def test_a_damaged_cache_is_drawn_again(ending: str, damage: Callable[[bytes], bytes]) -> None:
+    first, labels = data.cached("val", 2)
+    first = first.copy()
+    (file,) = data.folder_of_images().glob(f"*{ending}")
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    again, found = data.cached("val", 2)
+    assert np.array_equal(first, again) and found == labels and file.read_bytes() == whole
 
 
 def test_an_interrupted_run_leaves_nothing_that_a_later_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:

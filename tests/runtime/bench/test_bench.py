@@ -114,6 +114,7 @@ def test_what_cannot_run_is_a_row(narrow_bundle: Path, capsys: pytest.CaptureFix
     assert "not measured: tensorrt: missing" in text and 'pip install "posert[tensorrt]"' in text
     assert "not measured: openvino int8 latency: " in text and "posert build --precision int8" in text
     assert "openvino fp32 latency" in text
+    assert main(["bench", str(narrow_bundle), "--people", "1", "--rounds", "1", "--backend", "tensorrt"]) == 1
 
 
 def test_all_precisions_are_those_that_the_bundle_holds(narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch):

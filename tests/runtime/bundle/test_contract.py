@@ -51,6 +51,8 @@ def test_fields_without_a_default_are_needed_and_unknown_ones_are_refused() -> N
     [
         ("keypoints", [], "keypoints"),
         ("keypoints", "nose", "keypoints"),
+        ("keypoints", ["no\ud800se"] * 17, "U\\+D800"),
+        ("dataset", "a\udcff", "U\\+DCFF"),
         ("keypoints", [1] * 17, "keypoints"),
         ("keypoints", ["x"] * 1001, "keypoints"),
         ("sigmas", [0.1] * 16, "sigmas"),

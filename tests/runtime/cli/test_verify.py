@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from posert.export.graph.reference import Reference
+from posert.runtime import PoseEstimator
 from posert.runtime.accuracy.golden import check_session, relative_error
 from posert.runtime.backends import installed_backends, load_backend
 from posert.runtime.bundle.archive import Bundle, describe, write_bundle
 from posert.runtime.cli.main import main
-from posert.runtime.errors import BackendError, InputError
+from posert.runtime.errors import BackendError, BundleError, InputError
 from posert.runtime.pose.heads import Outputs
 
 INSTALLED = list(installed_backends())
@@ -36,8 +38,10 @@ class Answer:
         return self.outputs
 
 
-def rewrite(path: Path, source: Path, *, heatmaps: NDArray[np.float32] | None = None, **graphs: bytes) -> Path:
-    """The bundle again, properly written, with other graphs or golden heatmaps: a build gone wrong."""
+def rewrite(
+    path: Path, source: Path, *, heatmaps: NDArray[np.float32] | None = None, decode: str = "", **graphs: bytes
+) -> Path:
+    """The bundle again, properly written, with other graphs, golden heatmaps or decode rule: a build gone wrong."""
     with Bundle(source) as bundle:
         golden = bundle.golden()
         items = {}
@@ -48,7 +52,7 @@ def rewrite(path: Path, source: Path, *, heatmaps: NDArray[np.float32] | None = 
             path,
             name=bundle.name,
             model=bundle.manifest["model"],
-            contract=bundle.contract,
+            contract=replace(bundle.contract, decode=decode or bundle.contract.decode),
             graphs=items,
             golden=golden if heatmaps is None else replace(golden, outputs=(heatmaps,)),
             calibration=None,
@@ -244,6 +248,15 @@ class TestCommand:
     ) -> None:
         assert main(["verify", str(narrow_bundle), *arguments]) == 2
         assert message in capsys.readouterr().err
+
+    def test_a_decode_rule_that_there_is_not(
+        self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = rewrite(tmp_path / "rule.pose", narrow_bundle, decode="unbaised")
+        assert main(["verify", str(path)]) == 2
+        assert f"{path}: unknown decode rule 'unbaised'. Did you mean unbiased?" in capsys.readouterr().err
+        with pytest.raises(BundleError, match=f"^{re.escape(str(path))}: unknown decode rule 'unbaised'"):
+            PoseEstimator(path)
 
     def test_a_damaged_bundle(self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         data = bytearray(narrow_bundle.read_bytes())

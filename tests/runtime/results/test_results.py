@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import tempfile
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from posert.runtime.errors import CatalogError, InputError
-from posert.runtime.results import FORMATS, Format, FrameResult, format_of, formats
+from posert.runtime.results import FORMATS, Format, FrameResult, format_of, formats, read
 
 NAMES = FORMATS.names()
 
@@ -46,6 +48,20 @@ class TestEveryFormat:
         make.write(name, path, getattr(make, kind))
         again = {p.relative_to(path): p.read_bytes() for p in (path.rglob("*") if path.is_dir() else [path])}
         assert first == again and first
+
+    def test_a_file_name_that_is_not_utf8(self, name: str, tmp_path: Path, make: Any) -> None:
+        subject = replace(make.IMAGES, source="pictures\udcfe", keys=tuple(f"a\udcff{i}.png" for i in range(5)))
+        path = tmp_path / f"out{FORMATS.load(name).ending}"
+        make.write(name, path, subject)
+        written = [p for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file()]
+        assert written
+        for file in written:
+            if file.suffix == ".csv":
+                assert r"a\udcff0.png" in file.read_text(encoding="utf-8")
+            elif file.suffix == ".parquet":
+                assert {name for batch in read(file) for name in batch.file} >= {r"a\udcff0.png", r"a\udcff4.png"}
+            else:
+                json.loads(file.read_text(encoding="utf-8"))
 
     def test_nothing_remains_of_a_run_that_ended_by_an_exception(self, name: str, tmp_path: Path, make: Any) -> None:
         path = tmp_path / f"out{FORMATS.load(name).ending}"

@@ -64,6 +64,17 @@ def test_texts_may_hold_anything() -> None:
     assert parse_json(json.dumps(deep).encode()) == deep
 
 
+@pytest.mark.parametrize("text", [r'["\ud800"]', r'{"a\uDfff": 1}', r'[["\ude00\ud83d"]]', r'"\\\ud83d"'])
+def test_half_of_a_surrogate_pair(text: str) -> None:
+    with pytest.raises(StrictJsonError, match="which is no character"):
+        parse_json(text.encode())
+
+
+@pytest.mark.parametrize("value", ["\U0001f600", r"\ud800", "a\udcff.png", "\udc80"])
+def test_pairs_are_characters_and_names_of_files_need_not_be_utf8(value: str) -> None:
+    assert parse_json(json.dumps([value]).encode()) == [value]
+
+
 def test_constants_go_to_the_caller() -> None:
     assert parse_json(b"[Infinity]") == [float("inf")]
     assert parse_json(b"[NaN, -Infinity]", constant=lambda name: name) == ["NaN", "-Infinity"]
