@@ -27,6 +27,7 @@ from .. import catalog
 from ..archs import build_arch
 from ..builder.model import Loaded
 from ..graph.from_onnx import from_onnx
+from ..graph.read import check_names
 from ..graph.reference import Reference
 from ..graph.to_onnx import OPSETS
 from ..weights.load import load_weights
@@ -119,6 +120,8 @@ def _opened(text: str, contract: Contract | None, weights: str | None, own: Own 
             runs = [p for p, a in spec.runnable().items() if a in bundle.artifacts]
             raise InputError(f"{text}: {name} runs {', '.join(runs) or 'nothing'} of this bundle")
         data = bundle.read(record)
+        if record.format == "onnx":
+            _check_input(data, Path(record.file))
         graph = data if record.format == "onnx" and name == "onnxruntime" else None
         session = spec.open(data, precision)
         return ModelRef(text, record.precision, session, bundle.contract, bundle.golden().crops, graph)
@@ -153,10 +156,12 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
 
 def _check_input(graph: bytes, path: Path) -> None:
     try:
-        if not onnx.load_from_string(graph).graph.input:
-            raise InputError(f"{path}: the graph has no input")
+        model = onnx.load_from_string(graph)
     except DecodeError as error:
         raise InputError(f"{path}: no ONNX graph: {error}") from error
+    check_names(model, str(path))
+    if not model.graph.input:
+        raise InputError(f"{path}: the graph has no input")
 
 
 def takes_crops(graph: bytes) -> bool:

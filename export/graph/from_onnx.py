@@ -22,6 +22,7 @@ from ...runtime.pose.heads import head
 from .batch import free_batch
 from .misfit import outputs_line
 from .onnx_input import normal_input
+from .read import check_names
 from .reference import compare
 from .to_onnx import OPSETS, run
 
@@ -83,6 +84,7 @@ def _load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise InputError(f"{path} cannot be read as ONNX ({error}); expected a file that torch.onnx wrote") from error
+    check_names(model, str(path))
     if not model.graph.node:
         raise InputError(f"{path} holds no ONNX graph; expected a file that torch.onnx wrote")
     try:

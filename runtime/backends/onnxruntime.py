@@ -126,7 +126,11 @@ def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool 
     options = ort.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    return OrtGraph(open_graph(model, "detector's", options, "CPUExecutionProvider"))
+    session = open_graph(model, "detector's", options, "CPUExecutionProvider")
+    try:
+        return OrtGraph(session)
+    except UnicodeDecodeError as error:
+        raise BackendError(f"the detector's graph has a name or metadata that is not UTF-8: {error}") from error
 
 
 class Session(OfOneProcess):
@@ -145,7 +149,10 @@ class Session(OfOneProcess):
         if threads is not None:
             options.intra_op_num_threads = threads
         self._session = open_graph(model, precision, options, "CPUExecutionProvider")
-        self._input = self._session.get_inputs()[0].name
+        try:
+            self._input = self._session.get_inputs()[0].name
+        except UnicodeDecodeError as error:
+            raise BackendError(f"the {precision} graph has an input whose name is not UTF-8: {error}") from error
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         self.check_process()

@@ -195,10 +195,10 @@ def _open_any(model: Path | bytes, threads: int | None = None, throughput: bool 
     try:
         graph = _read(model)
         compiled = _core().compile_model(graph, "CPU", _config("fp32", threads, throughput))
+        trim_heap()
+        return Graph(graph, compiled)
     except Exception as error:  # as in `_compile`
         raise BackendError(f"OpenVINO {BACKEND.library_version()} refused the detector's graph: {error}") from error
-    trim_heap()
-    return Graph(graph, compiled)
 
 
 def _read(model: Path | bytes) -> ov.Model:

@@ -14,22 +14,25 @@ class Journal:
     """JSON values in a file, one per line, each written as soon as it is added; `records` holds them all.
 
     The first line is a key: a JSON value that says what the records belong to. A file with the same key is continued;
-    any other file is started over. Each line is a pair of the value's checksum and the value: a last line that was cut
-    short, and whatever follows a line that was changed, is dropped. The file's folder is created.
+    any other file is started over. Each line is a pair of a checksum, of this value and all before it, and the value: a
+    last line that was cut short, and whatever follows a line that was changed or lost, is dropped. The file's folder is
+    created.
     """
 
     def __init__(self, path: Path, key: Any) -> None:
         self.path = path
         self.records: list[Any] = []
+        self._sum = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = _line(key)
+        header = self._line(key)
         size = len(header)
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
         if lines[:1] == [header]:
             for line in lines[1:]:
                 text = line[_BEFORE:-_AFTER]
-                if line != _sealed(text):
+                if line != _sealed(text, self._sum):
                     break
+                self._sum = zlib.crc32(text, self._sum)
                 self.records.append(json.loads(text))
                 size += len(line)
         else:
@@ -47,17 +50,19 @@ class Journal:
     def add(self, record: Any) -> None:
         """Append a JSON value and flush it to the file."""
         self.records.append(record)
-        self._file.write(_line(record))
+        self._file.write(self._line(record))
         self._file.flush()
+
+    def _line(self, value: Any) -> bytes:
+        text = json.dumps(value).encode()
+        line = _sealed(text, self._sum)
+        self._sum = zlib.crc32(text, self._sum)
+        return line
 
     def close(self) -> None:
         """Close the file, which stays."""
         self._file.close()
 
 
-def _line(value: Any) -> bytes:
-    return _sealed(json.dumps(value).encode())
-
-
-def _sealed(text: bytes) -> bytes:
-    return b'["%08x", %b]\n' % (zlib.crc32(text), text)
+def _sealed(text: bytes, before: int) -> bytes:
+    return b'["%08x", %b]\n' % (zlib.crc32(text, before), text)

@@ -26,6 +26,9 @@ def test_a_graph() -> None:
     [
         (b"", "a.onnx: "),
         (b"words", "a.onnx: no valid ONNX graph"),
+        (graph("N").SerializeToString().replace(b"Relu", b"Rel\xff"), "a.onnx: no valid ONNX graph"),
+        (graph("N").SerializeToString().replace(b"\x01g", b"\x01\xfe"), r"a.onnx: .* the name b'\\xfe' is not UTF-8"),
+        (graph("N").SerializeToString().replace(b"\x01y", b"\x01\xfe"), r"a.onnx: .* the name b'\\xfe' is not UTF-8"),
         (graph(1 << 62).SerializeToString(), r"a.onnx: 'x' has the sizes \[4611686018427387904, 3\]"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from posert.export.graph.reference import Reference, random_crops
 from posert.runtime import backends as package
@@ -325,6 +326,28 @@ for backend in ("openvino", "auto"):
         pytest.skip("this release of OpenVINO cannot be told")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("bf16 cannot run on openvino: this CPU has no bfloat16 arithmetic") == 2
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("name", [b"first", b"last_"])
+def test_a_name_that_is_not_utf8(backend: str, name: bytes) -> None:
+    """Libraries take them; Python's bindings fail when such a name is read."""
+    node = helper.make_node("Cast", ["first"], ["last_"], to=TensorProto.FLOAT)
+    given, found = (
+        helper.make_tensor_value_info(n, t, ["N", 4, 4, 3])
+        for n, t in (("first", TensorProto.UINT8), ("last_", TensorProto.FLOAT))
+    )
+    made = helper.make_graph([node], "g", [given], [found])
+    data = helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=9).SerializeToString()
+    data, spec = data.replace(name, b"\xff\xfe\xfd\xfc\x80"), load_backend(backend)
+    assert spec.open_graph is not None
+    with pytest.raises(BackendError, match="utf-8"):
+        spec.open_graph(data)
+    crops = np.zeros((1, 4, 4, 3), np.uint8)
+    try:
+        spec.open(data, "fp32").infer(crops)
+    except BackendError as error:
+        assert "utf-8" in str(error).lower()
 
 
 def test_openvino_reports_to_nobody() -> None:

@@ -47,6 +47,15 @@ def test_whatever_byte_is_changed_no_other_record_comes_back(
         assert journal.records == RECORDS[: len(journal.records)]
 
 
+@pytest.mark.parametrize("order", [[0, 2, 3, 4], [0, 1, 3, 2, 4], [0, 1, 1, 2, 3, 4]])
+def test_a_line_that_is_lost_moved_or_doubled_ends_it(path: Path, order: list[int]) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[i] for i in order))
+    same = next(i for i, line in enumerate(order) if line != i)
+    with Journal(path, KEY) as journal:
+        assert journal.records == RECORDS[: same - 1]
+
+
 def test_a_record_is_on_the_disk_as_soon_as_it_is_added(path: Path) -> None:
     with Journal(path, KEY) as journal:
         journal.add("now")
