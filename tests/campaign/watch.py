@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ _ROOT = Path(posert.__file__).parent.resolve()
 _READABLE = (sys.prefix, sys.base_prefix, *sys.path, _ROOT, "/proc", "/sys", "/dev", "/usr", "/lib", "/etc/ld.so")
 # OpenVINO's telemetry, which it writes where it refuses a graph, and matplotlib's fonts.
 _OF_LIBRARIES = tuple(str(Path.home() / name) for name in ("intel", ".cache/matplotlib", ".config/matplotlib"))
+# Where no folder for temporary files takes any, such as on a full disk, Python tries the current one, by such a name.
+_PROBE = re.compile(r"[a-z0-9_]{8}")
 
 
 class Watch:
@@ -95,4 +98,5 @@ class Watch:
                     data = data[16 + size :]
         except BlockingIOError:
             pass
-        return names - {""}  # the folder itself
+        names -= {""}  # the folder itself
+        return {name for name in names if not _PROBE.fullmatch(name)}
