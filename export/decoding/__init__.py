@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from onnx.checker import ValidationError
+from onnx.shape_inference import InferenceError
 
 from ...runtime.bundle.archive import output_names
 from ...runtime.bundle.contract import Contract
@@ -26,6 +28,7 @@ from ._nodes import Nodes
 
 __all__ = ["OUTPUT", "RULES", "GraphRule", "check_rule", "with_keypoints"]
 
+_FIRST_OPSET = 17
 OUTPUT = "keypoints"
 """The graph's output: `(N, K, 3)` float32, x and y in px of the crop, and score."""
 
@@ -75,7 +78,7 @@ def with_keypoints(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProt
         model: its outputs are those that the contract's decode rule reads.
 
     Raises:
-        InputError: the rule has no graph form, or the graph has other outputs.
+        InputError: the rule has no graph form, or the graph has other outputs or an older opset.
     """
     rule, c = check_rule(contract), contract
     names = tuple(output_names(len(head(c.decode).shapes(c))))
@@ -85,6 +88,8 @@ def with_keypoints(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProt
     decoded = copy.deepcopy(model)
     graph = decoded.graph
     opset = next(entry.version for entry in decoded.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset < _FIRST_OPSET:
+        raise InputError(f"the graph has opset {opset}, the nodes of a decode rule need {_FIRST_OPSET} or later")
     nodes = Nodes(opset)
     x, y, score = rule.decode(nodes, names, c)
     across, down = px_per_cell(c)
@@ -94,5 +99,9 @@ def with_keypoints(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProt
     graph.initializer.extend(nodes.constants)
     del graph.output[:], graph.value_info[:]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(c.keypoints), 3]))
-    onnx.checker.check_model(decoded, full_check=True)
+    try:
+        onnx.checker.check_model(decoded, full_check=True)
+    except (ValidationError, InferenceError) as error:  # of a graph that anybody may have written
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"the graph's outputs do not fit the rule {c.decode!r}: {reason}") from error
     return decoded

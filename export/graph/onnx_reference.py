@@ -31,7 +31,7 @@ class OnnxReference:
         options = ort.SessionOptions()
         options.log_severity_level = 3
         data = with_crops(graph.model, contract).SerializeToString()
-        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
     def infer(self, crops: NDArray[np.uint8]) -> Outputs:
         """From arrays to arrays, as a backend's session (`backends.Session`)."""

@@ -154,7 +154,7 @@ def run(model: onnx.ModelProto | bytes, feeds: dict[str, np.ndarray], *, optimis
     options.log_severity_level = 3
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     return tuple(session.run(None, feeds))
 
 

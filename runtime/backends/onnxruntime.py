@@ -36,7 +36,8 @@ def open_graph(model: Path | bytes, precision: str, options: Any, provider: Any)
         release_memory()
         _share_memory(options)
     try:
-        return ort.InferenceSession(model, options, providers=[provider])
+        # Left to itself it tries again where a provider fails, and says so on standard output.
+        return ort.InferenceSession(model, options, providers=[provider], enable_fallback=0)
     except Exception as error:  # the library's exceptions share no base class but Exception
         raise BackendError(f"ONNX Runtime {ort.__version__} refused the {precision} graph: {error}") from error
 

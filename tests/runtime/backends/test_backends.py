@@ -330,7 +330,7 @@ for backend in ("openvino", "auto"):
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("name", [b"first", b"last_"])
-def test_a_name_that_is_not_utf8(backend: str, name: bytes) -> None:
+def test_a_name_that_is_not_utf8(backend: str, name: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     """Libraries take them; Python's bindings fail when such a name is read."""
     node = helper.make_node("Cast", ["first"], ["last_"], to=TensorProto.FLOAT)
     given, found = (
@@ -348,6 +348,7 @@ def test_a_name_that_is_not_utf8(backend: str, name: bytes) -> None:
         spec.open(data, "fp32").infer(crops)
     except BackendError as error:
         assert "utf-8" in str(error).lower()
+    assert not capfd.readouterr().out
 
 
 def test_openvino_reports_to_nobody() -> None:
