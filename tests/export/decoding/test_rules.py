@@ -208,12 +208,15 @@ def test_a_graph_of_other_outputs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("opset", "message"), [(7, "opset 7, .* need 17 or later"), (99, "do not fit the rule 'none'")]
+    ("opset", "kind", "message"),
+    [
+        (7, onnx.TensorProto.FLOAT, "opset 7, .* need 17 or later"),
+        (17, onnx.TensorProto.STRING, "do not fit the rule 'none'"),
+    ],
 )
-def test_a_graph_of_another_opset(opset: int, message: str) -> None:
-    given = onnx.helper.make_tensor_value_info("crops", onnx.TensorProto.FLOAT, ["N", 3, 16, 12])
-    found = onnx.helper.make_tensor_value_info("heatmaps", onnx.TensorProto.FLOAT, ["N", 3, 16, 12])
-    made = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["crops"], ["heatmaps"])], "g", [given], [found])
+def test_a_graph_to_which_no_rule_can_be_added(opset: int, kind: int, message: str) -> None:
+    given, found = (onnx.helper.make_tensor_value_info(name, kind, ["N", 3, 16, 12]) for name in ("crops", "heatmaps"))
+    made = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["crops"], ["heatmaps"])], "g", [given], [found])
     graph = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", opset)])
     with pytest.raises(InputError, match=message):
         with_keypoints(graph, contract_of("none", 3, 16, 12))
