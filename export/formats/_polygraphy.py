@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def plan_files(bundle: Bundle, args: argparse.Namespace) -> Write:
             np.savez_compressed(folder / "calibration.npz", **arrays)
         _write_trtexec(folder, name, {given["name"]: golden["input"]}, expected, float(golden["tolerance"]))
         run = folder / "run.sh"
-        run.write_text(commands(name, wanted.output, float(golden["tolerance"]), wanted.artifact.name == "int8_gpu"))
+        text = commands(name, wanted.output, float(golden["tolerance"]), wanted.artifact.name == "int8_gpu")
+        run.write_bytes(os.fsencode(text))  # the graph's file may have any name
         run.chmod(0o755)
 
     return write
@@ -106,7 +108,8 @@ def _write_trtexec(
     line = f"trtexec --onnx={graph} --noTF32 --shapes={shapes} --loadInputs={given} --loadRefOutputs={expected}"
     line += f" --accuracyAlgorithm={measure}"  # --refPair is for two pairs and more
     script = folder / "trtexec.sh"
-    script.write_text(f'#!/bin/sh\n# With trtexec of TensorRT 11: ./trtexec.sh\ncd "$(dirname "$0")" && {line}\n')
+    text = f'#!/bin/sh\n# With trtexec of TensorRT 11: ./trtexec.sh\ncd "$(dirname "$0")" && {line}\n'
+    script.write_bytes(os.fsencode(text))
     script.chmod(0o755)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..media.sources import IMAGES, Frame, prefetch
 from ..system.storage import Storage, is_url
+from ..system.text import opencv_name
 from .shard import Shard
 from .sources import Kind
 
@@ -170,7 +171,7 @@ def _open_video(path: str) -> cv2.VideoCapture:
             raise InputError("the file is empty")
     except OSError as error:
         raise InputError(error.strerror or str(error)) from error
-    capture = cv2.VideoCapture(path)
+    capture = cv2.VideoCapture(opencv_name(path))
     if not capture.isOpened():
         raise InputError("neither an image nor a video that OpenCV can read; the file may be truncated")
     return capture

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from ..errors import BundleError, InputError, PosertError
 from ..system.files import atomic_write
+from ..system.text import writable
 
 SUFFIX = ".minisig"
 TRUSTED_KEYS = "POSERT_TRUSTED_KEYS"
@@ -131,7 +132,7 @@ def sign(path: Path, key: SecretKey) -> Path:
     """Write the signature of a file beside it; returns its path."""
     with path.open("rb") as file:
         signature = key.sign(_digest(file))
-    comment = f"timestamp:{int(time.time())}\tfile:{path.name}\thashed"
+    comment = f"timestamp:{int(time.time())}\tfile:{writable(path.name)}\thashed"
     lines = (
         f"{_UNTRUSTED}signature of posert, key {key.public.id}",
         base64.b64encode(b"ED" + key.number + signature).decode(),

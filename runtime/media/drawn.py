@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..system.files import atomic_write
+from ..system.text import opencv_name
 
 _DEFAULT_FPS = 25.0  # for cameras that do not report a rate
 
@@ -41,7 +42,8 @@ class DrawnVideo:
         """
         if self._writer is None:
             self._shape, size = frame.shape, (frame.shape[1], frame.shape[0])
-            self._writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+            kind = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(opencv_name(self._part), kind, self._fps, size)
             if not self._writer.isOpened():
                 raise InputError(
                     f"cannot write {self.path}: OpenCV {cv2.__version__} makes no MP4 video of {size[0]}x{size[1]} px "
@@ -99,7 +101,7 @@ def _frames_in(path: Path) -> int:
     """The number of frames that a video's index lists; 0 if it has none."""
     if not path.exists() or path.stat().st_size == 0:
         return 0
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(opencv_name(path))
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
     capture.release()
     return int(count)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..system.text import opencv_name
 from .image_size import declared_size
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -98,14 +99,14 @@ def open_source(spec: str) -> Source:
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
-        looks_like_image = cv2.haveImageReader(str(path)) and path.suffix.lower() not in _MOTION_JPEG
+        looks_like_image = cv2.haveImageReader(opencv_name(path)) and path.suffix.lower() not in _MOTION_JPEG
         if path.suffix.lower() in IMAGES or looks_like_image:
             return Source(path.name, path, video=False, keys=(path.name,), total=1)
-        return _open_video(cv2.VideoCapture(str(path)), path.name, path)
+        return _open_video(cv2.VideoCapture(opencv_name(path)), path.name, path)
     if spec.isdigit():
         return _open_video(cv2.VideoCapture(int(spec)), f"camera {spec}", None)
     if "://" in spec:
-        return _open_video(cv2.VideoCapture(spec), spec, None)
+        return _open_video(cv2.VideoCapture(opencv_name(spec)), spec, None)
     raise InputError(
         f"{spec}: no such file or folder; expected an image, a folder of images, a video, a camera number or a URL"
     )

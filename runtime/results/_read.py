@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,13 +81,19 @@ Opened = contextlib.AbstractContextManager[Any]
 
 
 def _local(path: Path) -> Iterator[tuple[str, Opened]]:
-    """Names of the files, and what pyarrow opens them by."""
+    """Names of the files, and what opens them."""
     if (path / "people").is_dir():  # beside it is the table of frames
         path = path / "people"
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .parquet file in this folder")
-    yield from ((str(file), contextlib.nullcontext(file)) for file in files)
+    yield from ((str(file), _file(file)) for file in files)
+
+
+@contextlib.contextmanager
+def _file(path: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as file:  # pyarrow takes no name that is not UTF-8
+        yield file
 
 
 def _remote(url: str) -> Iterator[tuple[str, Opened]]:

@@ -6,6 +6,7 @@ JSON can hold them, and Python stands for the bytes of a file name that is not U
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 
@@ -19,6 +20,11 @@ def check_text(value: Any, file_names: bool = False) -> None:
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 20) : error.end + 20]
         raise ValueError(f"{around!r} holds U+{ord(error.object[error.start]):04X}, which is no character") from error
+
+
+def opencv_name(path: str | os.PathLike[str]) -> Any:
+    """A file's name for OpenCV, as bytes: a text with such characters ends the process with a segmentation fault."""
+    return os.fsencode(path)
 
 
 def writable(text: str) -> str:

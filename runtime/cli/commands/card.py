@@ -22,12 +22,13 @@ def run(args: argparse.Namespace) -> int:
     from ...bundle.archive import Bundle
     from ...card import card
     from ...system.files import atomic_write
+    from ...system.text import writable
 
     with Bundle(args.bundle) as bundle:
         text = card(bundle)
     if args.output is not None:
         with atomic_write(args.output) as file:
-            file.write(text.encode())
+            file.write(writable(text).encode())
     if args.json:
         print(json.dumps({"card": text, "output": args.output and str(args.output)}))
     else:
