@@ -108,6 +108,7 @@ class TestEveryFormat:
         """A frame of 4 people has 1 kB of joints, and more as text or as Python's numbers."""
         frame = make.people(4, make.VIDEO.contract.keypoints)
         count = 20_000 if name == "parquet" else 600
+        make.write(name, tmp_path / f"first{FORMATS.load(name).ending}", make.VIDEO)  # what is imported at first use
         with FORMATS.load(name).open(tmp_path / f"out{FORMATS.load(name).ending}", make.VIDEO) as writer:
             gc.collect()  # what other tests left would be let go of meanwhile, by finalizers that take memory
             tracemalloc.start()
