@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..runtime.errors import CalibrationError
 from ..runtime.registry import unknown_name
+from ..runtime.system.files import TemporaryFolder
 from .clipping import find_range
 from .graph import float_tensors
 from .observers import Observer, Range
@@ -179,7 +179,7 @@ def _session(model: onnx.ModelProto, outputs: Sequence[str], threads: int) -> on
     options.enable_cpu_mem_arena = False  # the arena would keep memory for the largest chunk of outputs
     # The next level stores every convolution's weights a second time, in a layout that is not faster here.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    with tempfile.TemporaryDirectory(prefix="posert-") as folder:
+    with TemporaryFolder("ranges") as folder:
         path = Path(folder, "model.onnx")  # a session made from bytes would keep them in memory
         with path.open("wb") as file:
             # Concatenated protobuf messages merge: this appends outputs without copying the network.

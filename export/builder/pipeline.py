@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +14,7 @@ from ...runtime.backends import installed_backends
 from ...runtime.bundle.archive import Bundle, write_bundle
 from ...runtime.errors import PosertError
 from ...runtime.selection import open_session
-from ...runtime.system.files import atomic_write
+from ...runtime.system.files import TemporaryFolder, atomic_write
 from ...runtime.system.machine import versions
 from ...runtime.system.memory import trim_heap
 from ...runtime.system.progress import Report
@@ -41,7 +40,7 @@ def build_bundle(
         PosertError: a step failed; nothing has been written then.
     """
     held_out = plan.held_out.with_joints_of(plan.model.contract)
-    with tempfile.TemporaryDirectory(prefix="posert-") as folder:
+    with TemporaryFolder("build") as folder:
         state = Build(plan, report, Path(folder))
         report("weights", 0, 0)
         state.loaded = plan.model.load(report)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 import zipfile
 from pathlib import Path
 
 import torch
 
+from ...runtime.system.files import TemporaryFolder
 from ...runtime.system.memory import trim_heap
 from .reference import Reference, arrays_of, compare, random_crops
 
@@ -33,7 +33,7 @@ def _freeze(reference: Reference, crops: torch.Tensor, path: Path) -> None:
     # By way of files: each copy in memory would be another one of the weights. The trace is saved and loaded before it
     # is frozen: what is frozen in the process that traced it, weights included, stays in PyTorch's own table of traced
     # code for ever. The archive's debug records are left out: they hold the source paths of the exporting machine.
-    with tempfile.TemporaryDirectory(prefix="posert-") as folder:
+    with TemporaryFolder("torchscript") as folder:
         draft = str(Path(folder, "module.pt"))
         torch.jit.save(torch.jit.trace(reference, (crops,), check_trace=False), draft)
         trim_heap()

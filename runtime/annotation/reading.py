@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import tarfile
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..media.sources import IMAGES, Frame, prefetch
+from ..system.files import TemporaryFolder
 from ..system.storage import Storage, is_url
 from ..system.text import opencv_name
 from .shard import Shard
@@ -88,7 +88,7 @@ class Reading:
         """The path of a source; what is stored elsewhere is copied here, and removed with this object."""
         if not is_url(source):
             return source
-        self._copied = tempfile.TemporaryDirectory(prefix="posert-source-")
+        self._copied = TemporaryFolder("source")
         folder, _, name = source.rpartition("/")
         Storage(folder).get(name, copy := Path(self._copied.name) / name)
         return str(copy)

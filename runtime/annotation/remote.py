@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..system.files import TemporaryFolder
 from ..system.lock import STALE, LockedError, held_by, myself, owner_runs
 from ..system.storage import Storage
 from .folder import FRAMES, JOB, JOURNAL, LOCK, PAGE, PEOPLE, PLAN, SUMMARY
@@ -55,7 +55,7 @@ class RemoteOutput(Output):
         """As of `Output`; what changed is in the storage when the block ends."""
         self._claim = _Claim(self._storage)
         try:
-            with tempfile.TemporaryDirectory(prefix="posert-") as state:
+            with TemporaryFolder("state") as state:
                 self.state = Path(state)
                 if self._claim.took_over:
                     say(f"{self.target}: continues a run that ended without a word")
@@ -74,7 +74,7 @@ class RemoteOutput(Output):
     def working(self) -> Iterator[Path]:
         """A new folder of this machine for files that are not complete."""
         self._push()  # the plan, so that no shard is there without it
-        with tempfile.TemporaryDirectory(prefix="posert-work-") as work:
+        with TemporaryFolder("work") as work:
             make_parts(Path(work))
             yield Path(work)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..annotation.shard import Shard
 from ..annotation.work import Annotator, Counts
 from ..annotation.worker import outcome
 from ..errors import PosertError
+from ..system.files import TemporaryFolder
 from ..system.storage import is_url
 from .cluster import Cluster, Parcel, load_ray
 
@@ -29,7 +29,7 @@ class Worker:
 
     def __init__(self, parcel: Parcel, cluster: Cluster, target: str, work: str) -> None:
         self._parcel, self._cluster, self._target = parcel, cluster, target
-        self._temporary = tempfile.TemporaryDirectory(prefix="posert-work-") if is_url(target) else None
+        self._temporary = TemporaryFolder("work") if is_url(target) else None
         self._work = Path(self._temporary.name if self._temporary else work)
         self._counts = Counts()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 from ..annotation.settings import Settings
 from ..errors import InputError, PosertError
-from ..system.files import atomic_write
+from ..system.files import atomic_write, cache_folder, sha256
 
 LOCAL = "local"
 ENVIRONMENT = {"OPENCV_FFMPEG_LOGLEVEL": "-8"}
@@ -116,8 +114,8 @@ class Parcel:
 
 def _unpacked(path: str, data: bytes) -> str:
     digest = hashlib.sha256(data).hexdigest()
-    file = Path(tempfile.gettempdir()) / f"posert-{os.getuid()}" / digest[:16] / Path(path).name
-    if not file.is_file() or file.stat().st_size != len(data):
+    file = cache_folder() / "workers" / digest[:16] / Path(path).name
+    if not file.is_file() or sha256(file) != digest:
         with atomic_write(file) as out:
             out.write(data)
     return str(file)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ServerError
+from ..system.files import TemporaryFolder
 
 INSTALL = "pip install --no-deps nvidia-pytriton==0.7.0"
 """Without what it depends on: it asks for NumPy 1, which the server itself does not need."""
@@ -95,7 +96,7 @@ class Server:
             self._log: IO[bytes] = stack.enter_context(
                 open(self._log_path, "w+b") if self._log_path else tempfile.TemporaryFile()
             )
-            backends = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posert-triton-")))
+            backends = Path(stack.enter_context(TemporaryFolder("triton")))
             stack.callback(self._stop)
             options = ["--disable-auto-complete-config", "--allow-metrics=false"]
             options.append(f"--exit-timeout-secs={_GRACE}")

@@ -1,4 +1,4 @@
-"""Files that are complete or absent: written under a temporary name, then renamed. Also the cache folder."""
+"""Files that are complete or absent: written under a temporary name, then renamed. Also temporary and cache folders."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import hashlib
 import io
 import os
 import shutil
+import stat
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -104,9 +106,7 @@ def atomic_folder(path: str | os.PathLike[str], pattern: str | None) -> Iterator
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent.absolute())
         new = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_PART, dir=path.parent))
-        descriptor = os.open(new, os.O_RDONLY) if os.name != "nt" else None  # Windows opens no folders
-        if descriptor is not None:
-            _lock(descriptor)
+        descriptor = _lock_folder(new)
     old = new.with_name(f"{new.name}.old")  # never removed as abandoned: it is the only one then
     try:
         yield new
@@ -124,6 +124,25 @@ def atomic_folder(path: str | os.PathLike[str], pattern: str | None) -> Iterator
         shutil.rmtree(old, ignore_errors=True)
         if descriptor is not None:
             os.close(descriptor)
+
+
+class TemporaryFolder(tempfile.TemporaryDirectory[str]):
+    """As `tempfile.TemporaryDirectory`; first removes those of processes that were killed.
+
+    Args:
+        purpose: part of its name.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        _remove_abandoned(Path(tempfile.gettempdir()))
+        super().__init__(prefix=f"posert-{purpose}-", suffix=_PART)
+        descriptor = _lock_folder(Path(self.name))
+        self._unlock = weakref.finalize(self, os.close, descriptor) if descriptor is not None else lambda: None
+
+    def cleanup(self) -> None:
+        """Remove the folder."""
+        super().cleanup()
+        self._unlock()
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -154,13 +173,33 @@ def _remove_abandoned(folder: Path) -> None:
     """Remove the temporary files and folders of processes that were killed: nobody has locked them."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
-            if entry.name.endswith(_PART) and time.time() - entry.stat().st_mtime > _ABANDONED_S:
-                descriptor = os.open(entry.path, os.O_RDONLY)
-                try:
-                    if _lock(descriptor):
-                        shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
-                finally:
-                    os.close(descriptor)
+            if entry.name.endswith(_PART):
+                with contextlib.suppress(OSError):  # another process removed it
+                    _remove_if_abandoned(entry)
+
+
+def _remove_if_abandoned(entry: os.DirEntry[str]) -> None:
+    status = entry.stat(follow_symlinks=False)
+    is_folder, is_file = stat.S_ISDIR(status.st_mode), stat.S_ISREG(status.st_mode)
+    # The folder for temporary files is open to everybody: what has the name there may be somebody else's.
+    mine = os.name == "nt" or status.st_uid == os.getuid()
+    if not (is_folder or is_file) or not mine or time.time() - status.st_mtime <= _ABANDONED_S:
+        return
+    descriptor = os.open(entry.path, os.O_RDONLY)
+    try:
+        if _lock(descriptor):
+            shutil.rmtree(entry.path) if is_folder else os.unlink(entry.path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """Lock a folder until the descriptor is closed; None on Windows, which opens no folders."""
+    if os.name == "nt":
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    _lock(descriptor)
+    return descriptor
 
 
 def _lock(descriptor: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from ...errors import InputError, ServerError
@@ -30,12 +29,13 @@ def run(args: argparse.Namespace) -> int:
     from ...selection import select
     from ...serving.repository import model_name, write_frames_model
     from ...serving.server import Server, find_server
+    from ...system.files import TemporaryFolder
 
     if args.port == args.grpc_port:
         raise InputError(f"--port and --grpc-port are both {args.port}: give two ports")
     find_server()
     name = model_name(args.bundle)
-    with tempfile.TemporaryDirectory(prefix="posert-serve-") as folder:
+    with TemporaryFolder("serve") as folder:
         with Bundle(args.bundle) as bundle:
             chosen = select(bundle, args.backend, args.precision)
             given = {"backend": chosen.backend, "precision": chosen.precision}

@@ -95,21 +95,23 @@ class _Uses:
         if again != command.right:
             wrong = sorted(k for k in {*again, *command.right} if again.get(k) != command.right.get(k))
             raise Defect(f"a rerun differs: {name}", f"{wrong}: {err[-300:]}")
-        if left := [p.name for p in case.folder.rglob(".*") if p.name != _SESSION]:
-            raise Defect("left-over file after a rerun", ", ".join(left))
+        if left := [*out.rglob(".*"), *self.temporary(case)]:
+            raise Defect("left-over file after a rerun", ", ".join(p.name for p in left))
         shutil.rmtree(case.folder / "tmp")
         return f"{way}: rerun equal"
 
     def check_left(self, case: Case, out: Path, killed: bool) -> None:
         """Nothing is left but the outputs; of a process that was killed, what the next run removes when it is old."""
-        hidden = list(out.rglob(".*"))
-        others = [p for p in (case.folder / "tmp").iterdir() if p.name != _SESSION]
+        left = [*out.rglob(".*"), *self.temporary(case)]
         if killed:
-            for path in hidden:
+            for path in left:
                 os.utime(path, (time.time() - 120,) * 2)
-            shutil.rmtree(case.folder / "tmp")
-        elif hidden or others:
-            raise Defect("left-over file", ", ".join(p.name for p in (*hidden, *others)))
+        elif left:
+            raise Defect("left-over file", ", ".join(p.name for p in left))
+
+    def temporary(self, case: Case) -> list[Path]:
+        """What commands left in their folder for temporary files."""
+        return [p for p in (case.folder / "tmp").iterdir() if p.name != _SESSION]
 
     def judged(self, err: str, status: int, expected: tuple[int, ...]) -> int:
         if "Traceback" in err or status not in expected:

@@ -14,9 +14,9 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests here start a cluster, which takes ten seconds and more."""
+    """All tests here but one file start a cluster, which takes ten seconds and more."""
     for item in items:
-        if item.path.parent == Path(__file__).parent:
+        if item.path.parent == Path(__file__).parent and item.path.name != "test_parcel.py":
             item.add_marker(pytest.mark.slow)
             if importlib.util.find_spec("ray") is None:
                 item.add_marker(pytest.mark.skip(reason='needs Ray: pip install "posert[ray]"'))

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from posert.runtime.errors import InputError
-from posert.runtime.system import files
 from posert.runtime.system.files import atomic_folder, atomic_write, check_writable, write_file
 
 
@@ -189,17 +188,6 @@ def test_a_name_as_long_as_the_system_takes(tmp_path: Path, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-WRITER = """
-import sys, time
-from posert.runtime.system.files import atomic_write
-with atomic_write(sys.argv[1]) as file:
-    file.write(b"half")
-    file.flush()
-    print("written", flush=True)
-    time.sleep(600)
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 def test_the_error_of_the_block_passes_where_the_buffer_cannot_be_written_either(tmp_path: Path) -> None:
     program = """
@@ -212,60 +200,3 @@ with atomic_write(sys.argv[1]) as file:
 """
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], capture_output=True, text=True)
     assert done.stderr.rstrip().endswith('KeyError: "the block\'s own"') and not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(folder / name)], stdout=subprocess.PIPE, text=True)
-        for name in ("killed", "alive")
-    ]
-    try:
-        for writer in writers:
-            assert writer.stdout is not None and writer.stdout.readline() == "written\n"
-        writers[0].kill()
-        writers[0].wait()
-        (folder / ".mine.tmp").write_bytes(b"another program's")
-        parts = list(folder.glob("*.posert-part"))
-        assert len(parts) == 2
-        for part in parts:
-            os.utime(part, (0, 0))  # written long ago
-        fresh = folder / ".new.x.posert-part"  # created, and not locked yet
-        fresh.write_bytes(b"")
-        with atomic_write(folder / "new") as file:
-            file.write(b"x")
-        left = sorted(p.name.split(".")[1] for p in folder.iterdir() if p.name.startswith("."))
-        assert left == ["alive", "mine", "new"]
-    finally:
-        for writer in writers:
-            writer.kill()
-            writer.communicate()
-
-
-def test_a_folder_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
-    line = f"{WRITER_OF_FOLDERS}({str(tmp_path / 'killed')!r})"
-    with subprocess.Popen([sys.executable, "-c", line], stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None and writer.stdout.readline() == "written\n"
-        writer.kill()
-    (part,) = tmp_path.glob("*.posert-part")
-    os.utime(part, (0, 0))
-    with atomic_folder(tmp_path / "new", "*.json") as alive:
-        os.utime(alive, (0, 0))
-        files._remove_abandoned.cache_clear()
-        with atomic_write(tmp_path / "file") as file:
-            file.write(b"x")
-        assert alive.is_dir()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "new"]
-
-
-WRITER_OF_FOLDERS = """
-import sys, time
-from pathlib import Path
-from posert.runtime.system.files import atomic_folder
-def write(path):
-    with atomic_folder(path, "*.json") as folder:
-        (folder / "a.json").write_text("{}")
-        print("written", flush=True)
-        time.sleep(60)
-write"""
