@@ -31,6 +31,14 @@ INSTALL = "pip install --no-deps nvidia-pytriton==0.7.0"
 _STUB = "triton_python_backend_stub"
 _GRACE = 5
 """Seconds that requests have to end when the server is told to; it waits as long for HTTP clients that do not leave."""
+# Becomes the server. Before, it asks the kernel for a SIGTERM (15) when its parent ends (1: PR_SET_PDEATHSIG). A parent
+# that is killed would leave a server behind, which holds the ports.
+_WITH_PARENT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def find_server() -> Installation:
 
 
 class Server:
-    """A Triton server that runs while the block does.
+    """A Triton server that runs while the block does, and on Linux no longer than the thread that opened it.
 
     Args:
         repository: folder of models. All of them have to load.
@@ -106,8 +114,11 @@ class Server:
             if package := self._installation.package:
                 _add_stub(package, backends)
                 options.append(f"--backend-directory={backends}")
+            command = [str(self._installation.binary), *options]
+            if sys.platform == "linux":
+                command = [sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid()), *command]
             self._process = subprocess.Popen(
-                [str(self._installation.binary), *options],
+                command,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 env=self._environment(),

@@ -252,11 +252,16 @@ def test_a_server_that_does_not_start(
         Server(repository, http_port=server.http_port, grpc_port=grpc).__enter__()
 
 
-def test_posert_serve(narrow_bundle: Path, free_ports: Ports, pose: PoseEstimator) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_posert_serve(
+    narrow_bundle: Path, free_ports: Ports, pose: PoseEstimator, tmp_path: Path, end: signal.Signals
+) -> None:
     http, grpc = free_ports()
     line = [sys.executable, "-m", "posert.runtime.cli", "serve", str(narrow_bundle)]
     line += ["--port", str(http), "--grpc-port", str(grpc)]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -265,10 +270,16 @@ def test_posert_serve(narrow_bundle: Path, free_ports: Ports, pose: PoseEstimato
         with PoseClient(f"127.0.0.1:{grpc}", "narrow") as remote:
             assert_same(remote(frame, boxes), pose(frame, boxes))
         (below,) = children(process.pid)
-        process.terminate()
+        process.send_signal(end)
         _, errors = process.communicate(timeout=60)
-        assert process.returncode == 143 and "Traceback" not in errors
+        assert process.returncode == (143 if end == signal.SIGTERM else -9) and "Traceback" not in errors
+        for _ in range(100):  # of a process that was killed the server ends by itself
+            if not alive(below):
+                break
+            time.sleep(0.1)
         assert not alive(below)
+        left = [path for path in tmp_path.iterdir() if path.name.startswith("posert-")]
+        assert not left or end == signal.SIGKILL  # the next command that needs such a folder removes it
     finally:
         process.kill()
         process.wait()
