@@ -15,13 +15,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.accuracy.people import all_annotated
 from ..runtime.bundle.contract import Contract
 from ..runtime.errors import CalibrationError, InputError
+from ..runtime.media.image_file import decode_image, read_bytes
 from ..runtime.pose.preprocess import check_boxes, crop, crop_matrices, crop_regions
 
 log = logging.getLogger("posert")
@@ -127,13 +127,13 @@ class CalibrationSet:
         data = self._bytes(name)
         self._sha256[name] = hashlib.sha256(data).hexdigest()
         # Rotated by its EXIF tag, as the gate and the runtime read images.
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        frame = decode_image(data)
         if frame is None:
             raise CalibrationError(
                 f"calibration image {name!r} ({len(data)} bytes) is not an image that OpenCV can decode; "
                 "download it again or leave it out of the annotations"
             )
-        return np.asarray(frame, np.uint8)
+        return frame
 
 
 def crops_from_coco(
@@ -203,7 +203,7 @@ def crops_from_coco(
 
 def folder(path: Path) -> Callable[[str], bytes]:
     """The `read` function of images in a folder."""
-    return lambda name: (path / name).read_bytes()
+    return lambda name: read_bytes(path / name)
 
 
 def _fault(a: Mapping[str, Any], xyxy: NDArray[np.float64]) -> str:

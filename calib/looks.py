@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.media.image_file import decode_image
+
 Hash = NDArray[np.uint8]
 """A perceptual hash `(32,)`."""
 Boxes = NDArray[np.float64]
@@ -99,8 +101,7 @@ class Picture:
 
     def __init__(self, data: bytes) -> None:
         # Upright by its EXIF tag, as boxes are.
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
-        self._grey = None if grey is None else np.asarray(grey)
+        self._grey = decode_image(data, cv2.IMREAD_GRAYSCALE)
         self._data = data
 
     def people(self, boxes: Boxes) -> list[tuple[Hash, NDArray[np.float64]]]:
@@ -147,11 +148,7 @@ def phash(data: bytes) -> Hash | None:
     """The perceptual hash of an encoded image; None if it cannot be decoded, is one px wide or high, or shows a single
     colour."""
     # Half size: a JPEG is then decoded from a part of its coefficients, several times faster.
-    flags = cv2.IMREAD_REDUCED_GRAYSCALE_2
-    try:
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:  # one px wide or high: it cannot be halved
-        return None
+    grey = decode_image(data, cv2.IMREAD_REDUCED_GRAYSCALE_2)  # None of one px wide or high: it cannot be halved
     if grey is None or grey.min() == grey.max():
         return None
     return _hash(np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)))

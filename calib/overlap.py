@@ -23,11 +23,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.errors import CalibrationError
+from ..runtime.media.image_file import decode_image
 from .looks import ALIKE, Facts, Hash, Moment, Picture, bits_apart, phash, stack
 
 ALIKE_IN_TIME = 60  # bits of 255, of frames that follow each other
@@ -185,5 +185,6 @@ def in_words(names: Mapping[str, str], relation: str, most: int = _NAMED) -> str
 
 def pixel_digest(data: bytes) -> str:
     """The sha256 of the decoded pixels of an image that has a `phash`."""
-    image = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+    image = decode_image(data)
+    assert image is not None, "it has a phash"
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
+
+from ...runtime.media.image_file import decode_image
 
 _SHOWN = 24  # pairs; the names of all are in report.json
 _PICTURE = 240  # px of the longer side
@@ -34,7 +35,7 @@ def pairs(
 
 def _thumbnail(name: str, read: Callable[[str], bytes]) -> str:
     try:
-        image = cv2.imdecode(np.frombuffer(read(name), np.uint8), cv2.IMREAD_COLOR)
+        image = decode_image(read(name))
     except (OSError, KeyError):
         return ""
     if image is None:

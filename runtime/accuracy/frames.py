@@ -16,7 +16,8 @@ from ..bundle.contract import Contract
 from ..datasets import DATASETS, dataset, datasets
 from ..errors import InputError, naming
 from ..media.box_file import BoxFile
-from ..media.sources import IMAGES, read_pixels
+from ..media.image_file import read_pixels
+from ..media.sources import IMAGES
 from ..metrics.coco_files import check, images_of, numbers, read_json, require
 from ..metrics.oks_matching import BOX_AREA
 from ..pose.preprocess import FARTHEST, check_boxes

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..media.sources import IMAGES, Frame, prefetch
+from ..media.image_file import decode_image, read_bytes
+from ..media.sources import Frame, prefetch
 from ..system.files import TemporaryFolder
 from ..system.storage import Storage, is_url
 from ..system.text import opencv_name
 from .shard import Shard
 from .sources import Kind
+from .tar_file import TarImages
 
 UNREADABLE = "cannot be read as an image"
 _TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in many intact files
@@ -58,8 +58,8 @@ class Reading:
             self.total = None if count is None else max(0, min(count, shard.stop or count) - shard.first)
         elif shard.kind == "tar":
             self._path = self._here(shard.source)
-            self._members = _members(self._path)
-            self.keys = tuple(name for name, *_ in self._members)
+            self._tar = TarImages(self._path)
+            self.keys = self._tar.names
             self.total = len(self.keys)
         else:
             self.keys = shard.names
@@ -69,12 +69,12 @@ class Reading:
         if self._shard.kind == "video":
             return prefetch(self._video())
         if self._shard.kind == "tar":
-            return self._decoded(self._from_tar())
+            return self._decoded((name, partial(_given, data)) for name, data in self._tar)
         if is_url(self._shard.source):
             storage = Storage(self._shard.source)
-            return self._decoded((name, partial(_bytes_stored, storage, name)) for name in self.keys)
+            return self._decoded((name, partial(_stored, storage, name)) for name in self.keys)
         folder = Path(self._shard.source)
-        return self._decoded((name, partial(_bytes_in, folder / name)) for name in self.keys)
+        return self._decoded((name, partial(read_bytes, folder / name)) for name in self.keys)
 
     def shortfall(self, read: int) -> str | None:
         """What is wrong with the number of frames that were read; None if nothing is."""
@@ -109,13 +109,7 @@ class Reading:
         finally:
             self._capture.release()
 
-    def _from_tar(self) -> Iterator[tuple[str, Callable[[], Image]]]:
-        with _open_tar(self._path) as tar, open(self._path, "rb") as raw:
-            for name, member, plain in self._members:
-                data = _bytes_at(raw, member) if plain else _bytes_of(tar, member)
-                yield name, partial(_array, data)
-
-    def _decoded(self, files: Iterable[tuple[str, Callable[[], Image]]]) -> Iterator[Frame]:
+    def _decoded(self, files: Iterable[tuple[str, Callable[[], bytes]]]) -> Iterator[Frame]:
         """Images in order; several are read and decoded at a time."""
         waiting: deque[tuple[str, Future[Image | str]]] = deque()
         with ThreadPoolExecutor(self._threads, "posert-read") as pool:
@@ -148,21 +142,18 @@ def count_frames(kind: Kind, path: str) -> int | None:
             count = _declared(capture)
             capture.release()
             return count
-        return len(_members(path)) if path.lower().endswith(".tar") else None
+        return len(TarImages(path).names) if path.lower().endswith(".tar") else None
     except InputError:  # which its shard will tell
         return None
 
 
-def _decode(read: Callable[[], Image]) -> Image | str:
+def _decode(read: Callable[[], bytes]) -> Image | str:
     """An image, or why there is none."""
     try:
-        data = read()
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        image = decode_image(read())
     except OSError as error:
         return error.strerror or str(error)
-    except cv2.error:
-        image = None
-    return UNREADABLE if image is None else np.asarray(image, np.uint8)
+    return UNREADABLE if image is None else image
 
 
 def _open_video(path: str) -> cv2.VideoCapture:
@@ -182,50 +173,14 @@ def _declared(capture: cv2.VideoCapture) -> int | None:
     return int(count) if math.isfinite(count) and count > 0 else None
 
 
-def _open_tar(path: str) -> tarfile.TarFile:
+def _given(data: bytes | OSError) -> bytes:
+    if isinstance(data, OSError):
+        raise data
+    return data
+
+
+def _stored(storage: Storage, name: str) -> bytes:
     try:
-        # Of one that ends in .tar the bytes are read where they lie, so it must not be compressed.
-        return tarfile.open(path, "r:" if path.lower().endswith(".tar") else "r:*")
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise InputError(f"not a tar file that can be read ({error})") from error
-
-
-def _members(path: str) -> list[tuple[str, tarfile.TarInfo, bool]]:
-    """The images of a tar file: name, place, and whether their bytes lie there as they are.
-
-    Raises InputError: it cannot be read, or holds no image.
-    """
-    with _open_tar(path) as tar:
-        try:
-            members = [m for m in tar.getmembers() if m.isfile() and m.name.lower().endswith(IMAGES)]
-        except (OSError, tarfile.TarError, EOFError) as error:
-            raise InputError(f"not a tar file that can be read ({error})") from error
-    if not members:
-        raise InputError(f"no image in this tar file; searched for {' '.join(IMAGES)}")
-    plain = path.lower().endswith(".tar")
-    return [(m.name, m, plain and not m.issparse()) for m in members]
-
-
-def _array(data: bytes) -> Image:
-    return np.frombuffer(data, np.uint8)
-
-
-def _bytes_in(path: Path) -> Image:
-    return np.fromfile(path, np.uint8)
-
-
-def _bytes_stored(storage: Storage, name: str) -> Image:
-    try:
-        return np.frombuffer(storage.read(name), np.uint8)
+        return storage.read(name)
     except InputError as error:  # as of a file
         raise OSError(str(error)) from error
-
-
-def _bytes_at(raw: IO[bytes], member: tarfile.TarInfo) -> bytes:
-    raw.seek(member.offset_data)
-    return raw.read(member.size)
-
-
-def _bytes_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    return b"" if file is None else file.read()

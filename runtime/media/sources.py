@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import itertools
 import math
-import os
 import queue
 import threading
 import weakref
@@ -20,17 +19,13 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..system.text import opencv_name
-from .image_size import declared_size
+from .image_file import read_pixels
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-MAX_PIXELS = 1 << 28
-"""Images of more are refused before anything is allocated for them: this is 0.8 GB. FFmpeg's limit is the same."""
 _MOTION_JPEG = (".mjpeg", ".mjpg")  # they begin as a JPEG does
 _PATIENCE_S = 20.0  # the largest image takes some seconds
 _CAMERA_PATIENCE_S = 2.0  # one that has stopped delivers nothing, ever
-_MAX_BYTES = 1 << 30  # of an image file: with all that its pixels take, this is 2 GB
-_HEADER = 1 << 20  # bytes in which a file says its size; before it there may be a preview and colour profiles
 
 Frame = tuple["str | int", "NDArray[np.uint8] | None"]
 
@@ -120,25 +115,6 @@ def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Sour
     count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
     total = int(count) if path and math.isfinite(count) and count > 0 else None
     return Source(name, path, True, total=total, fps=fps if math.isfinite(fps) and fps > 0 else 0.0, _capture=capture)
-
-
-def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
-    """An image file as `(H, W, 3)` uint8 BGR, converted as by `Source`.
-
-    None if it cannot be read, declares more than `MAX_PIXELS`, or is larger than 1 GiB.
-    """
-    # Python opens the file, because OpenCV on Windows takes only names in the system's code page.
-    try:
-        if os.path.getsize(path) > _MAX_BYTES:
-            return None
-        data = np.fromfile(path, np.uint8)
-        size = declared_size(data[:_HEADER].tobytes())
-        if not data.size or (size is not None and size[0] * size[1] > MAX_PIXELS):
-            return None
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except (OSError, ValueError, cv2.error):  # a ValueError: a name that no file can have
-        return None
-    return None if image is None else np.asarray(image, np.uint8)
 
 
 def prefetch(frames: Iterator[Frame], patience: float = _PATIENCE_S, depth: int = 2) -> Iterator[Frame]:

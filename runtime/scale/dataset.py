@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 
 from ..annotation.settings import Settings
 from ..errors import PosertError
+from ..media.image_file import decode_image
 from ..media.sources import Frame
 from ..pose.keypoints import Keypoints
 from .cluster import Cluster, Parcel
@@ -131,7 +131,7 @@ class _Frames:
         if image is None:
             return None
         if isinstance(image, bytes):
-            return cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
+            return decode_image(image)
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise PosertError(  # not of one frame, as an InputError would be

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from posert.runtime.estimator import PoseEstimator
-from posert.runtime.media.sources import IMAGES, open_source, read_pixels
+from posert.runtime.media.image_file import read_pixels
+from posert.runtime.media.sources import IMAGES, open_source
 from posert.tests.campaign import material
 from posert.tests.campaign.case import Case, Defect, Part, Run
 from posert.tests.campaign.command import posert
