@@ -14,7 +14,6 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from ..runtime.bundle.schema import NUMBER, check_shape
 from ..runtime.errors import CalibrationError
 from ..runtime.system.files import atomic_write
+from ..runtime.system.input_file import read_text_file
 from ..runtime.system.json_text import parse_json
 from .calibrated import Calibrated, with_channels
 from .looks import PHASH_BYTES, Hash, different, moment_of
@@ -171,7 +171,7 @@ def read_cache(path: str | os.PathLike[str]) -> CalibrationCache:
         CalibrationError: the file is missing or is not a calibration cache; the message says why.
     """
     try:
-        values = parse_json(Path(path).read_bytes())
+        values = parse_json(read_text_file(path))
         if not isinstance(values, dict) or values.get("calibration_cache") != SCHEMA:
             raise ValueError(f"it does not begin with calibration_cache: {SCHEMA}")
         check_shape(values, _SHAPE, "calibration cache")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..runtime.errors import InputError
 from ..runtime.system.files import atomic_folder, check_writable, sha256
+from ..runtime.system.input_file import read_text_file
 
 MARKER = "posert-export.json"
 """In every such folder: what wrote it, and the sha256 of each file."""
@@ -25,7 +26,7 @@ def check_folder(path: Path) -> None:
         return
     marker = path / MARKER
     try:
-        written = json.loads(marker.read_bytes())["files"]
+        written = json.loads(read_text_file(marker))["files"]
         there = {str(file.relative_to(path)): file for file in path.rglob("*") if not file.is_dir()}
         added = [name for name in there if name not in written and name != MARKER]
         changed = [name for name, digest in written.items() if name in there and sha256(there[name]) != digest]

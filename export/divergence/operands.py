@@ -23,6 +23,7 @@ from ...runtime.engines.sidecar import read_engine
 from ...runtime.errors import BackendError, InputError, PosertError, naming
 from ...runtime.pose.heads import Outputs
 from ...runtime.registry import unknown_name
+from ...runtime.system.input_file import read_file
 from .. import catalog
 from ..archs import build_arch
 from ..builder.model import Loaded
@@ -32,6 +33,7 @@ from ..graph.reference import Reference
 from ..graph.to_onnx import OPSETS
 from ..weights.load import load_weights
 
+_MAX_BYTES = 2 << 30  # of an ONNX or TorchScript file; the first has this limit itself
 _FILES = {".onnx": "onnxruntime", ".pt": "torchscript"}
 
 
@@ -139,7 +141,7 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
         if origin is not None:
             return ModelRef(text, built.precision, opened, origin.contract, origin.golden.crops)
         return ModelRef(text, built.precision, opened, contract)
-    data, name = path.read_bytes(), backend or _FILES[path.suffix]
+    data, name = read_file(path, _MAX_BYTES), backend or _FILES[path.suffix]
     if path.suffix == ".onnx":
         _check_input(data, path)
     if path.suffix == ".pt":

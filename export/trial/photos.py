@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...runtime.accuracy.frames import Frames, read_image
 from ...runtime.errors import InputError
 from ...runtime.media.box_file import BoxFile
+from ...runtime.media.image_file import read_bytes
 from ...runtime.media.sources import open_source
 from ...runtime.pose.preprocess import check_boxes
 
@@ -56,7 +57,7 @@ def read_photos(photos: str | os.PathLike[str], boxes: str | os.PathLike[str] | 
         return read_image(folder / record["file_name"])
 
     def read(name: str) -> bytes:
-        return (folder / name).read_bytes()
+        return read_bytes(folder / name)
 
     note = WHOLE if known is None else f"boxes of {Path(known.path).name}"
     return Frames({"images": records, "annotations": annotations}, load, read, "user", note)

@@ -16,7 +16,7 @@ from ..bundle.contract import Contract
 from ..datasets import DATASETS, dataset, datasets
 from ..errors import InputError, naming
 from ..media.box_file import BoxFile
-from ..media.image_file import read_pixels
+from ..media.image_file import read_bytes, read_pixels
 from ..media.sources import IMAGES
 from ..metrics.coco_files import check, images_of, numbers, read_json, require
 from ..metrics.oks_matching import BOX_AREA
@@ -209,7 +209,7 @@ def _in_folder(folder: Path, coco: dict[str, Any], note: str) -> Frames:
         return read_image(folder / record["file_name"])
 
     def read(name: str) -> bytes:
-        return (folder / name).read_bytes()
+        return read_bytes(folder / name)
 
     return Frames(coco, load, read, "user", note)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..system.input_file import check_text_file
 
 _HEAD = ("scorer", "individuals", "bodyparts", "coords")
 _SINGLE = "single"  # DeepLabCut's name for what is no part of an animal, such as the corners of its cage
@@ -74,6 +75,7 @@ def table_of(path: Path, folder: Path) -> tuple[list[list[str]], list[tuple[str,
 
 def _read(path: Path) -> list[list[str]]:
     try:
+        check_text_file(path)
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(islice(csv.reader(file), _MOST_ROWS + 1))
     except (OSError, ValueError, csv.Error) as error:

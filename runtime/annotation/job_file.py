@@ -10,6 +10,7 @@ from ..bundle.contract import Contract
 from ..bundle.schema import check_shape
 from ..errors import BundleError, InputError
 from ..system.files import atomic_write
+from ..system.input_file import read_text_file
 from ..system.json_text import parse_json
 from .folder import JOB
 from .output import Output
@@ -22,7 +23,7 @@ _SHAPE = {"annotation": int, "fingerprint": {"*": object}, "settings?": object, 
 def read_job(output: Output) -> tuple[dict[str, Any], Contract]:
     """The fingerprint of the results, and the contract of the network. Raises InputError: the file cannot be read."""
     try:
-        there = parse_json((output.state / JOB).read_bytes())
+        there = parse_json(read_text_file(output.state / JOB))
         check_shape(there, _SHAPE, "the file")
         contract = Contract.from_json(there["contract"])
     except (OSError, ValueError, BundleError) as error:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..system.files import open_own
+
+_LONGEST = 16 << 20  # of a line; the zeros that a power cut may leave have no end of line
 
 
 class Journal:
@@ -25,7 +28,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path, self.damaged = path, 0
         try:
-            self._file = path.open("a+b", buffering=0)  # a buffer would keep, and write later, what a full disk refused
+            # without a buffer, which would keep, and write later, what a full disk refused
+            self._file = os.fdopen(open_own(path), "a+b", buffering=0)
             self._drop_tail()
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
@@ -34,7 +38,7 @@ class Journal:
         """What the file holds, oldest first."""
         self.damaged = 0
         with self.path.open("rb") as file:
-            for line in file:
+            for line in iter(lambda: file.readline(_LONGEST), b""):
                 record = parse(line)
                 if record is None:
                     self.damaged += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..system.files import atomic_write
+from ..system.input_file import check_text_file
 from .reading import count_frames
 from .shard import Shard
 from .sources import Found
@@ -32,6 +33,7 @@ class Plan:
         self.shards: list[Shard] = []
         if path.is_file():
             try:
+                check_text_file(path)
                 with path.open(encoding="utf-8") as lines:
                     self.shards = [Shard.from_json(json.loads(line)) for line in lines]
                 if [shard.number for shard in self.shards] != list(range(len(self.shards))):

@@ -14,12 +14,14 @@ from typing import Literal
 
 from ..errors import InputError
 from ..media.sources import IMAGES
+from ..system.input_file import check_text_file
 from ..system.storage import Storage, is_url
 
 VIDEOS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
     *(".3gp", ".ogv"),
 )
+_LONGEST = 1 << 16  # of a line of a list; no system has longer names
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 Kind = Literal["images", "video", "tar"]
 
@@ -161,8 +163,14 @@ def _add(files: Iterable[tuple[Kind, str, str]], found: list[Found], seen: set[s
 
 def _lines(listed: str) -> Iterator[str]:
     try:
+        if listed != "-" and Path(listed).is_file():
+            check_text_file(listed)
         with contextlib.nullcontext(sys.stdin) if listed == "-" else Path(listed).open(encoding="utf-8") as file:
-            yield from (text for line in file if (text := line.strip("\r\n")) and not text.isspace())
+            for number, line in enumerate(file, 1):
+                if len(line) > _LONGEST:
+                    raise InputError(f"{listed}: line {number} has {len(line)} characters, as no name of a file has")
+                if (text := line.strip("\r\n")) and not text.isspace():
+                    yield text
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listed}: cannot read the list of sources ({error})") from error
 

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..system.input_file import read_text_file
 from .stages import END_TO_END, INFERENCE, LEGACY_NAMES
 from .statistics import Ratio, Series, per_round, ratio, ratio_apart
 
@@ -35,7 +35,7 @@ class Verdict:
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A result of `posert bench --output`, also of posert 0.1.0-dev (schema 1); InputError for another file."""
     try:
-        result = json.loads(Path(path).read_text())
+        result = json.loads(read_text_file(path))
     except (OSError, ValueError) as error:
         mend = "make one with `posert bench BUNDLE --output FILE`"
         raise InputError(f"{path}: cannot be read ({error}); {mend}") from error

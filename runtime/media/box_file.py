@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..metrics.coco_files import check_categories, check_fields, check_unique, require, to_xyxy
+from ..system.input_file import read_text_file
 from ..system.json_text import StrictJsonError, parse_json
 
 log = logging.getLogger("posert")
@@ -46,7 +47,7 @@ class BoxFile:
         if min_score is not None and not math.isfinite(min_score):
             raise InputError(f"boxes with a score below {min_score} cannot be left out: expected a number")
         try:
-            data = self.path.read_bytes()
+            data = read_text_file(self.path)
             text = data.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{self.path}: cannot read the boxes ({error})") from error

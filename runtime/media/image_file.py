@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..system.input_file import read_file
 from .image_size import declared_size
 
 MAX_PIXELS = 1 << 28
@@ -22,12 +22,9 @@ _HEADER = 1 << 20  # bytes in which a file says its size; before it there may be
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The bytes of an image file. Raises OSError: it cannot be read, is no regular file, or is above `MAX_BYTES`."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe waits for a writer, and a device may never end
+    if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe waits for a writer, and a device may never end
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-    if status.st_size > MAX_BYTES:
-        raise OSError(errno.EFBIG, "larger than 1 GiB", os.fspath(path))
-    return Path(path).read_bytes()
+    return read_file(path, MAX_BYTES)
 
 
 def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:

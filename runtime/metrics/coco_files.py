@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..system.input_file import read_text_file
 from ..system.json_text import StrictJsonError, parse_json
 
 Entry = Mapping[str, Any]
@@ -63,7 +64,7 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file. Raises InputError: it cannot be read or is damaged; the message says where."""
     try:
-        return parse_json(Path(path).read_bytes())
+        return parse_json(read_text_file(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except StrictJsonError as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
+from ..system.input_file import read_file
 from .coco_files import Entry, check, numbers, read_json, records_of, require
 from .mat_file import read_mat
 from .spec import Centers, Dataset, Metric
@@ -146,7 +147,11 @@ def read_arrays(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} must be an object of arrays, not {type(content).__name__}")
         return content
     try:
-        return _read_npz(path) if path.suffix.lower() == ".npz" else {**read_mat(path.read_bytes(), _MOST_BYTES)}
+        return (
+            _read_npz(path)
+            if path.suffix.lower() == ".npz"
+            else {**read_mat(read_file(path, _MOST_BYTES), _MOST_BYTES)}
+        )
     except Exception as error:  # numpy reads a damaged file with exceptions of every kind
         raise InputError(f"cannot read {path}: {error}") from error
 

@@ -145,6 +145,26 @@ class TemporaryFolder(tempfile.TemporaryDirectory[str]):
         self._unlock()
 
 
+def open_own(path: Path) -> int:
+    """A descriptor of a file that is read and appended to, such as a journal or a lock; created if it is missing.
+
+    A link is not followed, because what it names may be somebody else's. Raises OSError: it is one, or no file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):  # without waiting for the other end of a pipe
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link", os.fspath(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    return descriptor
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file of a folder that is not complete yet (`atomic_folder`). Raises InputError: it cannot be written."""
     with _reporting(path):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
 
+from .files import open_own
+
+_LONGEST = 16 << 20  # of a line; the zeros that a power cut may leave have no end of line
 _BEFORE, _AFTER = len('["01234567", '), len("]\n")
 
 
@@ -26,20 +30,21 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         header = self._line(key)
         size = len(header)
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        if lines[:1] == [header]:
-            for line in lines[1:]:
+        self._file = os.fdopen(open_own(path), "a+b")
+        self._file.seek(0)
+        if self._file.read(size) == header:
+            for line in iter(lambda: self._file.readline(_LONGEST), b""):
                 text = line[_BEFORE:-_AFTER]
                 if line != _sealed(text, self._sum):
                     break
                 self._sum = zlib.crc32(text, self._sum)
                 self.records.append(json.loads(text))
                 size += len(line)
+            self._file.truncate(size)
         else:
-            path.write_bytes(header)
-        self._file = path.open("r+b")
-        self._file.truncate(size)
-        self._file.seek(size)
+            self._file.truncate(0)
+            self._file.write(header)
+            self._file.flush()
 
     def __enter__(self) -> Journal:
         return self

@@ -13,11 +13,13 @@ from types import ModuleType
 from typing import IO, Any
 
 from ..errors import InputError, PosertError
+from .files import open_own
 from .machine import read_text
 
 STALE = 120.0
 """Seconds without a `beat` after which an owner on another machine counts as dead."""
 _TRIES = 20
+_LONGEST = 1 << 16  # characters of an owner
 
 
 class LockedError(PosertError):
@@ -41,7 +43,7 @@ class FolderLock:
         self._stale = stale
         for _ in range(_TRIES):
             try:
-                self._file: IO[str] = path.open("a+", encoding="utf-8")
+                self._file: IO[str] = os.fdopen(open_own(path), "a+", encoding="utf-8")
             except OSError as error:
                 raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
             if not _flock(self._file):
@@ -89,9 +91,12 @@ class FolderLock:
         if (runs := owner_runs(owner)) is not None:
             return runs
         touched = os.stat(self.path).st_mtime
-        self.path.with_name(f"{self.path.name}.now").touch()  # the file system's clock may differ from ours
-        now = self.path.with_name(f"{self.path.name}.now").stat().st_mtime
-        self.path.with_name(f"{self.path.name}.now").unlink(missing_ok=True)
+        beside = self.path.with_name(f"{self.path.name}.now")
+        beside.unlink(missing_ok=True)
+        descriptor = open_own(beside)  # the file system's clock may differ from ours
+        now = os.fstat(descriptor).st_mtime
+        os.close(descriptor)
+        beside.unlink(missing_ok=True)
         return now - touched < self._stale
 
 
@@ -142,7 +147,7 @@ def _owner(file: IO[str]) -> dict[str, Any]:
     """What the file says; empty for a new one, or one whose owner was cut off while it wrote its name."""
     file.seek(0)
     try:
-        owner = json.loads(file.read())
+        owner = json.loads(file.read(_LONGEST))
     except (ValueError, OSError):
         return {}
     return owner if isinstance(owner, dict) else {}

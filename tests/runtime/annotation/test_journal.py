@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,20 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write"):
         Journal(tmp_path / "none" / "j")
+
+
+def test_zeros_of_gigabytes_behind_the_records(tmp_path: Path) -> None:
+    path = written(tmp_path / "j")
+    os.truncate(path, 1 << 30)  # as a power cut may leave them; no byte of them is on the disk
+    with Journal(path) as journal:
+        assert list(journal.records()) == RECORDS
+    assert path.stat().st_size < 1000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("somebody else's")
+    (tmp_path / "j").symlink_to(tmp_path / "other")
+    with pytest.raises(InputError, match="symbolic link"):
+        Journal(tmp_path / "j")
+    assert (tmp_path / "other").read_text() == "somebody else's"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +86,19 @@ def test_what_cannot_be_trusted_is_dropped(path: Path, spoil: Any, left: int) ->
         journal.add("next")
     with Journal(path, KEY) as journal:
         assert journal.records == [*RECORDS[:left], "next"]
+
+
+def test_zeros_of_gigabytes_behind_the_records(path: Path) -> None:
+    os.truncate(path, 1 << 30)  # as a power cut may leave them; no byte of them is on the disk
+    with Journal(path, KEY) as journal:
+        assert journal.records == RECORDS
+    assert path.stat().st_size < 1000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("somebody else's")
+    (tmp_path / "journal").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match="symbolic link"):
+        Journal(tmp_path / "journal", KEY)
+    assert (tmp_path / "other").read_text() == "somebody else's"

@@ -97,3 +97,29 @@ def test_an_owner_that_was_cut_off_while_it_wrote_its_name(tmp_path: Path, text:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write"):
         FolderLock(tmp_path / "none" / "lock")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_a_lock_is_a_file_of_its_own(tmp_path: Path, kind: str) -> None:
+    other, lock = tmp_path / "other", tmp_path / "lock"
+    if kind == "link":
+        other.write_text("somebody else's")
+    if kind == "pipe":
+        os.mkfifo(lock)
+    elif kind == "folder":
+        lock.mkdir()
+    else:
+        lock.symlink_to(other)
+    said = {"pipe": "not a regular file", "folder": "Is a directory"}.get(kind, "symbolic link")
+    with pytest.raises(InputError, match=rf"cannot write {lock}: .*{said}"):
+        FolderLock(lock)
+    assert other.exists() == (kind == "link")
+    assert kind != "link" or other.read_text() == "somebody else's"
+
+
+def test_a_lock_of_gigabytes(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text('{"host": ')
+    os.truncate(tmp_path / "lock", 6 << 30)
+    with FolderLock(tmp_path / "lock") as lock:
+        assert not lock.took_over and (tmp_path / "lock").stat().st_size < 1000
