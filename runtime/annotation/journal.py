@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..system.files import open_own
 
 _LONGEST = 16 << 20  # of a line; the zeros that a power cut may leave have no end of line
+_BLOCK = 1 << 20
 
 
 class Journal:
@@ -72,7 +73,7 @@ class Journal:
         end = self._file.seek(0, os.SEEK_END)
         at = end
         while at:
-            start = max(0, at - 4096)
+            start = max(0, at - _BLOCK)
             self._file.seek(start)
             found = self._file.read(at - start).rfind(b"\n")
             if found >= 0:

@@ -58,6 +58,8 @@ class TarImages:
                     yield member.name, error if isinstance(error, OSError) else OSError(str(error))
 
     def _open(self) -> tarfile.TarFile:
+        if not self._plain:
+            _check_end(self._path)
         return tarfile.open(self._path, "r:" if self._plain else "r:*", tarinfo=_Header)
 
     def _read(self, tar: tarfile.TarFile, raw: IO[bytes], member: tarfile.TarInfo) -> bytes:
@@ -98,6 +100,15 @@ def _images(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         )
     if not rest:
         raise tarfile.ReadError("it may be cut short: the zeros are missing that mark the end")
+
+
+def _check_end(path: str) -> None:
+    """Raise ReadError for a compressed file that ends in many zeros: the decompressors read those byte by byte."""
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) > _TAIL:
+            file.seek(-_TAIL, os.SEEK_END)
+            if not file.read().strip(b"\0"):
+                raise tarfile.ReadError("it ends in zeros: parts of it are missing")
 
 
 def _checked(size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import zlib
@@ -15,6 +16,8 @@ import numpy as np
 from posert.runtime.errors import PosertError
 from posert.runtime.registry import Registry
 from posert.tests.campaign.watch import Watch
+
+_HOLES = 0.01  # of files: they end in zeros that take no place on the disk
 
 
 class Defect(Exception):
@@ -56,6 +59,9 @@ class Case:
         print(*self.done, sep="; ", file=sys.stderr, flush=True)  # read where the case ends its process
         path = self.folder / name
         path.write_bytes(data)
+        if self.rng.random() < _HOLES:
+            self.done.append("a hole of 3 GB at its end")
+            os.truncate(path, 3 << 30)
         self.named += (name,)
         return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +137,18 @@ def test_damage_is_told(tmp_path: Path, write: Callable[[Path], object], said: s
         TarImages(str(tmp_path / "a.tar"))
     after = peak_mb()
     assert before is None or after is None or after - before < 100
+
+
+@pytest.mark.parametrize(("ending", "mode"), [(".tgz", "w:gz"), (".tar.bz2", "w:bz2"), (".tar.xz", "w:xz")])
+def test_zeros_behind_compressed_images(tmp_path: Path, ending: str, mode: str) -> None:
+    path = packed(tmp_path / f"a{ending}", ["a.png"], mode)
+    size = path.stat().st_size
+    if ending != ".tar.xz":  # which has no zeros at its end
+        path.write_bytes(path.read_bytes() + bytes(-size % 512))  # as on a tape
+    assert read(path) == {"a.png": PNG}
+    os.truncate(path, 3 << 30)
+    with pytest.raises(InputError, match="ends in zeros"):
+        TarImages(str(path))
 
 
 def test_a_member_larger_than_any_image(tmp_path: Path) -> None:
