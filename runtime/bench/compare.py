@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from ..bundle.schema import NUMBER, check_shape
 from ..errors import InputError
 from ..system.input_file import read_text_file
+from ..system.json_text import parse_json
 from .stages import END_TO_END, INFERENCE, LEGACY_NAMES
 from .statistics import Ratio, Series, per_round, ratio, ratio_apart
 
 KIND, SCHEMA = "posert bench", 2
+
+_ROW = {"stage?": str, "part?": str, "people": int, "frames": int, "seconds": [[NUMBER]], "*": object}
+_CELL = {"error?": str, "backend": str, "precision": str, "rows?": [_ROW], "*": object}
+_MEASURED = {"mode": str, "rows": object, "launches": [int], "yardstick": [[NUMBER]], "*": object}
+_SHAPE = {
+    **dict.fromkeys(("kind", "session", "date", "python"), str),
+    "bundle": {"name": str, "path": str, "*": object},
+    "machine": {"cpu": {"name": object, "*": object}, "gpu": object, "*": object},
+    "cells": [_CELL],
+    "*": object,
+}
 
 Key = tuple[str, str, str, int]
 
@@ -35,15 +47,20 @@ class Verdict:
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A result of `posert bench --output`, also of posert 0.1.0-dev (schema 1); InputError for another file."""
     try:
-        result = json.loads(read_text_file(path))
-    except (OSError, ValueError) as error:
+        result = parse_json(read_text_file(path))
+        if not isinstance(result, dict) or result.get("kind") != KIND or result.get("schema") not in (1, SCHEMA):
+            raise ValueError(f"not a result of `posert bench` of schema {SCHEMA} or 1")
+        check_shape(result, _SHAPE, "the result")
+        for cell in result["cells"]:
+            if "rows" in cell:
+                check_shape(cell, _MEASURED, "a cell with rows")
+            for row in cell.get("rows", ()):
+                if row["frames"] < 1 or not all(row["seconds"]) or not all(cell["yardstick"]):
+                    raise ValueError("a row without frames or times")
+                row["stage"] = LEGACY_NAMES.get(row["part"], row["part"]) if "part" in row else row["stage"]
+    except (OSError, ValueError, LookupError) as error:
         mend = "make one with `posert bench BUNDLE --output FILE`"
         raise InputError(f"{path}: cannot be read ({error}); {mend}") from error
-    if not isinstance(result, dict) or result.get("kind") != KIND or result.get("schema") not in (1, SCHEMA):
-        raise InputError(f"{path}: not a result of `posert bench` of schema {SCHEMA} or 1; measure again with --output")
-    if result["schema"] == 1:
-        for row in (row for cell in result["cells"] for row in cell.get("rows", ())):
-            row["stage"] = LEGACY_NAMES.get(row["part"], row.pop("part"))
     return result | {"schema": SCHEMA}
 
 
