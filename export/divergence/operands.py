@@ -141,7 +141,10 @@ def _open_file(text: str, path: Path, backend: str, contract: Contract | None) -
         if origin is not None:
             return ModelRef(text, built.precision, opened, origin.contract, origin.golden.crops)
         return ModelRef(text, built.precision, opened, contract)
-    data, name = read_file(path, _MAX_BYTES), backend or _FILES[path.suffix]
+    try:
+        data, name = read_file(path, _MAX_BYTES), backend or _FILES[path.suffix]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
     if path.suffix == ".onnx":
         _check_input(data, path)
     if path.suffix == ".pt":

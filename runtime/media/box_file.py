@@ -49,7 +49,9 @@ class BoxFile:
         try:
             data = read_text_file(self.path)
             text = data.decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot read the boxes: {error.strerror}") from error
+        except UnicodeDecodeError as error:
             raise InputError(f"{self.path}: cannot read the boxes ({error})") from error
         rows = self._csv(text) if self.path.suffix.lower() == ".csv" else self._json(data)
         found: dict[str, list[Any]] = {}
