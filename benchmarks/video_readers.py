@@ -82,7 +82,7 @@ def _frames(video: str, reader: str) -> Iterator[NDArray[np.uint8]]:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):
-            yield frame.to_ndarray(format="bgr24")
+            yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
 
 
 def _work(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..system.input_file import read_file
-from .image_size import declared_size
+from .image_size import declared_size, png_chunks_fit
 
 MAX_PIXELS = 1 << 28
 """Images of more are refused before anything is allocated for them: this is 0.8 GB. FFmpeg's limit is the same."""
@@ -34,7 +34,7 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8
     `MAX_PIXELS`.
     """
     size = declared_size(data[:_HEADER])
-    if not data or (size is not None and size[0] * size[1] > MAX_PIXELS):
+    if not data or (size is not None and size[0] * size[1] > MAX_PIXELS) or not png_chunks_fit(data):
         return None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

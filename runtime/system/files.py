@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -45,9 +46,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     folder = _existing_folder(path)
     with _reporting(path, f"no file can be created in {folder}: "):
         # By creating a file: os.access is wrong about /proc and about network folders that deny root.
-        descriptor, probe = tempfile.mkstemp(prefix=_prefix(path), suffix=_PART, dir=folder)
-        os.close(descriptor)
-        os.unlink(probe)
+        probe = _temporary(folder / path.name)
+        try:
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink()
 
 
 def sha256(path: Path) -> str:
@@ -69,22 +73,24 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     _existing_folder(path)
-    with _reporting(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path.parent.absolute())
-        descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), suffix=_PART, dir=path.parent)
-        _lock(descriptor)
-    file = io.BufferedWriter(_File(descriptor, path))
+    temporary, file = _temporary(path), None
     try:
+        with _reporting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path.parent.absolute())
+            file = io.BufferedWriter(_File(temporary, path))
+            _lock(file.fileno())
         yield file
         file.close()
         with _reporting(path):
-            os.chmod(temporary, 0o644)  # mkstemp creates files that only their owner can read
+            os.chmod(temporary, 0o644)  # until now only its owner could read it
             os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(InputError):  # what is left in the buffer is not wanted, so the first error passes on
-            file.close()
-        Path(temporary).unlink(missing_ok=True)
+            if file is not None:
+                file.close()
+        with contextlib.suppress(OSError):  # it may not be there
+            temporary.unlink()
         raise
 
 
@@ -102,16 +108,17 @@ def atomic_folder(path: str | os.PathLike[str], pattern: str | None) -> Iterator
         if path.is_symlink() or not path.is_dir() or others:
             reason = f"it holds {others[0]}, and not only {pattern}" if others else "it is not a folder"
             raise InputError(f"cannot replace the folder {path}: {reason}; choose another path")
-    with _reporting(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path.parent.absolute())
-        new = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=_PART, dir=path.parent))
-        descriptor = _lock_folder(new)
+    new, descriptor = _temporary(path), None
     old = new.with_name(f"{new.name}.old")  # never removed as abandoned: it is the only one then
     try:
+        with _reporting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path.parent.absolute())
+            os.mkdir(new, 0o700)
+            descriptor = _lock_folder(new)
         yield new
         with _reporting(path):
-            os.chmod(new, 0o755)  # mkdtemp creates folders that only their owner can read
+            os.chmod(new, 0o755)  # until now only its owner could read it
             if path.exists():
                 os.rename(path, old)
             os.rename(new, path)
@@ -126,23 +133,40 @@ def atomic_folder(path: str | os.PathLike[str], pattern: str | None) -> Iterator
             os.close(descriptor)
 
 
-class TemporaryFolder(tempfile.TemporaryDirectory[str]):
-    """As `tempfile.TemporaryDirectory`; first removes those of processes that were killed.
+class TemporaryFolder:
+    """A folder for temporary files, which goes with this object or at the end of a `with` block.
+
+    First those of processes that were killed are removed. Raises OSError: it cannot be created.
 
     Args:
         purpose: part of its name.
+
+    Attributes:
+        name: its path.
     """
 
     def __init__(self, purpose: str) -> None:
-        _remove_abandoned(Path(tempfile.gettempdir()))
-        super().__init__(prefix=f"posert-{purpose}-", suffix=_PART)
-        descriptor = _lock_folder(Path(self.name))
-        self._unlock = weakref.finalize(self, os.close, descriptor) if descriptor is not None else lambda: None
+        top = Path(tempfile.gettempdir())
+        _remove_abandoned(top)
+        self.name = str(_temporary(top / f"posert-{purpose}"))
+        lock: list[int] = []
+        # Before the folder is there: a signal may come right behind it.
+        self._remove = weakref.finalize(self, _remove_folder, self.name, lock)
+        os.mkdir(self.name, 0o700)
+        if (descriptor := _lock_folder(Path(self.name))) is not None:
+            lock.append(descriptor)
 
-    def cleanup(self) -> None:
-        """Remove the folder."""
-        super().cleanup()
-        self._unlock()
+    def __enter__(self) -> str:
+        return self.name
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+
+def _remove_folder(path: str, lock: list[int]) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    for descriptor in lock:
+        os.close(descriptor)
 
 
 def open_own(path: Path) -> int:
@@ -174,8 +198,8 @@ def write_file(path: Path, data: bytes) -> None:
 class _File(io.FileIO):
     """Reports its own write errors as InputError, which tells them from an OSError of the caller's block."""
 
-    def __init__(self, descriptor: int, path: Path) -> None:
-        super().__init__(descriptor, "wb")
+    def __init__(self, temporary: Path, path: Path) -> None:
+        super().__init__(temporary, "xb", opener=_open_new)
         self._path = path
 
     def write(self, data: Any, /) -> int:
@@ -183,9 +207,15 @@ class _File(io.FileIO):
             return super().write(data)
 
 
-def _prefix(path: Path) -> str:
-    """The beginning of a temporary file's name: file systems take names of 255 bytes, and this one is longer."""
-    return f".{os.fsencode(path.name)[:200].decode(errors='ignore')}."
+def _open_new(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
+
+
+def _temporary(path: Path) -> Path:
+    """The name of what becomes `path`. It is known before the file is there, which a signal may leave at any moment."""
+    # File systems take names of 255 bytes, and this one is longer than the other.
+    name = os.fsencode(path.name)[:200].decode(errors="ignore")
+    return path.parent / f".{name}.{secrets.token_hex(8)}{_PART}"
 
 
 @cache  # once for each folder: thousands of files may be written into one

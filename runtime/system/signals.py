@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -36,6 +37,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         self._before: dict[int, Any] = {}
+        self.frame: FrameType | None = sys._getframe(1)
         if threading.current_thread() is threading.main_thread():
             _active.append(self)
             for number in _SIGNALS:
@@ -46,6 +48,7 @@ class StopSignals:
     def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self.frame = None  # which would keep all that is in it
         if self in _active:
             _active.remove(self)
 
@@ -65,10 +68,20 @@ _active: list[StopSignals] = []  # the innermost block last
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if os.name != "nt" and frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
-        # Python would ignore an exception here and keep its lock of imports for ever: the next import of another
-        # thread would never end. So the signal comes once more when the import system has moved on.
+    if os.name != "nt" and _imports(frame, _active[-1].frame):
+        # Inside the import system Python would ignore an exception, and keep its lock of imports for ever: the next
+        # import of another thread would never end. Inside a C++ library that is being imported, and calls Python, an
+        # exception can abort the process. So the signal comes once more, until the import has ended.
         main = threading.main_thread().ident or 0
         threading.Timer(_AGAIN_S, signal.pthread_kill, (main, number)).start()
         return
     _active[-1].receive(number)
+
+
+def _imports(frame: FrameType | None, outer: FrameType | None) -> bool:
+    """Whether a frame belongs to an import that was begun inside of `outer`."""
+    found = False
+    while frame is not None and frame is not outer:
+        found |= frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return found and frame is not None

@@ -54,12 +54,12 @@ class Case:
     done: list[str] = field(default_factory=list)
     named: tuple[str, ...] = ()
 
-    def write(self, name: str, data: bytes) -> Path:
-        """A file of the case, which refusals have to name."""
+    def write(self, name: str, data: bytes, holes: bool = True) -> Path:
+        """A file of the case, which refusals have to name. With `holes` some get gigabytes of zeros at their end."""
         print(*self.done, sep="; ", file=sys.stderr, flush=True)  # read where the case ends its process
         path = self.folder / name
         path.write_bytes(data)
-        if self.rng.random() < _HOLES:
+        if holes and self.rng.random() < _HOLES:
             self.done.append("a hole of 3 GB at its end")
             os.truncate(path, 3 << 30)
         self.named += (name,)

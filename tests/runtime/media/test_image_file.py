@@ -101,10 +101,10 @@ def test_a_file_larger_than_any_image(tmp_path: Path) -> None:
     with (tmp_path / "a.png").open("wb") as file:
         file.truncate(1 << 40)  # no byte of it is on the disk
     assert read_pixels(tmp_path / "a.png") is None
-    with pytest.raises(OSError, match="larger than 1 GiB"):
+    with pytest.raises(OSError, match="larger than 1024 MiB"):
         folder(tmp_path)("a.png")
     reading = Reading(Shard(0, "images", str(tmp_path), ("a.png",)))
-    assert dict(iter(reading)) == {"a.png": None} and reading.why == {"a.png": "larger than 1 GiB"}
+    assert dict(iter(reading)) == {"a.png": None} and reading.why == {"a.png": "larger than 1024 MiB"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
@@ -117,3 +117,25 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
             read_bytes(tmp_path / name)
     reading = Reading(Shard(0, "images", str(tmp_path), ("pipe.png", "zero.png")))
     assert set(dict(iter(reading)).values()) == {None}
+
+
+def test_a_chunk_that_declares_gigabytes() -> None:
+    data = bytearray(encoded(".png", 64, 64))
+    at = data.index(b"IDAT") - 4
+    data[at : at + 4] = b"\xff\xff\xff\xf0"
+    before = peak_mb()
+    assert decode_image(bytes(data)) is None
+    after = peak_mb()
+    assert before is None or after is None or after - before < 100  # MB; OpenCV would take 4,000
+
+
+def test_chunks_without_end() -> None:
+    data = encoded(".png", 8, 8)
+    empty = struct.pack(">I", 0) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))
+    assert decode_image(data[:33] + 2_000_000 * empty + data[33:]) is None
+    assert np.array_equal(decode_image(data[:33] + 1000 * empty + data[33:]), decode_image(data))  # type: ignore[arg-type]
+
+
+def test_what_lies_behind_the_end_of_a_png() -> None:
+    data = encoded(".png", 8, 8)
+    assert np.array_equal(decode_image(data + b"anything"), decode_image(data))  # type: ignore[arg-type]

@@ -278,7 +278,7 @@ def test_posert_serve(
                 break
             time.sleep(0.1)
         assert not alive(below)
-        left = [path for path in tmp_path.iterdir() if path.name.startswith("posert-")]
+        left = [path for path in tmp_path.iterdir() if path.name.endswith(".posert-part")]
         assert not left or end == signal.SIGKILL  # the next command that needs such a folder removes it
     finally:
         process.kill()

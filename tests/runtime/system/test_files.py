@@ -7,13 +7,13 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from posert.runtime.errors import InputError
+from posert.runtime.system import files
 from posert.runtime.system.files import atomic_folder, atomic_write, check_writable, write_file
 
 
@@ -100,12 +100,7 @@ def test_what_is_no_file_is_not_replaced() -> None:
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose new files lie on a disk that is full."""
 
-    def make(suffix: str, prefix: str, dir: Path) -> tuple[int, str]:
-        path = Path(dir, f"{prefix}x{suffix}")
-        path.symlink_to("/dev/full")
-        return os.open(path, os.O_WRONLY), str(path)
-
-    monkeypatch.setattr(tempfile, "mkstemp", make)
+    monkeypatch.setattr(files, "_open_new", lambda name, flags: os.open("/dev/full", os.O_WRONLY))
     return tmp_path
 
 

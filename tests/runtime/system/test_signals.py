@@ -55,6 +55,43 @@ def test_a_command_tidies_up(tmp_path: Path, wait: str, times: int) -> None:
     assert not folder.exists()
 
 
+_IMPORT = """
+import signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from posert.runtime.system.signals import StopSignals, Terminated
+try:
+    with StopSignals():
+        import slow  # as a C++ library does that calls Python while it is imported
+        print("not reached")
+        time.sleep(60)
+except Terminated:
+    print("ended behind it")
+"""
+_SLOW = """
+import signal, time
+def called():
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(0.2)
+called()
+print("imported", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_an_import_is_not_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(_SLOW)
+    done = subprocess.run([sys.executable, "-c", _IMPORT, str(tmp_path)], capture_output=True, text=True, timeout=50)
+    assert done.stdout.splitlines()[0] == "imported" and done.stdout.splitlines()[-1] == "ended behind it", done
+
+
+def test_a_program_that_is_itself_imported_ends(tmp_path: Path) -> None:
+    """Only imports that began inside of the block are waited for."""
+    (tmp_path / "program.py").write_text(_IMPORT.replace("import slow", "signal.raise_signal(signal.SIGTERM)"))
+    line = "import sys; sys.path.insert(0, sys.argv[1]); import program"
+    done = subprocess.run([sys.executable, "-c", line, str(tmp_path)], capture_output=True, text=True, timeout=50)
+    assert done.stdout == "ended behind it\n", done
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in Linux's /proc")
 def test_bench_ends_the_processes_that_measure(narrow_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
