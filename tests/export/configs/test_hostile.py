@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from posert.export.configs import read_description
+from posert.export.configs import pickles, read_description
 from posert.runtime.errors import ConfigError
+from posert.runtime.system.memory import peak_mb
 
 SECONDS, MEGABYTES = 2.0, 200
 Outcomes = dict[str, tuple[str, float, float]]
@@ -225,3 +226,22 @@ def test_no_regular_file(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     with pytest.raises(ConfigError, match="config.py|/dev/zero"):
         read_description(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"V", "endless line"),  # a text that ends with its line
+        (b"\x80\x04\x8d" + (3 << 30).to_bytes(8, "little"), "3221225472 bytes"),  # BINUNICODE8
+        (b"\x80\x04B" + (1 << 31).to_bytes(4, "little"), "2147483648 bytes"),  # BINBYTES
+    ],
+)
+def test_a_pickle_that_ends_in_gigabytes_of_zeros(tmp_path: Path, head: bytes, said: str) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(head)
+    os.truncate(path, 6 << 30)  # no byte of them is on the disk
+    before = peak_mb()
+    with path.open("rb") as file, pytest.raises(ConfigError, match=said):
+        pickles.load(file, "a.pth")
+    after = peak_mb()
+    assert before is None or after is None or after - before < 100
