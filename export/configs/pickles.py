@@ -16,12 +16,12 @@ from typing import IO, Any
 import numpy as np
 
 from ...runtime.errors import ConfigError
+from .bounded_pickle import BoundedPickle
 
 _MAX_STEPS = 500_000  # HRNet-W48 with its moving average and the state of Adam has 204,000
 _PRICES = {"GLOBAL": 10, "INST": 10}  # of those that take long; a checkpoint names each class once
 _MAX_MADE = 64 << 20  # bytes of texts and entries of dicts that calls make out of what is there already
 _MAX_ARRAY = 100_000
-_MAX_LINE = 1 << 20
 _MAX_DEPTH, _MAX_PARTS = 20, 100_000
 DICTS = ("collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict")
 _MARK = object()
@@ -68,24 +68,6 @@ def classes(file: IO[bytes], label: str) -> set[str]:
     return machine.names
 
 
-class _Bounded:
-    """A file whose pickles have no argument of gigabytes, which the zeros of a file with holes can be."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def read(self, count: int) -> bytes:
-        if count > _MAX_MADE:
-            raise ConfigError(f"a pickle with a value of {count} bytes, which no checkpoint has")
-        return self._file.read(count)
-
-    def readline(self) -> bytes:
-        line = self._file.readline(_MAX_LINE)
-        if len(line) == _MAX_LINE:
-            raise ConfigError("a pickle with an endless line, which no checkpoint has")
-        return line
-
-
 class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -95,7 +77,7 @@ class _Machine:
 
     def run(self, file: IO[bytes]) -> Any:
         count = 0
-        for code, arg, _ in pickletools.genops(_Bounded(file)):  # type: ignore[arg-type]  # it reads no more than this
+        for code, arg, _ in pickletools.genops(BoundedPickle(file)):  # type: ignore[arg-type]
             name = code.name
             count += _PRICES.get(name, 1)
             if count > _MAX_STEPS:

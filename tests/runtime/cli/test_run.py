@@ -10,7 +10,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from posert.runtime import PoseEstimator
 from posert.runtime.cli.main import main
 from posert.runtime.results import read
+from posert.runtime.system import files
 
 FPS = 20.0
 
@@ -247,16 +247,12 @@ def test_what_cannot_be_run_ends_with_status_2(
 def test_nothing_is_left_where_the_disk_is_full(
     narrow_bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, frames: int, pictures: list[Any]
 ) -> None:
-    make = tempfile.mkstemp
+    make = files._open_new
 
-    def full(prefix: str = "", dir: Path | None = None, **more: Any) -> tuple[int, str]:
-        if dir != tmp_path / "out":
-            return make(prefix=prefix, dir=dir, **more)
-        path = dir / f"{prefix}part"
-        path.symlink_to("/dev/full")
-        return os.open(path, os.O_WRONLY), str(path)
+    def full(name: str, flags: int) -> int:
+        return os.open("/dev/full", os.O_WRONLY) if Path(name).parent == tmp_path / "out" else make(name, flags)
 
-    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(files, "_open_new", full)
     source = write_video(tmp_path / "v.mp4", (pictures * frames)[:frames])
     assert run(narrow_bundle, source, "--output", tmp_path / "out") == 2
     assert "keypoints.json: the disk is full" in capsys.readouterr().err

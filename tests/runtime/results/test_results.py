@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import tempfile
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ import pytest
 
 from posert.runtime.errors import CatalogError, InputError
 from posert.runtime.results import FORMATS, Format, FrameResult, format_of, formats, read
+from posert.runtime.system import files
 
 NAMES = FORMATS.names()
 
@@ -79,16 +79,11 @@ class TestEveryFormat:
     def test_a_full_disk_is_told_and_nothing_remains(
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
     ) -> None:
-        def full(prefix: str = "", dir: Path | None = None, **_: Any) -> tuple[int, str]:
-            path = Path(dir or tmp_path) / f"{prefix}part"
-            path.symlink_to("/dev/full")
-            return os.open(path, os.O_WRONLY), str(path)
-
         def write_bytes(path: Path, data: bytes) -> int:
             with open("/dev/full", "wb") as file:
                 return file.write(data)
 
-        monkeypatch.setattr(tempfile, "mkstemp", full)
+        monkeypatch.setattr(files, "_open_new", lambda name, flags: os.open("/dev/full", os.O_WRONLY))
         monkeypatch.setattr(Path, "write_bytes", write_bytes)
         with pytest.raises(InputError, match="out.*the disk is full"):
             make.write(
