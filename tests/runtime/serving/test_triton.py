@@ -108,13 +108,19 @@ def counts(server: Server) -> tuple[int, int]:
 def test_eight_clients_get_the_bits_of_the_estimator(server: Server, pose: PoseEstimator) -> None:
     frames, batches = counts(server)
 
+    ready = threading.Barrier(8, timeout=60)
+
     def work(index: int) -> None:
         rng = np.random.default_rng(index)
+        scenes = [scene(rng, (index + i) % 10) for i in range(12)]  # nobody, too, and more than one run takes
+        expected = [pose(frame, boxes) for frame, boxes in scenes]
         with client(server, "http" if index % 2 else "grpc") as remote:
             assert remote.contract == pose.contract and remote.facts.verdict == "unproven"
-            for request in range(12):
-                frame, boxes = scene(rng, (index + request) % 10)  # nobody, too, and more than one run takes
-                assert_same(remote(frame, boxes), pose(frame, boxes))
+            ready.wait()  # nothing but requests from here on, so that they come together
+            found = [remote(frame, boxes) for frame, boxes in scenes]
+            for one, right in zip(found, expected, strict=True):
+                assert_same(one, right)
+            frame, _ = scenes[-1]
             assert_same(remote(frame), pose(frame))
 
     in_threads(work)
