@@ -4,7 +4,7 @@
 import sys
 
 try:
-    from posert.runtime.cli.main import main
+    from posert.runtime.cli.entry import main
 except ModuleNotFoundError as error:
     if error.name != "posert":
         raise

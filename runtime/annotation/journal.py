@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..system.files import open_own
+from ..system.sealed_lines import line_of, read_lines
 
-_LONGEST = 16 << 20  # of a line; the zeros that a power cut may leave have no end of line
 _BLOCK = 1 << 20
 
 
@@ -38,13 +36,11 @@ class Journal:
     def records(self) -> Iterator[dict[str, Any]]:
         """What the file holds, oldest first."""
         self.damaged = 0
-        with self.path.open("rb") as file:
-            for line in iter(lambda: file.readline(_LONGEST), b""):
-                record = parse(line)
-                if record is None:
-                    self.damaged += 1
-                else:
-                    yield record
+        for record in read_lines(self.path):
+            if record is None:
+                self.damaged += 1
+            else:
+                yield record
 
     def add(self, record: dict[str, Any]) -> None:
         """Append an object; it is on the disk when this returns. Raises InputError: it cannot be written."""
@@ -82,21 +78,3 @@ class Journal:
             at = start
         if at != end:
             self._file.truncate(at)
-
-
-def line_of(record: dict[str, Any]) -> bytes:
-    """A line of the file."""
-    text = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def parse(line: bytes) -> dict[str, Any] | None:
-    """The object of a line; None if the line is damaged."""
-    head, _, text = line.rstrip(b"\n").partition(b" ")
-    if head != b"%08x" % zlib.crc32(text):
-        return None
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None

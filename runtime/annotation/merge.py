@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..pose.keypoints import Keypoints
 from ..results import PARQUET_OPTIONS, Format, FrameResult, Subject, format_of, formats, read, read_about
 from ..system.files import atomic_write, check_writable
+from ..system.sealed_lines import crc32
 from ..system.storage import Storage, is_url
 from .folder import FRAMES, JOB, PEOPLE, PLAN
 from .job_file import read_job
@@ -25,7 +26,6 @@ from .ledger import Ledger
 from .output import Output
 from .places import open_output
 from .plan import Plan
-from .publishing import crc32
 from .shard import Shard
 
 _ROWS = 65536  # of a group, and of a batch that is read

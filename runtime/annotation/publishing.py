@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zlib
 from pathlib import Path
-from typing import IO
 
 from ..errors import InputError, PosertError
+from ..system.sealed_lines import crc32
 from ..system.storage import Storage, is_url
 from .folder import FRAMES, PEOPLE
 from .shard import Shard
@@ -47,14 +46,6 @@ def _move(work: Path, name: str, target: str) -> tuple[int, int]:
         _sync(file)
         os.replace(file, Path(target) / name)
     return size, found
-
-
-def crc32(file: IO[bytes]) -> int:
-    """The CRC-32 of a file's bytes."""
-    found = 0
-    while block := file.read(1 << 20):
-        found = zlib.crc32(block, found)
-    return found
 
 
 def _sync(file: Path) -> None:

@@ -16,12 +16,14 @@ from ..bundle.schema import check_shape
 from ..errors import InputError, PosertError
 from ..pose.keypoints import BOX_COLUMNS, Keypoints, joint_columns
 from ..system.json_text import parse_json
+from ..system.sealed_lines import crc32, read_lines
 from ..system.storage import Storage, is_url
 
 if TYPE_CHECKING:
     import pyarrow
 
 
+_PEOPLE, _JOURNAL = "people", "journal.jsonl"  # in the output of `posert annotate`
 _ABOUT = {"contract": {"keypoints": [str], "*": object}, "subject?": str, "*": object}  # older files have no subject
 
 
@@ -50,14 +52,15 @@ class Batch:
 def read(path: str | os.PathLike[str], rows: int = 65536) -> Iterator[Batch]:
     """People of a Parquet file, of all below a folder in order of their names, or of the output of `posert annotate`.
 
-    Memory holds one batch at a time.
+    Memory holds one batch at a time. In the output of `posert annotate` each file is held against the checksum in the
+    journal before it is read.
 
     Args:
         path: the file, or the folder; or the URL of one, such as s3://bucket/results.
         rows: people of a batch, at most.
 
     Raises:
-        InputError: there is no such file, it is not Parquet, or posert did not write it.
+        InputError: there is no such file, it is not Parquet, posert did not write it, or it has changed since.
         PosertError: pyarrow is not installed.
     """
     try:
@@ -82,12 +85,42 @@ Opened = contextlib.AbstractContextManager[Any]
 
 def _local(path: Path) -> Iterator[tuple[str, Opened]]:
     """Names of the files, and what opens them."""
-    if (path / "people").is_dir():  # beside it is the table of frames
-        path = path / "people"
+    if (path / _PEOPLE).is_dir():  # beside it is the table of frames
+        path = path / _PEOPLE
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .parquet file in this folder")
-    yield from ((str(file), _file(file)) for file in files)
+    journal = path.with_name(_JOURNAL)
+    sums = _sums(journal) if path.name == _PEOPLE else {}
+    for file in files:
+        try:
+            # `posert annotate --retry-failed` may have written it again since the journal was read
+            if not _is_as_told(file, sums) and not _is_as_told(file, _sums(journal)):
+                raise InputError(f"{file}: is not as it was written; remove it and annotate again")
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error})") from error
+        yield str(file), _file(file)
+
+
+def _sums(journal: Path) -> dict[str, int]:
+    """CRC-32 of the tables of people by name, as the journal of `posert annotate` tells."""
+    found = {}
+    try:
+        for record in read_lines(journal) if journal.is_file() else ():
+            match record:
+                case {"done": True, "shard": int(number), "crc32": [_, int(sum_)]}:
+                    found[f"{number:08d}.parquet"] = sum_
+    except OSError as error:
+        raise InputError(f"{journal}: cannot be read ({error})") from error
+    return found
+
+
+def _is_as_told(file: Path, sums: Mapping[str, int]) -> bool:
+    """Whether a file has the sum that is told of it, if one is. Pages have sums of their own, their headers do not."""
+    if file.name not in sums:
+        return True
+    with file.open("rb") as opened:
+        return crc32(opened) == sums[file.name]
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 
 from posert.runtime.annotation.folder import FRAMES, JOB, JOURNAL, PEOPLE, PLAN
-from posert.runtime.annotation.journal import line_of, parse
 from posert.runtime.results import read
+from posert.runtime.system.sealed_lines import line_of, parse
 from posert.tests.campaign import material
 from posert.tests.campaign.case import Case, Defect, Part, Run
 from posert.tests.campaign.command import posert

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posert.runtime.annotation.journal import Journal, line_of, parse
+from posert.runtime.annotation.journal import Journal
 from posert.runtime.errors import InputError
 
 RECORDS = [{"shard": i, "why": "é" * i} for i in range(6)]
@@ -56,18 +56,6 @@ def test_a_damaged_byte_costs_its_line_or_two(tmp_path_factory: pytest.TempPathF
         found = list(journal.records())
     assert all(record in RECORDS for record in found)
     assert len(found) >= len(RECORDS) - 2  # a line's end that is damaged joins two
-
-
-@given(st.dictionaries(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)))
-def test_any_object_survives_its_line(record: dict[str, object]) -> None:
-    line = line_of(record)
-    assert line.count(b"\n") == 1 and line.endswith(b"\n")
-    assert parse(line) == record
-
-
-@pytest.mark.parametrize("line", [b"", b"\n", b"00000000 \n", b"deadbeef {}\n", b"{}\n", line_of({})[:-2] + b"]\n"])
-def test_a_damaged_line_is_none(line: bytes) -> None:
-    assert parse(line) is None
 
 
 FULL = """

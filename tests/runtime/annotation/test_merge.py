@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from posert.runtime.annotation.journal import Journal, line_of, parse
+from posert.runtime.annotation.journal import Journal
 from posert.runtime.cli.main import main
 from posert.runtime.errors import InputError
 from posert.runtime.results import read
+from posert.runtime.system.sealed_lines import line_of, parse
 
 
 def merge(output: Path, target: Path) -> int:
@@ -138,7 +140,35 @@ def test_a_page_that_changed_is_found_by_its_sum(annotated: Path) -> None:
     data[len(data) // 8] ^= 1  # in the data, which come before the description
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"00000001.parquet: cannot be read as results"):
-        list(read(annotated))
+        list(read(path))
+
+
+def test_a_table_that_was_replaced_is_found_by_the_journal(annotated: Path) -> None:
+    """Such as one with a damaged page header, which has no checksum in Parquet."""
+    path = annotated / "people" / "00000001.parquet"
+    table = pq.read_table(path)
+    x = table.schema.get_field_index("nose_x")
+    ones = pa.array([1.0] * len(table), pa.float32())
+    pq.write_table(table.set_column(x, table.schema.field(x), ones), path)
+    assert next(read(path)).people.xy[0, 0, 0] == 1  # one file alone is not held against the journal
+    for folder in (annotated, annotated / "people"):
+        with pytest.raises(InputError, match=r"00000001.parquet: is not as it was written; remove it"):
+            list(read(folder))
+    path.unlink()
+    assert sum(len(batch.source) for batch in read(annotated)) == 14 - len(table)
+
+
+def test_read_while_a_shard_is_annotated_again(annotated: Path) -> None:
+    path = annotated / "people" / "00000002.parquet"
+    batches = read(annotated)
+    rows = len(next(batches).source)
+    table = pq.read_table(path)
+    pq.write_table(table, path, compression="none")
+    with Journal(annotated / "journal.jsonl") as opened:
+        record = next(r for r in opened.records() if r["shard"] == 2)
+        sums = [record["crc32"][0], zlib.crc32(path.read_bytes())]
+        opened.add({**record, "bytes": [record["bytes"][0], path.stat().st_size], "crc32": sums})
+    assert rows + sum(len(batch.source) for batch in batches) == 14
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -313,17 +314,21 @@ def test_help_on_a_full_disk(arguments: list[str], unbuffered: str) -> None:
     assert done.returncode == 2 and "No space left" in done.stderr
 
 
-def test_an_interrupt_while_python_imports(tmp_path: Path) -> None:
-    """As by Ctrl-C; here the import itself raises it."""
+@pytest.mark.parametrize("when", ["while it is imported", "when it is done"])
+def test_an_interrupt_before_or_after_the_command(when: str) -> None:
+    """By Ctrl-C: no traceback, whatever the interrupted code makes of an exception."""
     script = (
-        "import sys\n"
+        "import os, signal, sys, threading\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'argparse': raise KeyboardInterrupt\n"
-        "sys.modules.pop('argparse', None)\n"
-        "sys.meta_path.insert(0, Interrupt())\n"
+        "        if name == 'argparse': os.kill(os.getpid(), signal.SIGINT)\n"
+        "if sys.argv.pop() == 'while it is imported':\n"
+        "    sys.modules.pop('argparse', None)\n"
+        "    sys.meta_path.insert(0, Interrupt())\n"
+        "else:\n"
+        "    threading._register_atexit(os.kill, os.getpid(), signal.SIGINT)\n"
         "from posert.runtime.cli.entry import main\n"
         "sys.exit(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "posert: interrupted\n")
+    done = subprocess.run([sys.executable, "-c", script, "--version", when], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
