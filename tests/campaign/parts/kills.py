@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from posert.tests.campaign.writers import Command, check_whole, contents, write_
 
 _SESSION = ".ses"  # which ONNX Runtime makes in the folder for temporary files
 _SLOW = "bench"  # warms up for 15 s
+_ENTERED = re.compile(r'entry\.py", line \d+, in main$', re.MULTILINE)
 _PATIENCE_S = 20.0  # beyond what the command takes undisturbed, on a machine that runs other things too
 
 
@@ -208,9 +210,9 @@ class _Uses:
 def _before_posert(err: str) -> bool:
     """Whether an interrupt came while Python itself started, which tells of it in its own ways, such as with status 1.
 
-    From its first line on, posert has a frame of `main` on the stack.
+    From its first line on, posert has a frame of cli/entry.py on the stack.
     """
-    return "KeyboardInterrupt" in err and ", in main\n" not in err and "Exception ignored" not in err
+    return "KeyboardInterrupt" in err and not _ENTERED.search(err) and "Exception ignored" not in err
 
 
 def open_part(folder: Path) -> Run:
