@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BackendError, BundleError, CatalogError
+from ...errors import BackendError, BundleError, CatalogError, InputError
 from .. import options
 from ..command import Command
 
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
                 rows.append({**row, "passed": False, "reason": str(failure)})
             except CatalogError as error:  # a decode rule that there is not here
                 raise BundleError(f"{bundle.path}: {error}") from error
+            except InputError as error:
+                raise BundleError(f"{bundle.path}: its golden outputs do not fit its contract: {error}") from error
         passed = all(row["passed"] for row in rows)
         if args.json:
             skipped = [{"backend": name, "reason": _PROGRAM} for name in programs]

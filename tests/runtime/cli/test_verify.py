@@ -258,6 +258,13 @@ class TestCommand:
         with pytest.raises(BundleError, match=f"^{re.escape(str(path))}: unknown decode rule 'unbaised'"):
             PoseEstimator(path)
 
+    def test_golden_outputs_of_another_contract(
+        self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = rewrite(tmp_path / "rule.pose", narrow_bundle, decode="udp_combined")
+        assert main(["verify", str(path)]) == 2
+        assert f"{path}: its golden outputs do not fit its contract: the network's outputs" in capsys.readouterr().err
+
     def test_a_damaged_bundle(self, narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         data = bytearray(narrow_bundle.read_bytes())
         data[len(data) // 2] ^= 1
