@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.errors import ConfigError, PosertError
+from ..runtime.system.zip_errors import ZIP_ERRORS
 
 if TYPE_CHECKING:
     from ..runtime.bundle.contract import Contract
@@ -93,7 +94,7 @@ def _is_bundle(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "manifest.json" in archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except ZIP_ERRORS:
         return False  # a checkpoint, and damaged: its reader says how
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import ConfigError
+from ...runtime.system.zip_errors import ZIP_ERRORS
 from . import mmpose0, mmpose1, pickles
 from .description import Description
 from .evaluate import read_text
@@ -76,7 +77,7 @@ def _content(path: Path) -> Any:
                 raise ConfigError(f"{path}: a zip that torch.save did not write (no data.pkl in it)")
             with archive.open(names[0]) as member:
                 data = member.read(_MAX_PICKLE + 1)
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError) as error:
+    except ZIP_ERRORS as error:
         raise ConfigError(f"{path} is damaged or cut short ({str(error)[:100]}): copy it again") from error
     if len(data) > _MAX_PICKLE:
         raise ConfigError(f"{path}: the pickle in it is larger than {_MAX_PICKLE} bytes, which no checkpoint's is")

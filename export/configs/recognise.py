@@ -13,6 +13,7 @@ from typing import Any
 from ...runtime.bundle.contract import Contract
 from ...runtime.errors import ConfigError, ContractError, naming
 from ...runtime.pose.heads import head
+from ...runtime.system.zip_errors import ZIP_ERRORS
 from . import checkpoint, experiment, mmdeploy, mmpose0, mmpose1, onnx_file, yaml_file
 from .description import COMBINED, Description
 from .evaluate import read_text
@@ -83,7 +84,7 @@ def _of_zip(path: Path, root: Path | None) -> Description:
     try:
         with zipfile.ZipFile(path) as archive:
             is_bundle = "manifest.json" in archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except ZIP_ERRORS as error:
         raise ConfigError(f"{path} is damaged or cut short ({str(error)[:100]}): copy it again") from error
     if is_bundle:
         return of_contract(Contract.from_file(path), "bundle")

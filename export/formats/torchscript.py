@@ -7,19 +7,19 @@ import io
 import json
 import shutil
 import zipfile
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...runtime.errors import InputError
+from ...runtime.system.zip_errors import ZIP_ERRORS
 from . import Format, Write
 
 if TYPE_CHECKING:
     from ...runtime.bundle.archive import Bundle
 
 _SCRIPTS = Path(__file__).with_name("scripts")
-_DAMAGED = (zipfile.BadZipFile, zlib.error, ValueError, LookupError, OSError, EOFError, RuntimeError)
+_DAMAGED = (*ZIP_ERRORS, LookupError)
 EXTRA = "contract.json"
 """The extra file: `torch.jit.load(path, _extra_files={"contract.json": ""})`."""
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...runtime.errors import CheckpointError
 from ...runtime.system.files import sha256
+from ...runtime.system.zip_errors import ZIP_ERRORS
 from ..archs import architectures
 from .layouts import LAYOUTS, Layout, State, recognise, unwrap
 from .likeness import Likeness, likeness
@@ -156,7 +157,7 @@ def _read(path: Path) -> Any:
         if head.startswith((b"<!doctype", b"<html")):
             raise CheckpointError(f"{path} is a web page, not a checkpoint: download it again") from None
         raise
-    except (pickle.UnpicklingError, safetensors.SafetensorError, zipfile.BadZipFile, *_UNREADABLE) as error:
+    except (pickle.UnpicklingError, safetensors.SafetensorError, *ZIP_ERRORS, *_UNREADABLE) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}): it is cut off or of another kind; "

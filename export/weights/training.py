@@ -8,7 +8,6 @@ zip around it.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...runtime.errors import CheckpointError, ConfigError
+from ...runtime.system.zip_errors import ZIP_ERRORS
 from ..configs import pickles
 
 _TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
@@ -59,19 +59,7 @@ def read_weights(path: Path) -> Any:
             if isinstance(content, pickles.Inert):
                 raise _needs_code(path, content.name)
             return _tensors(content, storages) if isinstance(content, dict) else content
-    except (
-        ConfigError,
-        zipfile.BadZipFile,
-        OSError,
-        LookupError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        NotImplementedError,
-        zlib.error,
-    ) as error:
+    except (ConfigError, *ZIP_ERRORS, LookupError, TypeError, AttributeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason}); copy or save it again") from error
 

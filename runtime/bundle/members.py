@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import BundleError
+from ..system.zip_errors import ZIP_ERRORS
 from .manifest import MANIFEST, SCHEMA, check_manifest, load_manifest, newer_posert
 from .signature import PublicKey, check_signature, trusted_keys
 
 MAX_MANIFEST = 16 << 20
-
-# What Python's zip reader raises for damage: RuntimeError (and NotImplementedError) for flags and versions it lacks.
-_ZIP_ERRORS = (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError)
 
 
 class _Zip(zipfile.ZipFile):
@@ -53,7 +51,7 @@ def open_zip(path: Path, keys: Iterable[PublicKey] | None = None) -> zipfile.Zip
         return _Zip(file)
     except BaseException as error:
         file.close()
-        if isinstance(error, _ZIP_ERRORS):
+        if isinstance(error, ZIP_ERRORS):
             raise BundleError(
                 f"{path}: not a pose bundle, or cut short ({error}); copy it again or rebuild it: posert build"
             ) from error
@@ -98,7 +96,7 @@ def read_member(archive: zipfile.ZipFile, path: Path, name: str, limit: int) -> 
         )
     try:
         return archive.read(info)
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise BundleError(f"{path}: {name} is damaged ({error}); copy it again or rebuild it") from error
 
 

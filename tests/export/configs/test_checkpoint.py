@@ -18,7 +18,8 @@ import torch
 from posert.export.configs import read_description
 from posert.export.configs.checkpoint import read_meta
 from posert.export.configs.pickles import plain
-from posert.runtime.errors import ConfigError
+from posert.export.weights.training import read_weights
+from posert.runtime.errors import CheckpointError, ConfigError
 
 CONFIG = """
 codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
@@ -189,3 +190,23 @@ def test_a_compressed_bomb(tmp_path: Path) -> None:
         archive.writestr("archive/data.pkl", b"\0" * (65 << 20))
     with pytest.raises(ConfigError, match="larger than"):
         read_description(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("signature", [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"])
+def test_headers_of_the_zip_that_say_something_else(tmp_path: Path, signature: bytes) -> None:
+    """Other versions, flags, ways to compress, sizes and places: of a member, in the directory, at the end."""
+    torch.save(training(), tmp_path / "epoch.pth")
+    good = (tmp_path / "epoch.pth").read_bytes()
+    path = tmp_path / "x.pth"
+    begin = good.index(signature)
+    refused = 0
+    for place in range(begin, min(begin + 46, len(good))):
+        for value in (0, 1, 8, 9, 12, 14, 20, 64, 255):
+            path.write_bytes(good[:place] + bytes([value]) + good[place + 1 :])
+            for reader, error in ((read_description, ConfigError), (read_weights, CheckpointError)):
+                try:
+                    reader(path)
+                except error as told:
+                    assert path.name in str(told)
+                    refused += 1
+    assert refused > 50
