@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..system.files import atomic_write
+from ..system.files import TemporaryFolder, atomic_write
 from ..system.text import opencv_name
 
 _DEFAULT_FPS = 25.0  # for cameras that do not report a rate
@@ -22,14 +22,13 @@ _DEFAULT_FPS = 25.0  # for cameras that do not report a rate
 class DrawnVideo:
     """An MP4 video (MPEG-4 Part 2, which every build of OpenCV can write) of frames of one size.
 
-    It is written beside its place. Leaving the context renames it if it was checked and is `whole`; otherwise nothing
-    remains. `source` is where the frames and their rate come from, for messages.
+    It is written in a folder beside its place. Leaving the context renames it if it was checked and is `whole`;
+    otherwise nothing remains. `source` is where the frames and their rate come from, for messages.
     """
 
     def __init__(self, path: Path, fps: float, source: str) -> None:
         self.path, self._fps, self._source = path, fps or _DEFAULT_FPS, source
-        # OpenCV takes the format from the suffix
-        self._part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+        self._folder: TemporaryFolder | None = None
         self._shape: tuple[int, ...] = ()
         self._frames = 0
         self._writer: cv2.VideoWriter | None = None
@@ -41,6 +40,10 @@ class DrawnVideo:
         Raises InputError: OpenCV cannot write the video, or the frame has another size than the first.
         """
         if self._writer is None:
+            try:
+                self._folder = TemporaryFolder("video", self.path.parent)
+            except OSError as error:
+                raise InputError(f"cannot write {self.path}: {error.strerror}; choose another path") from error
             self._shape, size = frame.shape, (frame.shape[1], frame.shape[0])
             kind = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(opencv_name(self._part), kind, self._fps, size)
@@ -54,6 +57,12 @@ class DrawnVideo:
             raise InputError(f"{self.path}: a frame is {frame.shape}, but the video began with {self._shape}")
         self._writer.write(frame)
         self._frames += 1
+
+    @property
+    def _part(self) -> Path:
+        """Where it is written: OpenCV takes the format from the suffix."""
+        assert self._folder is not None
+        return Path(self._folder.name) / self.path.name
 
     def check(self) -> None:
         """End the video and read its index. Raises InputError: not every frame is in it."""
@@ -80,7 +89,8 @@ class DrawnVideo:
             self._writer.release()
             if error is None and self.whole:
                 os.replace(self._part, self.path)
-        self._part.unlink(missing_ok=True)
+        if self._folder is not None:
+            self._folder.remove()
 
 
 class DrawnImages:

@@ -140,13 +140,14 @@ class TemporaryFolder:
 
     Args:
         purpose: part of its name.
+        top: the folder that it is made in (default: the system's for temporary files).
 
     Attributes:
         name: its path.
     """
 
-    def __init__(self, purpose: str) -> None:
-        top = Path(tempfile.gettempdir())
+    def __init__(self, purpose: str, top: Path | None = None) -> None:
+        top = Path(tempfile.gettempdir()) if top is None else top.absolute()
         _remove_abandoned(top)
         self.name = str(_temporary(top / f"posert-{purpose}"))
         lock: list[int] = []
@@ -160,6 +161,10 @@ class TemporaryFolder:
         return self.name
 
     def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove it now; again does nothing."""
         self._remove()
 
 

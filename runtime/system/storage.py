@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, PosertError
+from .files import TemporaryFolder
 
 
 class Storage:
@@ -130,9 +131,10 @@ class Storage:
             if not self._rename:
                 write(path)
                 return
-            beside = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
-            write(beside)
-            os.replace(beside, path)
+            with TemporaryFolder("storage", Path(path).parent) as folder:
+                part = f"{folder}/part"  # whatever the ending: it must not be taken for a file of the storage
+                write(part)
+                os.replace(part, path)
 
     def _make_folder(self, path: str) -> None:
         if self._rename:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -114,7 +116,7 @@ def test_a_video_that_cannot_be_read_back_is_told(damage: str, tmp_path: Path) -
     ):
         for i in range(30):
             v.add(i, frame(i))
-        (part,) = tmp_path.iterdir()
+        (part,) = tmp_path.glob(".*/a.mp4")
         v._writer.release()  # type: ignore[union-attr]
         if damage == "cut":
             os.truncate(part, part.stat().st_size // 2)
@@ -128,6 +130,36 @@ def test_a_video_that_cannot_be_read_back_is_told(damage: str, tmp_path: Path) -
             short.release()
         v.check()
     assert not v.whole and list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from posert.runtime.media.drawn import DrawnVideo
+with DrawnVideo(Path(sys.argv[1]), 25, "film.avi") as video:
+    video.add(0, np.zeros((96, 128, 3), np.uint8))
+    print("written", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_the_video_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "a.mp4"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == b"written\n"
+        writer.kill()
+    (part,) = tmp_path.iterdir()
+    os.utime(part, (0, 0))  # written long ago
+    with DrawnVideo(tmp_path / "a.mp4", 25, "film.avi") as video:
+        video.add(0, frame())
+        video.check()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_video_in_a_folder_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot write .*No such file"):
+        DrawnVideo(tmp_path / "no" / "a.mp4", 25, "film.avi").add(0, frame())
 
 
 def test_a_limit_on_the_size_is_told(tmp_path: Path) -> None:
