@@ -24,6 +24,7 @@ from .pose.preprocess import crop, crop_matrices
 MAX_BATCH = 8
 # `pipelined` collects people across frames up to this size; larger batches would delay earlier frames.
 STREAM_BATCH = 4
+_STREAM_BYTES = 1 << 28  # of frames in progress, which their owner may keep until they are done
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
@@ -56,6 +57,7 @@ class FrameJob:
     Attributes:
         batches: everyone, in slices that are one run each.
         error: what failed for these people.
+        size: bytes of the frame.
         xy, score: `(N, K, 2)`, px of the frame, and `(N, K)`, both float32; filled batch by batch by `decode`.
     """
 
@@ -66,6 +68,7 @@ class FrameJob:
         self._center, self._extent = center, extent
         self._matrices = crop_matrices(center, extent, c.width, c.height, c.udp)
         self._frame: Image | None = frame
+        self.size = frame.nbytes
         self.batches = [slice(start, min(start + MAX_BATCH, n)) for start in range(0, n, MAX_BATCH)]
         self.xy, self.score = np.empty((n, k, 2), np.float32), np.empty((n, k), np.float32)
         self.error: Exception | None = None
@@ -202,7 +205,7 @@ def pipelined(
                 if idle[0].full:
                     start()
             yield from ended()
-            while len(waiting) >= frames:
+            while len(waiting) >= frames or sum(job.size for job in waiting) > _STREAM_BYTES:
                 yield from finish_oldest()
         start()
         while waiting:

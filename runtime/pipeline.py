@@ -23,6 +23,7 @@ from .tracking import Tracker
 _log = logging.getLogger("posert")
 
 _AHEAD = 2  # frames at least on which the detector runs before their turn
+_AHEAD_BYTES = 1 << 28  # of those frames, unless it is a single one
 
 
 class PosePipeline:
@@ -159,7 +160,7 @@ class PosePipeline:
         source = iter(frames)
         try:
             while True:
-                while failure is None and len(ahead) <= depth and (idle or not depth):
+                while failure is None and len(ahead) <= depth and (idle or not depth) and _small(ahead):
                     try:
                         frame, boxes = next(source)
                         job = _Job(frame, boxes, predicted=False)
@@ -258,6 +259,10 @@ class _Job:
     predicted: bool
     request: DetectorRequest | None = None
     found: Detections | None = None
+
+
+def _small(jobs: Iterable[_Job]) -> bool:
+    return sum(getattr(job.frame, "nbytes", 0) for job in jobs) <= _AHEAD_BYTES
 
 
 def _size(frame: Any) -> tuple[int, ...]:

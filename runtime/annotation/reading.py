@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..media.image_file import decode_image, read_bytes
-from ..media.sources import Frame, prefetch
+from ..media.frame_budget import FrameBudget
+from ..media.image_file import MAX_PIXELS, UNREADABLE, declared_pixels, decode_image, read_bytes
+from ..media.sources import Frame, next_frame, prefetch, too_large
 from ..system.files import TemporaryFolder
 from ..system.storage import Storage, is_url
 from ..system.text import opencv_name
@@ -24,9 +26,7 @@ from .shard import Shard
 from .sources import Kind
 from .tar_file import TarImages
 
-UNREADABLE = "cannot be read as an image"
 _TRUNCATED = 0.9  # of the frames a video declares: the count is slightly off in many intact files
-Image = NDArray[np.uint8]
 
 
 class Reading:
@@ -97,39 +97,47 @@ class Reading:
         shard = self._shard
         try:
             # Frame by frame: OpenCV finds other frames by number, and in some files the wrong ones.
-            if not all(self._capture.grab() for _ in range(shard.first)):
+            if not all(_skip(self._capture) for _ in range(shard.first)):
                 return
             number = shard.first
-            while number != shard.stop:
-                good, frame = self._capture.read()
-                if not good:
-                    return
-                yield number, np.asarray(frame, np.uint8)
+            while number != shard.stop and (frame := next_frame(self._capture)) is not None:
+                yield number, frame
                 number += 1
         finally:
             self._capture.release()
 
     def _decoded(self, files: Iterable[tuple[str, Callable[[], bytes]]]) -> Iterator[Frame]:
         """Images in order; several are read and decoded at a time."""
-        waiting: deque[tuple[str, Future[Image | str]]] = deque()
+        waiting: deque[tuple[str, Future[_Decoded]]] = deque()
+        budget = FrameBudget()
         with ThreadPoolExecutor(self._threads, "posert-read") as pool:
             try:
-                for name, read in files:
-                    waiting.append((name, pool.submit(_decode, read)))
+                for turn, (name, read) in enumerate(files):
+                    waiting.append((name, pool.submit(_decode, read, turn, budget)))
                     if len(waiting) > 2 * self._threads:
-                        yield self._told(*waiting.popleft())
+                        yield self._told(*waiting.popleft(), budget)
                 while waiting:
-                    yield self._told(*waiting.popleft())
+                    yield self._told(*waiting.popleft(), budget)
             finally:
+                budget.close()
                 for _, future in waiting:
                     future.cancel()
 
-    def _told(self, name: str, future: Future[Image | str]) -> Frame:
-        image = future.result()
-        if isinstance(image, str):
-            self.why[name] = image
-            return name, None
-        return name, image
+    def _told(self, name: str, future: Future[_Decoded], budget: FrameBudget) -> Frame:
+        found = future.result()
+        budget.release(found.size)
+        if found.image is None:
+            self.why[name] = found.why
+        return name, found.image
+
+
+@dataclass
+class _Decoded:
+    """An image, or why there is none; `size`: bytes of the budget that it took."""
+
+    image: NDArray[np.uint8] | None
+    why: str = ""
+    size: int = 0
 
 
 def count_frames(kind: Kind, path: str) -> int | None:
@@ -147,13 +155,16 @@ def count_frames(kind: Kind, path: str) -> int | None:
         return None
 
 
-def _decode(read: Callable[[], bytes]) -> Image | str:
-    """An image, or why there is none."""
+def _decode(read: Callable[[], bytes], turn: int, budget: FrameBudget) -> _Decoded:
+    data, why, size = b"", UNREADABLE, 0
     try:
-        image = decode_image(read())
+        data = read()
+        size = 3 * min(declared_pixels(data), MAX_PIXELS)
     except OSError as error:
-        return error.strerror or str(error)
-    return UNREADABLE if image is None else image
+        why = error.strerror or str(error)
+    finally:
+        budget.admit(turn, size)  # in any case: the next ones wait for it
+    return _Decoded(decode_image(data), why, size)
 
 
 def _open_video(path: str) -> cv2.VideoCapture:
@@ -165,7 +176,17 @@ def _open_video(path: str) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(opencv_name(path))
     if not capture.isOpened():
         raise InputError("neither an image nor a video that OpenCV can read; the file may be truncated")
+    if why := too_large(capture):
+        capture.release()
+        raise InputError(why)
     return capture
+
+
+def _skip(capture: cv2.VideoCapture) -> bool:
+    try:
+        return capture.grab()
+    except cv2.error:  # see `next_frame`
+        return False
 
 
 def _declared(capture: cv2.VideoCapture) -> int | None:

@@ -14,6 +14,7 @@ from ..each_frame import Taken, each_frame
 from ..errors import InputError
 from ..estimator import PoseEstimator
 from ..media.box_file import BoxFile
+from ..media.image_file import UNREADABLE
 from ..media.sources import Frame
 from ..pipeline import PosePipeline
 from ..pose.keypoints import Keypoints
@@ -23,7 +24,7 @@ from ..system.stages import Stages
 from .folder import FRAMES, PEOPLE
 from .frame_table import open_frame_table
 from .publishing import OutputError
-from .reading import UNREADABLE, Reading
+from .reading import Reading
 from .settings import ONE_EURO, SAVITZKY_GOLAY, Settings
 from .shard import Shard
 

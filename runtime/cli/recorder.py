@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..bundle.contract import Contract
+from ..media.frame_budget import FrameBudget
+from ..media.image_file import UNREADABLE
 from ..media.outputs import Outputs
-from ..media.sources import Frame
+from ..media.sources import Frame, frame_bytes
 from ..page import RunJitter, RunPage
 from ..pose.draw import draw
 from ..pose.keypoints import Keypoints
@@ -55,7 +58,7 @@ class Recorder:
         (key, image), tally = frame, self.tally
         if image is None or people is None:
             where = "frame" if tally.source.video else "file"
-            tally.fail({where: key, "error": error or "cannot be read as an image"})
+            tally.fail({where: key, "error": error or UNREADABLE})
             error = str(tally.failed[-1]["error"])
             with tally.seconds.timed("write"):
                 self.outputs.add(key, image, None, error)
@@ -80,12 +83,14 @@ class Recording:
         self._recorder = recorder
         self._failure: BaseException | None = None
         self._waiting: queue.Queue[tuple[Frame, Keypoints | None, str] | None] = queue.Queue(_WAITING)
+        self._budget, self._turns = FrameBudget(), itertools.count()
         self._thread = threading.Thread(target=self._run, name="posert-write")
         self._thread.start()
 
     def add(self, frame: Frame, people: Keypoints | None, error: str = "") -> None:
         """Hand over a frame; waits while too many are not written yet. Raises as `Recorder.open`."""
         self.check()
+        self._budget.admit(next(self._turns), frame_bytes(frame))
         self._waiting.put((frame, people, error))
 
     def check(self) -> None:
@@ -105,3 +110,5 @@ class Recording:
                     self._recorder.record(*item)
                 except BaseException as error:  # raised again in the thread that adds
                     self._failure = error
+            self._budget.release(frame_bytes(item[0]))
+            del item  # the next one may be long in coming

@@ -56,7 +56,9 @@ class Tally:
             return
         read, declared = self.frames + len(self.failed), self.source.total
         if not self.frames:
-            why = "no frame could be read; does another program use it?"
+            why = "no frame could be read; " + (
+                "the file may be damaged" if self.source.path else "does another program use it?"
+            )
             if self.failed:
                 why = f"no frame could be used with {self.given}; the first error: {self.failed[0]['error']}"
             raise InputError(f"{self.source.name}: {why}")

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from ..system.input_file import read_file
 from .image_size import declared_size, png_chunks_fit
 
-MAX_PIXELS = 1 << 28
-"""Images of more are refused before anything is allocated for them: this is 0.8 GB. FFmpeg's limit is the same."""
+MAX_PIXELS = 1 << 27
+"""Images of more are refused before anything is allocated for them: decoding one of this size takes 0.8 to 1.2 GB."""
+_MAX_PIXELS_OF_COSTLY = 1 << 26  # of GIF, JPEG 2000 and AVIF, which take 12, 15 and 17 bytes a pixel
 MAX_BYTES = 1 << 30
-"""Of an image file: with all that its pixels take, this is 2 GB."""
-_HEADER = 1 << 20  # bytes in which a file says its size; before it there may be a preview and colour profiles
+"""Of an image file: 16 bits for each of red, green and blue take less."""
+UNREADABLE = f"cannot be read as an image, or has more than {MAX_PIXELS // 10**6} million pixels"
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -30,17 +31,23 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:
     """An encoded image as `(H, W, 3)` uint8 BGR, or as OpenCV's `flags` say; upright by its EXIF orientation.
 
-    Grey becomes BGR, 16 bits become 8, alpha is dropped. None if OpenCV cannot decode it, or it declares more than
-    `MAX_PIXELS`.
+    Grey becomes BGR, 16 bits become 8, alpha is dropped. None if OpenCV cannot decode it, it declares more than
+    `MAX_PIXELS`, or it is in none of the formats of `declared_size`.
     """
-    size = declared_size(data[:_HEADER])
-    if not data or (size is not None and size[0] * size[1] > MAX_PIXELS) or not png_chunks_fit(data):
+    costly = data.startswith((b"GIF8", b"\xff\x4f\xff\x51")) or data[4:8] in (b"jP  ", b"ftyp")
+    if not 0 < declared_pixels(data) <= (_MAX_PIXELS_OF_COSTLY if costly else MAX_PIXELS) or not png_chunks_fit(data):
         return None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
     return None if image is None else np.asarray(image, np.uint8)
+
+
+def declared_pixels(data: bytes) -> int:
+    """The number of pixels that an encoded image declares; 0 if that cannot be told."""
+    width, height = declared_size(data) or (0, 0)
+    return width * height
 
 
 def read_pixels(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:

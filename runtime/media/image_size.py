@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS = 1_000_000  # of a PNG file; an image of 1 GB has a tenth
+_MAX_SEGMENTS = 1_000_000  # of a JPEG file before its size
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; the three are other segments
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_KINDS = {3: "H", 4: "I", 16: "Q"}
+_MAX_TAGS = 65_535  # of a TIFF file; a BigTIFF may declare 2^64
+_J2K = b"\xff\x4f\xff\x51"  # a codestream begins, with its size
+_SPACE = rb"(?:\s|#[^\n]*\n)+"
+_PNM = re.compile(rb"P[1-6]" + _SPACE + rb"(\d{1,9})" + _SPACE + rb"(\d{1,9})\b")
+_BOXED = 1 << 20  # bytes of an AVIF file in which its boxes lie
+
+Size = tuple[int, int]
 
 
-def declared_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height, px, of a BMP, GIF, JPEG, JPEG 2000, PNG, TIFF or WebP file; None of others and damaged ones."""
+def declared_size(data: bytes) -> Size | None:
+    """Width and height, px, of a file in AVIF, BMP, GIF, JPEG, JPEG 2000, PBM, PGM, PNG, PPM, TIFF or WebP.
+
+    None of other formats and of damaged headers.
+    """
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
@@ -28,10 +40,13 @@ def declared_size(data: bytes) -> tuple[int, int] | None:
             return _webp(data)
         if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
             return _tiff(data)
-        if b"ihdr" in data[:512]:  # of JPEG 2000
-            height, width = struct.unpack_from(">II", data, data.index(b"ihdr") + 4)
-            return width, height
-    except (struct.error, IndexError):
+        if data[4:8] == b"jP  " or data.startswith(_J2K):
+            return _jpeg2000(data)
+        if data[4:8] == b"ftyp":
+            return _avif(data)
+        if found := _PNM.match(data[: 1 << 16]):
+            return int(found[1]), int(found[2])
+    except (struct.error, IndexError, OverflowError):  # the last: of an offset above 2^63 in a BigTIFF
         return None
     return None
 
@@ -53,11 +68,11 @@ def png_chunks_fit(data: bytes) -> bool:
     return False
 
 
-def _jpeg(data: bytes) -> tuple[int, int] | None:
+def _jpeg(data: bytes) -> Size | None:
     at = 2
-    while at + 9 <= len(data):
+    for _ in range(_MAX_SEGMENTS):
         at = data.find(b"\xff", at)  # decoders skip what is between segments
-        if at < 0:
+        if at < 0 or at + 9 > len(data):
             return None
         marker = data[at + 1]
         if marker in _JPEG_SIZES:
@@ -72,7 +87,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _webp(data: bytes) -> tuple[int, int] | None:
+def _webp(data: bytes) -> Size | None:
     kind = data[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
@@ -86,17 +101,33 @@ def _webp(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _tiff(data: bytes) -> tuple[int, int] | None:
-    """Of the first image in the file; BigTIFF has longer offsets and counts."""
+def _tiff(data: bytes) -> Size | None:
+    """Of the first image in the file; BigTIFF has longer offsets and counts. Of a tag that comes twice, the largest."""
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     offset, count, entry, value = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
     at = struct.unpack_from(order + offset, data, 8 if big else 4)[0]
-    entries = struct.unpack_from(order + count, data, at)[0]
+    entries = min(struct.unpack_from(order + count, data, at)[0], _MAX_TAGS)
     first = at + struct.calcsize(order + count)
-    found = {}
+    found: dict[int, int] = {}
     for start in range(first, min(first + entry * entries, len(data)), entry):
         tag, kind = struct.unpack_from(f"{order}HH", data, start)
         if tag in (_TIFF_WIDTH, _TIFF_HEIGHT) and kind in _TIFF_KINDS:
-            found[tag] = struct.unpack_from(order + _TIFF_KINDS[kind], data, start + value)[0]
+            side = struct.unpack_from(order + _TIFF_KINDS[kind], data, start + value)[0]
+            found[tag] = max(side, found.get(tag, 0))
     return (found[_TIFF_WIDTH], found[_TIFF_HEIGHT]) if len(found) == 2 else None
+
+
+def _jpeg2000(data: bytes) -> Size | None:
+    """Of the codestream: a decoder takes memory for that, whatever the box `ihdr` before it says."""
+    at = data.find(_J2K)
+    if at < 0:
+        return None
+    right, bottom, left, top = struct.unpack_from(">IIII", data, at + 8)
+    return (right - left, bottom - top) if right > left and bottom > top else None
+
+
+def _avif(data: bytes) -> Size | None:
+    """The largest of the images in the file, such as a picture and its alpha channel."""
+    sizes = [struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(b"ispe", data[:_BOXED])]
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)

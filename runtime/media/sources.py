@@ -19,10 +19,13 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..system.text import opencv_name
+from .frame_budget import FrameBudget
 from .image_file import read_pixels
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+MAX_VIDEO_PIXELS = 1 << 26
+"""Of a frame of a video: FFmpeg keeps several, which took 22 bytes a pixel on two processors. 8K has half as many."""
 _MOTION_JPEG = (".mjpeg", ".mjpg")  # they begin as a JPEG does
 _PATIENCE_S = 20.0  # the largest image takes some seconds
 _CAMERA_PATIENCE_S = 2.0  # one that has stopped delivers nothing, ever
@@ -72,10 +75,9 @@ class Source:
             return
         try:
             for number in itertools.count():
-                good, frame = self._capture.read()
-                if not good:
+                if (frame := next_frame(self._capture)) is None:
                     return
-                yield number, np.asarray(frame, np.uint8)
+                yield number, frame
         finally:
             self._capture.release()
 
@@ -107,18 +109,46 @@ def open_source(spec: str) -> Source:
     )
 
 
+def too_large(capture: cv2.VideoCapture) -> str | None:
+    """What to say of a video whose frames are larger than `MAX_VIDEO_PIXELS`; None of others."""
+    width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height <= MAX_VIDEO_PIXELS:
+        return None
+    return (
+        f"frames of {width}x{height} px; expected at most {MAX_VIDEO_PIXELS // 10**6} million pixels a frame: scale "
+        "it down, such as by ffmpeg -i VIDEO -vf scale=7680:-2 NEW"
+    )
+
+
+def next_frame(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
+    """The next frame of a video, `(H, W, 3)` uint8 BGR; None at its end, or where OpenCV cannot read on."""
+    try:
+        good, frame = capture.read()
+    except cv2.error:  # its own reader of Motion JPEG, for one, raises this at a damaged frame
+        return None
+    return np.asarray(frame, np.uint8) if good else None
+
+
 def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Source:
     if not capture.isOpened():
         if path:
             raise InputError(f"{name}: neither an image nor a video that OpenCV can read; the file may be truncated")
         raise InputError(f"{name}: cannot open the camera or stream; does another program use it?")
+    if why := too_large(capture):
+        capture.release()
+        raise InputError(f"{name}: {why}")
     count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
     total = int(count) if path and math.isfinite(count) and count > 0 else None
     return Source(name, path, True, total=total, fps=fps if math.isfinite(fps) and fps > 0 else 0.0, _capture=capture)
 
 
+def frame_bytes(frame: Frame) -> int:
+    """The memory that a frame takes."""
+    return 0 if frame[1] is None else frame[1].nbytes
+
+
 def prefetch(frames: Iterator[Frame], patience: float = _PATIENCE_S, depth: int = 2) -> Iterator[Frame]:
-    """Iterate in a thread, at most `depth` frames ahead of the consumer; `patience`: see `_Reader.close`."""
+    """Iterate in a thread, at most `depth` frames and `AHEAD_BYTES` ahead; `patience`: see `_Reader.close`."""
     reader = _Reader(frames, patience, depth)
     try:
         yield from reader
@@ -132,6 +162,7 @@ class _Reader:
     def __init__(self, frames: Iterator[Frame], patience: float, depth: int) -> None:
         self._frames, self._patience = frames, patience
         self._ready: queue.Queue[Frame | BaseException | None] = queue.Queue(depth)
+        self._budget = FrameBudget()
         self._closed = threading.Event()
         # A daemon: a camera that delivers nothing must not keep the process from exiting.
         self._thread = threading.Thread(target=self._read, name="posert-read", daemon=True)
@@ -142,11 +173,13 @@ class _Reader:
         while (item := self._ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
+            self._budget.release(frame_bytes(item))
             yield item
 
     def close(self) -> None:
         """End the thread, and wait for the frame that it reads now, at most for `patience` seconds."""
         self._closed.set()
+        self._budget.close()
         self._thread.join(self._patience)
 
     def _put(self, item: Frame | BaseException | None) -> bool:
@@ -158,8 +191,17 @@ class _Reader:
 
     def _read(self) -> None:
         try:
-            if all(map(self._put, self._frames)):
-                self._put(None)
+            expected = 0  # the next frame is expected to be as large as the one before
+            for turn in itertools.count():
+                self._budget.admit(turn, expected)
+                if (item := next(self._frames, None)) is None:
+                    break
+                size = frame_bytes(item)
+                self._budget.release(expected - size)
+                expected = size
+                if not self._put(item):
+                    return
+            self._put(None)
         except BaseException as error:  # raised again in the consumer's thread
             self._put(error)
 

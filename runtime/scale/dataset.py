@@ -10,7 +10,7 @@ import numpy as np
 
 from ..annotation.settings import Settings
 from ..errors import PosertError
-from ..media.image_file import decode_image
+from ..media.image_file import UNREADABLE, decode_image
 from ..media.sources import Frame
 from ..pose.keypoints import Keypoints
 from .cluster import Cluster, Parcel
@@ -18,8 +18,6 @@ from .cluster import Cluster, Parcel
 if TYPE_CHECKING:
     import pyarrow
     from ray.data import Dataset
-
-UNREADABLE = "cannot be read as an image"
 
 
 def annotate(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from posert.runtime import Keypoints, PoseEstimator
+from posert.runtime import Keypoints, PoseEstimator, batching
 from posert.runtime.backends import AsyncSession, installed_backends
 from posert.runtime.batching import MAX_BATCH, STREAM_BATCH
 from posert.runtime.datasets import dataset
@@ -205,6 +205,24 @@ def test_no_more_frames_are_taken_than_runs_can_be_under_way() -> None:
 
     for done, _ in enumerate(estimator(Lazy(3)).stream(frames())):
         assert taken <= done + 1 + STREAM_BATCH * (3 + 1)
+
+
+@pytest.mark.parametrize(("size", "ahead"), [(3 * 90 * 120 - 1, 1), (2 * 3 * 90 * 120, 3)])
+def test_fewer_large_frames_are_taken(monkeypatch: pytest.MonkeyPatch, size: int, ahead: int) -> None:
+    """Whoever gives the frames may keep each until its result is there."""
+    monkeypatch.setattr(batching, "_STREAM_BYTES", size)
+    taken = 0
+
+    def frames() -> Iterator[Pair]:
+        nonlocal taken
+        for pair in pairs_of([1] * 9):
+            taken += 1
+            yield pair
+
+    expected = list(estimator(Lazy(3)).stream(pairs_of([1] * 9)))
+    for done, seen in enumerate(estimator(Lazy(3)).stream(frames())):
+        same(seen, expected[done])
+        assert taken <= done + ahead
 
 
 def test_frames_are_let_go_of_and_may_be_overwritten() -> None:

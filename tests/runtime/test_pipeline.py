@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from posert.export.demo.videos import FPS, clip
-from posert.runtime import PoseEstimator, PosePipeline
+from posert.runtime import PoseEstimator, PosePipeline, batching, pipeline
 from posert.runtime.cli.main import main
 from posert.runtime.detection import Detector
 from posert.runtime.errors import DetectorError, InputError
@@ -62,6 +63,24 @@ def test_a_stream_is_the_same_as_calls(pose: PoseEstimator, detector: Detector, 
             assert (first is None) == (second is None)
             if first is not None:
                 np.testing.assert_allclose(first, second, atol=2e-3)
+
+
+def test_fewer_large_frames_are_taken(pose: PoseEstimator, detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detector looks into one frame ahead of its turn where there is no room for more."""
+    frames, taken = pictures(), 0
+
+    def counted() -> Iterator[tuple[Any, None]]:
+        nonlocal taken
+        for frame in frames:
+            taken += 1
+            yield frame, None
+
+    expected = list(PosePipeline(pose, detector, detect_every=2).stream((frame, None) for frame in frames))
+    monkeypatch.setattr(pipeline, "_AHEAD_BYTES", frames[0].nbytes - 1)
+    monkeypatch.setattr(batching, "_STREAM_BYTES", frames[0].nbytes - 1)
+    for done, seen in enumerate(PosePipeline(pose, detector, detect_every=2).stream(counted())):
+        np.testing.assert_allclose(seen.xy, expected[done].xy, atol=2e-3)
+        assert taken <= done + 2
 
 
 @pytest.mark.parametrize("every", [1, 3])

@@ -65,6 +65,22 @@ def _encoded() -> dict[str, bytes]:
     return made
 
 
+def _vast() -> dict[str, bytes]:
+    """Little files of many pixels: two that are read, and take 0.4 GB each, and three that are refused."""
+
+    def made(suffix: str, width: int, height: int) -> bytes:
+        return cv2.imencode(suffix, np.full((height, width, 3), 90, np.uint8))[1].tobytes()
+
+    boxed = made(".jp2", 8200, 8200)
+    return {
+        ".png": made(".png", 11600, 11500),
+        ".jpg": made(".jpg", 11600, 11500),
+        ".bmp": made(".png", 12000, 12000),
+        ".jp2": boxed,
+        ".j2k": boxed[boxed.index(b"\xff\x4f\xff\x51") :],
+    }
+
+
 def _declared(rng: Rng, suffix: str, data: bytes, done: list[str]) -> bytes:
     """A picture that says that it has another size."""
     width, height = pick(rng, _SIZES), pick(rng, _SIZES)
@@ -93,7 +109,7 @@ def _declared(rng: Rng, suffix: str, data: bytes, done: list[str]) -> bytes:
 
 class _Uses:
     def __init__(self, folder: Path) -> None:
-        self.encoded = _encoded()
+        self.encoded, self.vast = _encoded(), _vast()
         self.bundle = material.bundle(folder)
         self.pose = PoseEstimator(self.bundle, backend="onnxruntime")
         self.right = self.joints(material.frame())
@@ -113,6 +129,10 @@ class _Uses:
     def damaged(self, case: Case) -> tuple[str, bytes]:
         """Ending and bytes of a picture to which something was done."""
         rng, suffix = case.rng, pick(case.rng, list(self.encoded))
+        if rng.random() < 0.02:
+            suffix = pick(rng, list(self.vast))
+            case.done.append(f"{suffix} vast")
+            return suffix, self.vast[suffix]
         data = self.encoded[suffix]
         way = str(rng.choice(["bytes", "bytes", "head", "declares", "cut", "other", "odd", "fine"]))
         case.done.append(f"{suffix} {way}")

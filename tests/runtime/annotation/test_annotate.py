@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from posert.runtime import PoseEstimator
+from posert.runtime.media.image_file import UNREADABLE
 from posert.runtime.results import read
 from posert.runtime.system.machine import processors
 
@@ -40,7 +41,7 @@ def left_over(output: Path) -> list[str]:
 def test_every_frame_has_one_result(annotate: Any, sources: Path, narrow_bundle: Path, tmp_path: Path) -> None:
     assert annotate(sources, "--shard-images", 2) == 1  # an image is damaged
     out = tmp_path / "out"
-    broken = "cannot be read as an image"
+    broken = UNREADABLE
     assert frames_of(out) == [
         *(("in", f"images/{i:03d}.png", i, None if i == 3 else 1, broken if i == 3 else None) for i in range(5)),
         *(("000.tar", f"{i:03d}.png", i, 1, None) for i in range(3)),
@@ -138,6 +139,22 @@ def test_spans_of_a_video_are_the_video(annotate: Any, sources: Path, tmp_path: 
     assert frames_of(tmp_path / "spans") == frames_of(tmp_path / "whole")
     whole, spans = ([batch.people.xy for batch in read(tmp_path / name)] for name in ("whole", "spans"))
     np.testing.assert_allclose(np.concatenate(spans), np.concatenate(whole), atol=2e-3)
+
+
+def test_a_video_at_which_opencv_raises_an_error_of_its_own_is_named(annotate: Any, tmp_path: Path) -> None:
+    """FFmpeg refuses the file, for want of the stream's format, and OpenCV's own reader then trips over a length."""
+    film = tmp_path / "camera.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(4):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    data = bytearray(film.read_bytes())
+    data[data.index(b"strf")] ^= 1
+    data[data.index(b"00dc", data.index(b"movi")) + 7] ^= 8
+    film.write_bytes(data)
+    assert annotate(film) == 1
+    (failed,) = summary_of(tmp_path / "out")["failed_shards"]
+    assert failed["error"] == "only 0 of 4 frames could be read; the file may be truncated"
 
 
 def test_boxes_of_each_source_by_a_pattern(annotate: Any, sources: Path, tmp_path: Path, make: Any) -> None:

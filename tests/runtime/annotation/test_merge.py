@@ -16,6 +16,7 @@ import pytest
 from posert.runtime.annotation.journal import Journal
 from posert.runtime.cli.main import main
 from posert.runtime.errors import InputError
+from posert.runtime.media.image_file import UNREADABLE
 from posert.runtime.results import read
 from posert.runtime.system.sealed_lines import line_of, parse
 
@@ -56,7 +57,7 @@ def test_other_formats_name_every_frame(annotated: Path, tmp_path: Path) -> None
         *(f"films/walk_{i:012d}" for i in range(7)),
     ]
     assert [frame["file"] for frame in whole["frames"]] == names
-    assert whole["frames"][3] == {"file": "images/003.png", "error": "cannot be read as an image"}
+    assert whole["frames"][3] == {"file": "images/003.png", "error": UNREADABLE}
     assert whole["summary"]["people"] == 14
     good = [name for name in names if name != "images/003.png"]
     coco = json.loads((tmp_path / "all.coco.json").read_text())

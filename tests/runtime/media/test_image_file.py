@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -22,7 +23,7 @@ from posert.runtime.media.image_file import MAX_PIXELS, decode_image, read_bytes
 from posert.runtime.media.image_size import declared_size
 from posert.runtime.system.memory import peak_mb
 
-FORMATS = (".bmp", ".gif", ".jpg", ".jp2", ".png", ".tiff", ".webp")
+FORMATS = (".avif", ".bmp", ".gif", ".jpg", ".jp2", ".png", ".ppm", ".tiff", ".webp")
 
 
 def encoded(suffix: str, width: int, height: int, *options: int) -> bytes:
@@ -78,13 +79,29 @@ def huge(kind: str) -> bytes:
         head = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
         chunk = b"IHDR" + head
         return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    if kind == ".jp2":  # in the codestream, and not in the box before it
+        data = bytearray(encoded(kind, 64, 64))
+        at = data.index(b"\xff\x4f\xff\x51") + 8
+        data[at : at + 8] = data[at + 16 : at + 24] = struct.pack(">II", 30_000, 30_000)
+        return bytes(data)
+    if kind == ".j2k":
+        return huge(".jp2")[huge(".jp2").index(b"\xff\x4f\xff\x51") :]
+    if kind == ".tiff":  # whose directory lies behind megabytes
+        data = bytearray(encoded(kind, 1000, 700, cv2.IMWRITE_TIFF_COMPRESSION, 1))
+        at = struct.unpack_from("<I", data, 4)[0]
+        assert at > 1 << 20
+        for entry in (at + 2, at + 14):
+            assert struct.unpack_from("<H", data, entry)[0] in (256, 257)
+            data[entry + 2 : entry + 4], data[entry + 8 : entry + 12] = struct.pack("<H", 4), struct.pack("<I", 30_000)
+        return bytes(data)
     data = bytearray(encoded(".jpg", 64, 64))
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 9] = struct.pack(">HH", 30_000, 30_000)
-    return bytes(data)
+    comments = 20 * (b"\xff\xfe\xff\xff" + bytes(65533)) if kind == ".jpeg" else b""  # before its size
+    return bytes(data[:2] + comments + data[2:])
 
 
-@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize("kind", [".jpg", ".jpeg", ".jp2", ".j2k", ".png", ".tiff"])
 def test_a_few_bytes_that_declare_gigabytes(tmp_path: Path, kind: str) -> None:
     assert MAX_PIXELS < 30_000**2
     path = tmp_path / f"huge{kind}"
@@ -95,6 +112,50 @@ def test_a_few_bytes_that_declare_gigabytes(tmp_path: Path, kind: str) -> None:
     assert phash(data) is None and Picture(data).people(np.empty((0, 4))) == []
     after = peak_mb()
     assert before is None or after is None or after - before < 300  # MB; decoded it has 2,700
+
+
+def test_a_folder_of_the_largest_images_is_not_read_ahead(tmp_path: Path, narrow_bundle: Path) -> None:
+    """Of images of 133 million pixels each takes 0.4 GB: by number four to six would be there at a time."""
+    pixels = np.full((11500, 11600, 3), 90, np.uint8)
+    data = cv2.imencode(".png", pixels)[1].tobytes()
+    names = tuple(f"{i}.png" for i in range(5))
+    for name in names:
+        (tmp_path / name).write_bytes(data)
+    script = (
+        "import sys\nfrom posert.runtime.cli.main import main\nfrom posert.runtime.system.memory import peak_mb\n"
+        "assert main(sys.argv[1:]) == 0\nassert peak_mb() < 1700, peak_mb()"  # 1300 where this was written
+    )
+    command = ["run", narrow_bundle, tmp_path, "--output", tmp_path / "out"]
+    subprocess.run([sys.executable, "-c", script, *map(str, command)], check=True, timeout=300)
+
+    script = (
+        "import sys\nfrom posert.runtime.annotation.reading import Reading\n"
+        "from posert.runtime.annotation.shard import Shard\nfrom posert.runtime.system.memory import peak_mb\n"
+        "reading = Reading(Shard(0, 'images', sys.argv[1], tuple(sys.argv[2:])), threads=3)\n"
+        "assert [image.shape for _, image in reading] == (len(sys.argv) - 2) * [(11500, 11600, 3)]\n"
+        "assert peak_mb() < 1500, peak_mb()"  # 1300
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path), *names], check=True, timeout=300)
+
+
+def test_of_the_formats_that_take_more_while_they_are_decoded_less_is_read() -> None:
+    pixels = np.full((8200, 8200, 3), 90, np.uint8)  # 67.2 million pixels
+    for suffix in (".avif", ".jp2"):
+        made, data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_AVIF_SPEED, 10] if suffix == ".avif" else [])
+        assert made and decode_image(data.tobytes()) is None
+
+
+def test_formats_whose_size_cannot_be_told() -> None:
+    for suffix, kind in ((".ras", np.uint8), (".hdr", np.float32), (".pfm", np.float32)):
+        made, data = cv2.imencode(suffix, np.zeros((9, 5, 3), kind))
+        assert made and decode_image(data.tobytes()) is None
+
+
+def test_one_byte_makes_a_tiff_another_kind_of_file() -> None:
+    data = bytearray(encoded(".tiff", 64, 64))
+    data[2] = 43  # BigTIFF, whose first offset is what was the compressed image
+    data[8:16] = b"\xff" * 8
+    assert declared_size(bytes(data)) is None and decode_image(bytes(data)) is None
 
 
 def test_a_file_larger_than_any_image(tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
+from posert.runtime.annotation.reading import Reading
+from posert.runtime.annotation.shard import Shard
+from posert.runtime.errors import InputError
 from posert.runtime.media.sources import open_source
 
 
@@ -39,6 +43,34 @@ def test_motion_jpeg_is_a_video_although_it_begins_as_a_jpeg_does(tmp_path: Path
     source = open_source(str(path))
     assert source.video
     assert len(list(source)) == 3
+
+
+def test_a_video_ends_where_opencv_raises_an_error_of_its_own(tmp_path: Path) -> None:
+    """FFmpeg refuses the file, for want of the stream's format, and OpenCV's own reader then trips over a length."""
+    path = tmp_path / "camera.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"strf")] ^= 1
+    data[data.index(b"00dc", data.index(b"movi")) + 7] ^= 8
+    path.write_bytes(data)
+    capture = cv2.VideoCapture(str(path))
+    with pytest.raises(cv2.error, match="m_size"):
+        capture.read()
+    assert list(open_source(str(path))) == []
+
+
+def test_a_video_of_larger_frames_than_any(tmp_path: Path) -> None:
+    path = tmp_path / "wide.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (8200, 8200))
+    writer.write(np.zeros((8200, 8200, 3), np.uint8))
+    writer.release()
+    with pytest.raises(InputError, match=r"wide\.avi: frames of 8200x8200 px; expected at most 67 million pixels"):
+        open_source(str(path))
+    with pytest.raises(InputError, match="^frames of 8200x8200 px"):
+        Reading(Shard(0, "video", str(path)))
 
 
 def test_the_thread_ends_with_the_iteration(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from posert.runtime import PoseEstimator
 from posert.runtime.errors import InputError
+from posert.runtime.media.image_file import UNREADABLE
 from posert.runtime.scale import Cluster, annotate
 
 
@@ -59,7 +60,7 @@ def test_bytes_are_decoded_and_errors_are_told(cluster: Cluster, narrow_bundle: 
     rows = [{"id": i, "bytes": one} for i, one in enumerate(data)]
     done = annotate(ray.data.from_items(rows), narrow_bundle, image="bytes", cluster=cluster)
     found = sorted(done.take_all(), key=lambda row: row["id"])
-    assert [(row["people"], row["error"]) for row in found] == [(1, "")] * 3 + [(0, "cannot be read as an image")] * 2
+    assert [(row["people"], row["error"]) for row in found] == [(1, "")] * 3 + [(0, UNREADABLE)] * 2
     pose = PoseEstimator(narrow_bundle, threads=1)
     for row, image in zip(found[:3], pictures, strict=False):
         np.testing.assert_allclose(row["xy"], pose(image).xy, atol=2e-3)
