@@ -11,8 +11,10 @@ from . import options
 
 if TYPE_CHECKING:
     from ..detection import Detector
+    from ..media.sources import Source
 
 ONE_EURO, SAVITZKY_GOLAY = "one-euro", "savitzky-golay"
+_MAX_SMOOTHED_PIXELS = 1 << 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +61,16 @@ def check(args: argparse.Namespace, video: bool, live: bool) -> bool:
     if args.smooth == SAVITZKY_GOLAY and live:
         raise InputError(f"--smooth {SAVITZKY_GOLAY} waits for the frames that follow: take {ONE_EURO} for a camera")
     return track
+
+
+def check_frame_size(args: argparse.Namespace, source: Source) -> None:
+    """Raises InputError: the frames that wait for the smoothing would take more than 2 GB."""
+    if args.smooth == SAVITZKY_GOLAY and source.pixels > _MAX_SMOOTHED_PIXELS:
+        raise InputError(
+            f"{source.name}: --smooth {SAVITZKY_GOLAY} keeps 40 frames, and these have {source.pixels / 1e6:.1f} "
+            f"million pixels each, expected at most {_MAX_SMOOTHED_PIXELS / 1e6:.1f}: take {ONE_EURO}, "
+            "or scale the video down"
+        )
 
 
 def open_detector(args: argparse.Namespace, throughput: bool) -> Detector | None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..system.input_file import read_file
-from .image_size import declared_size, png_chunks_fit
+from .image_size import declared_size, is_bounded
 
 MAX_PIXELS = 1 << 27
 """Images of more are refused before anything is allocated for them: decoding one of this size takes 0.8 to 1.2 GB."""
-_MAX_PIXELS_OF_COSTLY = 1 << 26  # of GIF, JPEG 2000 and AVIF, which take 12, 15 and 17 bytes a pixel
+_MAX_PIXELS_OF_COSTLY = 50_000_000  # of GIF, JPEG 2000 and AVIF, which take 12, 15 and 17 bytes a pixel
 MAX_BYTES = 1 << 30
 """Of an image file: 16 bits for each of red, green and blue take less."""
 UNREADABLE = f"cannot be read as an image, or has more than {MAX_PIXELS // 10**6} million pixels"
@@ -35,7 +35,7 @@ def decode_image(data: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8
     `MAX_PIXELS`, or it is in none of the formats of `declared_size`.
     """
     costly = data.startswith((b"GIF8", b"\xff\x4f\xff\x51")) or data[4:8] in (b"jP  ", b"ftyp")
-    if not 0 < declared_pixels(data) <= (_MAX_PIXELS_OF_COSTLY if costly else MAX_PIXELS) or not png_chunks_fit(data):
+    if not 0 < declared_pixels(data) <= (_MAX_PIXELS_OF_COSTLY if costly else MAX_PIXELS) or not is_bounded(data):
         return None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

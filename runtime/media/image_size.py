@@ -8,6 +8,7 @@ import struct
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS = 1_000_000  # of a PNG file; an image of 1 GB has a tenth
 _MAX_SEGMENTS = 1_000_000  # of a JPEG file before its size
+_MAX_SCANS = 200  # of a JPEG file, with its previews; libjpeg makes ten of a progressive one
 _JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; the three are other segments
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_KINDS = {3: "H", 4: "I", 16: "Q"}
@@ -51,13 +52,18 @@ def declared_size(data: bytes) -> Size | None:
     return None
 
 
-def png_chunks_fit(data: bytes) -> bool:
-    """Whether every chunk of a PNG file lies inside of it: OpenCV 4.14 takes memory for what a chunk declares.
+def is_bounded(data: bytes) -> bool:
+    """Whether decoding takes what the declared size needs, and not far more.
 
-    True of files in other formats.
+    A chunk of a PNG file may lie outside of it, and OpenCV 4.14 takes memory for what the chunk declares. Each scan of
+    a JPEG file is a pass over all pixels, and may have 20 bytes.
     """
-    if not data.startswith(_PNG):
-        return True
+    if data.startswith(b"\xff\xd8"):
+        return data.count(b"\xff\xda") <= _MAX_SCANS
+    return not data.startswith(_PNG) or _chunks_fit(data)
+
+
+def _chunks_fit(data: bytes) -> bool:
     at = len(_PNG)
     for _ in range(_MAX_CHUNKS):
         if at + 12 > len(data):

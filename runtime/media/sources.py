@@ -44,6 +44,7 @@ class Source:
         keys: file names of the images; empty for a video.
         total: the number of frames; None if unknown. The count a video declares can be slightly off.
         fps: frame rate of a video; 0 if unknown.
+        pixels: of a frame of a video; 0 for images.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Source:
     keys: tuple[str, ...] = ()
     total: int | None = None
     fps: float = 0.0
+    pixels: int = 0
     _capture: cv2.VideoCapture | None = None
 
     def files(self) -> list[Path]:
@@ -111,7 +113,7 @@ def open_source(spec: str) -> Source:
 
 def too_large(capture: cv2.VideoCapture) -> str | None:
     """What to say of a video whose frames are larger than `MAX_VIDEO_PIXELS`; None of others."""
-    width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    width, height = _size(capture)
     if width * height <= MAX_VIDEO_PIXELS:
         return None
     return (
@@ -139,7 +141,12 @@ def _open_video(capture: cv2.VideoCapture, name: str, path: Path | None) -> Sour
         raise InputError(f"{name}: {why}")
     count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
     total = int(count) if path and math.isfinite(count) and count > 0 else None
-    return Source(name, path, True, total=total, fps=fps if math.isfinite(fps) and fps > 0 else 0.0, _capture=capture)
+    fps = fps if math.isfinite(fps) and fps > 0 else 0.0
+    return Source(name, path, True, total=total, fps=fps, pixels=math.prod(_size(capture)), _capture=capture)
+
+
+def _size(capture: cv2.VideoCapture) -> tuple[int, int]:
+    return int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
 
 
 def frame_bytes(frame: Frame) -> int:

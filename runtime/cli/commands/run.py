@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.source)
     live = source.path is None
     tracked = people.check(args, source.video, live)
+    people.check_frame_size(args, source)
     boxes = BoxFile(args.boxes, args.box_score) if args.boxes else None
     if boxes is not None:
         boxes.check(source.keys)

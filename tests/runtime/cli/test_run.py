@@ -394,3 +394,17 @@ def test_from_a_thread(narrow_bundle: Path, folder: Path, tmp_path: Path) -> Non
     thread.start()
     thread.join(timeout=60)
     assert statuses == [0]
+
+
+def test_no_forty_frames_of_8k_wait_for_the_smoothing(
+    narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wide.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (7680, 4320))
+    writer.write(np.zeros((4320, 7680, 3), np.uint8))
+    writer.release()
+    (tmp_path / "boxes.json").write_text('{"0": [[0, 0, 100, 200]]}')
+    options = ["--boxes", tmp_path / "boxes.json", "--track", "--output", tmp_path / "o.json"]
+    assert run(narrow_bundle, path, *options, "--smooth", "savitzky-golay") == 2
+    assert "wide.avi: --smooth savitzky-golay keeps 40 frames, and these have 33.2 million" in capsys.readouterr().err
+    assert run(narrow_bundle, path, *options, "--smooth", "one-euro") == 0

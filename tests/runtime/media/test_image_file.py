@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -195,6 +196,14 @@ def test_chunks_without_end() -> None:
     empty = struct.pack(">I", 0) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))
     assert decode_image(data[:33] + 2_000_000 * empty + data[33:]) is None
     assert np.array_equal(decode_image(data[:33] + 1000 * empty + data[33:]), decode_image(data))  # type: ignore[arg-type]
+
+
+def test_scans_without_end() -> None:
+    data = encoded(".jpg", 64, 64, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    first, second = (found.start() for found in list(re.finditer(b"\xff\xda", data))[1:3])
+    again = data[first : first + 20]
+    assert decode_image(data[:second] + 300 * again + data[second:]) is None
+    assert decode_image(data[:second] + 100 * again + data[second:]) is not None
 
 
 def test_what_lies_behind_the_end_of_a_png() -> None:
