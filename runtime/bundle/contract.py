@@ -160,9 +160,9 @@ class Contract:
             "mean, std: three numbers, std above 0": len(self.mean) == len(self.std) == 3
             and all(s > 0 for s in self.std),
             "model_color: RGB or BGR; color: BGR": self.model_color in ("RGB", "BGR") and self.color == "BGR",
-            "enlarge: two numbers above 0, at most 10": len(self.enlarge) == 2
-            and all(0 < e <= 10 for e in self.enlarge),
-            "padding: above 0, at most 10": 0 < self.padding <= 10,
+            # Below a tenth no network is trained, and crops shrink to nothing.
+            "enlarge: two numbers from 0.1 to 10": len(self.enlarge) == 2 and all(0.1 <= e <= 10 for e in self.enlarge),
+            "padding: 0.1 to 10": 0.1 <= self.padding <= 10,
             "kernel, kernel_y: odd numbers from 1 to 99": all(
                 n % 2 == 1 and 0 < n < 100 for n in (self.kernel, self.kernel_y or self.kernel)
             ),

@@ -77,6 +77,8 @@ def test_fields_without_a_default_are_needed_and_unknown_ones_are_refused() -> N
         ("model_color", "rgb", "model_color"),
         ("color", "RGB", "color"),
         ("padding", 0, "padding"),
+        ("padding", 1e-46, "padding"),  # a crop of no size
+        ("enlarge", (1.0, 1e-46), "enlarge"),
         ("padding", 11, "padding"),
         ("padding", "1.25", "padding"),
         ("udp", 1, "udp"),

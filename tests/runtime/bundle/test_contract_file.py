@@ -72,7 +72,7 @@ def test_a_bundle(narrow_bundle: Path) -> None:
         (TEXT + "heatmap_widht: 3\n", r"contract\.yaml: .*unknown heatmap_widht \(did you mean heatmap_width\?\)"),
         (TEXT.replace("width: 192\n", "", 1), "lacks width"),
         (TEXT + "zzz: 1\n", "unknown zzz. Its fields: dataset, keypoints"),
-        (TEXT.replace("1.5", "-1"), "padding: above 0"),
+        (TEXT.replace("1.5", "-1"), "padding: 0.1 to 10"),
         (TEXT.replace("192", "'192'"), "contract.width is '192', expected a whole number"),
         (TEXT.replace("[[1, 2]]", "[[1, 3]]"), "pairs of joint indices"),
         (TEXT.replace("[[1, 2]]", "[[1, [2]]]"), "flip_pairs"),
