@@ -129,7 +129,7 @@ class BoxFile:
                 if None in row:
                     raise InputError(f"{self.path}: {line} has more columns than the header, {_short(names)}")
                 texts = [row[c] for c in columns]
-                fits = all(text is not None and _NUMBER.fullmatch(text.strip()) for text in texts)
+                fits = all(text is not None and _NUMBER.fullmatch(text.strip(" \t")) for text in texts)
                 yield row[key], [self._numbers(line, [float(text) for text in texts] if fits else texts)]
         except csv.Error as error:
             raise InputError(f"{self.path}: line {reader.line_num + 1} is not CSV that can be read: {error}") from error

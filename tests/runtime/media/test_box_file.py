@@ -136,6 +136,7 @@ def test_without_a_bound_no_score_is_too_low(tmp_path: Path) -> None:
         ("file,x1,y1,x2,y2,score\na.jpg,1,2,3,4,nan\n", "a.csv", "line 2"),
         ("file,x1,y1,x2,y2,score\na.jpg,1,2,3,4,\n", "a.csv", "line 2"),
         ("file,x1,y1,x2,y2\na.jpg,1,2,3_0,40\n", "a.csv", "line 2"),
+        ("file,x1,y1,x2,y2\na.jpg,1,2,\x1d30,40\n", "a.csv", "line 2"),  # white to str.strip, and not to float
         ("file,x1,y1,x2,y2\na.jpg,1,2,3,4,5\n", "a.csv", "line 2 has more columns"),
         ("file,x1,y1,x2,y2,x1\na.jpg,1,2,3,4,5\n", "a.csv", "has a column twice"),
         ("file,x1,y1,x2,y2\n" + "a" * 200_000 + ",1,2,3,4\n", "a.csv", "line 2 is not CSV .* field larger"),
