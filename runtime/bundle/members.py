@@ -19,13 +19,16 @@ MAX_MANIFEST = 16 << 20
 class _Zip(zipfile.ZipFile):
     """A zip that closes the file it was given."""
 
+    _own: BinaryIO | None = None  # as of an object whose making a signal ended, and which Python closes all the same
+
     def __init__(self, file: BinaryIO) -> None:
         self._own = file
         super().__init__(file)
 
     def close(self) -> None:
         super().close()
-        self._own.close()
+        if self._own is not None:
+            self._own.close()
 
 
 def open_zip(path: Path, keys: Iterable[PublicKey] | None = None) -> zipfile.ZipFile:

@@ -24,6 +24,7 @@ from posert.runtime.bundle import archive as bundle_module
 from posert.runtime.bundle.archive import Artifact, Bundle, Golden, describe, write_bundle
 from posert.runtime.bundle.contract import Contract
 from posert.runtime.bundle.manifest import SCHEMA
+from posert.runtime.bundle.members import _Zip
 from posert.runtime.cli.commands.inspect import describe as describe_bundle
 from posert.runtime.errors import BackendError, BundleError
 from posert.runtime.selection import select
@@ -646,3 +647,8 @@ class TestHostileManifest:
 def test_an_artifact_record_is_what_the_manifest_holds(whole: Path) -> None:
     record = json.loads(members(whole)["manifest.json"])["artifacts"][0]
     assert asdict(Artifact(**record)) == record
+
+
+def test_a_zip_whose_making_was_interrupted_can_be_closed() -> None:
+    """Python closes it, and printed a traceback where a signal came before its first line."""
+    _Zip.__new__(_Zip).close()
